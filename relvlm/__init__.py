@@ -1,0 +1,1 @@
+"""Pretraining and evaluation of vision-language models that learn visual relations."""
