@@ -1,0 +1,5 @@
+"""The error a user can mend: the command line prints its message alone and exits with 2."""
+
+
+class UserError(ValueError):
+    """Bad input; the message reads `file: field: what is wrong (what to do)`."""
