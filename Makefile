@@ -8,18 +8,18 @@ TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' ||
 
 .PHONY: demo test lint clean
 
-$(BIN)/.installed: pyproject.toml setup.py
+$(VENV)/.installed: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet '$(TORCH)' --editable '.[train,dev]'
 	touch $@
 
-demo: $(BIN)/.installed
+demo: $(VENV)/.installed
 	$(BIN)/python benchmarks/demo.py --out runs/demo
 
-test: $(BIN)/.installed
+test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-lint: $(BIN)/.installed
+lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
