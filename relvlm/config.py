@@ -5,6 +5,7 @@ An unknown key is an error that names the nearest known one. A run dumps what it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -19,7 +20,7 @@ from relvlm.errors import UserError
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Vision transformer; `width`, `layers`, `heads` of a Swin are those of its first stage, `depths` its stages."""
+    """Vision transformer; `width`, `layers`, `heads` of a Swin are its first stage's."""
 
     kind: Literal["vit", "swin"] = "vit"
     width: int = 768
@@ -47,7 +48,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """Cross-modal layers: self-attention, cross-attention, feed-forward; width and norm are the text encoder's."""
+    """Cross-modal layers: self-attention, cross-attention, feed-forward; width, norm as in the text encoder."""
 
     layers: int = 6
     heads: int = 12
@@ -244,10 +245,8 @@ def _value(kind: Any, value: Any, origin: str, where: str) -> Any:
 
 def _scalar(kind: type, value: Any, origin: str, where: str) -> Any:
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
@@ -269,10 +268,9 @@ def _check(config: Config, origin: str) -> None:
     ]:
         if width % heads:
             raise UserError(f"{origin}: {name}.heads: {heads} does not divide the width {width}")
-    if model.image_size % model.vision.patch_size:
-        raise UserError(
-            f"{origin}: model.image_size: {model.image_size} is no multiple of patch_size {model.vision.patch_size}"
-        )
+    patch = model.vision.patch_size
+    if model.image_size % patch:
+        raise UserError(f"{origin}: model.image_size: {model.image_size} is no multiple of patch_size {patch}")
     sources = {"captions": data.captions, "entities": data.entities, "mrc": data.graphs, "vsg": data.graphs}
     drawn = [kind for kind in sources if getattr(data.ratio, kind) > 0]
     if not drawn:

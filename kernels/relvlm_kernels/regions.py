@@ -1,0 +1,60 @@
+"""Which query tokens look at which image, and at which box of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Regions:
+    """G groups of packed query tokens, each looking at one image.
+
+    offsets: (G + 1,) int32, group g owns the query rows [offsets[g], offsets[g + 1]); empty groups are fine.
+    image: (G,) int32, row of k and v.
+    box: (G, 4) int32 patches (x0, y0, x1, y1), half-open and not empty; grid: (rows, columns) of patches.
+    prefix: (G,) bool, attend to the prefix tokens ([CLS]).
+    mean: (G,) bool, attend to one more token, the mean of the box's patches (X-VLM's region [CLS] for Swin).
+    """
+
+    offsets: Tensor
+    image: Tensor
+    box: Tensor
+    prefix: Tensor
+    mean: Tensor
+    grid: tuple[int, int]
+
+    @classmethod
+    def whole(cls, offsets: Tensor, image: Tensor, grid: tuple[int, int]) -> Regions:
+        """Groups that see their whole image and its prefix tokens."""
+        groups = image.shape[0]
+        full = torch.tensor([0, 0, grid[1], grid[0]], dtype=torch.int32, device=image.device)
+        flag = torch.ones(groups, dtype=torch.bool, device=image.device)
+        return cls(offsets, image, full.expand(groups, 4).contiguous(), flag, ~flag, grid)
+
+    def pick(self, index: Tensor, offsets: Tensor) -> Regions:
+        """Regions of the groups `index`, with the query offsets given."""
+        return replace(
+            self,
+            offsets=offsets,
+            image=self.image[index],
+            box=self.box[index],
+            prefix=self.prefix[index],
+            mean=self.mean[index],
+        )
+
+    def patch_mask(self) -> Tensor:
+        """(G, N) bool: the patches inside each group's box, row-major."""
+        return box_mask(self.box, self.grid)
+
+
+def box_mask(box_G4: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(G, N) bool mask of half-open patch boxes (x0, y0, x1, y1), row-major."""
+    rows = torch.arange(grid[0], device=box_G4.device)
+    columns = torch.arange(grid[1], device=box_G4.device)
+    x0, y0, x1, y1 = box_G4.unsqueeze(-1).unbind(1)
+    inside_rows = (rows >= y0) & (rows < y1)
+    inside_columns = (columns >= x0) & (columns < x1)
+    return (inside_rows[:, :, None] & inside_columns[:, None, :]).flatten(1)
