@@ -270,7 +270,9 @@ def _check(config: Config, origin: str) -> None:
             raise UserError(f"{origin}: {name}.heads: {heads} does not divide the width {width}")
     patch = model.vision.patch_size
     if model.image_size % patch:
-        raise UserError(f"{origin}: model.image_size: {model.image_size} is no multiple of patch_size {patch}")
+        raise UserError(
+            f"{origin}: model.image_size: {model.image_size} is no multiple of patch_size {patch}"
+        )
     sources = {"captions": data.captions, "entities": data.entities, "mrc": data.graphs, "vsg": data.graphs}
     drawn = [kind for kind in sources if getattr(data.ratio, kind) > 0]
     if not drawn:

@@ -1,0 +1,58 @@
+"""The packed fusion encoder: every text that looks at an image, of every objective, in one pass.
+
+Keys and values are projected once per image and layer, whatever number of groups look at it.
+"""
+
+from __future__ import annotations
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from relvlm.config import FusionConfig, TextConfig
+from relvlm.encoders.text import LAYER_NORM_EPS, FeedForward, Residual, SelfAttention, init_bert
+from relvlm_kernels import Regions, region_attention
+
+
+class CrossAttention(nn.Module):
+    """Text tokens attend to the box of their group's image."""
+
+    def __init__(self, width: int, image_width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.kv = nn.Linear(image_width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_TD: Tensor, image_BSD: Tensor, regions: Regions) -> Tensor:
+        q = rearrange(self.query(x_TD), "t (h d) -> t h d", h=self.heads)
+        k, v = rearrange(self.kv(image_BSD), "b s (n h d) -> n b s h d", n=2, h=self.heads).unbind(0)
+        return self.out(rearrange(region_attention(q, k, v, regions), "t h d -> t (h d)"))
+
+
+class FusionLayer(nn.Module):
+    """Self-attention, cross-attention, feed-forward."""
+
+    def __init__(self, config: FusionConfig, text: TextConfig, image_width: int) -> None:
+        super().__init__()
+        self.attention = Residual(SelfAttention(text.width, config.heads), text)
+        self.cross_attention = Residual(CrossAttention(text.width, image_width, config.heads), text)
+        self.feed_forward = Residual(FeedForward(text.width, text.mlp_ratio), text)
+
+    def forward(self, x_TD: Tensor, image_BSD: Tensor, regions: Regions) -> Tensor:
+        x_TD = self.attention(x_TD, regions.offsets)
+        return self.feed_forward(self.cross_attention(x_TD, image_BSD, regions))
+
+
+class FusionEncoder(nn.Module):
+    """Packed text tokens (T, D) of G groups and image tokens (B, P + N, Dv) -> (T, D)."""
+
+    def __init__(self, config: FusionConfig, text: TextConfig, image_width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(FusionLayer(config, text, image_width) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(text.width, eps=LAYER_NORM_EPS) if text.norm == "pre" else nn.Identity()
+        self.apply(init_bert)
+
+    def forward(self, x_TD: Tensor, image_BSD: Tensor, regions: Regions) -> Tensor:
+        for layer in self.layers:
+            x_TD = layer(x_TD, image_BSD, regions)
+        return self.norm(x_TD)

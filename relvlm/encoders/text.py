@@ -1,0 +1,105 @@
+"""BERT layers over packed sequences: the text-only half of the language model."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from relvlm.config import TextConfig
+from relvlm.encoders.packing import positions
+from relvlm_kernels import varlen_attention
+
+LAYER_NORM_EPS = 1e-12  # BERT's
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention within each packed sequence."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_TD: Tensor, cu: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(x_TD), "t (n h d) -> n t h d", n=3, h=self.heads).unbind(0)
+        return self.out(rearrange(varlen_attention(q, k, v, cu, cu), "t h d -> t (h d)"))
+
+
+class FeedForward(nn.Sequential):
+    """Linear, GELU (erf), Linear."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        hidden = round(width * ratio)
+        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+class Residual(nn.Module):
+    """x + dropout(f(x)) with the norm after the sum (BERT) or before f."""
+
+    def __init__(self, inner: nn.Module, config: TextConfig) -> None:
+        super().__init__()
+        self.inner = inner
+        self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.pre = config.norm == "pre"
+
+    def forward(self, x_TD: Tensor, *context: object) -> Tensor:
+        if self.pre:
+            return x_TD + self.dropout(self.inner(self.norm(x_TD), *context))
+        return self.norm(x_TD + self.dropout(self.inner(x_TD, *context)))
+
+
+class TextLayer(nn.Module):
+    """Self-attention, then feed-forward."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.attention = Residual(SelfAttention(config.width, config.heads), config)
+        self.feed_forward = Residual(FeedForward(config.width, config.mlp_ratio), config)
+
+    def forward(self, x_TD: Tensor, cu: Tensor) -> Tensor:
+        return self.feed_forward(self.attention(x_TD, cu))
+
+
+class Embeddings(nn.Module):
+    """Word + position + token type 0, LayerNorm, dropout."""
+
+    def __init__(self, config: TextConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.word = nn.Embedding(vocab_size, config.width)
+        self.position = nn.Embedding(config.max_positions, config.width)
+        self.token_type = nn.Embedding(2, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, ids_T: Tensor, cu: Tensor) -> Tensor:
+        place = self.position(positions(cu, len(ids_T)))
+        return self.dropout(self.norm(self.word(ids_T) + place + self.token_type.weight[0]))
+
+
+class TextEncoder(nn.Module):
+    """Packed token ids (T,) int64 with offsets cu (n + 1,) -> (T, D)."""
+
+    def __init__(self, config: TextConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(config, vocab_size)
+        self.layers = nn.ModuleList(TextLayer(config) for _ in range(config.layers))
+        pre = config.norm == "pre"
+        self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS) if pre else nn.Identity()
+        self.apply(init_bert)
+
+    def forward(self, ids_T: Tensor, cu: Tensor) -> Tensor:
+        x_TD = self.embeddings(ids_T, cu)
+        for layer in self.layers:
+            x_TD = layer(x_TD, cu)
+        return self.norm(x_TD)
+
+
+def init_bert(module: nn.Module) -> None:
+    """BERT's initialisation: normal(0, .02), zero biases."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        torch.nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        torch.nn.init.zeros_(module.bias)
