@@ -6,28 +6,36 @@ Any webdataset reader can stream the same files.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
-from relvlm.data.schema import SCHEMA_VERSION, Sample, SchemaError
+from relvlm.data.manifest import (
+    MANIFEST,
+    ShardEntry,
+    Tally,
+    check_size,
+    file_sha256,
+    make_manifest,
+    read_manifest,
+    shard_entries,
+)
+from relvlm.data.schema import Sample, SchemaError
 from relvlm.data.tar_index import Members, PositionedFile, scan_members
 from relvlm.errors import UserError
 
-MANIFEST = "manifest.json"
+RELATIONS = "relations.txt"
+SKIPPED = "skipped.txt"
 OPEN_SHARDS = 64  # file descriptors that one reader keeps
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
-_SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tar")
 
 Encoded = tuple[str, bytes, Sample]  # key, encoded image, annotation
 
@@ -53,16 +61,6 @@ class Record:
     sample: Sample
 
 
-@dataclass(frozen=True)
-class ShardEntry:
-    """A shard's line in the manifest."""
-
-    name: str
-    sha256: str
-    bytes: int
-    samples: int
-
-
 # Writing
 
 
@@ -73,26 +71,33 @@ def write_shards(
     source: str,
     builder_args: dict[str, Any],
     shard_size: int = 1000,
+    skipped: list[str] | None = None,
 ) -> dict[str, Any]:
     """Write `samples` as a shard set in the new (or empty) folder `out` and return the manifest.
 
+    Beside the shards: `relations.txt`, the sorted predicates, if there are any; `skipped.txt`, the lines that
+    the producer of `samples` has put into `skipped` by the time it ends, if any.
+
     Equal input gives equal bytes. Until the last byte is written the data lie in a hidden sibling of `out`,
-    which an exception removes. Raises UserError if `out` is taken or no sample comes, ValueError for an invalid
-    sample.
+    which an exception removes. Raises UserError if `out` is taken or no sample comes, ValueError for an
+    invalid sample.
     """
     out = Path(out)
     check_free(out)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    tally = Tally()
     try:
         entries = [
             write_shard(partial / f"{number:06d}.tar", part)
-            for number, part in enumerate(_parts(samples, shard_size))
+            for number, part in enumerate(_parts(tally.count(samples), shard_size))
         ]
         if not entries:
             raise UserError(f"{out}: no samples to write (check the builder's input)")
-        manifest = make_manifest(entries, source=source, builder_args=builder_args)
+        manifest = make_manifest(entries, tally, source=source, builder_args=builder_args)
+        _write_lines(partial / RELATIONS, sorted(tally.predicates))
+        _write_lines(partial / SKIPPED, skipped or [])
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         partial.rename(out)
     except BaseException:
@@ -123,21 +128,6 @@ def write_shard(path: Path, samples: Iterable[Encoded]) -> ShardEntry:
     return ShardEntry(path.name, file_sha256(path), path.stat().st_size, len(keys))
 
 
-def make_manifest(entries: list[ShardEntry], *, source: str, builder_args: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of `entries`, in plain JSON types."""
-    return {
-        "schema": SCHEMA_VERSION,
-        "source": source,
-        "builder": {"version": builder_version(), "arguments": builder_args},
-        "totals": {
-            "shards": len(entries),
-            "samples": sum(e.samples for e in entries),
-            "bytes": sum(e.bytes for e in entries),
-        },
-        "shards": [asdict(e) for e in entries],
-    }
-
-
 def encode_sample(sample: Sample) -> bytes:
     """The sample's JSON, checked against the schema (SchemaError)."""
     record = sample.to_json()
@@ -154,18 +144,9 @@ def image_suffix(image: bytes) -> str:
     raise ValueError(f"image: neither JPEG nor PNG (first bytes {image[:8]!r})")
 
 
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def builder_version() -> str:
-    """Version of this package, for the manifest."""
-    try:
-        return version("relvlm")
-    except PackageNotFoundError:
-        return "not installed"
+def _write_lines(path: Path, lines: list[str]) -> None:
+    if lines:
+        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
 def _parts(samples: Iterable[Encoded], size: int) -> Iterator[Iterator[Encoded]]:
@@ -189,9 +170,9 @@ class ShardSet:
         """Raises UserError naming the file if the manifest or a shard is missing or of another size."""
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        self.shards = _shard_entries(self.path / MANIFEST, self.manifest)
+        self.shards = shard_entries(self.path / MANIFEST, self.manifest)
         for entry in self.shards:
-            _check_size(self.path / entry.name, entry)
+            check_size(self.path / entry.name, entry)
         self._ends = list(accumulate(entry.samples for entry in self.shards))
         self._forget()
 
@@ -256,44 +237,6 @@ class ShardSet:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget()
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the shard set in folder `path`; raises UserError."""
-    file = path / MANIFEST
-    if not file.is_file():
-        raise UserError(f"{path}: no {MANIFEST} in {path} (run: relvlm data build --help)")
-    try:
-        manifest = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON: {error} (build the shard set again)") from error
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA_VERSION:
-        raise UserError(f"{file}: schema: {schema!r}, this version reads {SCHEMA_VERSION} (build it again)")
-    return manifest
-
-
-def _shard_entries(file: Path, manifest: dict[str, Any]) -> list[ShardEntry]:
-    entries = []
-    for number, record in enumerate(manifest.get("shards", ())):
-        try:
-            entry = ShardEntry(**record)
-        except TypeError as error:
-            raise UserError(f"{file}: shards[{number}]: {error} (build it again)") from error
-        if not _SHARD_NAME.fullmatch(entry.name):
-            raise UserError(f"{file}: shards[{number}].name: {entry.name!r} is no plain file name *.tar")
-        entries.append(entry)
-    if not entries:
-        raise UserError(f"{file}: shards: empty (build the shard set again)")
-    return entries
-
-
-def _check_size(path: Path, entry: ShardEntry) -> None:
-    if not path.is_file():
-        raise UserError(f"{path}: missing, though {MANIFEST} lists it (copy it again, or rebuild)")
-    size = path.stat().st_size
-    if size != entry.bytes:
-        raise UserError(f"{path}: {size} bytes, {MANIFEST} says {entry.bytes} (copy it again, or rebuild)")
 
 
 def _parse(shard: str, key: str, annotation: bytes) -> Sample:

@@ -47,7 +47,7 @@ class Members:
 
 
 def scan_members(path: Path) -> Members:
-    """Index of a tar by its headers alone; a damaged header costs its own member, the scan goes on behind it."""
+    """Index of a tar by its headers alone; a damaged header costs its own member, not those behind it."""
     total = path.stat().st_size
     rows: dict[str, list[int]] = {}
     for member in _headers(path):

@@ -67,7 +67,8 @@ def test_manifest_counts_shards_samples_and_bytes(tmp_path):
     sizes = [(tmp_path / "set" / s["name"]).stat().st_size for s in manifest["shards"]]
     assert [s["samples"] for s in manifest["shards"]] == [3, 3, 1]
     assert [s["bytes"] for s in manifest["shards"]] == sizes
-    assert manifest["totals"] == {"shards": 3, "samples": 7, "bytes": sum(sizes)}
+    counts = {"samples": 7, "captions": 7, "entities": 14, "relations": 7, "predicates": 1}
+    assert manifest["totals"] == {"shards": 3, "bytes": sum(sizes), **counts}
     assert manifest["source"] == "toy" and manifest["builder"]["arguments"] == {"n": 7}
 
 
@@ -75,9 +76,21 @@ def test_equal_input_gives_equal_bytes(tmp_path):
     build(tmp_path / "one")
     build(tmp_path / "two")
     names = sorted(f.name for f in (tmp_path / "one").iterdir())
-    assert len(names) == 4
+    assert names == ["000000.tar", "000001.tar", "000002.tar", "manifest.json", "relations.txt"]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_lists_the_predicates_and_what_was_skipped(tmp_path):
+    skipped = []
+
+    def lossy():
+        yield from samples(1)
+        skipped.append("2.jpg: no such photo")
+
+    write_shards(tmp_path / "set", lossy(), source="toy", builder_args={}, skipped=skipped)
+    assert (tmp_path / "set" / "relations.txt").read_text() == "near\n"
+    assert (tmp_path / "set" / "skipped.txt").read_text() == "2.jpg: no such photo\n"
 
 
 def test_webdataset_streams_the_same_samples(tmp_path):
