@@ -104,7 +104,7 @@ def mask_words(
     tokenizer: Tokenizer,
     max_masks: int | None = None,
 ) -> tuple[list[int], list[int], list[int]]:
-    """Masked ids, masked positions (ascending), their labels. Of whole words, 80% [MASK], 10% random, 10% kept.
+    """Masked ids, masked positions (ascending), labels. Of whole words, 80% [MASK], 10% random, 10% kept.
 
     Words are drawn until the next would exceed round(`probability` * tokens); the first is always taken, and
     special tokens never. Source: BERT's whole-word masking.

@@ -90,9 +90,8 @@ def normalise(images_BHWC: np.ndarray) -> Tensor:
     """(B, 3, H, W) float32 of (B, H, W, 3) uint8, by CLIP's mean and standard deviation."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
     pixels = torch.from_numpy(np.array(images_BHWC)).permute(0, 3, 1, 2)
-    return (
-        pixels.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / (255 * std)).sub_(mean / std)
-    )
+    pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    return pixels.mul_(1 / (255 * std)).sub_(mean / std)
 
 
 def random_crop(width: int, height: int, min_area: float, rng: Random) -> Box:
@@ -130,7 +129,7 @@ def _other_side(match: re.Match[str]) -> str:
 
 
 def flip_sample(sample: Sample) -> Sample:
-    """The annotation of the mirrored image: boxes mirrored; captions, labels and predicates with sides swapped."""
+    """The annotation of the mirrored image: boxes mirrored, sides swapped in every text and predicate."""
     entities = tuple(
         replace(
             entity,
@@ -161,7 +160,7 @@ _COLOUR_OPS: tuple[Callable[[Image.Image], Image.Image], ...] = (
 
 
 def colour_augment(image: Image.Image, rng: Random) -> Image.Image:
-    """X-VLM's RandAugment(2, 7) without the geometric operations: two draws, each applied with probability .5."""
+    """X-VLM's colour-only RandAugment(2, 7): two operations are drawn, each applied with probability .5."""
     for operation in (rng.choice(_COLOUR_OPS), rng.choice(_COLOUR_OPS)):
         if rng.random() < 0.5:
             image = operation(image)
