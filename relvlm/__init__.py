@@ -1,1 +1,25 @@
 """Pretraining and evaluation of vision-language models that learn visual relations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relvlm.engine.checkpoint import load as load
+    from relvlm.model import RelVLM as RelVLM
+
+__version__ = "0.1.0"
+__all__ = ["RelVLM", "__version__", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """`relvlm.load` and `relvlm.RelVLM`, imported when first asked for: the light core has no DeepSpeed."""
+    if name == "load":
+        from relvlm.engine.checkpoint import load
+
+        return load
+    if name == "RelVLM":
+        from relvlm.model import RelVLM
+
+        return RelVLM
+    raise AttributeError(f"module 'relvlm' has no attribute {name!r}")

@@ -30,6 +30,7 @@ class VisionConfig:
     mlp_ratio: float = 4.0
     depths: list[int] = field(default_factory=lambda: [2, 2, 18, 2])
     window: int = 7
+    drop_path: float = 0.0
     dropout: float = 0.0
 
 
@@ -67,6 +68,8 @@ class MomentumConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """Which of the four models: `localisation` adds BBOX and VMA, `relations` adds MRC (paper, table 1)."""
+
     image_size: int = 224
     embed_dim: int = 256
     temperature: float = 0.07
@@ -76,6 +79,7 @@ class ModelConfig:
     momentum: MomentumConfig = field(default_factory=MomentumConfig)
     localisation: bool = True
     relations: bool = True
+    itm_head: Literal["linear", "mlp"] = "linear"
     mrc_hidden: int = 3072
 
 
@@ -188,6 +192,11 @@ def parse(tree: dict[str, Any], origin: str) -> Config:
     config = _build(Config, tree, origin, "")
     _check(config, origin)
     return config
+
+
+def model_config(tree: dict[str, Any], origin: str = "model.json") -> ModelConfig:
+    """The model section alone, as a checkpoint keeps it."""
+    return _build(ModelConfig, tree, origin, "model")
 
 
 def to_tree(config: Config) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def _swin(config: VisionConfig, image_size: int) -> tuple[nn.Module, int, int]:
         num_heads=[config.heads * 2**stage for stage in range(stages)],
         window_size=config.window,
         mlp_ratio=config.mlp_ratio,
+        drop_path_rate=config.drop_path,
         hidden_dropout_prob=config.dropout,
     )
     return SwinModel(swin, add_pooling_layer=False), config.width * 2 ** (stages - 1), image_size // stride

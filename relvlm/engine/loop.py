@@ -1,0 +1,139 @@
+"""The training loop: check everything, then batch -> loss -> step -> log -> checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relvlm.config import Config, dump
+from relvlm.data.batch import Batch
+from relvlm.data.loader import build_loader, open_datasets
+from relvlm.data.text import Tokenizer
+from relvlm.engine import checkpoint, distributed
+from relvlm.engine.monitor import Monitor
+from relvlm.engine.schedule import build_optimizer, build_scheduler
+from relvlm.errors import UserError
+from relvlm.model import RelVLM
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, deepspeed_config: Path | None = None) -> Path:
+    """Train to `config.steps`, going on from the newest checkpoint in `config.out`; returns the last checkpoint.
+
+    Raises UserError before any work for what can be known to fail.
+    """
+    settings = distributed.read_deepspeed_config(deepspeed_config)
+    vocab_size, relations = _check_inputs(config)
+    folder = Path(config.out) / "checkpoints"
+    newest = _checkpoint_to_resume(config, folder)
+    if newest:
+        checkpoint.check_same_model(newest, config, relations, vocab_size)
+    device = distributed.start(config.threads)
+    engine = _build_engine(config, settings, vocab_size, len(relations), device)
+    step = checkpoint.restore(engine, newest) if newest else 0
+    if distributed.rank() == 0:
+        Path(config.out).mkdir(parents=True, exist_ok=True)
+        dump(config, Path(config.out) / "config.yaml")
+    distributed.barrier()
+    last = _train(config, engine, step, folder, device)
+    distributed.stop()
+    return last
+
+
+def _check_inputs(config: Config) -> tuple[int, list[str]]:
+    """Word and relation vocabularies, after every shard set has been opened once."""
+    if not Path(config.data.vocab).is_file():
+        raise UserError(
+            f"data.vocab: no file {config.data.vocab!r} (a WordPiece vocab.txt: RelWorld writes one; "
+            "bert-base-uncased brings another)"
+        )
+    needs_relations = config.data.ratio.mrc > 0
+    if needs_relations and not Path(config.data.relations).is_file():
+        raise UserError(f"data.relations: no file {config.data.relations!r} (one predicate a line)")
+    open_datasets(config.data)
+    return Tokenizer(Path(config.data.vocab)).vocab_size, checkpoint.read_relations(config)
+
+
+def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:
+    newest = checkpoint.latest(folder)
+    if newest is None or config.checkpoint.resume:
+        return newest
+    raise UserError(f"{folder}: holds checkpoints, and checkpoint.resume is false (set another `out`)")
+
+
+def _build_engine(
+    config: Config, settings: dict[str, Any], vocab_size: int, relations: int, device: torch.device
+) -> Any:
+    checkpoint.seed_everything(config.seed)
+    model = RelVLM(config.model, vocab_size, relations, distributed.gather_rows).to(device)
+    optimizer = build_optimizer(model, config.optim)
+    scheduler = build_scheduler(optimizer, config.optim, config.steps)
+    engine = distributed.initialize(model, optimizer, scheduler, config, settings)
+    checkpoint.seed_everything(config.seed + 1 + distributed.rank())  # dropout and negatives differ by rank
+    return engine
+
+
+def _train(config: Config, engine: Any, step: int, folder: Path, device: torch.device) -> Path:
+    monitor = Monitor(config, Path(config.out), step)
+    last = folder / f"step_{step:07d}"
+    skipped = 0
+    loader = build_loader(
+        config.data,
+        image_size=config.model.image_size,
+        patch_size=config.model.image_size // engine.module.vision.grid[0],
+        seed=config.seed,
+        start_step=step,
+        stop_step=config.steps,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    engine.train()
+    with contextlib.closing(monitor):
+        for batch in loader:
+            step += 1
+            lr = engine.optimizer.param_groups[0]["lr"]
+            values, stepped = train_step(engine, batch.to(device))
+            skipped = 0 if stepped else skipped + 1
+            if skipped > config.max_skipped_steps:
+                raise RuntimeError(_diagnosis(step, batch, values))
+            samples = batch.images * distributed.world_size()
+            monitor.record(step, batch.kind, batch.dataset, lr, samples, values)
+            save = step % config.checkpoint.every == 0 or step == config.steps
+            if save or step % config.log_every == 0:
+                monitor.flush()
+            if save:
+                last = _save(engine, folder, step, config)
+    return last
+
+
+def train_step(engine: Any, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
+    """One forward, backward and update; all ranks skip the update together where any loss is not finite."""
+    total, values = engine(batch)
+    if not distributed.all_agree(total.detach().isfinite().all()):
+        engine.zero_grad()
+        return values, False
+    engine.backward(total)
+    engine.step()
+    return values, True
+
+
+def _save(engine: Any, folder: Path, step: int, config: Config) -> Path:
+    began = time.perf_counter()
+    path = checkpoint.save(engine, folder, step, config)
+    if distributed.rank() == 0:
+        log.info("saved %s in %.1f s", path, time.perf_counter() - began)
+    return path
+
+
+def _diagnosis(step: int, batch: Batch, values: dict[str, torch.Tensor]) -> str:
+    shown = ", ".join(f"{name} {value.item():.4g}" for name, value in values.items())
+    return (
+        f"step {step}: the loss is not finite, again (max_skipped_steps). {batch.kind} batch of {batch.dataset}: "
+        f"{shown}. Lower optim.lr, or look at that dataset."
+    )

@@ -1,0 +1,96 @@
+"""What a run says of itself: progress bar, CSV and TensorBoard. Scalars are read back late, in one go."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from relvlm.config import Config
+from relvlm.engine.distributed import mean_over_ranks, rank
+
+OBJECTIVES = {
+    "captions": ["itc", "itm", "mlm", "itm_accuracy"],
+    "entities": ["itc", "itm", "mlm", "bbox", "itm_accuracy"],
+    "mrc": ["mrc", "mrc_accuracy"],
+    "vsg": ["itc", "itm", "mlm", "itm_accuracy"],
+}
+
+
+class Monitor:
+    """One CSV row a step (`metrics.csv`); `KIND/OBJECTIVE` columns are blank where a step has no such loss."""
+
+    def __init__(self, config: Config, folder: Path, start_step: int) -> None:
+        self.pending: list[tuple[int, str, str, float, int, dict[str, Tensor]]] = []
+        self.path = folder / "metrics.csv"
+        kinds = [kind for kind in OBJECTIVES if getattr(config.data.ratio, kind) > 0]
+        names = [f"{kind}/{name}" for kind in kinds for name in OBJECTIVES[kind]]
+        self.columns = ["step", "dataset", "lr", "samples_per_s", *names]
+        self.last_flush = time.perf_counter()
+        if rank() == 0:
+            self._open_csv(start_step)
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step)
+            quiet = {} if sys.stderr.isatty() else {"mininterval": 10.0}
+            self.bar = tqdm(total=config.steps, initial=start_step, desc=config.name, unit="step", **quiet)
+
+    def record(
+        self, step: int, kind: str, dataset: str, lr: float, samples: int, values: dict[str, Tensor]
+    ) -> None:
+        """Remember one step's scalars (still on the device); `samples` counts all ranks' images."""
+        self.pending.append((step, kind, dataset, lr, samples, values))
+
+    def flush(self) -> None:
+        """Average the pending scalars over ranks, in one collective, and write them. Every rank must call it."""
+        if not self.pending:
+            return
+        stacked = torch.stack([v.float() for *_, values in self.pending for v in values.values()])
+        numbers = iter(mean_over_ranks(stacked).tolist())
+        now = time.perf_counter()
+        rate = sum(samples for *_, samples, _ in self.pending) / (now - self.last_flush)
+        self.last_flush = now
+        rows = [
+            {"step": step, "dataset": dataset, "lr": f"{lr:.6g}", "samples_per_s": f"{rate:.1f}"}
+            | {f"{kind}/{name}": next(numbers) for name in values}
+            for step, kind, dataset, lr, _, values in self.pending
+        ]
+        self.pending.clear()
+        if rank() == 0:
+            self._write(rows, rate)
+
+    def close(self) -> None:
+        self.flush()
+        if rank() == 0:
+            self.bar.close()
+            self.board.close()
+
+    def _open_csv(self, start_step: int) -> None:
+        """Start the file anew, keeping the rows before `start_step` of a run that is resumed."""
+        kept: list[dict[str, str]] = []
+        if start_step and self.path.exists():
+            with self.path.open(newline="") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= start_step]
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+        temporary.replace(self.path)
+
+    def _write(self, rows: list[dict[str, object]], rate: float) -> None:
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.columns, restval="").writerows(rows)
+        latest: dict[str, str] = {}
+        for row in rows:
+            for name in self.columns[4:]:
+                if name in row:
+                    self.board.add_scalar(name, row[name], row["step"])
+                    latest[name] = f"{row[name]:.3f}"
+        self.board.add_scalar("samples_per_s", rate, rows[-1]["step"])
+        self.bar.set_postfix({"samples/s": f"{rate:.0f}"} | latest, refresh=False)
+        self.bar.update(len(rows))

@@ -1,0 +1,49 @@
+"""Entry of the launchers: `deepspeed relvlm/train.py --deepspeed --deepspeed_config D --config C [key=value ...]`.
+
+The same as `relvlm train`; srun, torchrun and submitit start this file too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from relvlm.config import load_config
+from relvlm.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Pretrain a model. The config's defaults are in relvlm/config.py."
+    parser.epilog = (
+        "example: relvlm train --config configs/mini/rex_vlm.yaml out=runs/try steps=200 optim.lr=1e-3"
+    )
+    parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. configs/mini/rex_vlm.yaml")
+    parser.add_argument(
+        "--deepspeed_config", type=Path, help="DeepSpeed JSON: ZeRO stage etc. (default: ZeRO stage 1)"
+    )
+    parser.add_argument("--deepspeed", action="store_true", help="accepted for the launcher; always on")
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
+
+
+def main(args: argparse.Namespace) -> None:
+    from relvlm.engine.loop import run  # imports torch and DeepSpeed: not before the config is known good
+
+    config = load_config(args.config, args.overrides)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    print(f"trained: {run(config, args.deepspeed_config)}")
+
+
+def script() -> None:
+    parser = argparse.ArgumentParser("train.py")
+    add_arguments(parser)
+    try:
+        main(parser.parse_args())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    script()

@@ -1,0 +1,183 @@
+"""The one packed pass equals the plain way: one padded pass of the fusion encoder per objective.
+
+Losses and every gradient, fp32, 1e-5; the official codes run it the plain way.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from relvlm import model as model_module
+from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.data.batch import Batch
+from relvlm.losses.bbox import bbox_loss
+from relvlm.losses.itm import IGNORED
+from relvlm.model import RelVLM, false_negatives
+
+WORDS, RELATIONS, GRID = 50, 7, 4
+LENGTHS = [4, 3, 6, 3, 5]
+VIT = VisionConfig(width=32, layers=2, heads=2, patch_size=8)
+SWIN = VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[1, 1], window=4)
+
+
+def make_model(vision=VIT, norm="post") -> RelVLM:
+    torch.manual_seed(0)
+    text = TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0, norm=norm)
+    config = ModelConfig(
+        image_size=32, embed_dim=16, vision=vision, text=text, fusion=FusionConfig(layers=2, heads=2),
+        mrc_hidden=24,
+    )  # fmt: skip
+    return RelVLM(config, WORDS, RELATIONS)
+
+
+def make_batch(kind: str) -> Batch:
+    torch.manual_seed(1)
+    lengths = torch.tensor(LENGTHS)
+    cu = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    ids = torch.randint(5, WORDS, (int(cu[-1]),))
+    ids[cu[:-1].long()] = 2
+    regional = kind in ("entities", "mrc")
+    whole = torch.tensor([True, False, False, True, False]) if kind == "entities" else torch.ones(5).bool()
+    whole = torch.zeros(5).bool() if kind == "mrc" else whole
+    box = torch.tensor(
+        [[0, 0, 4, 4], [0, 1, 2, 4], [3, 3, 4, 4], [0, 0, 4, 4], [1, 0, 3, 1]], dtype=torch.int32
+    )
+    box[whole] = torch.tensor([0, 0, 4, 4], dtype=torch.int32)
+    image_index = torch.tensor([0, 0, 1, 1, 2] if regional else [0, 1, 2, 3, 4], dtype=torch.int32)
+    row = torch.tensor([1, 5, 8, 14, 17])
+    masked = ids.clone()
+    masked[row] = 4
+    return Batch(
+        kind=kind, dataset="made", pixels=torch.randn(3 if regional else 5, 3, 32, 32),
+        image_key=torch.tensor([10, 11, 12] if regional else [10, 11, 12, 13, 10]),
+        text_ids=ids, text_cu=cu, text_key=torch.tensor([1, 2, 3, 4, 2]), image_index=image_index, box=box,
+        whole=whole, target_box=torch.rand(5, 4) * 0.5 + 0.2, mlm_ids=masked, mlm_row=row, mlm_label=ids[row],
+        subject=torch.tensor([0, 2, 2]), object=torch.tensor([1, 3, 4]), relation=torch.tensor([0, 6, 3]),
+    )  # fmt: skip
+
+
+def padded(batch: Batch, ids: torch.Tensor):
+    lengths = batch.text_cu[1:] - batch.text_cu[:-1]
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    out = torch.zeros(mask.shape, dtype=torch.long)
+    out[mask] = ids
+    return out, mask
+
+
+def plain_losses(model: RelVLM, batch: Batch, negatives) -> dict[str, torch.Tensor]:
+    """Replicated images, padded texts, dense masks, one fusion pass per objective."""
+    image = model.encode_image(batch.pixels)[batch.image_index.long()]
+    ids, mask = padded(batch, batch.text_ids)
+    text = model.encode_text(ids, mask)
+    seen = torch.zeros(5, GRID, GRID, dtype=torch.bool)
+    for g, (x0, y0, x1, y1) in enumerate(batch.box.tolist()):
+        seen[g, y0:y1, x0:x1] = True
+    seen = seen.flatten(1)
+    mean = (image[:, 1:] * seen[..., None]).sum(1) / seen.sum(1)[:, None]
+    first = torch.where(batch.whole[:, None], image[:, 0], mean)
+    # A region's first token is its mean: a materialised [CLS], as X-VLM with Swin does.
+    image = torch.cat([first[:, None], image[:, 1:]], dim=1)
+    visible = torch.cat([torch.ones(5, 1, dtype=torch.bool), seen], dim=1)
+
+    def cls(texts, views):
+        return model.fuse(text[texts], mask[texts], image[views], visible[views])[:, 0]
+
+    every = torch.arange(5)
+    if batch.kind == "mrc":
+        h = cls(every, every)
+        hidden = torch.relu(model.mrc_head.first(torch.cat([h[batch.subject], h[batch.object]], -1)))
+        return {"mrc": F.cross_entropy(model.mrc_head.second(hidden), batch.relation)}
+
+    image_feature = F.normalize(model.image_projection(first), dim=-1)
+    text_feature = model.text_features(text)
+    logits = image_feature @ text_feature.T / model.temperature
+    keys = torch.stack([batch.text_key, batch.image_key[batch.image_index.long()], batch.whole.long()], 1)
+    wrong = false_negatives(keys, keys) & ~torch.eye(5, dtype=torch.bool)  # (text, view)
+    i2t = F.cross_entropy(logits.masked_fill(wrong.T, -1e30), every)
+    t2i = F.cross_entropy(logits.T.masked_fill(wrong, -1e30), every)
+    view_of_text, text_of_view, target = negatives
+    itm = [cls(every, every), cls(every, view_of_text), cls(text_of_view, every)]
+    masked_ids, _ = padded(batch, batch.mlm_ids)
+    words = model.mlm_logits(model.fuse(model.encode_text(masked_ids, mask), mask, image, visible))
+    losses = {
+        "itc": (i2t + t2i) / 2,
+        "itm": F.cross_entropy(model.itm_head(torch.cat(itm)), target, ignore_index=IGNORED),
+        "mlm": F.cross_entropy(words[mask][batch.mlm_row], batch.mlm_label),
+    }
+    if batch.kind == "entities":
+        full = model.encode_image(batch.pixels)[batch.image_index.long()]
+        boxes = model.predict_boxes(model.fuse(text, mask, full))
+        losses["bbox"] = bbox_loss(boxes[~batch.whole], batch.target_box[~batch.whole])
+    return losses
+
+
+@pytest.mark.parametrize("kind", ["captions", "entities", "mrc", "vsg"])
+@pytest.mark.parametrize("vision", [VIT, SWIN], ids=["vit", "swin"])
+def test_packed_pass_equals_separate_padded_passes(kind, vision, monkeypatch):
+    model, batch = make_model(vision), make_batch(kind)
+    drawn = {}
+
+    def remember(self, *args, original=RelVLM._negatives):
+        drawn["negatives"] = original(self, *args)
+        return drawn["negatives"]
+
+    monkeypatch.setattr(RelVLM, "_negatives", remember)
+    total, values = model(batch)
+    packed = gradients(model, total)
+    expected = plain_losses(model, batch, drawn.get("negatives"))
+    plain = gradients(model, sum(expected.values()))
+    for name, loss in expected.items():
+        torch.testing.assert_close(values[name], loss.detach(), rtol=1e-5, atol=1e-5)
+    for name in plain:
+        torch.testing.assert_close(packed[name], plain[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def gradients(model: RelVLM, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["captions", "entities", "mrc", "vsg"])
+def test_every_parameter_gets_a_gradient_from_every_kind(kind):
+    model = make_model()
+    model(make_batch(kind))[0].backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_an_image_with_no_region_left_trains_without_nan():
+    model, batch = make_model(), make_batch("entities")
+    from dataclasses import replace
+
+    batch = replace(batch, whole=torch.ones(5).bool())
+    total, values = model(batch)
+    total.backward()
+    assert total.isfinite() and values["bbox"] == 0
+
+
+def test_false_negatives_are_never_drawn():
+    keys = torch.tensor([[1, 10, 1], [2, 10, 1], [3, 11, 0], [3, 12, 0], [4, 11, 1]])
+    excluded = false_negatives(keys, keys)
+    assert excluded.tolist() == [
+        [True, True, False, False, False],
+        [True, True, False, False, False],
+        [False, False, True, True, True],
+        [False, False, True, True, False],
+        [False, False, False, False, True],
+    ]
+    for _ in range(50):
+        drawn, exists = model_module.hard_negatives(torch.randn(5, 5), excluded)
+        assert exists.all() and not excluded[torch.arange(5), drawn].any()
+
+
+def test_match_pairs_equals_fuse():
+    model, batch = make_model(norm="pre").eval(), make_batch("captions")
+    image = model.encode_image(batch.pixels)
+    ids, mask = padded(batch, batch.text_ids)
+    text = model.encode_text(ids, mask)
+    pairs_image, pairs_text = torch.tensor([3, 0, 0]), torch.tensor([4, 2, 2])
+    logits = model.match_pairs(
+        image, model.encode_text_packed(batch.text_ids, batch.text_cu), batch.text_cu, pairs_image, pairs_text
+    )
+    expected = model.match_logits(model.fuse(text[pairs_text], mask[pairs_text], image[pairs_image]))
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
