@@ -219,7 +219,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise UserError(f"{override}: {parent} is a value, not a section")
-    node[last] = yaml.safe_load(text)
+    node[last] = yaml.safe_load(text) if text else ""
 
 
 def _build(kind: Any, tree: Any, origin: str, where: str) -> Any:

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from relvlm.engine.loop import run  # imports torch and DeepSpeed: not before the config is known good
-
     config = load_config(args.config, args.overrides)
+    from relvlm.engine.loop import run  # imports torch: seconds, which a wrong config need not wait for
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     print(f"trained: {run(config, args.deepspeed_config)}")
 

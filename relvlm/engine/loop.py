@@ -12,7 +12,7 @@ import torch
 
 from relvlm.config import Config, dump
 from relvlm.data.batch import Batch
-from relvlm.data.loader import build_loader, open_datasets
+from relvlm.data.loader import build_loader, open_streams
 from relvlm.data.text import Tokenizer
 from relvlm.engine import checkpoint, distributed
 from relvlm.engine.monitor import Monitor
@@ -56,7 +56,7 @@ def _check_inputs(config: Config) -> tuple[int, list[str]]:
     needs_relations = config.data.ratio.mrc > 0
     if needs_relations and not Path(config.data.relations).is_file():
         raise UserError(f"data.relations: no file {config.data.relations!r} (one predicate a line)")
-    open_datasets(config.data)
+    open_streams(config.data)
     return Tokenizer(Path(config.data.vocab)).vocab_size, checkpoint.read_relations(config)
 
 
@@ -79,24 +79,23 @@ def _build_engine(
     return engine
 
 
-def _train(config: Config, engine: Any, step: int, folder: Path, device: torch.device) -> Path:
-    monitor = Monitor(config, Path(config.out), step)
-    last = folder / f"step_{step:07d}"
+def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.device) -> Path:
+    monitor = Monitor(config, Path(config.out), start)
+    last = folder / f"step_{start:07d}"
     skipped = 0
     loader = build_loader(
         config.data,
         image_size=config.model.image_size,
         patch_size=config.model.image_size // engine.module.vision.grid[0],
         seed=config.seed,
-        start_step=step,
-        stop_step=config.steps,
+        start_step=start,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
     engine.train()
     with contextlib.closing(monitor):
-        for batch in loader:
-            step += 1
+        for step in range(start + 1, config.steps + 1):
+            batch = next(loader)
             lr = engine.optimizer.param_groups[0]["lr"]
             values, stepped = train_step(engine, batch.to(device))
             skipped = 0 if stepped else skipped + 1
