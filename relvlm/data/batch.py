@@ -5,11 +5,17 @@ Legend: B images, G groups, T packed text tokens, M masked tokens, R triplets.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from itertools import chain
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from relvlm.data.regions import Region
+from relvlm.data.transforms import normalise
 
 BatchKind = Literal["captions", "entities", "mrc", "vsg"]
 BATCH_KINDS: tuple[BatchKind, ...] = ("captions", "entities", "mrc", "vsg")
@@ -43,14 +49,87 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on `device`."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True)
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), Tensor)
-        }
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, so that `to` overlaps with computing; called by DataLoader."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {k: function(v) for k, v in values.items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
     @property
     def images(self) -> int:
         """Number of images B."""
         return self.pixels.shape[0]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One text of an image; `masked`, `positions`, `labels` as `mask_words` returns them, or no masks."""
+
+    ids: list[int]
+    key: int
+    region: Region
+    masked: list[int]
+    positions: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class View:
+    """One image, as augmented, with the texts that look at it.
+
+    `triplets` holds (subject, object, relation class), subject and object being places in `groups`.
+    """
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    image_key: int
+    groups: Sequence[Group]
+    triplets: Sequence[tuple[int, int, int]] = ()
+
+
+def assemble(kind: BatchKind, dataset: str, views: Sequence[View]) -> Batch:
+    """The batch of some views, packed without padding."""
+    groups = [group for view in views for group in view.groups]
+    counts = [len(view.groups) for view in views]
+    triplets = _triplets(views, counts)
+    cu = np.cumsum([0, *(len(g.ids) for g in groups)])
+    return Batch(
+        kind=kind,
+        dataset=dataset,
+        pixels=normalise(np.stack([view.pixels for view in views])),
+        image_key=torch.tensor([view.image_key for view in views]),
+        text_ids=_flat(g.ids for g in groups),
+        text_cu=torch.from_numpy(cu.astype(np.int32)),
+        text_key=torch.tensor([g.key for g in groups]),
+        image_index=torch.from_numpy(np.repeat(np.arange(len(views), dtype=np.int32), counts)),
+        box=torch.tensor([g.region.patches for g in groups], dtype=torch.int32),
+        whole=torch.tensor([g.region.whole for g in groups]),
+        target_box=torch.tensor([g.region.target for g in groups]),
+        mlm_ids=_flat(g.masked for g in groups),
+        mlm_row=_flat(
+            [start + p for p in g.positions] for start, g in zip(cu.tolist(), groups, strict=False)
+        ),
+        mlm_label=_flat(g.labels for g in groups),
+        subject=triplets[0],
+        object=triplets[1],
+        relation=triplets[2],
+    )
+
+
+def _flat(lists: Iterable[list[int]]) -> Tensor:
+    return torch.from_numpy(np.fromiter(chain.from_iterable(lists), np.int64))
+
+
+def _triplets(views: Sequence[View], counts: list[int]) -> Tensor:
+    """(3, R) int64: subject and object as groups of the batch, relation class."""
+    starts = np.cumsum([0, *counts[:-1]]).tolist()
+    rows = [
+        (start + subject, start + target, relation)
+        for start, view in zip(starts, views, strict=True)
+        for subject, target, relation in view.triplets
+    ]
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 3).T.contiguous()

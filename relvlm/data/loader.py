@@ -1,0 +1,215 @@
+"""Batches for training: the plan's samples, read, augmented and packed, by worker processes if asked.
+
+A sample that cannot be read or used is logged, counted and replaced by another of its dataset; too many end
+the run. The batches of a run do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from random import Random
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from relvlm.config import DataConfig, DatasetConfig
+from relvlm.data.batch import BATCH_KINDS, Batch, BatchKind, View, assemble
+from relvlm.data.regions import read_relations
+from relvlm.data.sampler import BatchPlan, StepPlan, Stream
+from relvlm.data.shards import DataFault, Record, ShardSet
+from relvlm.data.text import Tokenizer, text_key
+from relvlm.data.views import Unusable, ViewBuilder
+from relvlm.errors import UserError
+
+COUNTS = ("faults", "unusable", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
+TIMEOUT_S = 600  # for one batch; a disk that hangs must not hang the run
+_log = logging.getLogger(__name__)
+
+
+class StepDataset(Dataset[Batch | UserError]):
+    """StepPlan -> Batch. An error that ends the run is returned: torch would bury it in a traceback.
+
+    `counts` (workers, len(COUNTS)) lies in shared memory, one row for each worker.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        streams: list[Stream],
+        sets: list[ShardSet],
+        image_size: int,
+        patch_size: int,
+        seed: int,
+    ) -> None:
+        self.config, self.streams, self.sets = config, streams, sets
+        self.image_size, self.patch_size, self.seed = image_size, patch_size, seed
+        self.counts = torch.zeros(max(1, config.workers), len(COUNTS), dtype=torch.int64).share_memory_()
+        self.bad: set[tuple[int, int]] = set()
+
+    @cached_property
+    def builder(self) -> ViewBuilder:
+        """Made on first use, which is in the worker."""
+        relations = read_relations(Path(self.config.relations)) if _needs_relations(self.streams) else {}
+        tokenizer = Tokenizer(Path(self.config.vocab))
+        return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
+
+    def __getitem__(self, plan: StepPlan) -> Batch | UserError:
+        pairs = zip(plan.epoch.tolist(), plan.index.tolist(), strict=True)
+        try:
+            views = [self._view(plan.stream, epoch, index) for epoch, index in pairs]
+        except UserError as error:
+            return error
+        finally:
+            self._publish()
+        return assemble(self.streams[plan.stream].kind, self.sets[plan.stream].path.name, views)
+
+    def _view(self, stream: int, epoch: int, index: int) -> View:
+        """The sample's view, or after a fault that of a substitute, which the arguments and the seed fix."""
+        attempt, chosen = 0, index
+        while True:
+            rng = Random(text_key(f"{self.seed}/{self.streams[stream].name}/{epoch}/{index}/{attempt}"))
+            if attempt:
+                chosen = rng.randrange(self.streams[stream].size)
+            try:
+                return self._build(self.streams[stream].kind, self.sets[stream].read(chosen), rng)
+            except DataFault as fault:
+                self._record(stream, chosen, fault)
+            attempt += 1
+
+    def _build(self, kind: BatchKind, record: Record, rng: Random) -> View:
+        try:
+            return self.builder.view(kind, record, rng)
+        except Unusable as error:
+            self.builder.counts["unusable"] += 1
+            raise DataFault(record.shard, record.key, f"unusable for {kind}: {error}") from error
+        except ValueError as error:
+            raise DataFault(record.shard, record.key, str(error)) from error
+
+    def _record(self, stream: int, index: int, fault: DataFault) -> None:
+        """Log a fault met for the first time; raises UserError where there are too many different ones."""
+        if (stream, index) in self.bad:
+            return
+        self.bad.add((stream, index))
+        path = self.sets[stream].path
+        _log.warning("%s: %s (another sample takes its place; fault %d)", path, fault, len(self.bad))
+        if len(self.bad) > self.config.max_faults:
+            raise UserError(
+                f"{path}: {len(self.bad)} faulty samples, data.max_faults is {self.config.max_faults}; "
+                f"the last: {fault} (run: relvlm data lint {path})"
+            )
+
+    def _publish(self) -> None:
+        worker = get_worker_info()
+        seen = self.builder.counts
+        values = {**seen, "faults": len(self.bad), "truncated_texts": self.builder.tokenizer.truncated}
+        row = torch.tensor([values.get(name, 0) for name in COUNTS])
+        self.counts[worker.id if worker else 0] = row
+
+
+class Loader(Iterator[Batch]):
+    """The endless batches of one rank; `counts()` tells what was left out so far."""
+
+    def __init__(self, dataset: StepDataset, plan: BatchPlan) -> None:
+        self._dataset = dataset
+        workers = dataset.config.workers
+        self._batches = iter(
+            DataLoader(
+                dataset,
+                batch_size=None,
+                sampler=plan,
+                num_workers=workers,
+                pin_memory=torch.cuda.is_available(),
+                timeout=TIMEOUT_S if workers else 0,
+                generator=torch.Generator(),  # or torch would draw from the model's random numbers
+            )
+        )
+
+    def __next__(self) -> Batch:
+        batch = next(self._batches)
+        if isinstance(batch, UserError):
+            raise batch
+        return batch
+
+    def counts(self) -> dict[str, int]:
+        """Faulty samples (each once per worker), unusable ones, texts cut, triplets and predicates left out."""
+        return dict(zip(COUNTS, self._dataset.counts.sum(0).tolist(), strict=True))
+
+
+def build_loader(
+    config: DataConfig,
+    *,
+    image_size: int,
+    patch_size: int,
+    seed: int,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Loader:
+    """The batches of `rank` from `start_step` on.
+
+    Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
+    """
+    Tokenizer(Path(config.vocab))
+    streams, sets = open_streams(config)
+    if _needs_relations(streams):
+        read_relations(Path(config.relations))
+    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed)
+    return Loader(dataset, BatchPlan(streams, seed, start_step, rank, world_size))
+
+
+def open_streams(config: DataConfig) -> tuple[list[Stream], list[ShardSet]]:
+    """A stream and its shard set for each dataset of each kind that is drawn; kinds share the shard sets."""
+    streams, sets = [], []
+    opened: dict[str, ShardSet] = {}
+    for kind in BATCH_KINDS:
+        ratio = getattr(config.ratio, kind)
+        section = "graphs" if kind in ("mrc", "vsg") else kind
+        datasets: list[DatasetConfig] = getattr(config, section)
+        if ratio <= 0:
+            continue
+        total = sum(d.weight for d in datasets)
+        if total <= 0:
+            raise UserError(
+                f"data.{section}: no dataset of positive weight, but data.ratio.{kind} is {ratio}"
+            )
+        for i, dataset in enumerate(datasets):
+            if dataset.path not in opened:
+                opened[dataset.path] = _open_set(dataset.path, f"data.{section}[{i}].path")
+            shards = opened[dataset.path]
+            sizes = tuple(entry.samples for entry in shards.shards)
+            probability = ratio * dataset.weight / total
+            streams.append(
+                Stream(kind, f"{kind}/{i}", sizes, _images(config, kind), probability, dataset.block)
+            )
+            sets.append(shards)
+    return streams, sets
+
+
+def _open_set(path: str, field: str) -> ShardSet:
+    try:
+        shards = ShardSet(path)
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error
+    if not len(shards):
+        raise UserError(f"{field}: {path} holds no sample")
+    return shards
+
+
+def _images(config: DataConfig, kind: BatchKind) -> int:
+    """Images of a global batch."""
+    count: int = getattr(config.batch, kind)
+    if kind != "entities":
+        return count
+    if count % config.regions_per_image:
+        raise UserError(
+            f"data.batch.entities: {count} regions are no multiple of data.regions_per_image "
+            f"{config.regions_per_image}"
+        )
+    return count // config.regions_per_image
+
+
+def _needs_relations(streams: list[Stream]) -> bool:
+    return any(stream.kind == "mrc" for stream in streams)
