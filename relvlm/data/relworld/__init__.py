@@ -1,0 +1,1 @@
+"""RelWorld: a generated world of drawn objects and relations, as web corpus, detections and scene graphs."""
