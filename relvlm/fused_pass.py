@@ -28,30 +28,34 @@ def views(batch: Batch, grid: tuple[int, int]) -> Regions:
 
 
 class FusedPass:
-    """`add` pairs of (text, view), `run` once, then read the rows of each part."""
+    """`add` pairs of (text, view) with the rows to read, then `run` once."""
 
     def __init__(self, text_cu: Tensor, all_views: Regions) -> None:
         self.text_cu = text_cu
         self.all_views = all_views
-        self.parts: list[tuple[Tensor, Tensor]] = []
-        self.offsets = text_cu
+        self.parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
-    def add(self, texts: Tensor, part_views: Tensor) -> int:
-        """Let text `texts[i]` look at view `part_views[i]`; returns the part's name."""
-        self.parts.append((texts, part_views))
-        return len(self.parts) - 1
+    def add(self, texts: Tensor, part_views: Tensor, rows: Tensor | None = None) -> None:
+        """Let text `texts[i]` look at view `part_views[i]`.
 
-    def run(self, fusion: FusionEncoder, text_TD: Tensor, image_BSD: Tensor) -> Tensor:
-        """Fused tokens of all parts, packed one after another."""
-        texts, seen = (torch.cat(column) for column in zip(*self.parts, strict=True))
-        rows, self.offsets = gather_rows(self.text_cu, texts)
-        return fusion(text_TD[rows], image_BSD, self.all_views.pick(seen, self.offsets))
+        Of the part's packed tokens, `rows` (increasing) are read, by default each text's first ([CLS]).
+        """
+        self.parts.append((texts, part_views, rows))
 
-    def first_rows(self, part: int) -> Tensor:
-        """Rows of the part's [CLS] tokens."""
-        start = sum(len(texts) for texts, _ in self.parts[:part])
-        return self.offsets[start : start + len(self.parts[part][0])].long()
+    def run(self, fusion: FusionEncoder, text_TD: Tensor, image_BSD: Tensor) -> list[Tensor]:
+        """The fused rows read by each part, in the order of `add`; all parts go through in one packed batch."""
+        texts = torch.cat([texts for texts, _, _ in self.parts])
+        seen = torch.cat([part_views for _, part_views, _ in self.parts])
+        rows, offsets = gather_rows(self.text_cu, texts)
+        read = self._rows_to_read(offsets.long())
+        regions = self.all_views.pick(seen, offsets)
+        fused = fusion(text_TD[rows], image_BSD, regions, torch.cat(read))
+        return list(fused.split([len(part) for part in read]))
 
-    def first_row(self, part: int) -> Tensor:
-        """First row of the part (0-dim)."""
-        return self.offsets[sum(len(texts) for texts, _ in self.parts[:part])].long()
+    def _rows_to_read(self, offsets: Tensor) -> list[Tensor]:
+        read, first = [], 0
+        for texts, _, rows in self.parts:
+            starts = offsets[first : first + len(texts)]
+            read.append(starts if rows is None else rows + offsets[first])
+            first += len(texts)
+        return read

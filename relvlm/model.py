@@ -67,8 +67,8 @@ class RelVLM(nn.Module):
         with torch.no_grad():
             self.temperature.clamp_(*TEMPERATURE_RANGE)
         image_BSD = self.vision(batch.pixels)
-        losses, metrics, fused_TD = (self._relate if batch.kind == "mrc" else self._align)(batch, image_BSD)
-        total = torch.stack(list(losses.values())).sum() + self._touch(batch.kind, image_BSD, fused_TD)
+        losses, metrics, fused_ND = (self._relate if batch.kind == "mrc" else self._align)(batch, image_BSD)
+        total = torch.stack(list(losses.values())).sum() + self._touch(batch.kind, image_BSD, fused_ND)
         return total, {name: value.detach() for name, value in (losses | metrics).items()}
 
     def _relate(self, batch: Batch, image_BSD: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
@@ -77,11 +77,11 @@ class RelVLM(nn.Module):
         text_TD = self.text(batch.text_ids, batch.text_cu)
         step = FusedPass(batch.text_cu, views(batch, self.vision.grid))
         groups = torch.arange(len(batch.whole), device=image_BSD.device)
-        entity = step.add(groups, groups)
-        fused_TD = step.run(self.fusion, text_TD, image_BSD)
-        logits_RV = self.mrc_head(fused_TD[step.first_rows(entity)], batch.subject, batch.object)
+        step.add(groups, groups)
+        (entity_ED,) = step.run(self.fusion, text_TD, image_BSD)
+        logits_RV = self.mrc_head(entity_ED, batch.subject, batch.object)
         losses = {"mrc": mrc_loss(logits_RV, batch.relation)}
-        return losses, {"mrc_accuracy": _accuracy(logits_RV, batch.relation)}, fused_TD
+        return losses, {"mrc_accuracy": _accuracy(logits_RV, batch.relation)}, entity_ED
 
     def _align(self, batch: Batch, image_BSD: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """A = ITC + ITM + MLM of every group, and BBOX of those that have a box; one pass of the fusion encoder."""
@@ -94,22 +94,20 @@ class RelVLM(nn.Module):
         view_of_text, text_of_view, target = self._negatives(batch, image_GE, text_GE)
 
         groups = torch.arange(count, device=image_BSD.device)
-        step = FusedPass(cu, views(batch, self.vision.grid))
-        match = step.add(torch.cat([groups, groups, text_of_view]), torch.cat([groups, view_of_text, groups]))
-        masked = step.add(count + groups, groups)
         regions = (~batch.whole).nonzero().squeeze(1)
-        located = step.add(regions, count + regions) if self.box_head else None
-        fused_TD = step.run(self.fusion, text_TD, image_BSD)
+        step = FusedPass(cu, views(batch, self.vision.grid))
+        step.add(torch.cat([groups, groups, text_of_view]), torch.cat([groups, view_of_text, groups]))
+        step.add(count + groups, groups, batch.mlm_row)
+        if batch.kind == "entities":
+            step.add(regions, count + regions)
+        matched_ND, masked_MD, *located = step.run(self.fusion, text_TD, image_BSD)
 
-        logits_N2 = self.itm_head(fused_TD[step.first_rows(match)])
+        logits_N2 = self.itm_head(matched_ND)
         losses["itm"] = itm_loss(logits_N2, target)
-        mlm_rows = step.first_row(masked) + batch.mlm_row
-        losses["mlm"] = mlm_loss(self.mlm_head(fused_TD[mlm_rows]), batch.mlm_label)
-        if located is not None and batch.kind == "entities":
-            assert self.box_head is not None
-            boxes = self.box_head(fused_TD[step.first_rows(located)])
-            losses["bbox"] = bbox_loss(boxes, batch.target_box[regions])
-        return losses, {"itm_accuracy": _accuracy(logits_N2, target)}, fused_TD
+        losses["mlm"] = mlm_loss(self.mlm_head(masked_MD), batch.mlm_label)
+        for cls_ND in located:
+            losses["bbox"] = bbox_loss(self.predict_boxes(cls_ND[:, None]), batch.target_box[regions])
+        return losses, {"itm_accuracy": _accuracy(logits_N2, target)}, matched_ND
 
     def _contrast(self, batch: Batch, image_GE: Tensor, text_GE: Tensor) -> Tensor:
         image_key, whole = batch.image_key[batch.image_index.long()], batch.whole
@@ -140,9 +138,9 @@ class RelVLM(nn.Module):
         view_GD = torch.where(batch.whole[:, None], whole_GD, region_GD)
         return F.normalize(self.image_projection(view_GD), dim=-1)
 
-    def _touch(self, kind: str, image_BSD: Tensor, fused_TD: Tensor) -> Tensor:
+    def _touch(self, kind: str, image_BSD: Tensor, fused_ND: Tensor) -> Tensor:
         """0, with a gradient for the parameters that this kind of batch leaves out: ZeRO needs one for each."""
-        row = fused_TD[:1]
+        row = fused_ND[:1]
         idle: list[Tensor] = []
         if kind == "mrc":
             idle += [self.itm_head(row), self.mlm_head(row), self.temperature]

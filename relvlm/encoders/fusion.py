@@ -5,10 +5,13 @@ Keys and values are projected once per image and layer, whatever number of group
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from einops import rearrange
 from torch import Tensor, nn
 
 from relvlm.config import FusionConfig, TextConfig
+from relvlm.encoders.packing import read_offsets
 from relvlm.encoders.text import LAYER_NORM_EPS, FeedForward, Residual, SelfAttention, init_bert
 from relvlm_kernels import Regions, region_attention
 
@@ -30,7 +33,7 @@ class CrossAttention(nn.Module):
 
 
 class FusionLayer(nn.Module):
-    """Self-attention, cross-attention, feed-forward."""
+    """Self-attention, cross-attention, feed-forward; with `read`, of those rows alone (all rows stay keys)."""
 
     def __init__(self, config: FusionConfig, text: TextConfig, image_width: int) -> None:
         super().__init__()
@@ -38,21 +41,33 @@ class FusionLayer(nn.Module):
         self.cross_attention = Residual(CrossAttention(text.width, image_width, config.heads), text)
         self.feed_forward = Residual(FeedForward(text.width, text.mlp_ratio), text)
 
-    def forward(self, x_TD: Tensor, image_BSD: Tensor, regions: Regions) -> Tensor:
-        x_TD = self.attention(x_TD, regions.offsets)
+    def forward(
+        self, x_TD: Tensor, image_BSD: Tensor, regions: Regions, read: Tensor | None = None
+    ) -> Tensor:
+        x_TD = self.attention(x_TD, regions.offsets, read=read)
+        if read is not None:
+            regions = replace(regions, offsets=read_offsets(read, regions.offsets))
         return self.feed_forward(self.cross_attention(x_TD, image_BSD, regions))
 
 
 class FusionEncoder(nn.Module):
-    """Packed text tokens (T, D) of G groups and image tokens (B, P + N, Dv) -> (T, D)."""
+    """Packed text tokens (T, D) of G groups and image tokens (B, P + N, Dv) -> (T, D).
+
+    `read` (n,) int64, increasing: return those rows only; the last layer then computes nothing else of the others
+    than keys and values.
+    """
 
     def __init__(self, config: FusionConfig, text: TextConfig, image_width: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(FusionLayer(config, text, image_width) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(text.width, eps=LAYER_NORM_EPS) if text.norm == "pre" else nn.Identity()
+        pre = text.norm == "pre"
+        self.norm = nn.LayerNorm(text.width, eps=LAYER_NORM_EPS) if pre else nn.Identity()
         self.apply(init_bert)
 
-    def forward(self, x_TD: Tensor, image_BSD: Tensor, regions: Regions) -> Tensor:
-        for layer in self.layers:
+    def forward(
+        self, x_TD: Tensor, image_BSD: Tensor, regions: Regions, read: Tensor | None = None
+    ) -> Tensor:
+        *full, last = self.layers
+        for layer in full:
             x_TD = layer(x_TD, image_BSD, regions)
-        return self.norm(x_TD)
+        return self.norm(last(x_TD, image_BSD, regions, read))

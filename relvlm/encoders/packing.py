@@ -20,6 +20,11 @@ def gather_rows(cu: Tensor, sequences: Tensor) -> tuple[Tensor, Tensor]:
     return start + torch.arange(len(start), device=cu.device), offsets
 
 
+def read_offsets(read: Tensor, cu: Tensor) -> Tensor:
+    """Offsets (n + 1,) int32 of the increasing rows `read` by the sequence that they lie in."""
+    return torch.searchsorted(read, cu.long()).to(torch.int32)
+
+
 def positions(cu: Tensor, rows: int) -> Tensor:
     """(rows,) int64: the place of each packed row in its sequence."""
     index = torch.arange(rows, device=cu.device)

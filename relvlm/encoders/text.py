@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from relvlm.config import TextConfig
-from relvlm.encoders.packing import positions
+from relvlm.encoders.packing import positions, read_offsets
 from relvlm_kernels import varlen_attention
 
 LAYER_NORM_EPS = 1e-12  # BERT's
@@ -22,9 +25,21 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_TD: Tensor, cu: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(x_TD), "t (n h d) -> n t h d", n=3, h=self.heads).unbind(0)
-        return self.out(rearrange(varlen_attention(q, k, v, cu, cu), "t h d -> t (h d)"))
+    def forward(self, x_TD: Tensor, cu: Tensor, read: Tensor | None = None) -> Tensor:
+        """(T, D), or (n, D) of the increasing rows `read` alone."""
+        if read is None:
+            q, k, v = rearrange(self.qkv(x_TD), "t (n h d) -> n t h d", n=3, h=self.heads).unbind(0)
+            read_cu = cu
+        else:
+            read_cu = read_offsets(read, cu)
+            width = x_TD.shape[1]
+            weight, bias = self.qkv.weight, self.qkv.bias
+            q = rearrange(
+                F.linear(x_TD[read], weight[:width], bias[:width]), "t (h d) -> t h d", h=self.heads
+            )
+            kv = F.linear(x_TD, weight[width:], bias[width:])
+            k, v = rearrange(kv, "t (n h d) -> n t h d", n=2, h=self.heads).unbind(0)
+        return self.out(rearrange(varlen_attention(q, k, v, read_cu, cu), "t h d -> t (h d)"))
 
 
 class FeedForward(nn.Sequential):
@@ -36,7 +51,7 @@ class FeedForward(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """x + dropout(f(x)) with the norm after the sum (BERT) or before f."""
+    """x + dropout(f(x)) with the norm after the sum (BERT) or before f; f may return the rows `read` alone."""
 
     def __init__(self, inner: nn.Module, config: TextConfig) -> None:
         super().__init__()
@@ -45,10 +60,14 @@ class Residual(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.pre = config.norm == "pre"
 
-    def forward(self, x_TD: Tensor, *context: object) -> Tensor:
-        if self.pre:
-            return x_TD + self.dropout(self.inner(self.norm(x_TD), *context))
-        return self.norm(x_TD + self.dropout(self.inner(x_TD, *context)))
+    def forward(self, x_TD: Tensor, *context: Any, read: Tensor | None = None) -> Tensor:
+        inner = self.norm(x_TD) if self.pre else x_TD
+        if read is not None:
+            out_TD, x_TD = self.inner(inner, *context, read), x_TD[read]
+        else:
+            out_TD = self.inner(inner, *context)
+        x_TD = x_TD + self.dropout(out_TD)
+        return x_TD if self.pre else self.norm(x_TD)
 
 
 class TextLayer(nn.Module):
