@@ -22,6 +22,7 @@ from relvlm.data.schema import Box, Sample
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+FORMATS = ("JPEG", "PNG")  # what shards hold; other decoders are only a risk
 _SIDE = re.compile(
     r"(?<![^\W_])(left|right)(?=(?:most|hand|handed|ward|wards|side)?(?![^\W_]))", re.IGNORECASE
 )
@@ -39,7 +40,7 @@ _DECODE_ERRORS = (
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """An image whose header has been read and whose pixels have not; raises ValueError."""
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except _DECODE_ERRORS as error:
         raise ValueError(f"not a readable image: {error}") from error
     if image.width * image.height > max_pixels:
@@ -50,7 +51,8 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 def load_pixels(image: Image.Image) -> Image.Image:
     """The image of `open_image` decoded to RGB; raises ValueError where it is corrupt or cut short."""
     try:
-        return image.convert("RGB")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
     except _DECODE_ERRORS as error:
         raise ValueError(f"corrupt image: {error}") from error
 
@@ -89,9 +91,9 @@ def eval_transform(size: int) -> Callable[[Image.Image], Tensor]:
 def normalise(images_BHWC: np.ndarray) -> Tensor:
     """(B, 3, H, W) float32 of (B, H, W, 3) uint8, by CLIP's mean and standard deviation."""
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
-    pixels = torch.from_numpy(np.array(images_BHWC)).permute(0, 3, 1, 2)
-    pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
-    return pixels.mul_(1 / (255 * std)).sub_(mean / std)
+    # Bytes are cheaper to permute than floats.
+    pixels = torch.from_numpy(np.ascontiguousarray(images_BHWC.transpose(0, 3, 1, 2)))
+    return pixels.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
 
 
 def random_crop(width: int, height: int, min_area: float, rng: Random) -> Box:
