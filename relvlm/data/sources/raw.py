@@ -65,7 +65,7 @@ def sized_photo(folders: Sequence[Path], name: str, width: int, height: int) -> 
 
 
 def clip_box(xywh: Sequence[float], width: int, height: int) -> Box | None:
-    """`xywh` (left, top, width, height) as a box clipped to the image; None if less than a pixel is left in either direction."""
+    """`xywh` (left, top, width, height) as a box clipped to the image; None if less than a pixel is left."""
     x, y, w, h = (float(v) for v in xywh)
     x0, y0, x1, y1 = max(0.0, x), max(0.0, y), min(float(width), x + w), min(float(height), y + h)
     if not (x1 - x0 >= MIN_SIDE and y1 - y0 >= MIN_SIDE):  # also for NaN

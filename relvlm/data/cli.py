@@ -1,0 +1,147 @@
+"""`relvlm data`: build, relate, lint, stats and preview shard sets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+SOURCES = {
+    "relworld": (
+        "relvlm.data.relworld.build",
+        "a generated world of shapes, relations and actions (no download)",
+    ),
+    "coco": ("relvlm.data.sources.coco", "photos with captions and boxes"),
+    "visual_genome": (
+        "relvlm.data.sources.visual_genome",
+        "photos with boxes, attributes and free-form relations",
+    ),
+    "gqa": ("relvlm.data.sources.gqa", "Visual Genome photos with cleaned scene graphs"),
+}
+EPILOG = """A shard set is a folder of tars, each sample an image and its JSON, with a manifest.json that holds
+checksums and counts. A usual sequence:
+
+  relvlm data build relworld --out data/relworld --images 20000 --seed 0
+  relvlm data build coco --help          # what a source needs
+  relvlm data lint data/coco             # is it sound?
+  relvlm data stats data/coco            # what is in it?
+  relvlm data relate data/coco data/coco_spatial
+  relvlm data preview data/coco_spatial --out look.html
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Mount the subcommands on `parser`."""
+    parser.description = "Build and inspect shard sets."
+    _teach(parser, EPILOG)
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    _add_build(commands.add_parser("build", help="make a shard set from a raw dataset"))
+    _add_relate(commands.add_parser("relate", help="add spatial relations derived from boxes"))
+    _add_lint(commands.add_parser("lint", help="check checksums, schema, images and duplicates"))
+    _add_stats(commands.add_parser("stats", help="counts, histograms of labels and predicates, text lengths"))
+    _add_preview(commands.add_parser("preview", help="contact sheet with boxes, captions and relations"))
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the chosen subcommand; returns the exit status. UserError is for the caller to print."""
+    status: int = args.data_main(args)
+    return status
+
+
+def _teach(parser: argparse.ArgumentParser, epilog: str) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = epilog
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Make a shard set from a raw dataset."
+    lines = "\n".join(f"  {name:14} {what}" for name, (_, what) in SOURCES.items())
+    _teach(parser, f"sources:\n{lines}\n\nflags of one source: relvlm data build SOURCE --help\n")
+    parser.add_argument("source", choices=SOURCES, metavar="SOURCE", help=" | ".join(SOURCES))
+    parser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="the source's own flags")
+    parser.set_defaults(data_main=_build)
+
+
+def _build(args: argparse.Namespace) -> int:
+    builder = import_module(SOURCES[args.source][0])  # each source pays for its own imports
+    parser = argparse.ArgumentParser(
+        prog=f"relvlm data build {args.source}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    builder.add_arguments(parser)
+    status: int = builder.main(parser.parse_args(args.flags)) or 0
+    return status
+
+
+def _add_relate(parser: argparse.ArgumentParser) -> None:
+    from relvlm.data import relate
+
+    relate.add_arguments(parser)
+    _teach(parser, relate.EPILOG)
+    parser.set_defaults(data_main=relate.main)
+
+
+def _add_lint(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Check a shard set; lists every fault and exits with 1 if there is one."
+    _teach(parser, "example:\n  relvlm data lint data/coco && echo sound\n")
+    _add_folder(parser)
+    parser.set_defaults(data_main=_lint)
+
+
+def _lint(args: argparse.Namespace) -> int:
+    from relvlm.data.inspect import lint
+    from relvlm.data.shards import ShardSet
+
+    shards = ShardSet(args.folder)
+    faults = 0
+    for fault in lint(shards):
+        print(fault)
+        faults += 1
+    print(f"{args.folder}: {faults} faults in {len(shards)} samples", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _add_stats(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Describe what a shard set holds. Damaged samples are counted and left out."
+    _teach(
+        parser,
+        "examples:\n  relvlm data stats data/coco\n  relvlm data stats data/coco --json > stats.json\n",
+    )
+    _add_folder(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, with the histograms in full")
+    parser.set_defaults(data_main=_stats)
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from relvlm.data.inspect import sound_samples
+    from relvlm.data.shards import ShardSet
+    from relvlm.data.statistics import as_text, describe
+
+    damaged: list[str] = []
+    figures = describe(sound_samples(ShardSet(args.folder), damaged))
+    figures["totals"]["damaged"] = len(damaged)
+    print(json.dumps(figures, indent=2, ensure_ascii=False) if args.json else as_text(figures))
+    return 0
+
+
+def _add_preview(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Draw samples with their boxes, labels, captions and relations on one sheet."
+    _teach(parser, "example:\n  relvlm data preview data/relworld/graphs --out look.html --count 40\n")
+    _add_folder(parser)
+    parser.add_argument("--out", type=Path, required=True, help="sheet.html (self-contained) or sheet.png")
+    parser.add_argument(
+        "--count", type=int, default=24, metavar="N", help="samples, spread over the set (24)"
+    )
+    parser.set_defaults(data_main=_preview)
+
+
+def _preview(args: argparse.Namespace) -> int:
+    from relvlm.data.preview import preview
+
+    print(f"{args.out}: {preview(args.folder, args.out, args.count)} samples")
+    return 0
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="shard set (the folder with manifest.json)")
