@@ -8,6 +8,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from relvlm.data.arguments import positive
+
 SOURCES = {
     "relworld": (
         "relvlm.data.relworld.build",
@@ -91,14 +93,12 @@ def _add_lint(parser: argparse.ArgumentParser) -> None:
 
 def _lint(args: argparse.Namespace) -> int:
     from relvlm.data.inspect import lint
-    from relvlm.data.shards import ShardSet
 
-    shards = ShardSet(args.folder)
     faults = 0
-    for fault in lint(shards):
+    for fault in lint(args.folder):
         print(fault)
         faults += 1
-    print(f"{args.folder}: {faults} faults in {len(shards)} samples", file=sys.stderr)
+    print(f"{args.folder}: {faults} faults" if faults else f"{args.folder}: sound", file=sys.stderr)
     return 1 if faults else 0
 
 
@@ -131,7 +131,7 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
     _add_folder(parser)
     parser.add_argument("--out", type=Path, required=True, help="sheet.html (self-contained) or sheet.png")
     parser.add_argument(
-        "--count", type=int, default=24, metavar="N", help="samples, spread over the set (24)"
+        "--count", type=positive, default=24, metavar="N", help="samples, spread over the set (24)"
     )
     parser.set_defaults(data_main=_preview)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
+from relvlm.data.manifest import MANIFEST, check_size, read_manifest, shard_entries
 from relvlm.data.schema import Sample
 from relvlm.data.shards import DataFault, Record, ShardSet
+from relvlm.errors import UserError
 
 MAX_PIXELS = 50_000_000  # a photograph of 50 megapixels; beyond that it is a mistake or an attack
 
@@ -43,8 +46,24 @@ def decode(record: Record) -> Image.Image:
         raise DataFault(record.shard, record.key, f"image cannot be decoded: {error}") from error
 
 
-def lint(shards: ShardSet) -> Iterator[str]:
-    """Every fault of the set, one line each; reads and decodes everything."""
+def lint(folder: Path) -> Iterator[str]:
+    """Every fault of the set, one line each; reads and decodes everything. UserError if there is no manifest.
+
+    Shards that are missing or of a wrong size end the search: positions in such a set mean nothing.
+    """
+    torn = list(_size_faults(folder))
+    yield from torn or _content_faults(ShardSet(folder))
+
+
+def _size_faults(folder: Path) -> Iterator[str]:
+    for entry in shard_entries(folder / MANIFEST, read_manifest(folder)):
+        try:
+            check_size(folder / entry.name, entry)
+        except UserError as error:
+            yield str(error)
+
+
+def _content_faults(shards: ShardSet) -> Iterator[str]:
     yield from shards.verify()
     seen: dict[tuple[str, str], str] = {}
     for index in _indices(shards):

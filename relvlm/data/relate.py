@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from relvlm.data.arguments import positive
 from relvlm.data.schema import Box, Entity, Relation, Sample
 from relvlm.data.shards import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
 
@@ -204,7 +205,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(MIRROR)} (all but above and below, which photos often belie)",
     )
     parser.add_argument(
-        "--limit", type=int, default=rules.limit, metavar="N", help="relations per image (16)"
+        "--limit", type=positive, default=rules.limit, metavar="N", help="relations per image (16)"
     )
     parser.add_argument(
         "--mirrored",
@@ -223,7 +224,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="smallest box, as a share of the image (0.004)",
     )
-    parser.add_argument("--shard-size", type=int, default=1000, metavar="N", help="samples per shard (1000)")
+    parser.add_argument(
+        "--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 import argparse
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -45,7 +46,7 @@ def build(out, samples=None):
 
 def test_a_sound_set_passes_lint(tmp_path, capsys):
     assert run("lint", build(tmp_path / "set")) == 0
-    assert "0 faults in 4 samples" in capsys.readouterr().err
+    assert "set: sound" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,16 @@ def test_lint_finds_a_flipped_byte(tmp_path, capsys):
     assert run("lint", tmp_path / "set") == 1
     out = capsys.readouterr().out
     assert "SHA-256 differs" in out and "000000.tar: k1: invalid JSON" in out
+
+
+def test_lint_lists_every_torn_shard(tmp_path, capsys):
+    folder = build(tmp_path / "set")
+    (folder / "000000.tar").unlink()
+    os.truncate(folder / "000001.tar", 10)
+    assert run("lint", folder) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "000000.tar: missing" in lines[0] and "000001.tar: 10 bytes" in lines[1]
 
 
 def test_lint_without_a_shard_set_is_a_user_error(tmp_path):
@@ -152,7 +163,13 @@ def test_preview_knows_two_formats(tmp_path):
         run("preview", build(tmp_path / "set"), "--out", tmp_path / "look.gif")
 
 
-@pytest.mark.parametrize("source", ["coco", "visual_genome", "gqa"])
+def test_counts_below_one_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("preview", tmp_path, "--out", tmp_path / "look.png", "--count", 0)
+    assert "--count: '0' is no whole number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["relworld", "coco", "visual_genome", "gqa"])
 def test_each_source_teaches_its_flags(source, capsys):
     with pytest.raises(SystemExit) as end:
         run("build", source, "--help")

@@ -115,9 +115,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data build coco`."""
     parser.description = "Build a shard set of COCO photographs with their captions and boxes."
     parser.epilog = EPILOG
-    parser.add_argument("--captions", type=Path, required=True, help="captions_*.json")
-    parser.add_argument("--instances", type=Path, required=True, help="instances_*.json")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the photographs")
+    parser.add_argument("--captions", type=Path, required=True, metavar="FILE", help="captions_*.json")
+    parser.add_argument("--instances", type=Path, required=True, metavar="FILE", help="instances_*.json")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the photographs")
     add_output_arguments(parser)
 
 

@@ -100,8 +100,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data build gqa`."""
     parser.description = "Build a shard set of GQA: photos with their scene graphs."
     parser.epilog = EPILOG
-    parser.add_argument("--scene-graphs", type=Path, required=True, help="train_sceneGraphs.json")
-    parser.add_argument("--images", type=Path, required=True, help="folder of ID.jpg")
+    parser.add_argument(
+        "--scene-graphs", type=Path, required=True, metavar="FILE", help="train_sceneGraphs.json"
+    )
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of ID.jpg")
     add_output_arguments(parser)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from PIL import Image
 from tqdm import tqdm
 
+from relvlm.data.arguments import positive
 from relvlm.data.schema import Box
 from relvlm.data.shards import SKIPPED
 from relvlm.errors import UserError
@@ -85,8 +86,12 @@ def progress(items: Collection[T], what: str) -> Iterable[T]:
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that every builder has."""
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the shards and manifest.json")
-    parser.add_argument("--shard-size", type=int, default=1000, metavar="N", help="samples per shard (1000)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="new folder for the shards and manifest.json"
+    )
+    parser.add_argument(
+        "--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)"
+    )
     parser.add_argument(
         "--exclude",
         type=Path,

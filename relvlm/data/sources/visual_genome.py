@@ -272,10 +272,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Build a shard set of Visual Genome: photos, labelled boxes with attributes, relations."
     )
     parser.epilog = EPILOG
-    parser.add_argument("--relationships", type=Path, required=True, help="relationships.json")
-    parser.add_argument("--attributes", type=Path, help="attributes.json: adjectives, and more objects")
-    parser.add_argument("--objects", type=Path, help="objects.json: objects that no relation names")
-    parser.add_argument("--image-data", type=Path, help="image_data.json: sizes, checked against the photos")
+    parser.add_argument(
+        "--relationships", type=Path, required=True, metavar="FILE", help="relationships.json"
+    )
+    parser.add_argument(
+        "--attributes", type=Path, metavar="FILE", help="attributes.json: adjectives, and more objects"
+    )
+    parser.add_argument(
+        "--objects", type=Path, metavar="FILE", help="objects.json: objects that no relation names"
+    )
+    parser.add_argument(
+        "--image-data", type=Path, metavar="FILE", help="image_data.json: sizes, checked against the photos"
+    )
     parser.add_argument(
         "--images",
         type=Path,
