@@ -51,6 +51,13 @@ class Task:
     group: str | None = None
 
 
+def held_out(record: Row) -> Row:
+    """RelWorld's mark of a combination that training never shows, where the record has one."""
+    if "held_out" not in record:
+        return {}
+    return {"held_out": str(record["held_out"]).lower() in ("true", "1")}
+
+
 def locate(benchmark: Benchmark, images: Path) -> tuple[dict[str, Path], list[str]]:
     """File of each image name, and the names for which there is none."""
     names = dict.fromkeys(pair.image for pair in benchmark.pairs)

@@ -11,16 +11,15 @@ from relvlm.evals.files import Row
 
 @dataclass(frozen=True)
 class Contrast:
-    """Scores of one example, and the row of the right one."""
+    """The two rows of one example."""
 
-    right: float
-    wrong: float
-    row: Row
+    right: Row
+    wrong: Row
 
     @property
     def won(self) -> bool:
         """Right strictly above wrong: a tie is a loss."""
-        return self.right > self.wrong
+        return self.right["score"] > self.wrong["score"]
 
 
 def contrasts(rows: Sequence[Row], group: str | None, endings: tuple[str, str]) -> list[Contrast]:
@@ -44,4 +43,4 @@ def contrasts(rows: Sequence[Row], group: str | None, endings: tuple[str, str]) 
                 f"scores: {identity}_{absent} of {name or 'the set'}: absent (score both of a pair)"
             )
     right, wrong = endings
-    return [Contrast(half[right]["score"], half[wrong]["score"], half[right]) for half in halves.values()]
+    return [Contrast(half[right], half[wrong]) for half in halves.values()]

@@ -35,6 +35,12 @@ def accuracy(outcomes: Sequence[bool], groups: Mapping[str, Sequence[bool]] | No
     return figures
 
 
+def held_out(outcomes: Sequence[bool], rows: Sequence[Mapping[str, object]]) -> Figures:
+    """Accuracy on the examples marked `held_out`; {} where none is."""
+    chosen = [right for right, row in zip(outcomes, rows, strict=True) if row.get("held_out")]
+    return {"held_out": accuracy(chosen)} if chosen else {}
+
+
 def macro(groups: Mapping[str, Sequence[bool]]) -> float:
     """Mean of the groups' accuracies."""
     return fmean(percent(sum(flags), len(flags)) for flags in groups.values())

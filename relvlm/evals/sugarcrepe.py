@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals import metrics as m
-from relvlm.evals.benchmark import Benchmark, Example, Pair, Task
+from relvlm.evals.benchmark import Benchmark, Example, Pair, Task, held_out
 from relvlm.evals.contrast import contrasts
 from relvlm.evals.files import Row, annotation_files, piece_name, read_json, require
 
@@ -28,7 +28,7 @@ def metrics(rows: Sequence[Row]) -> Row:
     pairs = contrasts(rows, "piece", ("c", "n"))
     groups: dict[str, list[bool]] = defaultdict(list)
     for pair in pairs:
-        groups[pair.row["piece"]].append(pair.won)
+        groups[pair.right["piece"]].append(pair.won)
     figures: Row = m.accuracy([pair.won for pair in pairs], groups)
     figures["macro_over_files"] = m.macro(groups)
     kinds = dict.fromkeys(name.partition("_")[0] for name in groups)
@@ -37,6 +37,7 @@ def metrics(rows: Sequence[Row]) -> Row:
         for kind in kinds
     }
     figures["chance"] = 50.0
+    figures |= m.held_out([pair.won for pair in pairs], [pair.right for pair in pairs])
     return figures
 
 
@@ -50,9 +51,9 @@ def _example(key: str, record: Row, file: Path) -> Example:
     if not isinstance(record, dict):
         raise UserError(f"{file}: {key}: expected an object, this is no {KIND} file")
     require(record, ("filename", "caption", "negative_caption"), f"{file}: {key}", KIND)
-    piece = piece_name(file, "sugarcrepe")
+    fields = {"piece": piece_name(file, "sugarcrepe"), **held_out(record)}
     return tuple(
-        Pair(str(record["filename"]), str(record[kind]), {"label": f"{key}_{ending}", "piece": piece})
+        Pair(str(record["filename"]), str(record[kind]), {"label": f"{key}_{ending}", **fields})
         for kind, ending in (("caption", "c"), ("negative_caption", "n"))
     )
 

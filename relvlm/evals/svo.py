@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals import metrics as m
-from relvlm.evals.benchmark import Benchmark, Example, Pair, Task
+from relvlm.evals.benchmark import Benchmark, Example, Pair, Task, held_out
 from relvlm.evals.contrast import contrasts
 from relvlm.evals.files import Row, annotation_files, read_csv, read_jsonl, require
 
@@ -34,10 +34,11 @@ def metrics(rows: Sequence[Row]) -> Row:
     pairs = contrasts(rows, None, ("p", "n"))
     groups: dict[str, list[bool]] = defaultdict(list)
     for pair in pairs:
-        groups[bucket(pair.row, "scores")].append(pair.won)
+        groups[bucket(pair.right, "scores")].append(pair.won)
     figures: Row = m.accuracy([pair.won for pair in pairs], groups)
     figures["macro_over_buckets"] = m.macro(groups)
     figures["chance"] = 50.0
+    figures |= m.held_out([pair.won for pair in pairs], [pair.right for pair in pairs])
     return figures
 
 
@@ -56,6 +57,7 @@ def _example(number: int, row: Row, where: str) -> Example:
     require(row, (text, *images, *FLAGS.values()), where, KIND)
     bucket(row, where)
     fields: Row = {name: row[name] for name in ("pos_triplet", "neg_triplet") if name in row}
+    fields |= held_out(row)
     fields |= {name: _true(row[name], f"{where}: {name}") for name in FLAGS.values()}
     index = row.get("svo_index", number)
     return tuple(

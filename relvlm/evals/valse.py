@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals import metrics as m
-from relvlm.evals.benchmark import Benchmark, Example, Pair, Task
+from relvlm.evals.benchmark import Benchmark, Example, Pair, Task, held_out
 from relvlm.evals.contrast import contrasts
 from relvlm.evals.files import Row, annotation_files, piece_name, read_json, require
 
@@ -54,15 +54,16 @@ def metrics(rows: Sequence[Row]) -> Row:
     pairs = contrasts(rows, "instrument", ("c", "f"))
     groups: dict[str, list[bool]] = defaultdict(list)
     for pair in pairs:
-        groups[pair.row["instrument"]].append(pair.won)
+        groups[pair.right["instrument"]].append(pair.won)
     figures: Row = m.accuracy([pair.won for pair in pairs], groups)
-    captions = m.percent(sum(pair.right >= 0.5 for pair in pairs), len(pairs))
-    foils = m.percent(sum(pair.wrong < 0.5 for pair in pairs), len(pairs))
+    captions = m.percent(sum(pair.right["score"] >= 0.5 for pair in pairs), len(pairs))
+    foils = m.percent(sum(pair.wrong["score"] < 0.5 for pair in pairs), len(pairs))
     figures["macro_over_instruments"] = m.macro(groups)
     figures["p_c"], figures["p_f"] = captions, foils
     figures["acc_thresholded"] = (captions + foils) / 2
     figures["min_pc_pf"] = min(captions, foils)
     figures["chance"] = 50.0
+    figures |= m.held_out([pair.won for pair in pairs], [pair.right for pair in pairs])
     return figures
 
 
@@ -89,6 +90,7 @@ def _example(number: int, key: str, record: Row, instrument: str) -> Example:
             "type": kind,
             "id": number,
             "key": key,
+            **held_out(record),
         }
         return Pair(str(record["image_file"]), str(record[kind]), row)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals import metrics as m
-from relvlm.evals.benchmark import Benchmark, Example, Pair, Task
+from relvlm.evals.benchmark import Benchmark, Example, Pair, Task, held_out
 from relvlm.evals.files import Row, annotation_files, piece_name, read_jsonl, require
 
 KIND = "VSR"
@@ -72,6 +72,7 @@ def _accuracy(rows: Sequence[Row]) -> Row:
     figures["median_threshold"] = threshold
     figures["called_true"] = m.percent(sum(s >= 0.5 for s in scores), len(scores))
     figures["chance"] = 50.0
+    figures |= m.held_out(right, rows)
     return figures
 
 
@@ -112,6 +113,7 @@ def _examples(file: Path) -> list[Example]:
             "relation": row["relation"],
             "id": number,
             "split": piece_name(file, "vsr"),
+            **held_out(row),
         }
         examples.append((Pair(str(row["image"]), str(row["caption"]), fields),))
     return examples

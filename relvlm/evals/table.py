@@ -1,0 +1,157 @@
+"""One table of several models, laid out as the paper's Table 2, with intervals, chance and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relvlm.errors import UserError
+from relvlm.evals.files import Row, read_json
+
+Results = Mapping[str, Row]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure in percent with its 95% interval (None where none is given), chance level and size."""
+
+    value: float
+    interval: tuple[float, float] | None
+    chance: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """A model's cells by column title."""
+
+    name: str
+    cells: Mapping[str, Cell]
+
+
+RECALLS = {
+    "paragraphs": ("Paragraphs", ("TR@1", "TR@5", "IR@1", "IR@5")),
+    "flickr30k": ("Flickr30K", ("TR@1", "TR@5", "IR@1", "IR@5")),
+    "coco": ("COCO", ("TR@1", "IR@1")),
+}
+COLUMNS = (
+    "VSR dev",
+    "VSR test",
+    "VALSE",
+    "SVO",
+    *(f"{title} {recall}" for title, recalls in RECALLS.values() for recall in recalls),
+    "SugarCrepe",
+    "Winoground group",
+    "VSR dev, calibrated",
+    "VSR test, calibrated",
+)
+
+
+def model_rows(name: str, results: Results) -> ModelRows:
+    """The cells of every task that was evaluated."""
+    cells: dict[str, Cell] = {}
+    for task, figures in results.items():
+        if task == "vsr":
+            cells |= _vsr(figures)
+        elif task in RECALLS:
+            cells |= _retrieval(figures, *RECALLS[task])
+        else:
+            cells |= _pairs(figures, task)
+    return ModelRows(name, cells)
+
+
+def read_results(folder: Path) -> dict[str, Row]:
+    """Metrics by task of the `metrics.json` files under a folder; {} where there is none.
+
+    Raises UserError where two of them are of one task.
+    """
+    results: dict[str, Row] = {}
+    for path in sorted(folder.glob("**/metrics.json")):
+        figures = read_json(path)
+        if figures["task"] in results:
+            raise UserError(f"{path}: a second metrics.json of {figures['task']} (name one evaluation)")
+        results[figures["task"]] = figures
+    return results
+
+
+def as_markdown(*models: ModelRows) -> str:
+    """Per model its figures and, under them, their 95% intervals; then chance and n. Empty columns are left out."""
+    titles = [title for title in COLUMNS if any(title in model.cells for model in models)]
+    lines = [["", *titles]]
+    for model in models:
+        lines.append([f"**{model.name}**", *(_value(model.cells.get(title)) for title in titles)])
+        lines.append(["95% interval", *(_interval(model.cells.get(title)) for title in titles)])
+    anyone = {title: next(m.cells[title] for m in models if title in m.cells) for title in titles}
+    lines.append(["chance", *(_number(anyone[title].chance) for title in titles)])
+    lines.append(["n", *(str(anyone[title].n) for title in titles)])
+    return _layout(lines)
+
+
+def _vsr(figures: Row) -> dict[str, Cell]:
+    """Dev and test where the files were told apart, else one column for the set (`VSR test`)."""
+    cells = {}
+    for name, part in figures.get("by_split", {"test": figures}).items():
+        split = name.rpartition("_")[-1]
+        if split in ("dev", "test"):
+            cells[f"VSR {split}"] = Cell(part["overall"], _pair(part["interval95"]), 50.0, part["n"])
+            calibrated = _pair(part["calibrated_at_median_interval95"])
+            cells[f"VSR {split}, calibrated"] = Cell(
+                part["calibrated_at_median"], calibrated, 50.0, part["n"]
+            )
+    return cells
+
+
+def _retrieval(figures: Row, title: str, recalls: Sequence[str]) -> dict[str, Cell]:
+    sizes = {"TR": figures["n_images"], "IR": figures["n_texts"]}
+    return {
+        f"{title} {recall}": Cell(
+            figures[recall],
+            _pair(figures["intervals95"][recall]),
+            figures["chance"][recall],
+            sizes[recall.partition("@")[0]],
+        )
+        for recall in recalls
+    }
+
+
+def _pairs(figures: Row, task: str) -> dict[str, Cell]:
+    titles = {"valse": "VALSE", "svo": "SVO", "sugarcrepe": "SugarCrepe", "winoground": "Winoground group"}
+    chance = figures["chance"]
+    level = chance["group"] if isinstance(chance, dict) else chance
+    return {titles[task]: Cell(figures["overall"], _pair(figures["interval95"]), level, figures["n"])}
+
+
+def _pair(values: Sequence[float]) -> tuple[float, float]:
+    low, high = values
+    return low, high
+
+
+def _value(cell: Cell | None) -> str:
+    return "" if cell is None else f"**{cell.value:.1f}**"
+
+
+def _interval(cell: Cell | None) -> str:
+    return "" if cell is None or cell.interval is None else f"{cell.interval[0]:.1f}-{cell.interval[1]:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _layout(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose source lines up too."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = [
+        "| "
+        + " | ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        + " |"
+        for line in lines
+    ]
+    rule = (
+        "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    )
+    return "\n".join([padded[0], rule, *padded[1:]])
