@@ -16,7 +16,7 @@ from tqdm import tqdm
 from relvlm.data.relworld.bank import Bank
 from relvlm.data.relworld.config import PRESETS, WorldConfig, held_out, world_config
 from relvlm.data.relworld.corpus import Record, set_sizes, training_set
-from relvlm.data.relworld.foils import scene_pool, write_sugarcrepe, write_valse
+from relvlm.data.relworld.foil_files import scene_pool, write_sugarcrepe, write_valse
 from relvlm.data.relworld.language import name, vocabulary
 from relvlm.data.relworld.lexicon import PREDICATES
 from relvlm.data.relworld.pairs import write_svo, write_vsr

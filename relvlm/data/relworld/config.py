@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations
 from typing import Any
 
@@ -59,12 +59,12 @@ class WorldConfig:
         """The background colours in use."""
         return tuple(BACKGROUNDS)[: self.backgrounds]
 
-    @property
+    @cached_property
     def spatial(self) -> tuple[str, ...]:
         """The predicates in use that positions decide."""
         return tuple(p for p in self.predicates if not PREDICATES[p].action)
 
-    @property
+    @cached_property
     def actions(self) -> tuple[str, ...]:
         """The predicates in use that marks depict."""
         return tuple(p for p in self.predicates if PREDICATES[p].action)

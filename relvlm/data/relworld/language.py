@@ -69,7 +69,9 @@ def name(look: Look) -> str:
 
 
 def statement(subject: str, predicate: str, obj: str) -> str:
-    """VSR's form: "The red circle is left of the blue square."."""
+    """VSR's form: "The red circle is left of the blue square.", "The red circle contains the blue square."."""
+    if predicate == "contains":
+        return f"The {subject} contains the {obj}."
     return _STATEMENT.format(subject=subject, predicate=predicate, object=obj)
 
 

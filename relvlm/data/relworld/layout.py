@@ -177,7 +177,7 @@ def sample_layout(config: WorldConfig, rng: Random, predicate: str, count: int) 
 def _meet(box: IntBox, look: Look, other: IntBox, other_look: Look, axis: Axis) -> IntBox:
     """Slide `box` along `axis` until the two shapes, and not only their boxes, touch."""
     mine, theirs = (solid_mask(k.shape, b[2] - b[0]) for k, b in ((look, box), (other_look, other)))
-    for _ in range(mine.shape[0] // 2):
+    for _ in range(mine.shape[0]):
         x0, y0, x1, y1 = (
             max(box[0], other[0]),
             max(box[1], other[1]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 RGB = tuple[int, int, int]
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "diamond", "moon", "hourglass", "house")
-PLURALS = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
+PLURALS = {shape: shape + ("es" if shape.endswith("s") else "s") for shape in SHAPES}
 COLOURS: dict[str, RGB] = {
     "red": (222, 40, 40),
     "green": (40, 168, 60),

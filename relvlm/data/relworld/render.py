@@ -18,12 +18,13 @@ Vector = tuple[float, float]
 
 
 def _background(background: Background, size: int) -> Image.Image:
-    base = BACKGROUNDS[background.word]
-    if background.pattern == "plain":
-        return Image.new("RGB", (size, size), base)
+    """A shade of its own for every seed, so that no two pictures are equal by chance."""
     rng = Random(background.seed)
+    red, green, blue = (min(255, channel + rng.randint(-8, 8)) for channel in BACKGROUNDS[background.word])
+    if background.pattern == "plain":
+        return Image.new("RGB", (size, size), (red, green, blue))
     pixels = np.empty((size, size, 3), np.float32)
-    pixels[:] = base
+    pixels[:] = red, green, blue
     if background.pattern == "gradient":
         ramp = np.linspace(-22, 22, size, dtype=np.float32)
         pixels += (ramp[:, None] if rng.random() < 0.5 else ramp[None, :])[..., None] * rng.choice((-1, 1))

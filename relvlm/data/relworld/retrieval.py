@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
@@ -18,13 +19,13 @@ _CAPTIONS = 5
 KindFact = tuple[Kind, str, Kind]
 
 
-def _kind_facts(scene: Scene, chosen: list[Fact]) -> frozenset[KindFact]:
+def _kind_facts(scene: Scene, chosen: Iterable[Fact]) -> frozenset[KindFact]:
     return frozenset((scene.things[i].look.kind, p, scene.things[j].look.kind) for i, p, j in chosen)
 
 
 def _mentioned(config: WorldConfig, scene: Scene, rng: Random) -> list[Fact]:
     """Up to five facts, actions first, without the mirror image of one that is there already."""
-    known = facts(config, scene)
+    known = list(facts(config, scene))
     rng.shuffle(known)
     known.sort(key=lambda fact: not PREDICATES[fact[1]].action)
     chosen: list[Fact] = []

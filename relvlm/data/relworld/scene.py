@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
 from math import hypot
+from typing import NamedTuple
 
 from relvlm.data.relworld.config import Kind, WorldConfig, is_held_out
 from relvlm.data.relworld.lexicon import LEFT_OPEN, PREDICATES
@@ -53,7 +57,7 @@ class Background:
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity: `facts` keeps what it found of the last scenes
 class Scene:
     """Things in drawing order (later ones cover earlier ones); contacts, nestings and actions are by index."""
 
@@ -71,91 +75,92 @@ class Scene:
         return "small" if share < 0.21 else "large" if share > 0.3 else None
 
 
-def _gaps(a: IntBox, b: IntBox) -> tuple[float, float]:
-    return max(b[0] - a[2], a[0] - b[2]), max(b[1] - a[3], a[1] - b[3])
+class _Relative(NamedTuple):
+    """How thing j stands to thing i; lengths are shares of the image's side."""
+
+    dx: float  # of the centres, from i to j
+    dy: float
+    gap_x: float  # between the boxes, negative where they overlap along that axis
+    gap_y: float
+    contact: bool
+    holds: bool  # i is nested in j
+    held: bool  # j is nested in i
+    later: bool  # i is drawn after j
+    reach: float  # half of j's side
+    separate: bool  # neither covers a part of the other
+    distance: float  # between the boxes
 
 
-def _separate(scene: Scene, i: int, j: int) -> bool:
-    gx, gy = _gaps(scene.things[i].box, scene.things[j].box)
-    return gx >= 0 or gy >= 0 or _in_contact(scene, i, j)
+def _relative(scene: Scene, i: int, j: int) -> _Relative:
+    (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = scene.things[i].box, scene.things[j].box
+    size = scene.size
+    gap_x, gap_y = max(bx0 - ax1, ax0 - bx1) / size, max(by0 - ay1, ay0 - by1) / size
+    contact = (i, j) in scene.contacts or (j, i) in scene.contacts
+    return _Relative(
+        dx=(bx0 + bx1 - ax0 - ax1) / 2 / size,
+        dy=(by0 + by1 - ay0 - ay1) / 2 / size,
+        gap_x=gap_x,
+        gap_y=gap_y,
+        contact=contact,
+        holds=(i, j) in scene.nested,
+        held=(j, i) in scene.nested,
+        later=i > j,
+        reach=(bx1 - bx0) / 2 / size,
+        separate=gap_x >= 0 or gap_y >= 0 or contact,
+        distance=hypot(max(gap_x, 0), max(gap_y, 0)),
+    )
 
 
-def _in_contact(scene: Scene, i: int, j: int) -> bool:
-    return (i, j) in scene.contacts or (j, i) in scene.contacts
-
-
-def _distance(scene: Scene, i: int, j: int) -> float:
-    gx, gy = _gaps(scene.things[i].box, scene.things[j].box)
-    return hypot(max(gx, 0), max(gy, 0))
-
-
-def _along(scene: Scene, i: int, j: int, axis: int, sign: int) -> bool | None:
-    """Does j lie from i in direction `sign` of `axis`? None unless that direction clearly dominates or fails."""
-    delta = [b - a for a, b in zip(scene.things[i].centre, scene.things[j].centre, strict=True)]
-    ahead, aside = sign * delta[axis], abs(delta[1 - axis])
-    if not _separate(scene, i, j):
+def _along(rel: _Relative, ahead: float, aside: float, gap: float) -> bool | None:
+    """Does j lie `ahead` of i? None unless that direction clearly dominates or clearly fails."""
+    if not rel.separate:
         return None
     if ahead <= 0:
         return False
-    gap = _gaps(scene.things[i].box, scene.things[j].box)[axis]
-    return True if ahead >= 1.6 * aside and (gap >= 0 or _in_contact(scene, i, j)) else None
+    return True if ahead >= 1.6 * abs(aside) and (gap >= 0 or rel.contact) else None
 
 
-def _inside(scene: Scene, i: int, j: int) -> bool | None:
-    if (i, j) in scene.nested:
-        return True
-    return False if _separate(scene, i, j) or (j, i) in scene.nested else None
+def _inside(rel: _Relative) -> bool | None:
+    return True if rel.holds else False if rel.separate or rel.held else None
 
 
-def _in_front(scene: Scene, i: int, j: int) -> bool | None:
-    if _separate(scene, i, j) or (i, j) in scene.nested or (j, i) in scene.nested:
+def _contains(rel: _Relative) -> bool | None:
+    return True if rel.held else False if rel.separate or rel.holds else None
+
+
+def _in_front(rel: _Relative, first: bool) -> bool | None:
+    return None if rel.separate or rel.holds or rel.held else rel.later == first
+
+
+def _touching(rel: _Relative) -> bool | None:
+    return True if rel.contact else False if rel.distance >= 0.06 else None
+
+
+def _on(rel: _Relative) -> bool | None:
+    if rel.contact:
+        return rel.dy > 0 and abs(rel.dx) < rel.reach
+    return False if rel.separate and rel.distance >= 0.06 else None
+
+
+def _near(rel: _Relative) -> bool | None:
+    if rel.contact or not rel.separate:
         return None
-    return i > j
+    return True if rel.distance <= 0.12 else False if rel.distance >= 0.3 else None
 
 
-def _touching(scene: Scene, i: int, j: int) -> bool | None:
-    if _in_contact(scene, i, j):
-        return True
-    return False if _distance(scene, i, j) >= 0.06 * scene.size else None
+def _far(rel: _Relative) -> bool | None:
+    return True if rel.distance >= 0.42 else False if rel.distance <= 0.2 else None
 
 
-def _on(scene: Scene, i: int, j: int) -> bool | None:
-    above = scene.things[i].centre[1] < scene.things[j].centre[1]
-    if _in_contact(scene, i, j):
-        return above and abs(scene.things[i].centre[0] - scene.things[j].centre[0]) < scene.things[j].side / 2
-    return False if _separate(scene, i, j) and _distance(scene, i, j) >= 0.06 * scene.size else None
-
-
-def _near(scene: Scene, i: int, j: int) -> bool | None:
-    distance = _distance(scene, i, j) / scene.size
-    if _in_contact(scene, i, j) or not _separate(scene, i, j):
-        return None
-    return True if distance <= 0.12 else False if distance >= 0.3 else None
-
-
-def _far(scene: Scene, i: int, j: int) -> bool | None:
-    distance = _distance(scene, i, j) / scene.size
-    return True if distance >= 0.42 else False if distance <= 0.2 else None
-
-
-def _acting(scene: Scene, i: int, predicate: str, j: int) -> bool | None:
-    if (i, predicate, j) in scene.actions:
-        return True
-    for s, action, o in scene.actions:
-        if {s, o} == {i, j} and (predicate, s != i) in LEFT_OPEN[action]:
-            return None
-    return False
-
-
-_SPATIAL = {
-    "left of": lambda scene, i, j: _along(scene, i, j, 0, 1),
-    "right of": lambda scene, i, j: _along(scene, i, j, 0, -1),
-    "above": lambda scene, i, j: _along(scene, i, j, 1, 1),
-    "below": lambda scene, i, j: _along(scene, i, j, 1, -1),
+_SPATIAL: dict[str, Callable[[_Relative], bool | None]] = {
+    "left of": lambda rel: _along(rel, rel.dx, rel.dy, rel.gap_x),
+    "right of": lambda rel: _along(rel, -rel.dx, rel.dy, rel.gap_x),
+    "above": lambda rel: _along(rel, rel.dy, rel.dx, rel.gap_y),
+    "below": lambda rel: _along(rel, -rel.dy, rel.dx, rel.gap_y),
     "inside": _inside,
-    "contains": lambda scene, i, j: _inside(scene, j, i),
-    "in front of": _in_front,
-    "behind": lambda scene, i, j: _in_front(scene, j, i),
+    "contains": _contains,
+    "in front of": lambda rel: _in_front(rel, True),
+    "behind": lambda rel: _in_front(rel, False),
     "on": _on,
     "touching": _touching,
     "near": _near,
@@ -163,28 +168,33 @@ _SPATIAL = {
 }
 
 
+def _left_open(scene: Scene, i: int, predicate: str, j: int) -> bool:
+    """Whether an action between the two leaves it to the reader if `predicate` holds too."""
+    return any((predicate, s != i) in LEFT_OPEN[action] for s, action, o in scene.actions if {s, o} == {i, j})
+
+
 def truth(scene: Scene, i: int, predicate: str, j: int) -> bool | None:
     """Whether `predicate` holds from thing i to thing j; None where readers could differ."""
-    if PREDICATES[predicate].action:
-        return _acting(scene, i, predicate, j)
-    holds = _SPATIAL[predicate](scene, i, j)
-    left_open = any(
-        {s, o} == {i, j} and (predicate, s != i) in LEFT_OPEN[action] for s, action, o in scene.actions
-    )
-    return None if left_open else holds
+    if (i, predicate, j) in scene.actions:
+        return True
+    if _left_open(scene, i, predicate, j):
+        return None
+    return False if PREDICATES[predicate].action else _SPATIAL[predicate](_relative(scene, i, j))
 
 
-def facts(config: WorldConfig, scene: Scene) -> list[Fact]:
-    """Every triplet that clearly holds, of the predicates in use."""
-    n = len(scene.things)
-    return [
-        (i, p, j)
-        for i in range(n)
-        for j in range(n)
-        if i != j
-        for p in config.predicates
-        if truth(scene, i, p, j) is True
-    ]
+@lru_cache(maxsize=64)
+def facts(config: WorldConfig, scene: Scene) -> tuple[Fact, ...]:
+    """Every triplet that clearly holds, of the predicates in use: by subject, object, then predicate."""
+    n, spatial = len(scene.things), config.spatial
+    found: list[Fact] = []
+    for i, j in permutations(range(n), 2):
+        rel = _relative(scene, i, j)
+        true = [p for p in spatial if _SPATIAL[p](rel)]
+        if scene.actions:
+            true = [p for p in true if not _left_open(scene, i, p, j)]
+        found.extend((i, p, j) for p in true)
+        found.extend(fact for fact in scene.actions if fact[0] == i and fact[2] == j)
+    return tuple(found)
 
 
 def fact_held_out(config: WorldConfig, scene: Scene, fact: Fact) -> bool:

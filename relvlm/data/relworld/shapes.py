@@ -83,17 +83,31 @@ def solid_mask(shape: str, side: int) -> np.ndarray:
     return np.asarray(shape_mask(shape, side)) >= 128
 
 
-def _texture_mask(texture: str, side: int) -> np.ndarray:
-    y, x = np.mgrid[0:side, 0:side]
+def _pattern(texture: str, side: int) -> np.ndarray:
+    y, x = np.ogrid[0:side, 0:side]
     period = max(4, round(side / 4))
     if texture == "striped":
-        return y % period < period // 2
+        return np.broadcast_to(y % period < period // 2, (side, side))
     if texture == "dotted":
         half = period / 2
         return (x % period - half + 0.5) ** 2 + (y % period - half + 0.5) ** 2 < (0.34 * period) ** 2
-    if texture == "checkered":
-        return (x // (period / 2) + y // (period / 2)) % 2 < 1
-    return np.zeros((side, side), bool)
+    return (x // (period / 2) + y // (period / 2)) % 2 < 1
+
+
+@lru_cache(maxsize=1024)
+def _texture_mask(texture: str, side: int) -> Image.Image | None:
+    """Where the texture is dark (L mode); None for a solid one."""
+    return None if texture == "solid" else Image.fromarray(_pattern(texture, side).astype(np.uint8) * 255)
+
+
+@lru_cache(maxsize=1024)
+def _outline(shape: str, side: int) -> Image.Image:
+    """Alpha of the shape's outermost pixel."""
+    mask = shape_mask(shape, side)
+    padded = Image.new("L", (side + 2, side + 2))
+    padded.paste(mask, (1, 1))
+    core = padded.filter(ImageFilter.MinFilter(3)).crop((1, 1, side + 1, side + 1))
+    return ImageChops.subtract(mask, core)
 
 
 def _darker(colour: RGB, factor: float) -> RGB:
@@ -104,13 +118,11 @@ def _darker(colour: RGB, factor: float) -> RGB:
 @lru_cache(maxsize=8192)
 def tile(look: Look, side: int) -> Image.Image:
     """RGBA picture of the thing, with its texture and a darker outline."""
-    mask, colour = shape_mask(look.shape, side), COLOURS[look.colour]
+    colour = COLOURS[look.colour]
     picture = Image.new("RGB", (side, side), colour)
-    texture = Image.fromarray(_texture_mask(look.texture, side).astype(np.uint8) * 255)
-    picture.paste(_darker(colour, 0.35), mask=texture)
-    padded = Image.new("L", (side + 2, side + 2))
-    padded.paste(mask, (1, 1))
-    core = padded.filter(ImageFilter.MinFilter(3)).crop((1, 1, side + 1, side + 1))
-    picture.paste(_darker(colour, 0.5), mask=ImageChops.subtract(mask, core))
-    picture.putalpha(mask)
+    texture = _texture_mask(look.texture, side)
+    if texture:
+        picture.paste(_darker(colour, 0.35), mask=texture)
+    picture.paste(_darker(colour, 0.5), mask=_outline(look.shape, side))
+    picture.putalpha(shape_mask(look.shape, side))
     return picture
