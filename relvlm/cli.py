@@ -1,4 +1,4 @@
-"""`relvlm data|train|eval|report`: one sub-command a module, each bringing its own arguments."""
+"""`relvlm data|train|eval|submit|report`: one sub-command a module, each bringing its own arguments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ COMMANDS = {
     "data": ("relvlm.data.cli", "build, check and look at shard sets"),
     "train": ("relvlm.train", "pretrain a model"),
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
+    "submit": ("relvlm.submit", "pretrain on a Slurm cluster"),
     "report": ("relvlm.evals.report_cli", "tables and plots of runs"),
 }
 

@@ -32,6 +32,7 @@ class VisionConfig:
     window: int = 7
     drop_path: float = 0.0
     dropout: float = 0.0
+    init_std: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class TextConfig:
     max_positions: int = 512
     dropout: float = 0.1
     norm: Literal["post", "pre"] = "post"
+    init_std: float = 0.02
 
 
 @dataclass(frozen=True)

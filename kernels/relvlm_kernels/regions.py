@@ -34,6 +34,23 @@ class Regions:
         flag = torch.ones(groups, dtype=torch.bool, device=image.device)
         return cls(offsets, image, full.expand(groups, 4).contiguous(), flag, ~flag, grid)
 
+    @classmethod
+    def from_mask(cls, offsets: Tensor, image: Tensor, mask: Tensor, grid: tuple[int, int]) -> Regions:
+        """Groups that see what a (G, P + N) bool mask shows: a box of patches, the prefix tokens all or none.
+
+        Raises ValueError where a row's patches are not one full rectangle.
+        """
+        prefix, patches = mask.bool().split([mask.shape[1] - grid[0] * grid[1], grid[0] * grid[1]], dim=1)
+        inside = patches.view(-1, *grid)
+        (y0, y1), (x0, x1) = (_extent(inside.any(3 - axis)) for axis in (1, 2))
+        regions = cls(
+            offsets, image, torch.stack([x0, y0, x1, y1], 1).to(torch.int32), prefix.all(1),
+            torch.zeros_like(image, dtype=torch.bool), grid,
+        )  # fmt: skip
+        if not torch.equal(regions.patch_mask(), patches) or not torch.equal(prefix.any(1), prefix.all(1)):
+            raise ValueError("image mask: each row must show one full box of patches, and all or no prefix")
+        return regions
+
     def pick(self, index: Tensor, offsets: Tensor) -> Regions:
         """Regions of the groups `index`, with the query offsets given."""
         return replace(
@@ -58,3 +75,9 @@ def box_mask(box_G4: Tensor, grid: tuple[int, int]) -> Tensor:
     inside_rows = (rows >= y0) & (rows < y1)
     inside_columns = (columns >= x0) & (columns < x1)
     return (inside_rows[:, :, None] & inside_columns[:, None, :]).flatten(1)
+
+
+def _extent(present: Tensor) -> tuple[Tensor, Tensor]:
+    """First and one past the last set place of each row of a (G, n) bool tensor."""
+    first = present.int().argmax(1)
+    return first, present.shape[1] - present.flip(1).int().argmax(1)

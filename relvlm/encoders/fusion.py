@@ -62,7 +62,7 @@ class FusionEncoder(nn.Module):
         self.layers = nn.ModuleList(FusionLayer(config, text, image_width) for _ in range(config.layers))
         pre = text.norm == "pre"
         self.norm = nn.LayerNorm(text.width, eps=LAYER_NORM_EPS) if pre else nn.Identity()
-        self.apply(init_bert)
+        init_bert(self, text.init_std)
 
     def forward(
         self, x_TD: Tensor, image_BSD: Tensor, regions: Regions, read: Tensor | None = None

@@ -107,7 +107,7 @@ class TextEncoder(nn.Module):
         self.layers = nn.ModuleList(TextLayer(config) for _ in range(config.layers))
         pre = config.norm == "pre"
         self.norm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS) if pre else nn.Identity()
-        self.apply(init_bert)
+        init_bert(self, config.init_std)
 
     def forward(self, ids_T: Tensor, cu: Tensor) -> Tensor:
         x_TD = self.embeddings(ids_T, cu)
@@ -116,9 +116,10 @@ class TextEncoder(nn.Module):
         return self.norm(x_TD)
 
 
-def init_bert(module: nn.Module) -> None:
-    """BERT's initialisation: normal(0, .02), zero biases."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        torch.nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        torch.nn.init.zeros_(module.bias)
+def init_bert(module: nn.Module, std: float) -> None:
+    """BERT's initialisation: normal(0, std), zero biases. Its .02 suits width 768; narrow models want more."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            torch.nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            torch.nn.init.zeros_(part.bias)

@@ -39,6 +39,7 @@ def _vit(config: VisionConfig, image_size: int) -> tuple[nn.Module, int, int]:
         patch_size=config.patch_size,
         hidden_dropout_prob=config.dropout,
         layer_norm_eps=1e-6,
+        initializer_range=config.init_std,
     )
     return ViTModel(vit, add_pooling_layer=False), config.width, image_size // config.patch_size
 
@@ -57,6 +58,7 @@ def _swin(config: VisionConfig, image_size: int) -> tuple[nn.Module, int, int]:
         window_size=config.window,
         mlp_ratio=config.mlp_ratio,
         drop_path_rate=config.drop_path,
+        initializer_range=config.init_std,
         hidden_dropout_prob=config.dropout,
     )
     return SwinModel(swin, add_pooling_layer=False), config.width * 2 ** (stages - 1), image_size // stride
