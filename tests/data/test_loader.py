@@ -201,7 +201,36 @@ def test_crop_keeps_an_entity_whole(config):
         regions = torch.bincount(batch.image_index[~batch.whole], minlength=batch.images)
         assert regions.min() >= 1
         assert regions.max() <= 2
-        assert (batch.target_box >= 0).all() and (batch.target_box <= 1).all()
+        half = batch.target_box[:, 2:] / 2
+        assert (batch.target_box[:, :2] - half >= -1e-6).all()
+        assert (batch.target_box[:, :2] + half <= 1 + 1e-6).all()
+
+
+def test_cropped_and_flipped_boxes_hold_their_entity(config):
+    augmented = replace(only(config, "entities"), crop_scale=0.2, flip=0.5)
+    seen = 0
+    for batch in load(augmented, 10):
+        rows = zip(texts(batch), batch.target_box, batch.image_index, batch.whole, strict=True)
+        for text, target, image, whole in rows:
+            if not whole:
+                x, y = (target[:2] * 32).int().tolist()
+                colour = batch.pixels[image, :, y, x]
+                assert text.split()[1] == ("red" if colour[0] > colour[2] else "blue")
+                seen += 1
+    assert seen > 40
+
+
+@pytest.mark.parametrize("change", [{"crop_scale": 0.2}, {"randaugment": True}])
+@pytest.mark.parametrize("kind", ["captions", "entities"])
+def test_augmentation_changes_the_pixels(config, kind, change):
+    plain, augmented = first(config, kind), first(replace(config, **change), kind)
+    assert torch.equal(plain.image_key, augmented.image_key)
+    assert not torch.equal(plain.pixels, augmented.pixels)
+
+
+def test_relation_images_are_never_cropped(config):
+    for kind in ("mrc", "vsg"):
+        assert torch.equal(first(config, kind).pixels, first(replace(config, crop_scale=0.2), kind).pixels)
 
 
 def test_run_is_the_same_for_any_number_of_workers(config):
@@ -273,11 +302,12 @@ def test_replacement_does_not_depend_on_workers_or_resume(faulty):
     assert same(run[2], load(replace(faulty, workers=1), 3)[2])
 
 
-def test_a_fault_is_counted_once(faulty):
+def test_a_fault_is_logged_and_counted_once(faulty, caplog):
     loader = build_loader(faulty, image_size=32, patch_size=8, seed=0)
-    for _ in range(4):
-        next(loader)
-    assert loader.counts()["faults"] == 3
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            next(loader)
+    assert loader.counts()["faults"] == len(caplog.records) == 3
 
 
 @pytest.mark.parametrize("workers", [0, 1])
