@@ -59,7 +59,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=DEFAULTS.device)
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default=DEFAULTS.dtype)
     parser.add_argument("--batch-size", type=int, default=DEFAULTS.image_batch, help="images at once")
-    parser.add_argument("--token-budget", type=int, default=DEFAULTS.token_budget, help="text tokens at once")
+    parser.add_argument(
+        "--token-budget", type=int, default=DEFAULTS.token_budget, help="text tokens at once (0: to suit)"
+    )
     parser.add_argument("--max-words", type=int, default=DEFAULTS.max_words)
 
 
@@ -85,9 +87,10 @@ def _evaluate_suite(args: argparse.Namespace) -> None:
 def _load(args: argparse.Namespace) -> tuple[Any, ScoreOptions, Selection]:
     import relvlm
 
-    for name in ("batch_size", "token_budget", "max_words"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')}: {getattr(args, name)} (give 1 or more)")
+    for name in ("batch_size", "token_budget", "max_words", "k", "limit"):
+        least = 1 if name in ("batch_size", "max_words") else 0
+        if getattr(args, name) < least:
+            raise UserError(f"--{name.replace('_', '-')}: {getattr(args, name)} (give {least} or more)")
     options = ScoreOptions(
         device=args.device,
         dtype=args.dtype,

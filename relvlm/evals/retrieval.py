@@ -141,6 +141,20 @@ def from_rows(rows: Sequence[Row], where: str) -> Candidates:
     )
 
 
+def check_gallery(found: Candidates, gallery: Gallery, where: str) -> None:
+    """Raises UserError where a score file and the annotations are not of the same images and texts."""
+    for name, column, size in (
+        ("images", found.image, len(gallery.images)),
+        ("texts", found.text, len(gallery.texts)),
+    ):
+        if len(np.unique(column)) != size or column.max() >= size or column.min() < 0:
+            raise UserError(
+                f"{where}: {name}: not the {size} of the annotations (give those that were scored)"
+            )
+    if (found.match != (np.array(gallery.image_of)[found.text] == found.image)).any():
+        raise UserError(f"{where}: label: contradicts the annotations (give those that were scored)")
+
+
 def _ranks(query: np.ndarray, score: np.ndarray, match: np.ndarray) -> np.ndarray:
     """Rank (0 = first) of each query's best match among its candidates; one beyond all where it has none."""
     names, place = np.unique(query, return_inverse=True)

@@ -100,7 +100,10 @@ def rescore(task: str, scores: Path, annotations: Path | None = None) -> Row:
     rows = list(read_jsonl(scores))
     if task in retrieval.K:
         rows = b.check_scores(rows, ("image", "text"), str(scores))
-        return {"task": task, **retrieval.metrics(retrieval.from_rows(rows, str(scores)))}
+        found = retrieval.from_rows(rows, str(scores))
+        if annotations is not None:
+            retrieval.check_gallery(found, retrieval.load(task, annotations), str(scores))
+        return {"task": task, **retrieval.metrics(found)}
     if task not in PAIR_TASKS:
         raise UserError(f"task: {task!r} is none of {', '.join(TASKS)}")
     chosen = PAIR_TASKS[task]

@@ -19,6 +19,7 @@ from relvlm.data.transforms import decode, eval_transform
 from relvlm.errors import UserError
 
 T = TypeVar("T")
+TOKEN_BUDGET = {"cpu": 2048}
 NEEDED = ("encode_image", "encode_text_packed", "image_features", "text_features", "match_pairs")
 
 
@@ -28,13 +29,14 @@ class ScoreOptions:
 
     `max_tokens` 0: as many as the model has positions for. `sep` None: as the model's texts were made (its `sep`).
 
-    `token_budget` bounds the packed text tokens of one fusion pass, `image_batch` the images of one.
+    `token_budget` bounds the packed text tokens of one fusion pass (0: what suits the device: a CPU's cache is
+    small), `image_batch` the images of one.
     """
 
     device: str = "cpu"
     dtype: Literal["fp32", "bf16"] = "fp32"
     image_batch: int = 32
-    token_budget: int = 8192
+    token_budget: int = 0
     max_words: int = 40
     max_tokens: int = 0
     sep: bool | None = None
@@ -51,7 +53,8 @@ class Scorer:
         if absent:
             raise UserError(f"model: {absent[0]}: absent (evaluation needs encoders and an ITM head)")
         self.options = options or ScoreOptions()
-        self.device = torch.device(self.options.device)
+        self.device = _device(self.options.device)
+        self.token_budget = self.options.token_budget or TOKEN_BUDGET.get(self.device.type, 65536)
         self.model = model.to(self.device).eval()
         self.tokenizer = tokenizer
         self.sep = getattr(model, "sep", True) if self.options.sep is None else self.options.sep
@@ -97,7 +100,9 @@ class Scorer:
             image_index, stable=True
         )  # an image's pairs together: its K, V are projected once
         result = torch.empty(len(order), 2)
-        for part in _batches(order, image_index, lengths[text_index], self.options):
+        for part in _batches(
+            order, image_index, lengths[text_index], self.token_budget, self.options.image_batch
+        ):
             logits = self._fuse(images, texts, image_index[part], text_index[part])
             result[part] = logits.float().cpu()
         return result
@@ -128,7 +133,7 @@ class Scorer:
         """Encode the texts that are not held yet, packed."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         ids = [self._ids(text) for text in new]
-        per_batch = max(1, self.options.token_budget // max(map(len, ids), default=1))
+        per_batch = max(1, self.token_budget // max(map(len, ids), default=1))
         for chunk in _chunks(range(len(new)), per_batch):
             packed = [torch.tensor(ids[i]) for i in chunk]
             ids_T, cu = torch.cat(packed), _offsets([len(x) for x in packed])
@@ -169,12 +174,23 @@ class Scorer:
         return result.cpu() if keep_dtype else result.float().cpu()
 
 
-def _batches(order: Tensor, image: Tensor, lengths: Tensor, options: ScoreOptions) -> Iterator[Tensor]:
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch built without CUDA
+        raise UserError(f"--device: {name!r}: {str(error).splitlines()[0]} (try cpu)") from error
+    return device
+
+
+def _batches(
+    order: Tensor, image: Tensor, lengths: Tensor, token_budget: int, image_batch: int
+) -> Iterator[Tensor]:
     """Cut `order` so that each part holds at most `image_batch` images and about `token_budget` text tokens."""
     start, tokens, seen = 0, 0, set[int]()
     images, sizes = image[order].tolist(), lengths[order].tolist()
     for i, (name, size) in enumerate(zip(images, sizes, strict=True)):
-        full = tokens + size > options.token_budget or (name not in seen and len(seen) >= options.image_batch)
+        full = tokens + size > token_budget or (name not in seen and len(seen) >= image_batch)
         if i > start and full:
             yield order[start:i]
             start, tokens, seen = i, 0, set()

@@ -11,11 +11,33 @@ from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
 from relvlm.data.text import Tokenizer, pre_caption
 from relvlm.data.transforms import eval_transform
 from relvlm.errors import UserError
-from relvlm.evals.scorer import Scorer, ScoreOptions
+from relvlm.evals.scorer import ScoreOptions, Scorer
 from relvlm.model import RelVLM
 
-WORDS = "a dog cat left right of the red blue box sits under over on is".split()
-TEXTS = ["A dog is left of the cat.", "the red box", "a cat sits under the blue box", "Dog!", "a dog on a cat"]
+WORDS = [
+    "a",
+    "dog",
+    "cat",
+    "left",
+    "right",
+    "of",
+    "the",
+    "red",
+    "blue",
+    "box",
+    "sits",
+    "under",
+    "over",
+    "on",
+    "is",
+]
+TEXTS = [
+    "A dog is left of the cat.",
+    "the red box",
+    "a cat sits under the blue box",
+    "Dog!",
+    "a dog on a cat",
+]
 
 
 def tiny_model() -> RelVLM:

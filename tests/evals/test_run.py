@@ -1,0 +1,239 @@
+"""Scores and metrics from real photos and official files, through the library and the command line."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import relvlm
+from relvlm import cli
+from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.data.text import Tokenizer
+from relvlm.errors import UserError
+from relvlm.evals import cli as eval_cli
+from relvlm.evals.report import report
+from relvlm.evals.run import Selection, evaluate, evaluate_suite, rescore
+from relvlm.evals.scorer import ScoreOptions
+from relvlm.model import RelVLM
+
+SMALL = ModelConfig(
+    image_size=32,
+    embed_dim=8,
+    vision=VisionConfig(width=16, layers=1, heads=2, patch_size=16),
+    text=TextConfig(width=16, layers=1, heads=2, max_positions=64),
+    fusion=FusionConfig(layers=1, heads=2),
+)
+TABLE = ("VSR dev", "VALSE", "SVO", "Paragraphs TR@1", "Paragraphs IR@5", "COCO TR@1", "SugarCrepe")
+
+
+@pytest.fixture(scope="module")
+def vocab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+    words = [
+        *["a", "person", "dog", "on", "the", "left", "of", "right", "red", "box", "is", "in"],
+        *"abcdefghijklmnopqrstuvwxyz0123456789",
+    ]
+    pieces = [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    path.write_text("\n".join(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *pieces])))
+    return path
+
+
+@pytest.fixture()
+def model(vocab: Path) -> RelVLM:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(vocab)
+    made = RelVLM(SMALL, tokenizer.vocab_size, 3).eval()
+    made.tokenizer = tokenizer  # type: ignore[assignment]
+    return made
+
+
+@pytest.fixture()
+def suite(tmp_path: Path) -> Path:
+    """A benchmarks folder in RelWorld's layout: 12 images, a few rows of each task."""
+    folder, rng = tmp_path / "benchmarks", np.random.default_rng(0)
+    files: dict[str, object] = {}
+    for i in range(12):
+        path = folder / "images" / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+    vsr = [
+        {"image": f"{i}.jpg", "caption": f"a box {i}", "label": i % 2, "relation": "left of"}
+        for i in range(12)
+    ]
+    header = (
+        "sentence,pos_triplet,neg_triplet,pos_url,neg_url,pos_image_id,neg_image_id,subj_neg,verb_neg,obj_neg"
+    )
+    svo = [f'a dog,"a,b,c","a,d,c",u,v,{i},{i + 1},False,True,False' for i in range(6)]
+    mturk = {"caption": 3, "foil": 0, "other": 0}
+    valse = {
+        f"e_{i}": {"image_file": f"{i}.jpg", "caption": "a dog", "foil": "a box", "mturk": mturk}
+        for i in range(5)
+    }
+    sugar = {
+        str(i): {"filename": f"{i}.jpg", "caption": "a dog", "negative_caption": "a box"} for i in range(5)
+    }
+    files["vsr/dev.jsonl"] = files["vsr/test.jsonl"] = "".join(json.dumps(row) + "\n" for row in vsr)
+    files["svo/svo_probes.csv"] = "\n".join([header, *svo]) + "\n"
+    files["valse/plurals.json"] = json.dumps(valse)
+    files["sugarcrepe/swap_obj.json"] = json.dumps(sugar)
+    rows = [{"image_id": i, "url": "", "paragraph": f"the dog is on {i}"} for i in range(12)]
+    files["paragraphs/paragraphs_v1.json"] = json.dumps(rows)
+    files["paragraphs/test_split.json"] = json.dumps(list(range(12)))
+    coco = [
+        {
+            "filepath": "images",
+            "filename": f"{i}.jpg",
+            "split": "test",
+            "sentences": [{"raw": f"dog {i}"}] * 2,
+        }
+        for i in range(12)
+    ]
+    files["coco/karpathy.json"] = json.dumps({"images": coco, "dataset": "x"})
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(str(text))
+    return folder
+
+
+@pytest.mark.parametrize(("task", "pairs"), [("vsr", 14), ("valse", 32), ("sugarcrepe", 296)])
+def test_real_photos_and_official_rows(
+    shared: Path, tmp_path: Path, model: RelVLM, task: str, pairs: int
+) -> None:
+    annotations, images = shared / "data/benchmarks/coco_cc_slices", shared / "data/coco_cc/images"
+    found = evaluate(model, model.tokenizer, task, annotations, images, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert found["n_pairs"] == len(rows) == pairs
+    assert found == json.loads((tmp_path / "metrics.json").read_text())
+    assert len({round(row["score"], 7) for row in rows}) > pairs // 3
+    again = rescore(task, tmp_path / "scores.jsonl", annotations)
+    assert again == {name: found[name] for name in again}
+
+
+def test_suite_scores_every_task_and_its_scores_give_the_same_metrics(
+    suite: Path, tmp_path: Path, model: RelVLM
+) -> None:
+    results = evaluate_suite(model, model.tokenizer, suite, tmp_path / "out")
+    assert list(results) == ["vsr", "valse", "svo", "sugarcrepe", "paragraphs", "coco"]
+    for task, found in results.items():
+        folder = {"svo": "svo/svo_probes.csv"}.get(task, task)
+        again = rescore(task, tmp_path / "out" / task / "scores.jsonl", suite / folder)
+        assert again == {name: found[name] for name in again}
+
+
+def test_report_of_a_run(suite: Path, tmp_path: Path, model: RelVLM) -> None:
+    run, out = tmp_path / "run", tmp_path / "report"
+    evaluate_suite(model, model.tokenizer, suite, run / "eval")
+    (run / "metrics.csv").write_text(
+        "step,dataset,lr,captions/itc,vsg/itc,mrc/mrc\n1,a,.1,4,,\n2,b,.1,,3,\n3,c,.1,,,5\n4,a,.1,3,,\n"
+    )
+    written = report([run], out)
+    assert all(column in written.table for column in TABLE)
+    assert [line.split("|")[1].strip() for line in written.table.splitlines()[2:]] == [
+        "**run**",
+        "95% interval",
+        "chance",
+        "n",
+    ]
+    assert (out / "table.md").read_text().strip() == written.table
+    assert {path.name for path in (out / "run").iterdir()} == {
+        "itc.png",
+        "mrc.png",
+        "lr.png",
+        "examples.html",
+    }
+    page = (out / "run/examples.html").read_text()
+    assert page.count("<h2>") == 6
+    assert "src=" in page
+    assert page.count("src=") == page.count('src="data:image/jpeg;base64,')
+    assert "class=right" in page
+    assert "class=wrong" in page
+
+
+def test_missing_images_are_refused_then_listed(suite: Path, tmp_path: Path, model: RelVLM) -> None:
+    (suite / "images/3.jpg").unlink()
+    arguments = (model, model.tokenizer, "vsr", suite / "vsr/dev.jsonl", suite / "images", tmp_path / "out")
+    with pytest.raises(UserError, match=r"1 images missing: 3\.jpg"):
+        evaluate(*arguments)
+    found = evaluate(*arguments, selection=Selection(available=True))
+    assert (found["missing_images"], found["n"]) == (["3.jpg"], 11)
+    arguments = (model, model.tokenizer, "coco", suite / "coco", suite / "images", tmp_path / "out")
+    found = evaluate(*arguments, selection=Selection(available=True))
+    assert (found["n_images"], found["n_texts"]) == (11, 22)
+
+
+def test_limit_takes_the_first_of_each_file(suite: Path, tmp_path: Path, model: RelVLM) -> None:
+    found = evaluate(
+        model,
+        model.tokenizer,
+        "vsr",
+        suite / "vsr",
+        suite / "images",
+        tmp_path / "out",
+        selection=Selection(limit=2),
+    )
+    assert {name: part["n"] for name, part in found["by_split"].items()} == {"dev": 2, "test": 2}
+
+
+def test_diverged_model_is_refused(suite: Path, tmp_path: Path, model: RelVLM) -> None:
+    with torch.no_grad():
+        model.image_projection.weight.fill_(1.0)
+        for parameter in model.itm_head.parameters():
+            parameter.fill_(float("nan"))
+    for task, name in (("vsr", "vsr"), ("coco", "coco")):
+        with pytest.raises(UserError, match="diverged"):
+            evaluate(model, model.tokenizer, task, suite / name, suite / "images", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def run_cli(*arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    eval_cli.add_arguments(parser)
+    eval_cli.main(parser.parse_args(arguments))
+
+
+def test_command_line_evaluates_and_rescores(
+    suite: Path, tmp_path: Path, model: RelVLM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(relvlm, "load", lambda path: model, raising=False)
+    where = ["--annotations", str(suite / "vsr/dev.jsonl"), "--images", str(suite / "images")]
+    run_cli("--checkpoint", "c", "--task", "vsr", *where, "--out", str(tmp_path / "out"), "--max-words", "2")
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["protocol"]["max_words"] == 2
+    run_cli("score", "--task", "vsr", "--scores", str(tmp_path / "out/scores.jsonl"))
+    assert json.loads(capsys.readouterr().out)["overall"] == printed["overall"]
+    run_cli("--checkpoint", "c", "--suite", str(suite), "--out", str(tmp_path / "all"), "--k", "3")
+    assert "VSR test" in capsys.readouterr().out
+
+
+def test_command_line_error_is_one_message_and_exit_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    scores = tmp_path / "none.jsonl"
+    monkeypatch.setattr(sys, "argv", ["relvlm", "eval", "score", "--task", "vsr", "--scores", str(scores)])
+    with pytest.raises(SystemExit) as exit_status:
+        cli.main()
+    assert exit_status.value.code == 2
+    assert capsys.readouterr().err == f"error: {scores}: no such file\n"
+
+
+def test_unknown_device_is_refused(model: RelVLM) -> None:
+    with pytest.raises(UserError, match="--device"):
+        evaluate(
+            model,
+            model.tokenizer,
+            "vsr",
+            Path("a"),
+            Path("b"),
+            Path("c"),
+            options=ScoreOptions(device="tpu9"),
+        )
+
+
+def test_empty_suite_is_refused(tmp_path: Path, model: RelVLM) -> None:
+    with pytest.raises(UserError, match="none of"):
+        evaluate_suite(model, model.tokenizer, tmp_path, tmp_path / "out")
