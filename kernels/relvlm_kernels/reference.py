@@ -14,14 +14,15 @@ from relvlm_kernels.regions import Regions, box_mask
 
 
 class _Slots(NamedTuple):
-    """Where packed row t goes in a padded layout: [row[t], column[t]] of `shape`."""
+    """Where packed row t goes in a padded layout of `shape`: `place[t]`, counted row by row."""
 
-    row: Tensor
-    column: Tensor
+    place: Tensor
     shape: tuple[int, int]
 
     def pad(self, x: Tensor) -> Tensor:
-        return x.new_zeros(*self.shape, *x.shape[1:]).index_put((self.row, self.column), x)
+        rows, columns = self.shape
+        flat = x.new_zeros(rows * columns, *x.shape[1:])
+        return flat.index_copy_(0, self.place, x).view(rows, columns, *x.shape[1:])
 
     def heads(self, x: Tensor) -> Tensor:
         """(T, H, D) -> (rows, H, columns, D)."""
@@ -29,7 +30,7 @@ class _Slots(NamedTuple):
 
     def pack(self, x: Tensor) -> Tensor:
         """(rows, H, columns, D) -> (T, H, D)."""
-        return x.transpose(1, 2)[self.row, self.column]
+        return x.transpose(1, 2).flatten(0, 1).index_select(0, self.place)
 
 
 def region_attention(q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float) -> Tensor:
@@ -147,7 +148,7 @@ def _by_sequence(cu: Tensor, rows: int) -> _Slots:
     sequence = _owner(cu, rows)
     longest = int((cu[1:] - cu[:-1]).max()) if len(cu) > 1 else 0
     column = torch.arange(rows, device=cu.device) - cu[sequence]
-    return _Slots(sequence, column, (len(cu) - 1, longest))
+    return _Slots(sequence * longest + column, (len(cu) - 1, longest))
 
 
 def _by_image(image_T: Tensor, images: int) -> _Slots:
@@ -157,7 +158,8 @@ def _by_image(image_T: Tensor, images: int) -> _Slots:
     starts = counts.cumsum(0) - counts
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device) - starts[image_T[order]]
-    return _Slots(image_T, rank, (images, int(counts.max())))
+    longest = int(counts.max())
+    return _Slots(image_T * longest + rank, (images, longest))
 
 
 def _box_weights(box: Tensor, grid: tuple[int, int], dtype: torch.dtype) -> Tensor:
