@@ -107,9 +107,11 @@ def _beside(config: WorldConfig, rng: Random, predicate: str, axis: Axis) -> tup
 
 def _with_trails(subject: IntBox, obj: IntBox, predicate: str, axis: Axis, size: int) -> IntBox:
     behind, beyond = (round(share * size) for share in _TRAILS.get(predicate, (0, 0)))
+    aside = beyond if predicate == "holding" else 0  # the arms pass on both sides of what they hold
     back = _shift(subject, -axis[0] * behind, -axis[1] * behind)
     front = _shift(obj, axis[0] * beyond, axis[1] * beyond)
-    return _union(subject, obj, back, front)
+    wide = [_shift(obj, sign * axis[1] * aside, sign * axis[0] * aside) for sign in (-1, 1)]
+    return _union(subject, obj, back, front, *wide)
 
 
 def _main_pair(config: WorldConfig, rng: Random, predicate: str) -> Layout | None:
