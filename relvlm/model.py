@@ -28,6 +28,7 @@ from relvlm.losses.itc import itc_loss
 from relvlm.losses.itm import IGNORED, ITMHead, hard_negatives, itm_loss
 from relvlm.losses.mlm import MLMHead, mlm_loss
 from relvlm.losses.mrc import MRCHead, mrc_loss
+from relvlm.momentum import Teacher
 from relvlm_kernels import Regions, box_mean
 
 TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward
@@ -59,6 +60,14 @@ class RelVLM(nn.Module):
         self.mlm_head = MLMHead(self.text.embeddings.word)
         self.box_head = BoxHead(width) if config.localisation else None
         self.mrc_head = MRCHead(width, config.mrc_hidden, relations) if config.relations else None
+        # in a tuple, where neither the optimizer nor ZeRO nor state_dict finds it
+        teacher = Teacher(self, config.momentum, config.embed_dim) if config.momentum.enabled else None
+        self._teacher = (teacher,)
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The momentum teacher of ALBEF, if the config asks for one; its state is saved beside the model's."""
+        return self._teacher[0]
 
     # ---- training ----------------------------------------------------------------------------------------
 
@@ -85,58 +94,87 @@ class RelVLM(nn.Module):
 
     def _align(self, batch: Batch, image_BSD: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """A = ITC + ITM + MLM of every group, and BBOX of those that have a box; one pass of the fusion encoder."""
-        count, tokens = len(batch.whole), len(batch.text_ids)
-        cu = torch.cat([batch.text_cu, batch.text_cu[1:] + tokens])  # the G texts, then the same masked
+        cu = torch.cat(
+            [batch.text_cu, batch.text_cu[1:] + len(batch.text_ids)]
+        )  # the G texts, then them masked
         text_TD = self.text(torch.cat([batch.text_ids, batch.mlm_ids]), cu)
-        image_GE = self._view_features(batch, image_BSD)
+        image_GE = self._view_features(batch, image_BSD, self.image_projection)
         text_GE = self.text_features(text_TD[batch.text_cu[:-1].long()])
-        losses = {"itc": self._contrast(batch, image_GE, text_GE)}
-        view_of_text, text_of_view, target = self._negatives(batch, image_GE, text_GE)
+        keys = group_keys(batch)
+        wrong_GG = false_negatives(keys, keys)
+        view_of_text, text_of_view, target = self._negatives(image_GE, text_GE, wrong_GG)
 
-        groups = torch.arange(count, device=image_BSD.device)
+        groups = torch.arange(len(keys), device=image_BSD.device)
         regions = (~batch.whole).nonzero().squeeze(1)
         step = FusedPass(cu, views(batch, self.vision.grid))
         step.add(torch.cat([groups, groups, text_of_view]), torch.cat([groups, view_of_text, groups]))
-        step.add(count + groups, groups, batch.mlm_row)
+        step.add(len(groups) + groups, groups, batch.mlm_row)
         if batch.kind == "entities":
-            step.add(regions, count + regions)
+            step.add(regions, len(groups) + regions)
         matched_ND, masked_MD, *located = step.run(self.fusion, text_TD, image_BSD)
 
-        logits_N2 = self.itm_head(matched_ND)
-        losses["itm"] = itm_loss(logits_N2, target)
-        losses["mlm"] = mlm_loss(self.mlm_head(masked_MD), batch.mlm_label)
+        logits_N2, logits_MV = self.itm_head(matched_ND), self.mlm_head(masked_MD)
+        losses = {"itm": itm_loss(logits_N2, target)}
+        if self.teacher is None:
+            losses["itc"] = self._contrast(keys, image_GE, text_GE)
+            losses["mlm"] = mlm_loss(logits_MV, batch.mlm_label)
+        else:
+            losses |= self._distil(self.teacher, batch, image_GE, text_GE, wrong_GG, logits_MV)
         for cls_ND in located:
             losses["bbox"] = bbox_loss(self.predict_boxes(cls_ND[:, None]), batch.target_box[regions])
         return losses, {"itm_accuracy": _accuracy(logits_N2, target)}, matched_ND
 
-    def _contrast(self, batch: Batch, image_GE: Tensor, text_GE: Tensor) -> Tensor:
-        image_key, whole = batch.image_key[batch.image_index.long()], batch.whole
+    def _contrast(self, keys_GK: Tensor, image_GE: Tensor, text_GE: Tensor) -> Tensor:
+        """ITC over the groups of all ranks."""
         (image_AE, first), (text_AE, _) = self.gather(image_GE), self.gather(text_GE)
-        keys = torch.stack([batch.text_key, image_key, whole.long()], dim=1)
-        all_keys = self.gather(keys)[0]
-        return itc_loss(
-            image_GE, text_GE, image_AE, text_AE, self.temperature, first,
-            false_negatives(all_keys, keys).T, false_negatives(keys, all_keys).T,
-        )  # fmt: skip
+        keys_AK = self.gather(keys_GK)[0]
+        wrong_i2t, wrong_t2i = false_negatives(keys_AK, keys_GK).T, false_negatives(keys_GK, keys_AK)
+        return itc_loss(image_GE, text_GE, image_AE, text_AE, self.temperature, first, wrong_i2t, wrong_t2i)
 
-    def _negatives(self, batch: Batch, image_GE: Tensor, text_GE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _distil(
+        self,
+        teacher: Teacher,
+        batch: Batch,
+        image_GE: Tensor,
+        text_GE: Tensor,
+        wrong_GG: Tensor,
+        logits_MV: Tensor,
+    ) -> dict[str, Tensor]:
+        """ITC against the queues and MLM, both with the momentum teacher's soft targets (ALBEF, section 3.3)."""
+        with torch.no_grad():
+            teacher.update(self)
+            image_BSD = teacher.vision(batch.pixels)
+            cu = torch.cat([batch.text_cu, batch.text_cu[1:] + len(batch.text_ids)])
+            text_TD = teacher.text(torch.cat([batch.text_ids, batch.mlm_ids]), cu)
+            image_key_GE = self._view_features(batch, image_BSD, teacher.image_projection)
+            text_key_GE = F.normalize(teacher.text_projection(text_TD[batch.text_cu[:-1].long()]), dim=-1)
+            keys = teacher.keys(image_key_GE, text_key_GE, self.temperature, wrong_GG)
+            groups = torch.arange(len(wrong_GG), device=image_BSD.device)
+            step = FusedPass(cu, views(batch, self.vision.grid))
+            step.add(len(groups) + groups, groups, batch.mlm_row)
+            teacher_MV = teacher.mlm_head(step.run(teacher.fusion, text_TD, image_BSD)[0])
+        itc = itc_loss(
+            image_GE, text_GE, keys.images, keys.texts, self.temperature, 0,
+            keys.wrong_i2t, keys.wrong_t2i, keys.soft_i2t, keys.soft_t2i,
+        )  # fmt: skip
+        teacher.enqueue(self.gather(image_key_GE)[0], self.gather(text_key_GE)[0])
+        return {"itc": itc, "mlm": mlm_loss(logits_MV, batch.mlm_label, teacher_MV, teacher.alpha)}
+
+    def _negatives(
+        self, image_GE: Tensor, text_GE: Tensor, wrong_GG: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """A hard view for each text, a hard text for each view (local batch), and the ITM target of all 3 G."""
-        image_key = batch.image_key[batch.image_index.long()]
-        keys = torch.stack([batch.text_key, image_key, batch.whole.long()], dim=1)
-        excluded_text_view = false_negatives(keys, keys)
         similarity = text_GE.detach() @ image_GE.detach().T / self.temperature.detach()
-        view_of_text, has_view = hard_negatives(similarity, excluded_text_view)
-        text_of_view, has_text = hard_negatives(similarity.T, excluded_text_view.T)
+        view_of_text, has_view = hard_negatives(similarity, wrong_GG)
+        text_of_view, has_text = hard_negatives(similarity.T, wrong_GG.T)
         negative = torch.where(torch.cat([has_view, has_text]), 0, IGNORED)
         return view_of_text, text_of_view, torch.cat([torch.ones_like(view_of_text), negative])
 
-    def _view_features(self, batch: Batch, image_BSD: Tensor) -> Tensor:
-        """(G, E): [CLS] of a whole image, the mean of the box's patches of a region."""
-        image = batch.image_index
-        whole_GD = image_BSD[image.long(), 0]
-        region_GD = box_mean(image_BSD, batch.box, image, self.vision.grid)
-        view_GD = torch.where(batch.whole[:, None], whole_GD, region_GD)
-        return F.normalize(self.image_projection(view_GD), dim=-1)
+    def _view_features(self, batch: Batch, image_BSD: Tensor, projection: nn.Module) -> Tensor:
+        """(G, E), L2-normalised: [CLS] of a whole image, the mean of the box's patches of a region."""
+        whole_GD = image_BSD[batch.image_index.long(), 0]
+        region_GD = box_mean(image_BSD, batch.box, batch.image_index, self.vision.grid)
+        return F.normalize(projection(torch.where(batch.whole[:, None], whole_GD, region_GD)), dim=-1)
 
     def _touch(self, kind: str, image_BSD: Tensor, fused_ND: Tensor) -> Tensor:
         """0, with a gradient for the parameters that this kind of batch leaves out: ZeRO needs one for each."""
@@ -231,8 +269,14 @@ class RelVLM(nn.Module):
         return self.itm_head(fused_TD[offsets[:-1].long()])
 
 
+def group_keys(batch: Batch) -> Tensor:
+    """(G, 3) int64: text, image and whole-image flag of each group, for `false_negatives`."""
+    image_key = batch.image_key[batch.image_index.long()]
+    return torch.stack([batch.text_key, image_key, batch.whole.long()], dim=1)
+
+
 def false_negatives(texts_XK: Tensor, views_YK: Tensor) -> Tensor:
-    """(X, Y) bool: text x is as true of view y as its own. Keys are (text, image, whole) of each group.
+    """(X, Y) bool: text x is as true of view y as its own. Keys are those of `group_keys`.
 
     True for the same text, and for a whole image under any text of that same image.
     """

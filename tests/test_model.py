@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from relvlm import model as model_module
-from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
 from relvlm.data.batch import Batch
 from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itm import IGNORED
@@ -20,12 +20,12 @@ VIT = VisionConfig(width=32, layers=2, heads=2, patch_size=8)
 SWIN = VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[1, 1], window=4)
 
 
-def make_model(vision=VIT, norm="post") -> RelVLM:
+def make_model(vision=VIT, norm="post", momentum=None) -> RelVLM:
     torch.manual_seed(0)
     text = TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0, norm=norm)
     config = ModelConfig(
         image_size=32, embed_dim=16, vision=vision, text=text, fusion=FusionConfig(layers=2, heads=2),
-        mrc_hidden=24,
+        mrc_hidden=24, momentum=momentum or MomentumConfig(),
     )  # fmt: skip
     return RelVLM(config, WORDS, RELATIONS)
 
@@ -181,3 +181,57 @@ def test_match_pairs_equals_fuse():
     )
     expected = model.match_logits(model.fuse(text[pairs_text], mask[pairs_text], image[pairs_image]))
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+def test_momentum_itc_equals_albef_written_out(alpha):
+    """Columns = momentum features of the batch, then the queue; targets = alpha softmax + (1 - alpha) one-hot."""
+    model = make_model(momentum=MomentumConfig(enabled=True, decay=0.9, queue=8, alpha=alpha))
+    batch, teacher = make_batch("captions"), model.teacher
+    queues = teacher.image_queue.clone(), teacher.text_queue.clone()
+    found = model(batch)[1]["itc"]
+
+    def features(owner, image_projection, text_projection):
+        image = image_projection(owner.vision(batch.pixels)[:, 0])
+        text = text_projection(owner.text(batch.text_ids, batch.text_cu)[batch.text_cu[:-1].long()])
+        return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
+
+    def one_way(rows, rows_m, columns_m, queue, wrong):
+        columns = torch.cat([columns_m, queue])
+        wrong = F.pad(wrong & ~torch.eye(5, dtype=torch.bool), (0, 8))
+        logits = (rows @ columns.T / model.temperature).masked_fill(wrong, -1e30)
+        soft = (rows_m @ columns.T / model.temperature).masked_fill(wrong, -1e30).softmax(-1)
+        target = alpha * soft + (1 - alpha) * torch.eye(5, 13)
+        return -(target * logits.log_softmax(-1)).sum(-1).mean()
+
+    image, text = features(model, model.image_projection, model.text_projection)
+    image_m, text_m = features(teacher, teacher.image_projection, teacher.text_projection)
+    keys = model_module.group_keys(batch)
+    wrong = false_negatives(keys, keys)
+    i2t = one_way(image, image_m, text_m, queues[1], wrong.T)
+    t2i = one_way(text, text_m, image_m, queues[0], wrong)
+    torch.testing.assert_close(found, ((i2t + t2i) / 2).detach())
+
+
+def test_the_queue_takes_the_batch_and_wraps_around():
+    model = make_model(momentum=MomentumConfig(enabled=True, queue=8))
+    before = model.teacher.text_queue.clone()
+    model(make_batch("captions"))
+    assert model.teacher.pointer.item() == 5
+    assert torch.equal(model.teacher.text_queue[5:], before[5:])
+    assert not torch.isclose(model.teacher.text_queue[:5], before[:5]).all(1).any()
+    model(make_batch("captions"))
+    assert model.teacher.pointer.item() == 2
+    assert not torch.equal(model.teacher.text_queue[0], before[0])
+
+
+def test_the_teacher_follows_the_student_and_stays_out_of_its_parameters():
+    model = make_model(momentum=MomentumConfig(enabled=True, decay=0.75, queue=8))
+    assert not any("teacher" in name for name in [*model.state_dict(), *dict(model.named_parameters())])
+    teacher_bias, student_bias = model.teacher.text_projection.bias, model.text_projection.bias
+    start = teacher_bias.clone()
+    with torch.no_grad():
+        student_bias.add_(1.0)
+    model(make_batch("captions"))
+    torch.testing.assert_close(teacher_bias, start + 0.25)
+    assert teacher_bias.grad is None

@@ -36,6 +36,9 @@ def save(engine: Any, folder: Path, step: int, config: Config) -> Path:
     engine.save_checkpoint(str(temporary), tag="deepspeed", client_state={"step": step}, save_latest=False)
     torch.save(_rng_state(), temporary / f"rng_{rank():05d}.pt")
     tensors = full_tensors(engine)
+    teacher = engine.module.teacher
+    if rank() == 0 and teacher is not None:  # the same on every rank
+        torch.save(teacher.state_dict(), temporary / "teacher.pt")
     if rank() == 0:
         _write_model(temporary, tensors, config, step)
     barrier()
@@ -55,6 +58,8 @@ def restore(engine: Any, checkpoint: Path) -> int:
     own = checkpoint / f"rng_{rank():05d}.pt"
     if not own.exists():
         raise UserError(f"{own}: missing: the run had fewer processes (start it with as many as before)")
+    if engine.module.teacher is not None:
+        engine.module.teacher.load_state_dict(torch.load(checkpoint / "teacher.pt", weights_only=True))
     _set_rng_state(torch.load(own, weights_only=True))
     return int(json.loads((checkpoint / "model.json").read_text())["step"])
 

@@ -72,6 +72,12 @@ def _build_engine(
 ) -> Any:
     checkpoint.seed_everything(config.seed)
     model = RelVLM(config.model, vocab_size, relations, distributed.gather_rows).to(device)
+    if model.teacher is not None:
+        if settings["zero_optimization"]["stage"] == 3:
+            raise UserError(
+                "model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)"
+            )
+        model.teacher.to(device)
     optimizer = build_optimizer(model, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, config.steps)
     engine = distributed.initialize(model, optimizer, scheduler, config, settings)

@@ -13,19 +13,19 @@ def itc_loss(
     texts_AE: Tensor,
     temperature: Tensor,
     first: int,
-    false_negative_GA: Tensor,
-    false_negative_AG: Tensor,
+    false_i2t_GA: Tensor,
+    false_t2i_GA: Tensor,
     soft_i2t_GA: Tensor | None = None,
     soft_t2i_GA: Tensor | None = None,
 ) -> Tensor:
     """Mean of image->text and text->image cross-entropy in fp32, for the own G groups against all A.
 
-    Row g matches column `first` + g. `false_negative_GA[g, a]`: text a also describes image g;
-    `false_negative_AG[a, g]`: text g also describes image a; such pairs count neither way. The soft targets, where
-    given, replace one-hot ones (momentum distillation); they must be zero on false negatives.
+    Row g matches column `first` + g. `false_i2t_GA[g, a]`: text a also describes image g; `false_t2i_GA[g, a]`:
+    text g also describes image a; such pairs count neither way. The soft targets, where given, replace one-hot ones
+    (momentum distillation).
     """
-    i2t = _cross_entropy(image_GE, texts_AE, temperature, first, false_negative_GA, soft_i2t_GA)
-    t2i = _cross_entropy(text_GE, images_AE, temperature, first, false_negative_AG.T, soft_t2i_GA)
+    i2t = _cross_entropy(image_GE, texts_AE, temperature, first, false_i2t_GA, soft_i2t_GA)
+    t2i = _cross_entropy(text_GE, images_AE, temperature, first, false_t2i_GA, soft_t2i_GA)
     return (i2t + t2i) / 2
 
 

@@ -23,7 +23,15 @@ class MLMHead(nn.Module):
         return self.decoder(self.norm(F.gelu(self.transform(rows_MD))))
 
 
-def mlm_loss(logits_MV: Tensor, label_M: Tensor) -> Tensor:
-    """Mean cross-entropy in fp32; 0 (with gradient) where no token is masked."""
+def mlm_loss(
+    logits_MV: Tensor, label_M: Tensor, teacher_MV: Tensor | None = None, alpha: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy in fp32; 0 (with gradient) where no token is masked.
+
+    With the teacher's logits, (1 - alpha) of it and alpha of the cross-entropy to the teacher (ALBEF, section 3.3).
+    """
     total = F.cross_entropy(logits_MV.float(), label_M, reduction="sum")
+    if teacher_MV is not None:
+        soft = teacher_MV.float().softmax(-1)
+        total = (1 - alpha) * total + alpha * F.cross_entropy(logits_MV.float(), soft, reduction="sum")
     return total / max(len(label_M), 1)
