@@ -94,6 +94,16 @@ def test_the_choice_depends_on_seed_and_image_alone():
     assert choose(found, "7") != choose(found, "7", Rules(seed=1))
 
 
+def test_which_pairs_are_chosen_varies_between_images():
+    rules = Rules(limit=4, predicates=("left of", "right of"))
+    pairs = {
+        frozenset((r.subject, r.object))
+        for i in range(20)
+        for r in choose(derive(row(10), rules), str(i), rules)
+    }
+    assert len(pairs) > 10
+
+
 def test_relations_already_there_stay_and_are_not_repeated():
     given = (Relation("1", "right of", "0"), Relation("0", "chasing", "1"))
     related = relate_sample(sample(("a", (0, 0, 20, 20)), ("b", (30, 0, 50, 20)), relations=given))

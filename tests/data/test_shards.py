@@ -222,6 +222,13 @@ def test_any_rubbish_in_a_shard_gives_faults_and_no_other_error(tmp_path, junk):
         shards.read(5)
 
 
+def test_a_member_that_claims_more_than_the_file_holds_is_not_indexed(tmp_path):
+    info = tarfile.TarInfo("a.json")
+    info.size = 2**50
+    (tmp_path / "x.tar").write_bytes(info.tobuf() + bytes(1024))
+    assert scan_members(tmp_path / "x.tar").keys == ()
+
+
 def test_a_sound_set_verifies(tmp_path):
     assert build(tmp_path / "set").verify() == []
 

@@ -229,6 +229,7 @@ def test_vg_names_the_image_with_a_missing_field():
 def gqa_graph():
     man = {"name": "man", "x": 1, "y": 2, "w": 10, "h": 20, "attributes": ["tall"]}
     man["relations"] = [{"name": "to the left of", "object": "9"}, {"name": "riding", "object": "9"}]
+    man["relations"].append({"name": "holding", "object": "11"})  # a rope without width
     horse = {"name": "horse", "x": 20, "y": 2, "w": 50, "h": 20, "attributes": [], "relations": []}
     thin = {"name": "rope", "x": 0, "y": 0, "w": 0, "h": 5, "relations": [{"name": "on", "object": "9"}]}
     return {"width": 40, "height": 30, "objects": {"5": man, "9": horse, "11": thin}}
