@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -41,13 +42,15 @@ class Benchmark:
 class Task:
     """A pair-scoring benchmark: `load` its official files, `metrics` of its rows with scores.
 
-    `key`: the fields that make a row unique. `group`: the field that tells its files (or splits) apart.
+    `key`: the fields that make a row unique. `label`: the pattern of its labels, which tells its score files from
+    those of other tasks. `group`: the field that tells its files (or splits) apart.
     """
 
     name: str
     load: Callable[[Path], Benchmark]
     metrics: Callable[[Sequence[Row]], Row]
     key: tuple[str, ...]
+    label: str
     group: str | None = None
 
 
@@ -84,8 +87,8 @@ def first(benchmark: Benchmark, limit: int, group: str | None) -> Benchmark:
     return replace(benchmark, examples=tuple(kept))
 
 
-def check_scores(rows: Iterable[Row], key: Sequence[str], where: str) -> list[Row]:
-    """The rows, each with a finite score and a key of its own; raises UserError naming the line."""
+def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str = ".*") -> list[Row]:
+    """The rows, each with a finite score, a key of its own and the task's label; UserError naming the line."""
     checked = list(rows)
     if not checked:
         raise UserError(f"{where}: no scores in it")
@@ -93,6 +96,10 @@ def check_scores(rows: Iterable[Row], key: Sequence[str], where: str) -> list[Ro
     seen: dict[tuple[object, ...], int] = {}
     for number, row in enumerate(checked, 1):
         _check_score(row.get("score"), f"{where}: line {number}")
+        if "label" in row and not re.fullmatch(label, str(row["label"])):
+            raise UserError(
+                f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)"
+            )
         identity = tuple(row[f] for f in fields)
         if fields and identity in seen:
             raise UserError(

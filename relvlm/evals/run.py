@@ -107,7 +107,7 @@ def rescore(task: str, scores: Path, annotations: Path | None = None) -> Row:
     if task not in PAIR_TASKS:
         raise UserError(f"task: {task!r} is none of {', '.join(TASKS)}")
     chosen = PAIR_TASKS[task]
-    rows = b.check_scores(rows, chosen.key, str(scores))
+    rows = b.check_scores(rows, chosen.key, str(scores), chosen.label)
     if annotations is not None:
         rows = b.complete(rows, chosen.load(annotations), chosen.key, str(scores))
     return {"task": task, **chosen.metrics(rows)}

@@ -58,4 +58,4 @@ def _example(key: str, record: Row, file: Path) -> Example:
     )
 
 
-TASK = Task("sugarcrepe", load, metrics, key=("piece", "label"), group="piece")
+TASK = Task("sugarcrepe", load, metrics, key=("piece", "label"), label=".+_[cn]", group="piece")

@@ -74,4 +74,4 @@ def _true(value: object, where: str) -> bool:
     return flag
 
 
-TASK = Task("svo", load, metrics, key=("label",))
+TASK = Task("svo", load, metrics, key=("label",), label=".+_[pn]")

@@ -97,4 +97,4 @@ def _example(number: int, key: str, record: Row, instrument: str) -> Example:
     return pair("c", "caption"), pair("f", "foil")
 
 
-TASK = Task("valse", load, metrics, key=("instrument", "label"), group="instrument")
+TASK = Task("valse", load, metrics, key=("instrument", "label"), label=".+_[cf]", group="instrument")

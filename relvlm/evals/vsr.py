@@ -119,4 +119,4 @@ def _examples(file: Path) -> list[Example]:
     return examples
 
 
-TASK = Task("vsr", load, metrics, key=("split", "id"), group="split")
+TASK = Task("vsr", load, metrics, key=("split", "id"), label="[01]", group="split")

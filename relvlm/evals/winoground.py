@@ -75,4 +75,4 @@ def _example(row: Row, where: str) -> Example:
     )
 
 
-TASK = Task("winoground", load, metrics, key=("label",))
+TASK = Task("winoground", load, metrics, key=("label",), label=".+_c[01]_i[01]")

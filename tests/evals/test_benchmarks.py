@@ -213,6 +213,12 @@ def test_bad_scores_are_refused(tmp_path: Path, name: str) -> None:
         rescore("vsr", jsonl(tmp_path / "scores.jsonl", rows))
 
 
+@pytest.mark.parametrize("task", ["vsr", "svo", "winoground", "sugarcrepe"])
+def test_scores_of_another_task_are_refused(shared: Path, task: str) -> None:
+    with pytest.raises(UserError, match=r"label: '0_[cf]' .*another task"):
+        rescore(task, shared / "reference/outputs/valse_albef_4m.jsonl")
+
+
 def annotated(tmp_path: Path) -> Path:
     rows = [{"image": "a.jpg", "caption": "a", "label": i % 2, "relation": "on"} for i in range(4)]
     return jsonl(tmp_path / "dev.jsonl", rows)
