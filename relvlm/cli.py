@@ -1,4 +1,4 @@
-"""`relvlm data|train|eval|submit|report`: one sub-command a module, each bringing its own arguments."""
+"""`relvlm COMMAND`: each command is a module with `add_arguments(parser)` and `main(args)`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,43 @@ from relvlm.errors import UserError
 COMMANDS = {
     "data": ("relvlm.data.cli", "build, check and look at shard sets"),
     "train": ("relvlm.train", "pretrain a model"),
-    "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "submit": ("relvlm.submit", "pretrain on a Slurm cluster"),
+    "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "report": ("relvlm.evals.report_cli", "tables and plots of runs"),
 }
+WITH_OVERRIDES = {"train", "submit"}  # key=value arguments may stand anywhere among the options
 
 
 def main() -> None:
-    """Run the sub-command; a UserError prints its message alone and exits with 2."""
-    top = argparse.ArgumentParser("relvlm", description="Vision-language models that learn visual relations.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    modules = {}
-    for name, (module, summary) in COMMANDS.items():
-        parser = commands.add_parser(name, help=summary)
-        if name == wanted:  # importing the others would cost seconds
-            modules[name] = import_module(module)
-            modules[name].add_arguments(parser)
-    args = top.parse_args()
+    """Run the command; a UserError prints its message alone and exits with 2."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in COMMANDS:
+        _choose().parse_args()
+        return
+    module = import_module(COMMANDS[name][0])  # only this one: importing them all would take seconds
+    parser = argparse.ArgumentParser(
+        f"relvlm {name}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    parse = parser.parse_intermixed_args if name in WITH_OVERRIDES else parser.parse_args
     try:
-        modules[args.command].main(args)
+        sys.exit(module.main(parse(sys.argv[2:])))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _choose() -> argparse.ArgumentParser:
+    """The parser of `relvlm` without a command, for its help and its errors."""
+    parser = argparse.ArgumentParser(
+        "relvlm",
+        description="Vision-language models that learn visual relations.",
+        epilog="relvlm COMMAND --help says more, with examples.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (_, summary) in COMMANDS.items():
+        commands.add_parser(name, help=summary)
+    return parser
 
 
 if __name__ == "__main__":

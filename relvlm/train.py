@@ -40,7 +40,7 @@ def script() -> None:
     parser = argparse.ArgumentParser("train.py")
     add_arguments(parser)
     try:
-        main(parser.parse_args())
+        main(parser.parse_intermixed_args())
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -10,7 +10,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser("submit.py")
     add_arguments(parser)
     try:
-        main(parser.parse_args())
+        main(parser.parse_intermixed_args())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

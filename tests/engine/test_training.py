@@ -1,0 +1,135 @@
+"""`relvlm train` as a user runs it: to the end, killed and resumed, on two processes, and on bad input."""
+
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import relvlm
+from relvlm.engine.checkpoint import latest
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = [sys.executable, "-m", "relvlm.cli", "train"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+pytestmark = pytest.mark.slow
+
+
+def train(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    done = subprocess.run([*TRAIN, *arguments], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT)
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def losses(out: Path) -> list[dict[str, str]]:
+    with (out / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "samples_per_s"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    train(*tiny, f"out={out}")
+    return out
+
+
+def test_a_run_leaves_losses_config_and_a_loadable_model(unbroken):
+    rows = losses(unbroken)
+    assert [int(row["step"]) for row in rows] == list(range(1, 41))
+    kinds = {name.split("/")[0] for row in rows for name, value in row.items() if value and "/" in name}
+    assert {"vsg"} < kinds
+    assert yaml.safe_load((unbroken / "config.yaml").read_text())["steps"] == 40
+    assert list((unbroken / "tensorboard").iterdir())
+    model = relvlm.load(unbroken)
+    assert model.step == 40 and not model.training and "left of" in model.relation_names
+
+
+def test_killed_with_sigkill_and_started_again_it_ends_with_the_same_losses(tiny, unbroken, tmp_path):
+    out = tmp_path / "run"
+    command = [*TRAIN, *tiny, f"out={out}"]
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while latest(out / "checkpoints") is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert latest(out / "checkpoints") != out / "checkpoints/step_0000040"
+    train(*tiny, f"out={out}")
+    assert losses(out) == losses(unbroken)
+
+
+def test_two_processes_with_the_deepspeed_launcher(tiny, tmp_path):
+    out = tmp_path / "run"
+    launcher = [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", "2"]
+    script = ["--master_port", str(free_port()), "relvlm/train.py", "--deepspeed"]
+    script += ["--deepspeed_config", "configs/deepspeed/zero1.json", *tiny, f"out={out}", "steps=4"]
+    done = subprocess.run(
+        launcher + script, capture_output=True, text=True, env=ENVIRONMENT | path_of_venv(), cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(losses(out)) == 4
+    assert sorted(p.name for p in latest(out / "checkpoints").glob("rng_*")) == [
+        "rng_00000.pt",
+        "rng_00001.pt",
+    ]
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_every_zero_stage_gives_the_losses_of_stage_1(stage, tiny, unbroken, tmp_path):
+    config = f"configs/deepspeed/zero{stage}.json"
+    train(
+        *tiny, "--deepspeed_config", config, f"out={tmp_path / 'run'}", "checkpoint.every=40", "log_every=40"
+    )
+    for found, expected in zip(losses(tmp_path / "run"), losses(unbroken), strict=True):
+        for name in (n for n, value in expected.items() if value and "/" in n and "accuracy" not in n):
+            assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-3), (
+                name,
+                expected["step"],
+            )
+
+
+def test_bad_input_is_one_clear_error_before_any_work(tiny, unbroken, relworld, tmp_path):
+    def refused(*arguments: str) -> str:
+        done = train(*tiny, f"out={tmp_path / 'none'}", *arguments, check=False)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert not (tmp_path / "none").exists()
+        return done.stderr
+
+    assert "model.vison: unknown key (did you mean 'vision'?)" in refused("model.vison.width=3")
+    gone = refused(f"data.graphs=[{{path: {tmp_path / 'gone'}}}]")
+    assert "data.graphs[0].path" in gone and "relvlm data build" in gone
+    torn = tmp_path / "torn"
+    shutil.copytree(relworld / "captions", torn)
+    shard = torn / "000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    assert str(shard) in refused(f"data.captions=[{{path: {torn}}}]")
+    other = refused(f"out={unbroken}", "model.embed_dim=16")
+    assert "another model" in other and "embed_dim: 32 there, 16 here" in other
+    assert "gradient_clipping" in refused("--deepspeed_config", str(clipping(tmp_path)))
+
+
+def clipping(folder: Path) -> Path:
+    path = folder / "deepspeed.json"
+    path.write_text('{"zero_optimization": {"stage": 1}, "gradient_clipping": 2.0}')
+    return path
+
+
+def path_of_venv() -> dict[str, str]:
+    return {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
