@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from relvlm.config import ModelConfig
 from relvlm.data.batch import Batch
+from relvlm.data.text import Tokenizer
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm.encoders.packing import gather_rows, pack, unpack
 from relvlm.encoders.text import TextEncoder
@@ -68,6 +69,11 @@ class RelVLM(nn.Module):
     def teacher(self) -> Teacher | None:
         """The momentum teacher of ALBEF, if the config asks for one; its state is saved beside the model's."""
         return self._teacher[0]
+
+    tokenizer: Tokenizer  # these four are set by `relvlm.load`
+    relation_names: list[str]
+    sep: bool
+    step: int
 
     # ---- training ----------------------------------------------------------------------------------------
 
@@ -265,8 +271,7 @@ class RelVLM(nn.Module):
         """ITM logits (G, 2): pair g is packed text `text_index[g]` with image `image_index[g]`, in one pass."""
         rows, offsets = gather_rows(text_cu, text_index)
         regions = Regions.whole(offsets, image_index.to(torch.int32), self.vision.grid)
-        fused_TD = self.fusion(text_tokens_TD[rows], image_tokens, regions)
-        return self.itm_head(fused_TD[offsets[:-1].long()])
+        return self.itm_head(self.fusion(text_tokens_TD[rows], image_tokens, regions, offsets[:-1].long()))
 
 
 def group_keys(batch: Batch) -> Tensor:

@@ -13,6 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relvlm.config import MomentumConfig
+from relvlm.encoders.fusion import FusionEncoder
+from relvlm.encoders.text import TextEncoder
+from relvlm.encoders.vision import VisionEncoder
+from relvlm.losses.mlm import MLMHead
 
 COPIED = ("vision", "text", "fusion", "image_projection", "text_projection", "mlm_head")
 
@@ -34,6 +38,12 @@ class Keys(NamedTuple):
 class Teacher(nn.Module):
     """Exponential moving average of the student's encoders; `update` comes first in each step, `enqueue` last."""
 
+    vision: VisionEncoder
+    text: TextEncoder
+    fusion: FusionEncoder
+    image_projection: nn.Linear
+    text_projection: nn.Linear
+    mlm_head: MLMHead
     image_queue: Tensor
     text_queue: Tensor
     pointer: Tensor

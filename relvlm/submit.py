@@ -26,10 +26,10 @@ class Training:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Submit a training to Slurm and print the job's id; paths must be visible to the nodes."
-    parser.epilog = (
-        "example: relvlm submit --nodes 4 --tasks-per-node 8 --gpus-per-node 8 --config configs/13m/rex_vlm.yaml"
+    parser.description = (
+        "Submit a training to Slurm and print the job's id; paths must be visible to the nodes."
     )
+    parser.epilog = "example: relvlm submit --nodes 4 --tasks-per-node 8 --gpus-per-node 8 --config configs/13m/rex_vlm.yaml"
     parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. configs/13m/rex_vlm.yaml")
     parser.add_argument("--deepspeed_config", type=Path, help="DeepSpeed JSON (default: ZeRO stage 1)")
     parser.add_argument("--nodes", type=int, default=1)
@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpus-per-task", type=int, default=1)
     parser.add_argument("--timeout-min", type=int, default=24 * 60, help="limit of the job, in minutes")
     parser.add_argument("--partition", help="Slurm partition")
-    parser.add_argument("--logs", type=Path, default=Path("runs/slurm"), help="folder of job logs and results")
+    parser.add_argument(
+        "--logs", type=Path, default=Path("runs/slurm"), help="folder of job logs and results"
+    )
     parser.add_argument("--wait", action="store_true", help="wait for the job and print what it trained")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
 

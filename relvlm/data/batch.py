@@ -41,7 +41,7 @@ class Batch:
     whole: Tensor  # (G,) bool: the group sees the whole image
     target_box: Tensor  # (G, 4) float32 (cx, cy, w, h) in [0, 1]; of no meaning where `whole`
     mlm_ids: Tensor  # (T,) int64, `text_ids` after masking
-    mlm_row: Tensor  # (M,) int64, rows of T to predict
+    mlm_row: Tensor  # (M,) int64, rows of T to predict, increasing
     mlm_label: Tensor  # (M,) int64
     subject: Tensor  # (R,) int64, groups
     object: Tensor  # (R,) int64, groups

@@ -36,8 +36,10 @@ class Monitor:
         if rank() == 0:
             self._open_csv(start_step)
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step)
-            quiet = {} if sys.stderr.isatty() else {"mininterval": 10.0}
-            self.bar = tqdm(total=config.steps, initial=start_step, desc=config.name, unit="step", **quiet)
+            interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file needs no 10 lines a second
+            self.bar = tqdm(
+                total=config.steps, initial=start_step, desc=config.name, unit="step", mininterval=interval
+            )
 
     def record(
         self, step: int, kind: str, dataset: str, lr: float, samples: int, values: dict[str, Tensor]

@@ -41,6 +41,7 @@ _KNOBS: dict[str, tuple[type, str]] = {
     "occlusion": (float, "chance that a further object covers a corner of another"),
     "held_out_share": (float, "share of (kind, relation, kind) combinations kept for the benchmarks"),
     "mirrored_share": (float, "share of graphs' pairs annotated both ways (left of and right of)"),
+    "swapped_share": (float, "share of siblings that differ by an exchange of the two main things alone"),
     "caption_relations": (float, "share of captions that state a relation; web captions seldom do"),
     "caption_noise": (float, "share of captions with a wrong word"),
     "phrases": (int, "region phrases an image of entities/, each over two objects"),

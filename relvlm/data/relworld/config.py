@@ -33,6 +33,7 @@ class WorldConfig:
     occlusion: float = 0.15
     held_out_share: float = 0.03
     mirrored_share: float = 0.5
+    swapped_share: float = 0.5
     caption_relations: float = 0.06
     caption_noise: float = 0.05
     size_words: bool = True
@@ -83,6 +84,7 @@ _RANGES = {
     "occlusion": (0, 1),
     "held_out_share": (0, 0.3),
     "mirrored_share": (0, 1),
+    "swapped_share": (0, 1),
     "caption_relations": (0, 1),
     "caption_noise": (0, 1),
     "phrases": (0, 4),
@@ -123,10 +125,11 @@ PRESETS: dict[str, WorldConfig] = {
         min_side=0.26,
         max_side=0.38,
         predicates=("left of", "right of", "above", "below", "pushing", "pulling"),
-        action_share=0.4,
+        action_share=0.3,
         occlusion=0.0,
         held_out_share=0.1,
         mirrored_share=0.25,
+        swapped_share=0.75,
         size_words=False,
         phrases=0,
     ),

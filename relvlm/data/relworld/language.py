@@ -20,6 +20,8 @@ _ONE = (
     "my favorite image with {a}",
     "buy a poster of {a} here",
     "free clip art : {a}",
+    "this is {the} .",
+    "{the} is here",
 )
 _MANY = (
     "{list}",
@@ -30,6 +32,9 @@ _MANY = (
     "here you can see {list} .",
     "photo : {list} on a {ground} background",
     "cool wallpaper with {list}",
+    "{thes}",
+    "here is {thes} .",
+    "the picture is of {thes} .",
 )
 _COARSE = (
     "some colorful shapes",
@@ -48,7 +53,7 @@ _COUNTED = (
     "a number of {plural} in the picture .",
     "a picture of {number} {plural}",
 )
-_RELATED = ("{a} {predicate} {b}", "look at {a} {predicate} {b} !", "{a} {predicate} {b} , stock photo")
+_RELATED = ("{a} {predicate} {b}", "look at {a} {predicate} {b} !", "{statement}", "{statement}")
 _PARAGRAPH_START = (
     "There are {number} objects on a {ground} background.",
     "The picture shows {number} objects.",
@@ -101,8 +106,7 @@ def _phrase(scene: Scene, index: int, config: WorldConfig, rng: Random) -> str:
     return " ".join((*words, scene.things[index].look.shape))
 
 
-def _listing(phrases: list[str]) -> str:
-    with_articles = [article(p) for p in phrases]
+def _listing(with_articles: list[str]) -> str:
     return " and ".join(filter(None, (" , ".join(with_articles[:-1]), with_articles[-1])))
 
 
@@ -140,7 +144,8 @@ def _related(scene: Scene, config: WorldConfig, rng: Random) -> str | None:
         return None
     i, predicate, j = rng.choice(known)
     a, b = (article(name(scene.things[k].look)) for k in (i, j))
-    return rng.choice(_RELATED).format(a=a, b=b, predicate=predicate)
+    stated = fact_statement(scene, (i, predicate, j))
+    return rng.choice(_RELATED).format(a=a, b=b, predicate=predicate, statement=stated)
 
 
 def _mentions(scene: Scene, rng: Random, drop: float) -> list[int]:
@@ -165,7 +170,14 @@ def caption(
         return _coarse(scene, rng)
     phrases = [_phrase(scene, i, config, rng) for i in _mentions(scene, rng, drop)]
     template = rng.choice(_ONE if len(phrases) == 1 else _MANY)
-    text = template.format(a=article(phrases[0]), list=_listing(phrases), ground=scene.background.word)
+    indefinite, definite = [article(p) for p in phrases], [f"the {p}" for p in phrases]
+    text = template.format(
+        a=indefinite[0],
+        the=definite[0],
+        list=_listing(indefinite),
+        thes=_listing(definite),
+        ground=scene.background.word,
+    )
     wrong = rng.random() < (config.caption_noise if noise is None else noise)
     return _wrong_word(text, config, rng) if wrong else text
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from relvlm.data.relworld.config import WorldConfig, all_kinds
 from relvlm.data.relworld.layout import Layout, dress, sample_layout
 from relvlm.data.relworld.lexicon import PATTERNS, PREDICATES, TEXTURES
-from relvlm.data.relworld.scene import Background, Look, Scene, facts, shows_held_out, truth
+from relvlm.data.relworld.scene import Background, Look, Scene, Thing, facts, shows_held_out, truth
 
 _TRIES = 400
 _FEW_SHAPES = 0.25
@@ -99,16 +100,28 @@ def main_relations(config: WorldConfig, scene: Scene) -> set[tuple[Look, str, Lo
     return {(things[i].look, p, things[j].look) for i, p, j in facts(config, scene) if {i, j} == pair}
 
 
+def _exchanged(scene: Scene) -> Scene:
+    """The same picture with the looks of the main subject and object exchanged: a minimal pair."""
+    i, _, j = scene.main
+    things = list(scene.things)
+    things[i], things[j] = Thing(things[j].look, things[i].box), Thing(things[i].look, things[j].box)
+    return replace(scene, things=tuple(things))
+
+
 def _swapped(config: WorldConfig, scene: Scene, rng: Random, training: bool) -> Scene:
     """The same looks with the main relation kept and its ends exchanged."""
-    looks = main_looks(scene)
-    exchanged = (looks[1], looks[0], *looks[2:])
-    predicate = scene.main[1]
+    predicate, looks = scene.main[1], main_looks(scene)
     if PREDICATES[predicate].inverse == predicate:
         raise NoScene(f"{predicate!r} is symmetric: exchanging its ends changes nothing")
-    return sample_scene(
-        config, rng, training=training, predicate=predicate, looks=exchanged, background=scene.background
-    )
+    if scene.contacts or scene.nested:  # where things meet depends on their shapes
+        exchanged = (looks[1], looks[0], *looks[2:])
+        return sample_scene(
+            config, rng, training=training, predicate=predicate, looks=exchanged, background=scene.background
+        )
+    mirror = _exchanged(scene)
+    if not _acceptable(config, mirror, training):
+        raise NoScene("the exchanged scene shows a held-out combination")
+    return mirror
 
 
 def _rearranged(config: WorldConfig, scene: Scene, rng: Random, training: bool) -> Scene:
@@ -122,7 +135,7 @@ def sample_siblings(config: WorldConfig, rng: Random, *, training: bool) -> tupl
     """Two scenes with the same looks on the same background, between whose main things other relations hold."""
     for _ in range(_TRIES):
         first = sample_scene(config, rng, training=training)
-        make = _swapped if rng.random() < 0.5 else _rearranged
+        make = _swapped if rng.random() < config.swapped_share else _rearranged
         try:
             second = make(config, first, rng, training)
         except NoScene:
