@@ -26,6 +26,7 @@ from relvlm.errors import UserError
 
 COUNTS = ("faults", "unusable", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
 TIMEOUT_S = 600  # for one batch; a disk that hangs must not hang the run
+ATTEMPTS = 1000  # draws for one place in a batch before the dataset is given up
 _log = logging.getLogger(__name__)
 
 
@@ -67,24 +68,32 @@ class StepDataset(Dataset[Batch | UserError]):
         return assemble(self.streams[plan.stream].kind, self.sets[plan.stream].path.name, views)
 
     def _view(self, stream: int, epoch: int, index: int) -> View:
-        """The sample's view, or after a fault that of a substitute, which the arguments and the seed fix."""
-        attempt, chosen = 0, index
-        while True:
+        """The sample's view, or that of a substitute, which the arguments and the seed fix.
+
+        A sample that lacks what the kind needs is merely counted, a faulty one also logged and limited in number.
+        """
+        kind, shards = self.streams[stream].kind, self.sets[stream]
+        for attempt in range(ATTEMPTS):
             rng = Random(text_key(f"{self.seed}/{self.streams[stream].name}/{epoch}/{index}/{attempt}"))
-            if attempt:
-                chosen = rng.randrange(self.streams[stream].size)
+            chosen = rng.randrange(self.streams[stream].size) if attempt else index
             try:
-                return self._build(self.streams[stream].kind, self.sets[stream].read(chosen), rng)
+                return self._build(kind, shards.read(chosen), rng)
+            except Unusable as error:
+                reason = str(error)
+                self.builder.counts["unusable"] += 1
             except DataFault as fault:
+                reason = str(fault)
                 self._record(stream, chosen, fault)
-            attempt += 1
+        raise UserError(
+            f"{shards.path}: {ATTEMPTS} samples in a row are of no use for {kind} batches; the last: {reason} "
+            f"(run: relvlm data stats {shards.path})"
+        )
 
     def _build(self, kind: BatchKind, record: Record, rng: Random) -> View:
         try:
             return self.builder.view(kind, record, rng)
-        except Unusable as error:
-            self.builder.counts["unusable"] += 1
-            raise DataFault(record.shard, record.key, f"unusable for {kind}: {error}") from error
+        except Unusable:
+            raise
         except ValueError as error:
             raise DataFault(record.shard, record.key, str(error)) from error
 
