@@ -177,13 +177,11 @@ class Config:
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
-    """Config of a YAML file and `dotted.key=value` overrides; raises UserError naming file and field."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such config file (ready ones lie in configs/)")
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from error
+    """Config of a YAML file and `dotted.key=value` overrides; raises UserError naming file and field.
+
+    A file may name another as its `base`, relative to itself, and then holds what differs from that one.
+    """
+    tree = _read_tree(path)
     for override in overrides or []:
         _apply_override(tree, override)
     return parse(tree, str(path))
@@ -209,6 +207,28 @@ def to_tree(config: Config) -> dict[str, Any]:
 def dump(config: Config, path: Path) -> None:
     """Write the resolved config as YAML."""
     path.write_text(yaml.safe_dump(to_tree(config), sort_keys=False))
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such config file (ready ones lie in configs/)")
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected sections, found {tree!r}")
+    base = tree.pop("base", None)
+    return _merge(_read_tree(path.parent / base), tree) if base else tree
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        k: _merge(below[k], v)
+        for k, v in above.items()
+        if isinstance(v, dict) and isinstance(below.get(k), dict)
+    }
+    return below | above | both
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
