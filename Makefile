@@ -13,8 +13,19 @@ $(VENV)/.installed: pyproject.toml setup.py
 	$(BIN)/pip install --quiet '$(TORCH)' --editable '.[train,dev]'
 	touch $@
 
-demo: $(VENV)/.installed
-	$(BIN)/python benchmarks/demo.py --out runs/demo
+# The main job in small: a world with web captions, boxes and few scene graphs; ReX-VLM pretrained on it by 2 CPU
+# processes (or one for each GPU); its zero-shot evaluation. Started again, it goes on from the last checkpoint.
+DEMO         ?= runs/demo
+ACCELERATORS ?= $(shell nvidia-smi --list-gpus 2>/dev/null | wc -l | sed 's/^0$$/2/')
+
+demo: data/relworld/world.json
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --num_accelerators $(ACCELERATORS) relvlm/train.py \
+	    --deepspeed --deepspeed_config configs/deepspeed/zero1.json --config configs/mini/rex_vlm.yaml out=$(DEMO)
+	$(BIN)/relvlm eval --checkpoint $(DEMO) --suite data/relworld/benchmarks --out $(DEMO)/eval
+	$(BIN)/relvlm report $(DEMO) --out $(DEMO)/report
+
+data/relworld/world.json: $(VENV)/.installed
+	$(BIN)/relvlm data build relworld --preset mini --images 24000 --out data/relworld --overwrite
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

@@ -12,10 +12,19 @@ from relvlm.evals.run import SUITE, TASKS, Selection, evaluate, evaluate_suite, 
 from relvlm.evals.scorer import ScoreOptions
 
 DEFAULTS = ScoreOptions()
+EXAMPLES = """examples:
+  relvlm eval --checkpoint runs/demo --suite data/relworld/benchmarks --out runs/demo/eval
+  relvlm eval --checkpoint runs/demo --task vsr --annotations vsr/random_2022 --images coco/train2017 --out out/vsr
+  relvlm eval score --task vsr --scores out/vsr/scores.jsonl
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `relvlm eval` and of `relvlm eval score`."""
+    parser.description = (
+        "Zero-shot evaluation of a checkpoint, by the benchmarks' official files and protocols."
+    )
+    parser.epilog = EXAMPLES
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint folder, or a run (its latest)")
     parser.add_argument("--task", choices=TASKS)
     parser.add_argument("--annotations", type=Path, help="the benchmark's official file, or a folder of them")

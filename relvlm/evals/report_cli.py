@@ -10,6 +10,11 @@ from relvlm.evals.report import report
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `relvlm report`."""
+    parser.description = (
+        "One table of all runs, laid out as the paper's table 2; for each run, plots of its losses and a page of "
+        "examples. Evaluate first, into RUN_DIR/eval."
+    )
+    parser.epilog = "example: relvlm report runs/rex_vlm runs/xvlm --names ReX-VLM X-VLM --out report"
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="with metrics.csv and eval/")
     parser.add_argument("--out", type=Path, help="default: `report` in the first run")
     parser.add_argument("--names", nargs="+", default=[], help="the rows' names (default: the folders')")
