@@ -33,6 +33,7 @@ class VisionConfig:
     drop_path: float = 0.0
     dropout: float = 0.0
     init_std: float = 0.02
+    position_std: float = 0.02
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,9 @@ def _vit(config: VisionConfig, image_size: int) -> tuple[nn.Module, int, int]:
         layer_norm_eps=1e-6,
         initializer_range=config.init_std,
     )
-    return ViTModel(vit, add_pooling_layer=False), config.width, image_size // config.patch_size
+    model = ViTModel(vit, add_pooling_layer=False)
+    nn.init.trunc_normal_(model.embeddings.position_embeddings, std=config.position_std)
+    return model, config.width, image_size // config.patch_size
 
 
 def _swin(config: VisionConfig, image_size: int) -> tuple[nn.Module, int, int]:
