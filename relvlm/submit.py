@@ -1,14 +1,18 @@
-"""`relvlm submit`: train on a Slurm cluster through submitit; one task a process."""
+"""`relvlm submit`: train on a Slurm cluster through submitit; one process a task."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import submitit
 
 from relvlm.config import load_config
+from relvlm.data.arguments import positive
+from relvlm.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Training:
     def __call__(self) -> str:
         from relvlm.engine.loop import run
 
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         return str(run(load_config(self.config, self.overrides), self.deepspeed_config))
 
 
@@ -29,36 +34,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Submit a training to Slurm and print the job's id; paths must be visible to the nodes."
     )
-    parser.epilog = "example: relvlm submit --nodes 4 --tasks-per-node 8 --gpus-per-node 8 --config configs/13m/rex_vlm.yaml"
+    parser.epilog = (
+        "example: relvlm submit --nodes 4 --tasks-per-node 8 --gpus-per-node 8 --cpus-per-task 8 "
+        "--config configs/13m/rex_vlm.yaml"
+    )
     parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. configs/13m/rex_vlm.yaml")
     parser.add_argument("--deepspeed_config", type=Path, help="DeepSpeed JSON (default: ZeRO stage 1)")
-    parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("--tasks-per-node", type=int, default=1, help="processes a node: one for each GPU")
-    parser.add_argument("--gpus-per-node", type=int, default=0)
-    parser.add_argument("--cpus-per-task", type=int, default=1)
-    parser.add_argument("--timeout-min", type=int, default=24 * 60, help="limit of the job, in minutes")
-    parser.add_argument("--partition", help="Slurm partition")
+    parser.add_argument("--nodes", type=positive, default=1)
     parser.add_argument(
-        "--logs", type=Path, default=Path("runs/slurm"), help="folder of job logs and results"
+        "--tasks-per-node", type=positive, default=1, help="processes a node: one for each GPU"
     )
-    parser.add_argument("--wait", action="store_true", help="wait for the job and print what it trained")
+    parser.add_argument("--gpus-per-node", type=int, default=0)
+    parser.add_argument("--cpus-per-task", type=positive, default=1)
+    parser.add_argument("--timeout-min", type=positive, default=24 * 60, help="limit of the job, in minutes")
+    parser.add_argument("--partition", help="Slurm partition")
+    parser.add_argument("--logs", type=Path, default=Path("runs/slurm"), help="folder of the jobs' logs")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
 
 
 def main(args: argparse.Namespace) -> None:
     load_config(args.config, args.overrides)  # a wrong key is known before the job waits in a queue
-    executor = submitit.AutoExecutor(folder=args.logs / "%j", cluster="slurm")
-    executor.update_parameters(
-        name=f"relvlm-{args.config.stem}",
-        nodes=args.nodes,
-        tasks_per_node=args.tasks_per_node,
-        cpus_per_task=args.cpus_per_task,
-        timeout_min=args.timeout_min,
-        slurm_additional_parameters={"gpus_per_node": args.gpus_per_node} if args.gpus_per_node else {},
-        slurm_srun_args=["--kill-on-bad-exit=1"],
-        **({"slurm_partition": args.partition} if args.partition else {}),
-    )
+    if not shutil.which("sbatch"):
+        raise UserError("relvlm submit: no sbatch on PATH (submit from a login node of a Slurm cluster)")
+    executor = submitit.SlurmExecutor(folder=args.logs / "%j")
+    executor.update_parameters(**slurm_parameters(args))
     job = executor.submit(Training(args.config, args.overrides, args.deepspeed_config))
     print(f"job {job.job_id}: logs in {args.logs / job.job_id}")
-    if args.wait:
-        print(f"trained: {job.result()}")
+
+
+def slurm_parameters(args: argparse.Namespace) -> dict[str, object]:
+    """submitit's names of what sbatch and srun are asked for; what is not asked for is left out."""
+    wanted = {
+        "job_name": f"relvlm-{args.config.stem}",
+        "nodes": args.nodes,
+        "ntasks_per_node": args.tasks_per_node,
+        "gpus_per_node": args.gpus_per_node,
+        "cpus_per_task": args.cpus_per_task,
+        "time": args.timeout_min,
+        "partition": args.partition,
+        # One dead rank ends the job. srun has not taken --cpus-per-task over from sbatch since Slurm 22.05.
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={args.cpus_per_task}"],
+    }
+    return {name: value for name, value in wanted.items() if value}

@@ -1,0 +1,133 @@
+"""The batch script and submitit on a real cluster: RELVLM_SLURM=1, two nodes, a file system they share with us."""
+
+import csv
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in LAUNCHER}
+ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
+TWO_NODES = ["--nodes", "2", "--ntasks-per-node", "1"]
+UNFINISHED = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING"}
+DEADLINE_S = 240
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.environ.get("RELVLM_SLURM") != "1",
+        reason="needs a Slurm cluster of two nodes (set RELVLM_SLURM=1)",
+    ),
+]
+
+
+def call(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def state_of(job: str) -> str:
+    return call("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
+
+
+@pytest.fixture
+def ends() -> Iterator[Callable[[str, Path], tuple[str, str]]]:
+    """Wait for a job; returns its last state and all its logs. What a failed test leaves behind is cancelled."""
+    jobs = []
+
+    def wait(job: str, logs: Path) -> tuple[str, str]:
+        jobs.append(job)
+        deadline = time.monotonic() + DEADLINE_S
+        while (state := state_of(job)) in UNFINISHED and time.monotonic() < deadline:
+            time.sleep(0.5)
+        text = "\n".join(path.read_text() for path in sorted(logs.iterdir()) if path.suffix != ".pkl")
+        print(f"job {job}: {state}\n{text}")  # pytest shows it where the test fails
+        assert state not in UNFINISHED, f"job {job} has not ended in {DEADLINE_S} s"
+        return state, text
+
+    yield wait
+    for job in jobs:
+        subprocess.run(["scancel", job], env=ENVIRONMENT, timeout=60, check=False)
+
+
+@pytest.fixture
+def logs(tmp_path) -> Path:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    return folder
+
+
+def check_trained_on_two_nodes(out: Path, text: str, steps: int) -> None:
+    met = re.findall(r"rank (\d) of 2 on (\S+), meeting at (\S+)", text)
+    assert sorted(rank for rank, _, _ in met) == ["0", "1"]
+    assert len({node for _, node, _ in met}) == 2 and len({place for _, _, place in met}) == 1
+    latest = out / "checkpoints" / (out / "checkpoints/latest").read_text()
+    assert latest.name == f"step_{steps:07d}"
+    assert {"model.safetensors", "rng_00000.pt", "rng_00001.pt"} <= {path.name for path in latest.iterdir()}
+    with (out / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, steps + 1))
+    for row in rows:
+        losses = [float(value) for name, value in row.items() if "/" in name and value]
+        assert losses and all(map(math.isfinite, losses))
+
+
+def test_the_batch_script_trains_over_two_nodes(tiny, ends, logs, tmp_path):
+    out = tmp_path / "run"
+    options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
+    job = call("sbatch", "--parsable", *options, "slurm/rex_13m.sh", *tiny, f"out={out}", "steps=4")
+    state, text = ends(job, logs)
+    assert state == "COMPLETED"
+    check_trained_on_two_nodes(out, text, steps=4)
+
+
+def test_submitit_trains_over_two_nodes(tiny, ends, tmp_path):
+    out = tmp_path / "run"
+    options = ["--nodes", "2", "--timeout-min", "30", "--logs", str(tmp_path / "logs")]
+    printed = call(sys.executable, "slurm/submit.py", *options, *tiny, f"out={out}", "steps=4")
+    job = re.match(r"job (\d+): logs in", printed)
+    assert job, printed
+    state, text = ends(job[1], tmp_path / "logs" / job[1])
+    assert state == "COMPLETED"
+    check_trained_on_two_nodes(out, text, steps=4)
+
+
+def test_an_error_in_the_training_fails_the_job(ends, logs):
+    options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
+    job = call("sbatch", "--parsable", *options, "slurm/rex_13m.sh", "--config", "configs/none.yaml")
+    state, text = ends(job, logs)
+    assert state == "FAILED" and "configs/none.yaml" in text
+
+
+def test_without_srun_a_batch_script_is_a_world_of_one(ends, logs, tmp_path):
+    asks = tmp_path / "asks.py"
+    asks.write_text(
+        "import os\n"
+        "from relvlm.engine.distributed import rendezvous\n"
+        "rendezvous()\n"
+        "print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'])\n"
+    )
+    script = tmp_path / "script.sh"
+    script.write_text(f"#!/bin/bash\n{sys.executable} {asks}\necho then\nsrun {sys.executable} {asks}\n")
+    job = call("sbatch", "--parsable", *TWO_NODES, "--output", str(logs / "job.log"), str(script))
+    state, text = ends(job, logs)
+    assert state == "COMPLETED"
+    alone, together = text.split("then")
+    assert re.findall(r"rank \d of \d", alone) == ["rank 0 of 1"]
+    assert sorted(re.findall(r"rank \d of \d", together)) == ["rank 0 of 2", "rank 1 of 2"]
+
+
+def test_the_cluster_is_there():
+    assert shutil.which("sbatch"), "RELVLM_SLURM=1, but no sbatch on PATH"
+    assert int(call("sinfo", "--noheader", "--format=%D").split()[0]) >= 2
