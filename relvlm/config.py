@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -210,7 +211,9 @@ def dump(config: Config, path: Path) -> None:
     path.write_text(yaml.safe_dump(to_tree(config), sort_keys=False))
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def _read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise UserError(f"{path}: base: leads back to this file")
     if not path.is_file():
         raise UserError(f"{path}: no such config file (ready ones lie in configs/)")
     try:
@@ -219,8 +222,10 @@ def _read_tree(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected sections, found {tree!r}")
-    base = tree.pop("base", None)
-    return _merge(_read_tree(path.parent / base), tree) if base else tree
+    base = tree.pop("base", "")
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base: expected a file name, found {base!r}")
+    return _merge(_read_tree(path.parent / base, (*above, path.resolve())), tree) if base else tree
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -242,7 +247,10 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise UserError(f"{override}: {parent} is a value, not a section")
-    node[last] = yaml.safe_load(text) if text else ""
+    try:
+        node[last] = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise UserError(f"{override}: not a YAML value: {error}") from error
 
 
 def _build(kind: Any, tree: Any, origin: str, where: str) -> Any:
@@ -291,33 +299,67 @@ def _join(where: str, key: Any) -> str:
 
 
 def _check(config: Config, origin: str) -> None:
-    """What types cannot say: sizes that divide, and data for every kind that is drawn."""
-    model, data = config.model, config.data
+    """What types cannot say: numbers in range, sizes that divide, and data for every kind that is drawn."""
+    for problem in (*_numbers(config), *_sizes(config.model), *_kinds(config), *_lengths(config)):
+        raise UserError(f"{origin}: {problem}")
+
+
+def _numbers(config: Config) -> Iterator[str]:
+    positive = {
+        "steps": config.steps,
+        "log_every": config.log_every,
+        "checkpoint.every": config.checkpoint.every,
+        "optim.lr": config.optim.lr,
+    }
+    for name, value in positive.items():
+        if not 0 < value < float("inf"):
+            yield f"{name}: {value}: must be positive"
+    if len(config.optim.betas) != 2:
+        yield f"optim.betas: expected two numbers, found {config.optim.betas}"
+
+
+def _sizes(model: ModelConfig) -> Iterator[str]:
     for name, width, heads in [
         ("model.vision", model.vision.width, model.vision.heads),
         ("model.text", model.text.width, model.text.heads),
         ("model.fusion", model.text.width, model.fusion.heads),
     ]:
         if width % heads:
-            raise UserError(f"{origin}: {name}.heads: {heads} does not divide the width {width}")
+            yield f"{name}.heads: {heads} does not divide the width {width}"
     patch = model.vision.patch_size
     if model.image_size % patch:
-        raise UserError(
-            f"{origin}: model.image_size: {model.image_size} is no multiple of patch_size {patch}"
-        )
+        yield f"model.image_size: {model.image_size} is no multiple of patch_size {patch}"
+
+
+def _kinds(config: Config) -> Iterator[str]:
+    model, data = config.model, config.data
     sources = {"captions": data.captions, "entities": data.entities, "mrc": data.graphs, "vsg": data.graphs}
-    drawn = [kind for kind in sources if getattr(data.ratio, kind) > 0]
+    drawn = _drawn(data)
     if not drawn:
-        raise UserError(f"{origin}: data.ratio: every kind is 0, there is nothing to train on")
+        yield "data.ratio: every kind is 0, there is nothing to train on"
     for kind in drawn:
         section = "graphs" if kind in ("mrc", "vsg") else kind
         if not sources[kind]:
-            raise UserError(
-                f"{origin}: data.{section}: empty, but data.ratio.{kind} draws from it (add a path)"
-            )
+            yield f"data.{section}: empty, but data.ratio.{kind} draws from it (add a path)"
         if getattr(data.batch, kind) <= 0:
-            raise UserError(f"{origin}: data.batch.{kind}: must be positive, data.ratio.{kind} draws it")
-    if data.ratio.entities > 0 and not model.localisation:
-        raise UserError(f"{origin}: model.localisation: false, but data.ratio.entities draws entity batches")
-    if data.ratio.mrc > 0 and not model.relations:
-        raise UserError(f"{origin}: model.relations: false, but data.ratio.mrc draws relation batches")
+            yield f"data.batch.{kind}: must be positive, data.ratio.{kind} draws it"
+    if "entities" in drawn and not model.localisation:
+        yield "model.localisation: false, but data.ratio.entities draws entity batches"
+    if "mrc" in drawn and not model.relations:
+        yield "model.relations: false, but data.ratio.mrc draws relation batches"
+
+
+def _lengths(config: Config) -> Iterator[str]:
+    """The position table must hold the longest text of every kind that is drawn."""
+    places = config.model.text.max_positions
+    longest = {"max_text_tokens": config.data.max_text_tokens}
+    if "vsg" in _drawn(config.data):
+        longest["max_vsg_tokens"] = config.data.max_vsg_tokens
+    for name, tokens in longest.items():
+        if places < tokens:
+            yield f"model.text.max_positions: {places} is less than data.{name} {tokens}"
+
+
+def _drawn(data: DataConfig) -> list[str]:
+    """The kinds whose ratio is positive."""
+    return [kind for kind, ratio in dataclasses.asdict(data.ratio).items() if ratio > 0]
