@@ -25,7 +25,7 @@ demo: data/relworld/world.json
 	$(BIN)/relvlm report $(DEMO) --out $(DEMO)/report
 
 data/relworld/world.json: $(VENV)/.installed
-	$(BIN)/relvlm data build relworld --preset mini --images 24000 --out data/relworld --overwrite
+	$(BIN)/relvlm data build relworld --preset mini --images 40000 --out data/relworld --overwrite
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
