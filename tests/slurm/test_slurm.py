@@ -19,7 +19,7 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in LAUNCHER}
 ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
 TWO_NODES = ["--nodes", "2", "--ntasks-per-node", "1"]
 UNFINISHED = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING"}
-DEADLINE_S = 240
+DEADLINE_S = 400
 
 pytestmark = [
     pytest.mark.slurm,
