@@ -114,6 +114,9 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
                 monitor.flush()
             if save:
                 last = _save(engine, folder, step, config)
+    left_out = {name: count for name, count in loader.counts().items() if count}
+    if left_out and distributed.rank() == 0:
+        log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
     return last
 
 
