@@ -24,15 +24,13 @@ class ITMHead(nn.Module):
 def hard_negatives(similarity_GG: Tensor, excluded_GG: Tensor) -> tuple[Tensor, Tensor]:
     """One column per row, drawn by softmax(similarity) among those not excluded, and whether there was any.
 
-    Vectorised, without a host sync. A row with nothing to draw from gets an arbitrary column and False.
+    Vectorised, without a host sync (torch.multinomial reads its input's range back). A row with nothing to draw
+    from gets an arbitrary column and False.
     """
-    allowed = ~excluded_GG
-    exists = allowed.any(-1)
     scores = similarity_GG.detach().float().nan_to_num()
-    weights = scores.masked_fill(excluded_GG, torch.finfo(scores.dtype).min).softmax(-1)
-    # softmax can underflow to 0 on every allowed column; the floor keeps the draw possible there
-    weights = torch.where(exists[:, None], (weights + 1e-12) * allowed, torch.ones_like(weights))
-    return torch.multinomial(weights, 1).squeeze(1), exists
+    gumbel = -torch.empty_like(scores).exponential_().log()  # the largest score + gumbel is a draw by softmax
+    drawn = (scores + gumbel).masked_fill(excluded_GG, float("-inf")).argmax(-1)
+    return drawn, ~excluded_GG.all(-1)
 
 
 def itm_loss(logits_N2: Tensor, target_N: Tensor) -> Tensor:
