@@ -1,0 +1,72 @@
+"""The packed fusion encoder: `read` rows equal those of the full output, and groups do not see each other."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from relvlm.config import FusionConfig, TextConfig
+from relvlm.encoders.fusion import FusionEncoder
+from relvlm_kernels import Regions
+
+GRID = (2, 3)
+OFFSETS = torch.tensor([0, 4, 4, 7, 9], dtype=torch.int32)
+REGIONS = Regions(
+    offsets=OFFSETS,
+    image=torch.tensor([1, 0, 0, 1], dtype=torch.int32),
+    box=torch.tensor([[0, 0, 3, 2], [0, 0, 1, 1], [1, 0, 3, 1], [2, 1, 3, 2]], dtype=torch.int32),
+    prefix=torch.tensor([True, True, False, True]),
+    mean=torch.tensor([False, False, True, True]),
+    grid=GRID,
+)
+READ = [[0, 4, 7], [1, 2, 5, 8], [8], list(range(9))]
+
+
+def make(norm: str, layers: int = 2) -> tuple[FusionEncoder, Tensor, Tensor]:
+    torch.manual_seed(0)
+    text = TextConfig(layers=1, heads=2, width=8, dropout=0.0, norm=norm, init_std=0.3)
+    encoder = FusionEncoder(FusionConfig(layers=layers, heads=2), text, 6).double()
+    return (
+        encoder,
+        torch.randn(9, 8).double().requires_grad_(),
+        torch.randn(2, 7, 6).double().requires_grad_(),
+    )
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("read", READ, ids=str)
+def test_rows_read_equal_those_of_the_full_output_with_gradients(norm, read):
+    encoder, x, image = make(norm)
+    rows = torch.tensor(read)
+    seed = torch.randn(len(read), 8).double()
+    found, expected = encoder(x, image, REGIONS, rows), encoder(x, image, REGIONS)[rows]
+    torch.testing.assert_close(found, expected)
+    inputs = (x, image, *encoder.parameters())
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, seed), torch.autograd.grad(expected, inputs, seed)
+    )
+
+
+def test_a_group_is_as_alone_with_its_image():
+    encoder, x, image = make("post")
+    together = encoder(x, image, REGIONS)
+    for g in (0, 2, 3):
+        start, end = OFFSETS[g].item(), OFFSETS[g + 1].item()
+        one = REGIONS.pick(torch.tensor([g]), torch.tensor([0, end - start], dtype=torch.int32))
+        torch.testing.assert_close(encoder(x[start:end], image, one), together[start:end])
+
+
+def test_a_region_is_blind_to_the_patches_outside_its_box():
+    encoder, x, image = make("post")
+    before = encoder(x, image, REGIONS)
+    changed = image.detach().clone()
+    changed[0, 1] += 1.0  # patch (0, 0) of image 0, where group 2 sees columns 1 and 2
+    changed[0, 0] += 1.0  # nor does it see the prefix
+    assert torch.equal(encoder(x, changed, REGIONS)[4:7], before[4:7])
+    changed[0, 2] += 1.0  # patch (0, 1)
+    assert not torch.allclose(encoder(x, changed, REGIONS)[4:7], before[4:7])
+
+
+def test_one_layer_is_enough():
+    encoder, x, image = make("post", layers=1)
+    rows = torch.tensor([0, 4, 7])
+    torch.testing.assert_close(encoder(x, image, REGIONS, rows), encoder(x, image, REGIONS)[rows])

@@ -1,0 +1,101 @@
+"""The packed text encoder: each sequence as if alone, and as Hugging Face's BERT with the same weights."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel
+
+from relvlm.config import TextConfig
+from relvlm.encoders.packing import offsets_of
+from relvlm.encoders.text import TextEncoder, init_bert
+
+WORDS = 30
+LENGTHS = [4, 1, 7]
+
+
+def make(norm="post", dropout=0.0) -> TextEncoder:
+    torch.manual_seed(0)
+    config = TextConfig(
+        layers=2, heads=2, width=16, max_positions=8, dropout=dropout, norm=norm, init_std=0.3
+    )
+    encoder = TextEncoder(config, WORDS)
+    for part in encoder.modules():  # zero biases and unit norms would hide a mistake
+        for parameter in part.parameters(recurse=False):
+            if parameter.dim() == 1:
+                nn.init.normal_(parameter, mean=0.5, std=0.2)
+    return encoder
+
+
+def texts() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    return torch.randint(0, WORDS, (sum(LENGTHS),)), offsets_of(torch.tensor(LENGTHS))
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_each_packed_sequence_is_as_alone(norm):
+    encoder, (ids, cu) = make(norm), texts()
+    packed = encoder(ids, cu)
+    for start, end in zip(cu[:-1].tolist(), cu[1:].tolist(), strict=True):
+        alone = encoder(ids[start:end], torch.tensor([0, end - start], dtype=torch.int32))
+        torch.testing.assert_close(packed[start:end], alone, rtol=1e-5, atol=1e-6)
+
+
+def copy_to_bert(encoder: TextEncoder, bert: BertModel) -> None:
+    ours, theirs = encoder.embeddings, bert.embeddings
+    theirs.word_embeddings.load_state_dict(ours.word.state_dict())
+    theirs.position_embeddings.load_state_dict(ours.position.state_dict())
+    theirs.token_type_embeddings.load_state_dict(ours.token_type.state_dict())
+    theirs.LayerNorm.load_state_dict(ours.norm.state_dict())
+    for mine, layer in zip(encoder.layers, bert.encoder.layer, strict=True):
+        qkv = mine.attention.inner.qkv
+        heads = layer.attention.self
+        for part, weight, bias in zip(
+            (heads.query, heads.key, heads.value), qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True
+        ):
+            part.load_state_dict({"weight": weight, "bias": bias})
+        layer.attention.output.dense.load_state_dict(mine.attention.inner.out.state_dict())
+        layer.attention.output.LayerNorm.load_state_dict(mine.attention.norm.state_dict())
+        layer.intermediate.dense.load_state_dict(mine.feed_forward.inner[0].state_dict())
+        layer.output.dense.load_state_dict(mine.feed_forward.inner[2].state_dict())
+        layer.output.LayerNorm.load_state_dict(mine.feed_forward.norm.state_dict())
+
+
+def test_it_equals_hugging_face_bert():
+    encoder, (ids, cu) = make(), texts()
+    bert = BertModel(
+        BertConfig(
+            vocab_size=WORDS, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+            max_position_embeddings=8, layer_norm_eps=1e-12,
+        ),
+        add_pooling_layer=False,
+    ).eval()  # fmt: skip
+    copy_to_bert(encoder, bert)
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    padded = torch.zeros(mask.shape, dtype=torch.long)
+    padded[mask] = ids
+    expected = bert(padded, attention_mask=mask.long()).last_hidden_state[mask]
+    torch.testing.assert_close(encoder(ids, cu), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_pre_norm_encoder_ends_in_a_norm():
+    encoder, (ids, cu) = make("pre"), texts()
+    nn.init.ones_(encoder.norm.weight)
+    nn.init.zeros_(encoder.norm.bias)
+    rows = encoder(ids, cu)
+    torch.testing.assert_close(rows.mean(-1), torch.zeros(len(rows)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(rows.std(-1, correction=0), torch.ones(len(rows)), rtol=0, atol=1e-4)
+
+
+def test_dropout_acts_in_training_alone():
+    encoder, (ids, cu) = make(dropout=0.5), texts()
+    assert not torch.equal(encoder(ids, cu), encoder(ids, cu))
+    encoder.eval()
+    assert torch.equal(encoder(ids, cu), encoder(ids, cu))
+
+
+def test_initial_scale_is_that_of_the_config():
+    layers = nn.Sequential(nn.Linear(300, 300), nn.Embedding(300, 300), nn.LayerNorm(3))
+    init_bert(layers, 0.08)
+    assert layers[0].weight.std().item() == pytest.approx(0.08, rel=0.02)
+    assert layers[1].weight.std().item() == pytest.approx(0.08, rel=0.02)
+    assert layers[0].bias.abs().max() == 0 and (layers[2].weight == 1).all()

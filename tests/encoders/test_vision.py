@@ -1,0 +1,62 @@
+"""Both vision encoders behind one shape: a first token, then the patches row by row."""
+
+import pytest
+import torch
+
+from relvlm.config import VisionConfig
+from relvlm.encoders.vision import VisionEncoder
+from relvlm.errors import UserError
+
+VIT = VisionConfig(width=16, layers=2, heads=2, patch_size=8)
+SWIN = VisionConfig(kind="swin", width=8, heads=2, patch_size=4, depths=[1, 1], window=4)
+
+
+@pytest.mark.parametrize(("config", "width"), [(VIT, 16), (SWIN, 16)], ids=["vit", "swin"])
+def test_one_prefix_token_and_a_square_of_patches(config, width):
+    torch.manual_seed(0)
+    encoder = VisionEncoder(config, 32)
+    assert encoder.grid == (4, 4) and encoder.width == width and encoder.prefix == 1
+    assert encoder(torch.randn(2, 3, 32, 32)).shape == (2, 1 + 16, width)
+
+
+def test_first_token_of_swin_is_the_mean_of_its_patches():
+    torch.manual_seed(0)
+    tokens = VisionEncoder(SWIN, 32)(torch.randn(2, 3, 32, 32))
+    torch.testing.assert_close(tokens[:, 0], tokens[:, 1:].mean(1))
+
+
+@pytest.mark.parametrize("config", [VIT, SWIN], ids=["vit", "swin"])
+def test_patches_come_row_by_row(config):
+    """A change of the pixels of one place changes the token of that place most."""
+    torch.manual_seed(0)
+    encoder = VisionEncoder(config, 32).eval()
+    pixels = torch.zeros(1, 3, 32, 32)
+    changed = pixels.clone()
+    changed[:, :, 8:16, 16:24] = 5.0  # row 1, column 2
+    difference = (encoder(changed) - encoder(pixels))[0, 1:].norm(dim=-1)
+    assert difference.argmax() == 1 * 4 + 2
+
+
+@pytest.mark.parametrize("config", [VIT, SWIN], ids=["vit", "swin"])
+def test_every_parameter_is_used(config):
+    encoder = VisionEncoder(config, 32)
+    encoder(torch.randn(1, 3, 32, 32)).sum().backward()
+    assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("config", [VIT, SWIN], ids=["vit", "swin"])
+def test_fp32_pixels_go_into_a_bf16_encoder(config):
+    """DeepSpeed makes the weights bf16 and leaves the batch, which is no tensor, as it is."""
+    encoder = VisionEncoder(config, 32).bfloat16()
+    tokens = encoder(torch.randn(1, 3, 32, 32))
+    assert tokens.dtype == torch.bfloat16 and tokens.isfinite().all()
+
+
+def test_a_swin_needs_an_image_size_that_its_stages_divide():
+    with pytest.raises(UserError, match=r"model\.image_size: 36 is no multiple of 8"):
+        VisionEncoder(SWIN, 36)
+
+
+def test_vit_norms_have_the_eps_of_vit():
+    norms = [m for m in VisionEncoder(VIT, 32).modules() if isinstance(m, torch.nn.LayerNorm)]
+    assert norms and {norm.eps for norm in norms} == {1e-6}
