@@ -77,10 +77,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
         """teacher = decay * teacher + (1 - decay) * student."""
-        for name in COPIED:
-            mine, theirs = getattr(self, name), getattr(student, name)
-            for average, value in zip(mine.parameters(), theirs.parameters(), strict=True):
-                average.lerp_(value.to(average.dtype), 1 - self.config.decay)
+        for name, average in self.named_parameters():  # the tied word embedding comes once
+            average.lerp_(student.get_parameter(name).to(average.dtype), 1 - self.config.decay)
         self.seen += 1
 
     @torch.no_grad()
@@ -103,8 +101,9 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def enqueue(self, images_AE: Tensor, texts_AE: Tensor) -> None:
-        """Put all ranks' momentum features in place of the oldest ones."""
+        """Put all ranks' momentum features in place of the oldest ones; pairs that are not finite stay out."""
         slots = (self.pointer + torch.arange(len(images_AE), device=images_AE.device)) % self.config.queue
-        self.image_queue[slots] = images_AE
-        self.text_queue[slots] = texts_AE
+        finite = (images_AE.isfinite() & texts_AE.isfinite()).all(-1, keepdim=True)
+        self.image_queue[slots] = torch.where(finite, images_AE, self.image_queue[slots])
+        self.text_queue[slots] = torch.where(finite, texts_AE, self.text_queue[slots])
         self.pointer.add_(len(images_AE)).remainder_(self.config.queue)
