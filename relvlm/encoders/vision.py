@@ -23,7 +23,7 @@ class VisionEncoder(nn.Module):
         self.grid = (side, side)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        pixels_BCHW = pixels_BCHW.to(self.backbone.dtype)  # transformers' Swin, unlike its ViT, does not
+        pixels_BCHW = pixels_BCHW.to(next(self.backbone.parameters()).dtype)  # ViTModel casts, SwinModel not
         tokens_BSD = self.backbone(pixels_BCHW).last_hidden_state
         if self.kind == "swin":
             tokens_BSD = torch.cat([tokens_BSD.mean(1, keepdim=True), tokens_BSD], dim=1)
