@@ -47,7 +47,7 @@ class Regions:
             offsets, image, torch.stack([x0, y0, x1, y1], 1).to(torch.int32), prefix.all(1),
             torch.zeros_like(image, dtype=torch.bool), grid,
         )  # fmt: skip
-        if not torch.equal(regions.patch_mask(), patches) or not torch.equal(prefix.any(1), prefix.all(1)):
+        if not torch.equal(regions.patch_mask(), patches) or (prefix != prefix[:, :1]).any():
             raise ValueError("image mask: each row must show one full box of patches, and all or no prefix")
         return regions
 
