@@ -104,11 +104,12 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
             batch = next(loader)
             lr = engine.optimizer.param_groups[0]["lr"]
             values, stepped = train_step(engine, batch.to(device))
-            skipped = 0 if stepped else skipped + 1
-            if skipped > config.max_skipped_steps:
-                raise RuntimeError(_diagnosis(step, batch, values))
             samples = batch.images * distributed.world_size()
             monitor.record(step, batch.kind, batch.dataset, lr, samples, values)
+            skipped = 0 if stepped else skipped + 1
+            if skipped > config.max_skipped_steps:
+                monitor.flush()  # every rank is here
+                raise RuntimeError(_diagnosis(step, batch, values))
             save = step % config.checkpoint.every == 0 or step == config.steps
             if save or step % config.log_every == 0:
                 monitor.flush()

@@ -35,7 +35,7 @@ class Monitor:
         self.last_flush = time.perf_counter()
         if rank() == 0:
             self._open_csv(start_step)
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step)
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
             interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file needs no 10 lines a second
             self.bar = tqdm(
                 total=config.steps, initial=start_step, desc=config.name, unit="step", mininterval=interval
@@ -66,17 +66,18 @@ class Monitor:
             self._write(rows, rate)
 
     def close(self) -> None:
-        self.flush()
+        """Close the files. What is pending is lost: averaging it would make a rank that fails wait for the others."""
         if rank() == 0:
             self.bar.close()
             self.board.close()
 
     def _open_csv(self, start_step: int) -> None:
-        """Start the file anew, keeping the rows before `start_step` of a run that is resumed."""
+        """Start the file anew, keeping the whole rows up to `start_step` of a run that is resumed."""
         kept: list[dict[str, str]] = []
         if start_step and self.path.exists():
             with self.path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= start_step]
+                whole = (row for row in csv.DictReader(file) if None not in row.values())
+                kept = [row for row in whole if int(row["step"]) <= start_step]
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
