@@ -17,12 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from relvlm.config import Config, model_config
+from relvlm.data import regions
 from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
 from relvlm.model import Gather, RelVLM, one_rank
+
+DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what model.json must hold
 
 
 def save(engine: Any, folder: Path, step: int, config: Config) -> Path:
@@ -46,8 +50,9 @@ def save(engine: Any, folder: Path, step: int, config: Config) -> Path:
         _sync(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
+        _sync_one(folder)
         _point_latest(folder, final.name)
-        _prune(folder, config.checkpoint.keep)
+        _prune(folder, final.name, config.checkpoint.keep)
     barrier()
     return final
 
@@ -94,8 +99,8 @@ def load(path: str | Path, gather: Gather = one_rank) -> RelVLM:
 
     folder = _checkpoint_folder(Path(path))
     saved = _read_description(folder)
+    tensors = _read_tensors(folder / "model.safetensors")
     model = RelVLM(model_config(saved["model"]), saved["vocab_size"], len(saved["relations"]), gather)
-    tensors = load_file(folder / "model.safetensors")
     tensors["mlm_head.decoder.weight"] = tensors["text.embeddings.word.weight"]  # tied, stored once
     model.load_state_dict(tensors)
     model.tokenizer = Tokenizer(folder / "vocab.txt")
@@ -116,10 +121,10 @@ def full_tensors(engine: Any) -> dict[str, torch.Tensor]:
 
 
 def read_relations(config: Config) -> list[str]:
-    """The relation vocabulary of a run, one a line; empty where the run has none."""
-    if not config.data.relations:
+    """The relation vocabulary of a run, in the loader's order; empty where the model has no use for one."""
+    if not (config.model.relations and config.data.relations):
         return []
-    return [line for line in Path(config.data.relations).read_text().splitlines() if line]
+    return list(regions.read_relations(Path(config.data.relations)))
 
 
 def _write_model(folder: Path, tensors: dict[str, torch.Tensor], config: Config, step: int) -> None:
@@ -146,10 +151,24 @@ def _checkpoint_folder(path: Path) -> Path:
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
     try:
-        return json.loads((folder / "model.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder / 'model.json'}: not readable: {error}") from error
+        description = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+    missing = DESCRIPTION - (description.keys() if isinstance(description, dict) else set())
+    if missing:
+        raise UserError(
+            f"{path}: no {', '.join(sorted(missing))}: not the description of a relvlm checkpoint"
+        )
+    return description
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
 
 
 def _rng_state() -> dict[str, Any]:
@@ -174,21 +193,30 @@ def seed_everything(seed: int) -> None:
 def _sync(top: Path) -> None:
     """fsync a file, or every file of a folder and then the folder, so that a rename cannot outrun the data."""
     for path in [*top.rglob("*"), top]:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _point_latest(folder: Path, name: str) -> None:
     temporary = folder / ".latest.tmp"
     temporary.write_text(name)
-    _sync(temporary)
+    _sync_one(temporary)
     temporary.replace(folder / "latest")
+    _sync_one(folder)
 
 
-def _prune(folder: Path, keep: int) -> None:
+def _prune(folder: Path, newest: str, keep: int) -> None:
+    """Keep `newest` and the `keep` - 1 before it. A later one, of a run that died before `latest` moved, is no
+    reason to drop them.
+    """
     if keep > 0:
-        for old in sorted(folder.glob("step_*"))[:-keep]:
+        done = sorted(path for path in folder.glob("step_*") if path.name <= newest)
+        for old in done[:-keep]:
             shutil.rmtree(old)
 
 
