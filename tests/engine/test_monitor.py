@@ -1,0 +1,116 @@
+"""metrics.csv: its columns, blank cells, and what a resumed run keeps of it."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from relvlm.config import Config, DataConfig, KindRatios
+from relvlm.engine.monitor import Monitor
+
+CONFIG = Config(steps=9, data=DataConfig(ratio=KindRatios(captions=1, mrc=1)))
+COLUMNS = [
+    "captions/itc",
+    "captions/itm",
+    "captions/mlm",
+    "captions/itm_accuracy",
+    "mrc/mrc",
+    "mrc/mrc_accuracy",
+]
+
+
+def record(monitor: Monitor, step: int) -> None:
+    names = ["itc", "itm", "mlm", "itm_accuracy"] if step % 2 else ["mrc", "mrc_accuracy"]
+    values = {name: torch.tensor(step + i / 10) for i, name in enumerate(names)}
+    monitor.record(step, "captions" if step % 2 else "mrc", f"set{step}", 1e-4 * step, 8, values)
+
+
+def log(folder: Path, start: int, steps: range, config: Config = CONFIG) -> None:
+    monitor = Monitor(config, folder, start)
+    for step in steps:
+        record(monitor, step)
+    monitor.flush()
+    monitor.close()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_a_step_with_the_columns_of_the_kinds_that_are_drawn(tmp_path):
+    log(tmp_path, 0, range(1, 4))
+    found = rows(tmp_path)
+    assert list(found[0]) == ["step", "dataset", "lr", "samples_per_s", *COLUMNS]
+    assert [row["step"] for row in found] == ["1", "2", "3"]
+    assert (found[1]["dataset"], found[1]["lr"]) == ("set2", "0.0002")
+    assert [float(found[0][c]) for c in COLUMNS[:4]] == pytest.approx([1.0, 1.1, 1.2, 1.3])
+    assert float(found[1]["mrc/mrc_accuracy"]) == pytest.approx(2.1)
+    assert all(float(row["samples_per_s"]) > 0 for row in found)
+
+
+def test_cells_of_other_kinds_are_blank(tmp_path):
+    log(tmp_path, 0, range(1, 3))
+    captions, mrc = rows(tmp_path)
+    assert [captions[c] for c in COLUMNS[4:]] == ["", ""]
+    assert [mrc[c] for c in COLUMNS[:4]] == [""] * 4
+
+
+def test_a_resumed_run_drops_the_rows_after_its_checkpoint(tmp_path):
+    log(tmp_path, 0, range(1, 7))
+    before = rows(tmp_path)
+    log(tmp_path, 4, range(5, 8))
+    found = rows(tmp_path)
+    assert [row["step"] for row in found] == [str(s) for s in range(1, 8)]
+    assert found[:4] == before[:4]
+
+
+def test_a_line_torn_by_a_kill_is_dropped(tmp_path):
+    log(tmp_path, 0, range(1, 5))
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("3")  # of step 30
+    log(tmp_path, 4, range(5, 6))
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3", "4", "5"]
+
+
+def test_a_new_run_starts_the_file_anew(tmp_path):
+    log(tmp_path, 0, range(1, 7))
+    log(tmp_path, 0, range(1, 3))
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2"]
+
+
+def test_kinds_that_come_or_go_at_a_resume_keep_the_columns_straight(tmp_path):
+    log(tmp_path, 0, range(1, 4))
+    log(tmp_path, 3, range(4, 5), replace(CONFIG, data=DataConfig(ratio=KindRatios(mrc=1, vsg=1))))
+    found = rows(tmp_path)
+    assert "captions/itc" not in found[0] and found[0]["vsg/itc"] == ""
+    assert float(found[1]["mrc/mrc"]) == 2.0 and float(found[3]["mrc/mrc"]) == 4.0
+
+
+def test_nothing_is_read_back_before_a_flush(tmp_path):
+    monitor = Monitor(CONFIG, tmp_path, 0)
+    record(monitor, 1)
+    assert rows(tmp_path) == []
+    monitor.flush()
+    monitor.flush()  # of nothing
+    assert len(rows(tmp_path)) == 1
+    monitor.close()
+
+
+def test_closing_after_a_failure_writes_nothing_more(tmp_path):
+    """Averaging is a collective: one rank that fails must not start it alone."""
+    monitor = Monitor(CONFIG, tmp_path, 0)
+    record(monitor, 1)
+    monitor.close()
+    assert rows(tmp_path) == []
+
+
+def test_tensorboard_keeps_the_step_of_the_checkpoint(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log(tmp_path, 0, range(1, 7))
+    log(tmp_path, 5, range(6, 8))
+    board = EventAccumulator(str(tmp_path / "tensorboard"), purge_orphaned_data=True).Reload()
+    assert [event.step for event in board.Scalars("captions/itc")] == [1, 3, 5, 7]
