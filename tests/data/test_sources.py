@@ -7,6 +7,7 @@ from PIL import Image
 from relvlm.data.schema import Relation, Sample
 from relvlm.data.shards import ShardSet
 from relvlm.data.sources import coco, gqa, raw, visual_genome
+from relvlm.data.transforms import decode
 from relvlm.errors import UserError
 
 
@@ -102,6 +103,46 @@ def test_a_photo_that_is_no_photo_is_listed(tmp_path):
     (tmp_path / "7.jpg").write_bytes(b"\xff\xd8\xff rubbish")
     with pytest.raises(raw.PhotoFault, match="not a readable JPEG or PNG"):
         raw.read_photo([tmp_path], "7.jpg")
+
+
+def test_coco_shrinks_photos_and_their_boxes_with_them(tmp_path):
+    boxes = [(20, 15, 20, 15), (4, 4, 3, 20)]  # the second is left under a pixel wide
+    captions, instances = coco_files(tmp_path, boxes)
+    (tmp_path / "images").mkdir()
+    picture = Image.new("RGB", (40, 30), "black")
+    picture.paste("white", (20, 15, 40, 30))
+    picture.save(tmp_path / "images" / "7.jpg", quality=95)
+    paths = ("--captions", captions, "--instances", instances, "--images", tmp_path / "images")
+    run(coco, *paths, "--out", tmp_path / "out", "--max-side", 9)
+    record = ShardSet(tmp_path / "out").read(0)
+    small = decode(record.image, 1000)
+    assert (record.sample.width, record.sample.height) == small.size == (9, 7)
+    assert record.sample.captions == ("A dog.",)
+    assert [e.box for e in record.sample.entities] == [(4.5, 3.5, 9, 7)]
+    assert min(small.getpixel((7, 5))) > 200 and max(small.getpixel((1, 1))) < 50
+
+
+def test_coco_leaves_photos_that_are_small_enough_byte_for_byte(tmp_path):
+    captions, instances = coco_files(tmp_path)
+    photo(tmp_path / "images" / "7.jpg")
+    coco.build(captions, instances, tmp_path / "images", tmp_path / "out", max_side=40)
+    record = ShardSet(tmp_path / "out").read(0)
+    assert record.image == (tmp_path / "images" / "7.jpg").read_bytes()
+    assert record.sample.entities[0].box == (1, 2, 11, 12)
+
+
+def test_coco_lists_a_photo_cut_short_that_it_cannot_shrink(tmp_path):
+    captions, instances = coco_files(tmp_path)
+    content = json.loads(captions.read_text())
+    content["images"].append({"id": 8, "file_name": "8.jpg", "width": 40, "height": 30})
+    dump(captions, content)
+    photo(tmp_path / "images" / "7.jpg")
+    cut = tmp_path / "images" / "8.jpg"
+    Image.effect_noise((40, 30), 100).save(cut, "JPEG")
+    cut.write_bytes(cut.read_bytes()[:-100])
+    manifest, skipped = coco.build(captions, instances, tmp_path / "images", tmp_path / "out", max_side=8)
+    assert manifest["totals"]["samples"] == 1
+    assert len(skipped) == 1 and "8.jpg: corrupt image" in skipped[0]
 
 
 def test_excluded_images_stay_out(tmp_path):
