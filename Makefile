@@ -22,7 +22,7 @@ demo: data/relworld/world.json
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --num_accelerators $(ACCELERATORS) relvlm/train.py \
 	    --deepspeed --deepspeed_config configs/deepspeed/zero1.json --config configs/mini/rex_vlm.yaml out=$(DEMO)
 	$(BIN)/relvlm eval --checkpoint $(DEMO) --suite data/relworld/benchmarks --out $(DEMO)/eval
-	$(BIN)/relvlm report $(DEMO) --out $(DEMO)/report
+	$(BIN)/relvlm report $(DEMO) --out $(DEMO)/report --names "ReX-VLM mini"
 
 data/relworld/world.json: $(VENV)/.installed
 	$(BIN)/relvlm data build relworld --preset mini --images 40000 --out data/relworld --overwrite

@@ -23,7 +23,7 @@ body{font:15px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding
 figure{margin:0;padding:.7rem;border:1px solid #ddd;border-left:6px solid #c33;border-radius:4px}
 figure.right{border-left-color:#2a7}
 figure div{display:flex;gap:.4rem;flex-wrap:wrap}
-img{max-width:100%;image-rendering:auto}
+img{width:min(100%,224px);image-rendering:pixelated}
 p{margin:.3rem 0}.score{font-variant-numeric:tabular-nums;color:#555}.what{font-size:.85em;color:#777}
 """
 
