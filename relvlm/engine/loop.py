@@ -122,14 +122,27 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
 
 
 def train_step(engine: Any, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
-    """One forward, backward and update; all ranks skip the update together where any loss is not finite."""
+    """One forward, backward and update; all ranks skip the update together where loss or gradient is not finite.
+
+    Returns the objectives' values, and whether there was an update.
+    """
     total, values = engine(batch)
     if not distributed.all_agree(total.detach().isfinite().all()):
         engine.zero_grad()
         return values, False
     engine.backward(total)
+    if engine.zero_optimization_stage() == 0 and not _finite_gradients(engine.module):
+        engine.zero_grad()
+        return values, False
+    skipped = engine.skipped_steps  # ZeRO 1-3 look at the gradients themselves
     engine.step()
-    return values, True
+    return values, engine.skipped_steps == skipped
+
+
+def _finite_gradients(module: torch.nn.Module) -> bool:
+    """Of gradients that are already averaged over ranks, so that all find the same (one host sync)."""
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    return bool(torch.nn.utils.get_total_norm(gradients).isfinite())
 
 
 def _save(engine: Any, folder: Path, step: int, config: Config) -> Path:
@@ -143,6 +156,6 @@ def _save(engine: Any, folder: Path, step: int, config: Config) -> Path:
 def _diagnosis(step: int, batch: Batch, values: dict[str, torch.Tensor]) -> str:
     shown = ", ".join(f"{name} {value.item():.4g}" for name, value in values.items())
     return (
-        f"step {step}: the loss is not finite, again (max_skipped_steps). {batch.kind} batch of {batch.dataset}: "
-        f"{shown}. Lower optim.lr, or look at that dataset."
+        f"step {step}: the loss or its gradient is not finite, again (max_skipped_steps). {batch.kind} batch of "
+        f"{batch.dataset}: {shown}. Lower optim.lr, or look at that dataset."
     )
