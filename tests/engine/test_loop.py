@@ -1,0 +1,208 @@
+"""The training loop around a stand-in engine: when it saves, when it gives up, what it refuses beforehand."""
+
+import csv
+import socket
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from relvlm.config import CheckpointConfig, Config, DataConfig, KindRatios, OptimConfig
+from relvlm.engine import distributed, loop
+from relvlm.engine.schedule import build_optimizer, build_scheduler
+from relvlm.errors import UserError
+
+NAN = float("nan")
+
+
+class Batch(SimpleNamespace):
+    """A batch of one number, the loss."""
+
+    kind, dataset, images = "captions", "coco", 4
+
+    def to(self, device: torch.device) -> "Batch":
+        return self
+
+
+class Loader:
+    """Batches of the losses given; then the error, if any."""
+
+    def __init__(self, losses: list[float], error: Exception | None = None) -> None:
+        self.losses, self.error = iter(losses), error
+
+    def __next__(self) -> Batch:
+        for loss in self.losses:
+            return Batch(loss=loss)
+        raise self.error or AssertionError("the loop asked for more batches than it has steps")
+
+    def counts(self) -> dict[str, int]:
+        return {"faulty": 0, "unusable": 2}
+
+
+class Engine:
+    """As much of DeepSpeed's engine as the loop uses; its model gives the loss that the batch asks for."""
+
+    skipped_steps = 0
+
+    def __init__(self) -> None:
+        self.module = SimpleNamespace(vision=SimpleNamespace(grid=(2, 2)))
+        self.optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+        self.updates: list[float] = []
+        self.pending: Tensor | None = None
+
+    def train(self) -> None: ...
+
+    def zero_optimization_stage(self) -> int:
+        return 1
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = torch.tensor(batch.loss)
+        return loss, {"itc": loss, "itm": loss + 1}
+
+    def zero_grad(self) -> None:
+        self.pending = None
+
+    def backward(self, loss: Tensor) -> None:
+        self.pending = loss
+
+    def step(self) -> None:
+        assert self.pending is not None
+        self.updates.append(self.pending.item())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    data = DataConfig(ratio=KindRatios(captions=1))
+    (tmp_path / "run").mkdir()
+    return Config(out=str(tmp_path / "run"), steps=6, max_skipped_steps=2, log_every=4, data=data)
+
+
+def train(config: Config, losses: list[float], monkeypatch, start: int = 0) -> tuple[Engine, Path, list[int]]:
+    saved: list[int] = []
+
+    def save(engine: Engine, folder: Path, step: int, config: Config) -> Path:
+        saved.append(step)
+        return folder / f"step_{step:07d}"
+
+    monkeypatch.setattr(loop, "build_loader", lambda *_, start_step, **__: Loader(losses))
+    monkeypatch.setattr(loop.checkpoint, "save", save)
+    engine = Engine()
+    last = loop._train(config, engine, start, Path("checkpoints"), torch.device("cpu"))
+    return engine, last, saved
+
+
+def rows(config: Config) -> list[dict[str, str]]:
+    with (Path(config.out) / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_saves_at_the_interval_and_at_the_end(config, monkeypatch):
+    config = replace(config, checkpoint=CheckpointConfig(every=4))
+    engine, last, saved = train(config, [1.0] * 6, monkeypatch)
+    assert saved == [4, 6] and last == Path("checkpoints/step_0000006") and len(engine.updates) == 6
+    assert [row["step"] for row in rows(config)] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_a_run_that_is_already_done_trains_nothing(config, monkeypatch):
+    engine, last, saved = train(config, [], monkeypatch, start=6)
+    assert saved == [] and engine.updates == [] and last == Path("checkpoints/step_0000006")
+
+
+def test_a_step_without_a_finite_loss_changes_nothing(config, monkeypatch):
+    engine, _, _ = train(config, [1.0, NAN, float("inf"), 2.0, NAN, 3.0], monkeypatch)
+    assert engine.updates == [1.0, 2.0, 3.0]
+    assert rows(config)[1]["captions/itc"] == "nan"
+
+
+def test_it_stops_with_a_diagnosis_after_too_many_in_a_row(config, monkeypatch):
+    with pytest.raises(RuntimeError) as caught:
+        train(config, [1.0, NAN, 2.0, NAN, NAN, NAN], monkeypatch)
+    message = str(caught.value)
+    for part in ("step 6", "captions batch of coco", "itc nan", "max_skipped_steps", "optim.lr"):
+        assert part in message
+    assert [row["captions/itm"] for row in rows(config)] == ["2.0", "nan", "3.0", "nan", "nan", "nan"]
+
+
+def test_an_error_of_the_loader_comes_through(config, monkeypatch):
+    loader = Loader([1.0], UserError("shard 3: torn"))
+    monkeypatch.setattr(loop, "build_loader", lambda *_, **__: loader)
+    with pytest.raises(UserError, match="shard 3: torn"):
+        loop._train(config, Engine(), 0, Path("checkpoints"), torch.device("cpu"))
+
+
+class Root(torch.nn.Module):
+    """Its loss is finite always, its gradient only where the batch is False: the root of 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(2, 2)
+
+    def forward(self, bad: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        x = self.linear(torch.ones(1, 2, dtype=self.linear.weight.dtype))
+        total = x.sum() + (torch.sqrt(x[0, 0] - x[0, 0]) if bad else 0.0)
+        return total.float(), {}
+
+
+@pytest.fixture(scope="module")
+def process_group():
+    with pytest.MonkeyPatch.context() as patch, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+        probe.close()
+        alone = {
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        for name, value in alone.items():
+            patch.setenv(name, value)
+        distributed.start(threads=1)
+        yield
+        distributed.stop()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the stand-in model stays on the CPU")
+@pytest.mark.parametrize(
+    ("stage", "dtype"), [(0, "fp32"), (0, "bf16"), (1, "fp32"), (1, "bf16"), (2, "fp32"), (3, "fp32")]
+)
+def test_a_gradient_that_is_not_finite_is_a_skipped_step_at_every_zero_stage(stage, dtype, process_group):
+    model, config = Root(), Config(dtype=dtype, optim=OptimConfig(warmup_steps=1))
+    optimizer = build_optimizer(model, config.optim)
+    scheduler = build_scheduler(optimizer, config.optim, 10)
+    settings = {"zero_optimization": {"stage": stage}}
+    engine = distributed.initialize(model, optimizer, scheduler, config, settings)
+    assert [loop.train_step(engine, bad)[1] for bad in (False, True, False)] == [True, False, True]
+    assert all(p.isfinite().all() for p in engine.module.parameters())
+
+
+def test_it_says_at_the_end_what_the_loader_left_out(config, monkeypatch, caplog):
+    with caplog.at_level("INFO"):
+        train(config, [1.0] * 6, monkeypatch)
+    assert "left out by this rank's loader: unusable 2" in caplog.text and "faulty" not in caplog.text
+
+
+def test_a_missing_vocabulary_is_named_before_any_work(config):
+    with pytest.raises(UserError, match=r"data\.vocab: no file 'gone\.txt'"):
+        loop.run(replace(config, data=replace(config.data, vocab="gone.txt")))
+
+
+def test_a_missing_relation_file_is_named_before_any_work(config, tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]")
+    data = DataConfig(vocab=str(tmp_path / "vocab.txt"), relations="gone.txt", ratio=KindRatios(mrc=1))
+    with pytest.raises(UserError, match=r"data\.relations: no file 'gone\.txt'"):
+        loop.run(replace(config, data=data))
+
+
+def test_checkpoints_are_not_overwritten_where_resuming_is_off(config):
+    folder = Path(config.out) / "checkpoints"
+    assert loop._checkpoint_to_resume(config, folder) is None
+    folder.mkdir()
+    (folder / "latest").write_text("step_0000003")
+    assert loop._checkpoint_to_resume(config, folder) == folder / "step_0000003"
+    with pytest.raises(UserError, match=r"checkpoint\.resume is false"):
+        loop._checkpoint_to_resume(replace(config, checkpoint=CheckpointConfig(resume=False)), folder)
