@@ -1,15 +1,17 @@
 """The four ops, each registered once with `torch.library`: forward, shape-only fake, backward.
 
-Both call the `reference` backend, the only one so far.
+Forward and backward run on the backend that `backends.chosen` names for the tensors' device and dtype.
 """
 
 from __future__ import annotations
+
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from relvlm_kernels import reference
+from relvlm_kernels.backends import chosen
 from relvlm_kernels.regions import Regions
 
 
@@ -61,13 +63,17 @@ def _check_regions(q: Tensor, k: Tensor, v: Tensor, regions: Regions) -> None:
         raise ValueError(f"region_attention: {k.shape[1]} keys are fewer than the grid's {patches} patches")
 
 
+def _on(x: Tensor) -> ModuleType:
+    return chosen(x.device, x.dtype).ops
+
+
 @custom_op("relvlm::region_attention", mutates_args=())
 def _region_attention(
     q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor,
     mean: Tensor, rows: int, columns: int, scale: float,
 ) -> Tensor:  # fmt: skip
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    return reference.region_attention(q, k, v, regions, scale).contiguous()
+    return _on(q).region_attention(q, k, v, regions, scale).contiguous()
 
 
 @_region_attention.register_fake
@@ -81,7 +87,7 @@ def _region_attention_backward(
     prefix: Tensor, mean: Tensor, rows: int, columns: int, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    dq, dk, dv = reference.region_attention_backward(grad, q, k, v, regions, scale)
+    dq, dk, dv = _on(q).region_attention_backward(grad, q, k, v, regions, scale)
     return dq.contiguous(), dk.contiguous(), dv.contiguous()
 
 
@@ -105,7 +111,7 @@ _region_attention.register_autograd(_region_attention_vjp, setup_context=_save_r
 
 @custom_op("relvlm::varlen_attention", mutates_args=())
 def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float) -> Tensor:
-    return reference.varlen_attention(q, k, v, cu_q, cu_k, scale).contiguous()
+    return _on(q).varlen_attention(q, k, v, cu_q, cu_k, scale).contiguous()
 
 
 @_varlen_attention.register_fake
@@ -117,7 +123,7 @@ def _(q, k, v, cu_q, cu_k, scale):
 def _varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return reference.varlen_attention_backward(grad, q, k, v, cu_q, cu_k, scale)
+    return _on(q).varlen_attention_backward(grad, q, k, v, cu_q, cu_k, scale)
 
 
 @_varlen_attention_backward.register_fake
@@ -139,7 +145,7 @@ _varlen_attention.register_autograd(_varlen_attention_vjp, setup_context=_save_v
 
 @custom_op("relvlm::box_mean", mutates_args=())
 def _box_mean(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    return reference.box_mean(x, box, image, (rows, columns))
+    return _on(x).box_mean(x, box, image, (rows, columns))
 
 
 @_box_mean.register_fake
@@ -151,7 +157,7 @@ def _(x, box, image, rows, columns):
 def _box_mean_backward(
     grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int
 ) -> Tensor:
-    return reference.box_mean_backward(grad, x, box, image, (rows, columns))
+    return _on(x).box_mean_backward(grad, x, box, image, (rows, columns))
 
 
 @_box_mean_backward.register_fake
@@ -173,7 +179,7 @@ _box_mean.register_autograd(_box_mean_vjp, setup_context=_save_box_mean)
 
 @custom_op("relvlm::mrc_pool", mutates_args=())
 def _mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return reference.mrc_pool(h, subject_rows, object_rows, weight, bias)
+    return _on(h).mrc_pool(h, subject_rows, object_rows, weight, bias)
 
 
 @_mrc_pool.register_fake
@@ -185,7 +191,7 @@ def _(h, subject_rows, object_rows, weight, bias):
 def _mrc_pool_backward(
     grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return reference.mrc_pool_backward(grad, h, subject_rows, object_rows, weight, bias)
+    return _on(h).mrc_pool_backward(grad, h, subject_rows, object_rows, weight, bias)
 
 
 @_mrc_pool_backward.register_fake

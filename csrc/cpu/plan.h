@@ -1,0 +1,39 @@
+// Plans: which query rows look at which keys, made from the index tensors of the ops.
+#pragma once
+
+#include <vector>
+
+#include "attention.h"
+
+namespace relvlm {
+
+// What is wrong with index tensors; `OK` is 0. Mirrored by `_ERRORS` in relvlm_kernels/cpu.py.
+enum Status : int32_t { OK = 0, BAD_OFFSETS = 1, BAD_IMAGE = 2, BAD_BOX = 3, NO_MEMORY = 4 };
+
+// The index tensors of `region_attention`; flags are 0 or 1.
+struct Groups {
+  const int32_t *offsets, *image, *box;
+  const uint8_t *prefix, *mean;
+  int32_t count, images, tokens, grid_rows, grid_columns;
+};
+
+// Owns what a `Plan` points at.
+class PlanBuilder {
+ public:
+  // One item per sequence. Offsets must rise from 0 to the number of rows.
+  Status add_sequences(const int32_t* cu_q, const int32_t* cu_k, int32_t sequences, int64_t queries, int64_t keys);
+  // One item per image, with or without groups. Neighbours that see the same keys become one run.
+  Status add_groups(const Groups& groups, int64_t queries);
+  Plan plan() const;
+
+ private:
+  void add_run(const Groups& groups, int32_t group);
+  void add_segment(int32_t from, int32_t count);
+
+  std::vector<int32_t> rows_;
+  std::vector<Segment> segments_;
+  std::vector<Run> runs_;
+  std::vector<Item> items_;
+};
+
+}  // namespace relvlm
