@@ -133,6 +133,7 @@ def steps_with_a_nan_on_rank_1():
 WORK = [gathered, half_of_itc, agreement, steps_with_a_nan_on_rank_1]
 
 
+@pytest.mark.slow
 def test_rows_of_unequal_counts_are_gathered_with_their_gradient(ranks):
     found = [rank["gathered"] for rank in ranks]
     blocks = [block(rank).requires_grad_() for rank in range(2)]
@@ -145,6 +146,7 @@ def test_rows_of_unequal_counts_are_gathered_with_their_gradient(ranks):
         assert result["keys"].tolist() == [0, 1, 10, 11, 12, 13, 14]
 
 
+@pytest.mark.slow
 def test_itc_on_two_processes_is_itc_of_the_whole_batch(ranks):
     halves = [rank["half_of_itc"] for rank in ranks]
     whole = itc_of(*similarities(), lambda x: (x, 0))
@@ -155,12 +157,14 @@ def test_itc_on_two_processes_is_itc_of_the_whole_batch(ranks):
     torch.testing.assert_close(mean, whole["temperature"])
 
 
+@pytest.mark.slow
 def test_ranks_agree_only_where_all_do(ranks):
     for verdicts, mean in (rank["agreement"] for rank in ranks):
         assert verdicts == [True, False, False, False]
         assert mean == [1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_rank_skips_the_step_on_both(ranks):
     for stepped, calls, weight in (rank["steps_with_a_nan_on_rank_1"] for rank in ranks):
         assert stepped == [True, False, True]
