@@ -19,6 +19,7 @@ from relvlm.evals import cli as eval_cli
 from relvlm.evals.report import report
 from relvlm.evals.run import Selection, evaluate, evaluate_suite, rescore
 from relvlm.evals.scorer import ScoreOptions
+from relvlm.evals.table import ModelRows, as_markdown, model_rows
 from relvlm.model import RelVLM
 
 SMALL = ModelConfig(
@@ -177,6 +178,28 @@ def test_limit_takes_the_first_of_each_file(suite: Path, tmp_path: Path, model: 
         selection=Selection(limit=2),
     )
     assert {name: part["n"] for name, part in found["by_split"].items()} == {"dev": 2, "test": 2}
+
+
+def vsr_figures(*splits: str) -> dict:
+    """Metrics of a VSR evaluation whose accuracy is 100 in every split and 40 in all."""
+    part = {"interval95": [0, 100], "calibrated_at_median": 50.0, "calibrated_at_median_interval95": [0, 100]}
+    by_split = {name: part | {"overall": 100.0, "n": 1} for name in splits}
+    return part | {"task": "vsr", "overall": 40.0, "n": 9, "by_split": by_split}
+
+
+@pytest.mark.parametrize(
+    ("splits", "columns"),
+    [
+        (("dev", "test"), {"VSR dev": 100.0, "VSR test": 100.0}),
+        (("random_dev", "random_test", "random_train"), {"VSR dev": 100.0, "VSR test": 100.0}),
+        (("random_dev", "zeroshot_test"), {"VSR": 40.0}),
+        (("random_test", "zeroshot_test"), {"VSR": 40.0}),
+    ],
+)
+def test_vsr_files_of_several_releases_are_one_column(splits: tuple[str, ...], columns: dict) -> None:
+    cells = model_rows("a", {"vsr": vsr_figures(*splits)}).cells
+    assert {t: c.value for t, c in cells.items() if "calibrated" not in t} == columns
+    assert all(title in as_markdown(ModelRows("a", cells)) for title in columns)
 
 
 def test_diverged_model_is_refused(suite: Path, tmp_path: Path, model: RelVLM) -> None:
