@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def main(args: argparse.Namespace) -> None:
     from relvlm.engine.loop import run  # imports torch: seconds, which a wrong config need not wait for
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    print(f"trained: {run(config, args.deepspeed_config)}")
+    last = run(config, args.deepspeed_config)
+    if os.environ["RANK"] == "0":
+        print(f"trained: {last}")
 
 
 def script() -> None:

@@ -106,7 +106,6 @@ def load(path: str | Path, gather: Gather = one_rank) -> RelVLM:
     model.tokenizer = Tokenizer(folder / "vocab.txt")
     model.relation_names = saved["relations"]
     model.step = saved["step"]
-    model.max_text_tokens = saved["data"]["max_text_tokens"]
     model.sep = saved["data"]["sep"]
     return model.eval()
 
