@@ -69,8 +69,15 @@ void transpose(const T* const from, ptrdiff_t stride, int rows, int width, T* to
 }
 
 template <class T>
-void pack_row(const T* from, int width, int padded, T scale, T* to) {
-  for (int d = 0; d < width; ++d) to[d] = from[d] * scale;
+RELVLM_INLINE void scale_row(const T* from, int width, T scale, T* to) {
+  int d = 0;
+  for (; d + LANES<T> <= width; d += LANES<T>) store(to + d, load(from + d) * scale);
+  for (; d < width; ++d) to[d] = from[d] * scale;
+}
+
+template <class T>
+RELVLM_INLINE void pack_row(const T* from, int width, int padded, T scale, T* to) {
+  scale_row(from, width, scale, to);
   for (int d = width; d < padded; ++d) to[d] = 0;
 }
 
@@ -82,11 +89,6 @@ void pack_keys(Rows<const T> x, const Item& item, int width, int padded, T* to) 
 template <class T>
 void pack_queries(Rows<const T> x, const int32_t* rows, int count, int width, int padded, T scale, T* to) {
   for (int i = 0; i < count; ++i) pack_row(x[rows[i]], width, padded, scale, to + i * padded);
-}
-
-template <class T>
-void unpack(const T* from, int width, T scale, T* to) {
-  for (int d = 0; d < width; ++d) to[d] = from[d] * scale;
 }
 
 // A run's view of the item's keys, and how its scores lie.
@@ -228,7 +230,7 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
       }
       gemm(count, padded, Operand<T>{scores, view.stride, 1}, values, padded, view.segments, view.end, tile_out,
            padded, false);
-      for (int i = 0; i < count; ++i) unpack(tile_out + i * padded, width, norm[i], out[rows[i]]);
+      for (int i = 0; i < count; ++i) scale_row(tile_out + i * padded, width, norm[i], out[rows[i]]);
     }
   }
 }
@@ -283,12 +285,12 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
       accumulate(count, view, dscores, tile_q, padded, sum_dk);
       gemm(count, padded, Operand<T>{dscores, view.stride, 1}, keys, padded, view.segments, view.end, tile_dq,
            padded, false);
-      for (int i = 0; i < count; ++i) unpack(tile_dq + i * padded, width, T(call.scale), dq[rows[i]]);
+      for (int i = 0; i < count; ++i) scale_row(tile_dq + i * padded, width, T(call.scale), dq[rows[i]]);
     }
   }
   for (int32_t i = 0; i < item.keys; ++i) {
-    unpack(sum_dk + ptrdiff_t(i) * padded, width, T(1), dk[item.key_row + i]);
-    unpack(sum_dv + ptrdiff_t(i) * padded, width, T(1), dv[item.key_row + i]);
+    scale_row(sum_dk + ptrdiff_t(i) * padded, width, T(1), dk[item.key_row + i]);
+    scale_row(sum_dv + ptrdiff_t(i) * padded, width, T(1), dv[item.key_row + i]);
   }
 }
 

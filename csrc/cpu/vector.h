@@ -43,16 +43,24 @@ RELVLM_INLINE Vector<T> larger(Vector<T> a, Vector<T> b) {
 
 template <class T>
 RELVLM_INLINE T sum(Vector<T> x) {
-  T total = 0;
-  for (int i = 0; i < LANES<T>; ++i) total += x[i];
-  return total;
+  T lanes[LANES<T>];
+  store(lanes, x);
+#pragma GCC unroll 4
+  for (int half = LANES<T> / 2; half; half /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
 }
 
 template <class T>
 RELVLM_INLINE T largest(Vector<T> x) {
-  T most = x[0];
-  for (int i = 1; i < LANES<T>; ++i) most = x[i] > most ? x[i] : most;
-  return most;
+  T lanes[LANES<T>];
+  store(lanes, x);
+#pragma GCC unroll 4
+  for (int half = LANES<T> / 2; half; half /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) lanes[i] = lanes[i + half] > lanes[i] ? lanes[i + half] : lanes[i];
+  return lanes[0];
 }
 
 // exp of x <= 0 within 2 units in the last place (polynomial of Cephes' expf); 0 below -87; NaN stays NaN.
