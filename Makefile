@@ -18,13 +18,13 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
 DEMO         ?= runs/demo
 ACCELERATORS ?= $(shell nvidia-smi --list-gpus 2>/dev/null | wc -l | sed 's/^0$$/2/')
 
-demo: data/relworld/world.json
+demo: $(VENV)/.installed data/relworld/world.json
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --num_accelerators $(ACCELERATORS) relvlm/train.py \
 	    --deepspeed --deepspeed_config configs/deepspeed/zero1.json --config configs/mini/rex_vlm.yaml out=$(DEMO)
 	$(BIN)/relvlm eval --checkpoint $(DEMO) --suite data/relworld/benchmarks --out $(DEMO)/eval
 	$(BIN)/relvlm report $(DEMO) --out $(DEMO)/report --names "ReX-VLM mini"
 
-data/relworld/world.json: $(VENV)/.installed
+data/relworld/world.json: | $(VENV)/.installed  # a new install is no reason for a new world
 	$(BIN)/relvlm data build relworld --preset mini --images 40000 --out data/relworld --overwrite
 
 test: $(VENV)/.installed
