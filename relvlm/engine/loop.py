@@ -73,7 +73,7 @@ def _build_engine(
     checkpoint.seed_everything(config.seed)
     model = RelVLM(config.model, vocab_size, relations, distributed.gather_rows).to(device)
     if model.teacher is not None:
-        if settings["zero_optimization"]["stage"] == 3:
+        if settings.get("zero_optimization", {}).get("stage") == 3:
             raise UserError(
                 "model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)"
             )

@@ -52,6 +52,21 @@ def test_a_run_leaves_losses_config_and_a_loadable_model(unbroken):
     assert model.step == 40 and not model.training and "left of" in model.relation_names
 
 
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [("albef", {"box_head", "mrc_head"}), ("xvlm", {"mrc_head"}), ("realbef", {"box_head"})],
+)
+def test_the_other_three_models_train_from_their_configs(name, left_out, tiny, tmp_path):
+    _, _, *overrides = tiny
+    config = ["--config", f"configs/mini/{name}.yaml", *overrides]
+    train(
+        *config, f"out={tmp_path / 'run'}", "steps=4", "data.batch={captions: 8, entities: 8, mrc: 8, vsg: 8}"
+    )
+    model = relvlm.load(tmp_path / "run")
+    assert {head for head in ("box_head", "mrc_head") if getattr(model, head) is None} == left_out
+    assert (tmp_path / "run/checkpoints/step_0000004/teacher.pt").exists() == (name == "albef")
+
+
 def test_killed_with_sigkill_and_started_again_it_ends_with_the_same_losses(tiny, unbroken, tmp_path):
     out = tmp_path / "run"
     command = [*TRAIN, *tiny, f"out={out}"]
