@@ -44,7 +44,8 @@ def _sizes(model: ModelConfig) -> Iterator[str]:
         if model.vision.kind == "swin":
             yield "model.fusion.region_mask: late_vision needs a ViT, a Swin has windows"
         if not 0 < model.vision.late_blocks <= model.vision.layers:
-            yield f"model.vision.late_blocks: {model.vision.late_blocks}: must be within the {model.vision.layers} layers"
+            blocks, layers = model.vision.late_blocks, model.vision.layers
+            yield f"model.vision.late_blocks: {blocks}: must be within the {layers} layers"
 
 
 def _kinds(config: Config) -> Iterator[str]:

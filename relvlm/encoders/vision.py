@@ -43,31 +43,30 @@ class VisionEncoder(nn.Module):
             tokens_BSD = torch.cat([tokens_BSD.mean(1, keepdim=True), tokens_BSD], dim=1)
         return tokens_BSD
 
-    def with_regions(
-        self, pixels_BCHW: Tensor, image_R: Tensor, box_R4: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Late vision masking: whole images (B, S, D), and R copies with all outside a box hidden in the last blocks.
+    def late_regions(
+        self, pixels_BCHW: Tensor, image_R: Tensor, box_R4: Tensor, images: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Late vision masking, all in one packed sequence (T, D), and the offsets of images and regions, int32.
 
-        Of a copy, [CLS] and the patches inside are carried and nothing else: (T, D) and offsets (R + 1,) int32.
+        With `images`, first all tokens of the B whole images. Then R copies with what is outside a box hidden in the
+        last blocks: their [CLS] and the patches inside are carried and nothing else.
         """
         early_BSD = self._vit().early(self._cast(pixels_BCHW))
         inside_RN = box_mask(box_R4, self.grid)
         visible_RS = torch.cat([torch.ones_like(inside_RN[:, :1]), inside_RN], dim=1)
         region, place = visible_RS.nonzero().unbind(1)
         cu = offsets_of(visible_RS.sum(1))
-        regions_TD = self._vit().late(early_BSD[image_R.long()[region], place], cu=cu)
-        return self._vit().late(early_BSD), regions_TD, cu
+        tokens_TD = self._vit().late(early_BSD[image_R.long()[region], place], cu=cu)
+        if not images:
+            return tokens_TD, cu
+        whole_BSD = self._vit().late(early_BSD)
+        starts = torch.arange(len(whole_BSD), device=cu.device, dtype=cu.dtype) * whole_BSD.shape[1]
+        return torch.cat([whole_BSD.flatten(0, 1), tokens_TD]), torch.cat(
+            [starts, cu + whole_BSD.shape[0] * whole_BSD.shape[1]]
+        )
 
     def masked_regions(self, pixels_BCHW: Tensor, image_R: Tensor, mask_RS: Tensor) -> Tensor:
-        """(R, S, D): the same for any masks, with every token of a copy; what is hidden is no key to others.
-
-        With Swin the patches stay and the first token becomes the mean of the visible ones.
-        """
-        if self.kind == "swin":
-            tokens_RSD = self(pixels_BCHW)[image_R.long()]
-            seen_RN1 = mask_RS[:, 1:, None].to(tokens_RSD.dtype)
-            mean_R1D = (tokens_RSD[:, 1:] * seen_RN1).sum(1, keepdim=True) / seen_RN1.sum(1, keepdim=True)
-            return torch.cat([mean_R1D, tokens_RSD[:, 1:]], dim=1)
+        """(R, S, D): the same for any masks, with every token of a copy; what is hidden is no key to others."""
         early_BSD = self._vit().early(self._cast(pixels_BCHW))
         return self._vit().late(early_BSD[image_R.long()], mask=mask_RS.bool())
 

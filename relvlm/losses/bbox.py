@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from relvlm.losses.precision import at_least_fp32
+
 
 class BoxHead(nn.Module):
     """[CLS] (n, D) -> (cx, cy, w, h) in (0, 1)."""
@@ -21,10 +23,17 @@ class BoxHead(nn.Module):
 
 def bbox_loss(predicted_N4: Tensor, target_N4: Tensor) -> Tensor:
     """(L1 + 1 - GIoU) summed over boxes (cx, cy, w, h), / number of boxes; 0 (with gradient) without boxes."""
-    predicted, target = predicted_N4.float(), target_N4.float()
+    l1, giou = bbox_losses(predicted_N4, target_N4)
+    return l1 + giou
+
+
+def bbox_losses(predicted_N4: Tensor, target_N4: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parts of `bbox_loss`: L1, and 1 - GIoU."""
+    predicted, target = at_least_fp32(predicted_N4), at_least_fp32(target_N4)
     l1 = (predicted - target).abs().sum()
     giou = generalised_iou(_corners(predicted), _corners(target))
-    return (l1 + (1 - giou).sum()) / max(len(target), 1)
+    boxes = max(len(target), 1)
+    return l1 / boxes, (1 - giou).sum() / boxes
 
 
 def generalised_iou(a_N4: Tensor, b_N4: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relvlm.losses.precision import at_least_fp32
+
 LAYER_NORM_EPS = 1e-12  # BERT's
 
 
@@ -26,12 +28,13 @@ class MLMHead(nn.Module):
 def mlm_loss(
     logits_MV: Tensor, label_M: Tensor, teacher_MV: Tensor | None = None, alpha: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy in fp32; 0 (with gradient) where no token is masked.
+    """Mean cross-entropy in fp32 or more; 0 (with gradient) where no token is masked.
 
     With the teacher's logits, (1 - alpha) of it and alpha of the cross-entropy to the teacher (ALBEF, section 3.3).
     """
-    total = F.cross_entropy(logits_MV.float(), label_M, reduction="sum")
+    logits_MV = at_least_fp32(logits_MV)
+    total = F.cross_entropy(logits_MV, label_M, reduction="sum")
     if teacher_MV is not None:
-        soft = teacher_MV.float().softmax(-1)
-        total = (1 - alpha) * total + alpha * F.cross_entropy(logits_MV.float(), soft, reduction="sum")
+        soft = at_least_fp32(teacher_MV).softmax(-1)
+        total = (1 - alpha) * total + alpha * F.cross_entropy(logits_MV, soft, reduction="sum")
     return total / max(len(label_M), 1)
