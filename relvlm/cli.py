@@ -13,6 +13,7 @@ COMMANDS = {
     "train": ("relvlm.train", "pretrain a model"),
     "submit": ("relvlm.submit", "pretrain on a Slurm cluster"),
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
+    "convert": ("relvlm.convert.cli", "official checkpoints to ours, and back"),
     "report": ("relvlm.evals.report_cli", "tables and plots of runs"),
 }
 WITH_OVERRIDES = {"train", "submit"}  # key=value arguments may stand anywhere among the options

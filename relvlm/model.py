@@ -76,6 +76,12 @@ class RelVLM(nn.Module):
     sep: bool
     step: int
 
+    def train(self, mode: bool = True) -> RelVLM:
+        """Training or evaluation mode, of the teacher too (dropout: as in ALBEF)."""
+        if self.teacher is not None:
+            self.teacher.train(mode)
+        return super().train(mode)
+
     # ---- training ----------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch, negatives: Negatives | None = None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from relvlm.config import ModelConfig
-from relvlm.convert.links import Tensors, to_ours, to_theirs
+from relvlm.convert.links import Tensors, check_names, to_ours, to_theirs
 from relvlm.convert.names import TEACHER, TIED, Family, official_links
 from relvlm.convert.position import resize_bias_table, resize_positions
 from relvlm.convert.sizes import describe
@@ -121,11 +121,22 @@ def load_tensors(model: RelVLM, ours: Tensors) -> None:
         raise UserError(f"tensors do not fit the model of this configuration: {error}") from error
 
 
-def split(ours: Tensors) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The model's state_dict and the teacher's, tied tensors under both names."""
+def check_shapes(config: ModelConfig, ours: Tensors, origin: str) -> None:
+    """UserError naming what does not fit the model that `config` describes."""
+    with torch.device("meta"):
+        expected = tensors_of(RelVLM(config, len(ours[WORDS]), relations=0))
+    check_names(set(expected), set(ours), origin)
+    for name, tensor in expected.items():
+        if tensor.shape != ours[name].shape:
+            shapes = f"{tuple(ours[name].shape)}, the configuration says {tuple(tensor.shape)}"
+            raise UserError(f"{origin}: {name} (ours): is {shapes}")
+
+
+def split(ours: Tensors, tied: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The model's state_dict and the teacher's, `tied` tensors under both names or once."""
     student = {k: t for k, t in ours.items() if not k.startswith(TEACHER)}
     teacher: dict[str, Any] = {k.removeprefix(TEACHER): t for k, t in ours.items() if k.startswith(TEACHER)}
     for tensors in (student, teacher):
-        if WORDS in tensors:
+        if tied and WORDS in tensors:
             tensors[TIED] = tensors[WORDS]
     return student, teacher

@@ -98,7 +98,8 @@ class Swin(nn.Module):
         self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch)
         self.patch_norm = nn.LayerNorm(width, eps=EPS)
         self.dropout = nn.Dropout(config.dropout)
-        drop_paths = iter(torch.linspace(0, config.drop_path, sum(config.depths)).tolist())
+        total = sum(config.depths)
+        drop_paths = iter(config.drop_path * i / max(total - 1, 1) for i in range(total))
         self.stages, self.merges = nn.ModuleList(), nn.ModuleList()
         for stage, depth in enumerate(config.depths):
             wide, side = width * 2**stage, resolution // 2**stage
