@@ -131,8 +131,10 @@ def _albef_forward(
     keys, temperature = taught.keys, model.temperature
     errors.check(name + "sim_i2t", image_feat @ keys.texts.T / temperature, official["sim_i2t"])
     errors.check(name + "sim_t2i", text_feat @ keys.images.T / temperature, official["sim_t2i"])
-    errors.check(name + "sim_i2t_targets", keys.soft_i2t, official["sim_i2t_targets"])
-    errors.check(name + "sim_t2i_targets", keys.soft_t2i, official["sim_t2i_targets"])
+    for key, soft in (("sim_i2t_targets", keys.soft_i2t), ("sim_t2i_targets", keys.soft_t2i)):
+        # The official loss rounds the one-hot part to fp32 (as ours does), the vectors' targets do not.
+        one_hot = (1 - alpha) * torch.eye(*soft.shape)
+        errors.check(name + key, soft - one_hot + (1 - alpha) * one_hot.bool().to(soft), official[key])
     sims = objectives.similarities(image_feat, text_feat, temperature, taught)
     _weights(model, sims, official, errors, name)
     errors.check(name + "after_image_queue", teacher.image_queue.T, official["after_image_queue"], "packed")
@@ -332,7 +334,7 @@ def _momentum(model: RelVLM, official: Vectors, errors: Errors, name: str) -> No
     after = to_official(model, "albef")
     sums = official["after_momentum_sum"]
     found = torch.stack([after[key].double().sum() for key in sums])
-    errors.check(name + "after_momentum_sum", found, torch.tensor(list(sums.values())).double(), "packed")
+    errors.check(name + "after_momentum_sum", found, torch.tensor(list(sums.values()), dtype=torch.float64), "packed")
     key = "vision_proj_m.weight"
     errors.check(f"{name}after_{key}", after[key], official[f"after_{key}"], "packed")
 
