@@ -95,7 +95,9 @@ class Teacher(nn.Module):
         """
         images = torch.cat([image_GE, self.image_queue])
         texts = torch.cat([text_GE, self.text_queue])
-        own = torch.eye(len(image_GE), len(images), device=images.device)  # fp32, as ALBEF's, in fp64 runs too
+        own = torch.eye(
+            len(image_GE), len(images), device=images.device
+        )  # fp32, as ALBEF's, in fp64 runs too
         wrong = F.pad(false_negative_GG, (0, self.config.queue)) & ~own.bool()
         wrong_t2i, wrong_i2t = wrong, F.pad(false_negative_GG.T, (0, self.config.queue)) & ~own.bool()
         soft_i2t, soft_t2i = (

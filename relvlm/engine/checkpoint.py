@@ -107,7 +107,7 @@ def load(path: str | Path, gather: Gather = one_rank) -> RelVLM:
     model.load_state_dict(tensors)
     if model.teacher is not None:
         model.teacher.load_state_dict(read_teacher(folder))
-    if (folder / "vocab.txt").exists():
+    if saved["data"].get("vocab") or (folder / "vocab.txt").exists():  # a converted one may have come without
         model.tokenizer = Tokenizer(folder / "vocab.txt")
     model.relation_names = saved["relations"]
     model.step = saved["step"]
