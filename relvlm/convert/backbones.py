@@ -54,7 +54,9 @@ def read_vision(path: Path, config: ModelConfig) -> Backbone:
 def read_bert(path: Path, config: ModelConfig) -> Backbone:
     """BERT in a folder or file, split into text and fusion encoder; without cross-attention, which it has not."""
     if config.text.norm != "post":
-        raise UserError(f"model.text.norm: {config.text.norm}: BERT's layers need `post` (or `init.text: random`)")
+        raise UserError(
+            f"model.text.norm: {config.text.norm}: BERT's layers need `post` (or `init.text: random`)"
+        )
     file, tensors = _read(path)
     tensors = {k.replace(".gamma", ".weight").replace(".beta", ".bias"): t for k, t in tensors.items()}
     if "embeddings.word_embeddings.weight" in tensors:  # of a BertModel
