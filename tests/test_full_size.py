@@ -6,12 +6,13 @@ more it does not say; a BERT pooler (0.6M), which neither code has, and ITM's tw
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from relvlm.config import load_config
+from relvlm.config import MomentumConfig, load_config
 from relvlm.convert.names import official_links
 from relvlm.engine.schedule import decays, is_new, lr_factor
 from relvlm.model import RelVLM
@@ -128,17 +129,25 @@ def test_xvlm_groups_parameters_as_the_official_code_does(shared):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["official/xvlm_4m", "13m/rex_vlm"])
+@pytest.mark.parametrize(
+    "name",
+    ["official/albef_4m", "official/xvlm_4m", "13m/albef", "13m/realbef", "13m/xvlm", "13m/rex_vlm"],
+)
 def test_one_forward_on_two_images(name):
     torch.manual_seed(0)
     config = load_config(CONFIGS / f"{name}.yaml").model
+    config = replace(config, momentum=MomentumConfig())  # the teacher would only be another copy
     model = RelVLM(config, WORDS, RELATIONS).eval()
     ids, mask = torch.randint(1000, WORDS, (2, 12)), torch.ones(2, 12, dtype=torch.bool)
     with torch.no_grad():
         image = model.encode_image(torch.randn(2, 3, config.image_size, config.image_size))
         text = model.encode_text(ids, mask)
         fused = model.fuse(text, mask, image)
-        outputs = [model.match_logits(fused), model.mlm_logits(fused), model.predict_boxes(fused)]
+        outputs = [model.match_logits(fused), model.mlm_logits(fused)]
+        if config.localisation:
+            outputs.append(model.predict_boxes(fused))
+        if config.relations:
+            outputs.append(model.relation_logits(fused[:1], fused[1:]))
         outputs += [model.image_features(image) @ model.text_features(text).T]
     patches = model.vision.grid[0] * model.vision.grid[1]
     assert image.shape == (2, 1 + patches, model.vision.width) and fused.shape == (2, 12, 768)

@@ -69,7 +69,7 @@ def leaves(official: dict, path: str = "") -> list[str]:
 
 @pytest.fixture(scope="session")
 def full_size(shared: Path) -> Callable[[str], tuple[dict[str, Tensor], dict]]:
-    """An official state_dict of full size, each tensor with other contents but where tied, and its config."""
+    """An official state_dict of full size, each tensor filled with a number of its own but where tied; its config."""
 
     def state_dict(family: str) -> tuple[dict[str, Tensor], dict]:
         listed = json.loads((shared / f"parity/{family}_base_keys.json").read_text())
