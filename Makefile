@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # ran with; where pip is configured with an index or a folder of CPU wheels, that is the CPU build.
 TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
 
-.PHONY: demo test lint clean
+.PHONY: demo coco_cc test lint clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,22 @@ demo: $(VENV)/.installed data/relworld/world.json
 
 data/relworld/world.json: | $(VENV)/.installed  # a new install is no reason for a new world
 	$(BIN)/relvlm data build relworld --preset mini --images 40000 --out data/relworld --overwrite
+
+# Real photographs: COCO_CC holds images/ and annotations/{captions,instances}.json, SLICES the rows of VSR, VALSE and
+# SugarCrepe about them. ReX-VLM is trained until it overfits (configs/mini/coco_cc.yaml); the table says how far.
+COCO_CC ?= ../shared/data/coco_cc
+SLICES  ?= ../shared/data/benchmarks/coco_cc_slices
+
+coco_cc: $(VENV)/.installed data/coco_cc/graphs/manifest.json
+	$(BIN)/relvlm train --config configs/mini/coco_cc.yaml
+	for task in vsr valse sugarcrepe; do $(BIN)/relvlm eval --checkpoint runs/coco_cc --task $$task \
+	    --annotations $(SLICES) --images $(COCO_CC)/images --out runs/coco_cc/eval/$$task || exit 1; done
+	$(BIN)/relvlm report runs/coco_cc --out runs/coco_cc/report
+
+data/coco_cc/graphs/manifest.json: | $(VENV)/.installed
+	$(BIN)/relvlm data build coco --captions $(COCO_CC)/annotations/captions.json --max-side 160 \
+	    --instances $(COCO_CC)/annotations/instances.json --images $(COCO_CC)/images --out data/coco_cc/photos
+	$(BIN)/relvlm data relate data/coco_cc/photos data/coco_cc/graphs
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
