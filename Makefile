@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # ran with; where pip is configured with an index or a folder of CPU wheels, that is the CPU build.
 TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
 
-.PHONY: demo coco_cc test lint clean
+.PHONY: demo coco_cc test gpu-check lint clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,16 @@ data/coco_cc/graphs/manifest.json: | $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# What only a GPU can show, in under 8 minutes: its tests, the kernels beside the roofline, the training step in bf16.
+GPU_OUT ?= runs/gpu-check
+
+gpu-check: $(VENV)/.installed
+	@nvidia-smi --list-gpus || { echo 'make gpu-check: no NVIDIA GPU on this machine' >&2; exit 1; }
+	mkdir -p $(GPU_OUT)
+	$(BIN)/python -m pytest -m gpu --junitxml $(GPU_OUT)/tests.xml
+	$(BIN)/python benchmarks/mrc_kernel.py --device cuda --json $(GPU_OUT)/mrc_kernel.json
+	$(BIN)/python benchmarks/train_step.py --device cuda --dtype bf16 --size base --images 64 --json $(GPU_OUT)/train_step.json
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
