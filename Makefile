@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # ran with; where pip is configured with an index or a folder of CPU wheels, that is the CPU build.
 TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
 
-.PHONY: demo test lint clean
+.PHONY: demo coco_cc test gpu-check lint clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -27,8 +27,34 @@ demo: $(VENV)/.installed data/relworld/world.json
 data/relworld/world.json: | $(VENV)/.installed  # a new install is no reason for a new world
 	$(BIN)/relvlm data build relworld --preset mini --images 40000 --out data/relworld --overwrite
 
+# Real photographs: COCO_CC holds images/ and annotations/{captions,instances}.json, SLICES the rows of VSR, VALSE and
+# SugarCrepe about them. ReX-VLM is trained until it overfits (configs/mini/coco_cc.yaml); the table says how far.
+COCO_CC ?= ../shared/data/coco_cc
+SLICES  ?= ../shared/data/benchmarks/coco_cc_slices
+
+coco_cc: $(VENV)/.installed data/coco_cc/graphs/manifest.json
+	$(BIN)/relvlm train --config configs/mini/coco_cc.yaml
+	for task in vsr valse sugarcrepe; do $(BIN)/relvlm eval --checkpoint runs/coco_cc --task $$task \
+	    --annotations $(SLICES) --images $(COCO_CC)/images --out runs/coco_cc/eval/$$task || exit 1; done
+	$(BIN)/relvlm report runs/coco_cc --out runs/coco_cc/report
+
+data/coco_cc/graphs/manifest.json: | $(VENV)/.installed
+	$(BIN)/relvlm data build coco --captions $(COCO_CC)/annotations/captions.json --max-side 160 \
+	    --instances $(COCO_CC)/annotations/instances.json --images $(COCO_CC)/images --out data/coco_cc/photos
+	$(BIN)/relvlm data relate data/coco_cc/photos data/coco_cc/graphs
+
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# What only a GPU can show, in under 8 minutes: its tests, the kernels beside the roofline, the training step in bf16.
+GPU_OUT ?= runs/gpu-check
+
+gpu-check: $(VENV)/.installed
+	@nvidia-smi --list-gpus || { echo 'make gpu-check: no NVIDIA GPU on this machine' >&2; exit 1; }
+	mkdir -p $(GPU_OUT)
+	$(BIN)/python -m pytest -m gpu --junitxml $(GPU_OUT)/tests.xml
+	$(BIN)/python benchmarks/mrc_kernel.py --device cuda --json $(GPU_OUT)/mrc_kernel.json
+	$(BIN)/python benchmarks/train_step.py --device cuda --dtype bf16 --size base --images 64 --json $(GPU_OUT)/train_step.json
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,0 +1,73 @@
+"""Made batches of each kind: random pixels and words in the shapes and lengths of real ones."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from relvlm.data.batch import Batch
+from relvlm.plan.workload import Workload
+
+CLS, MASK, FIRST_WORD = 2, 4, 10
+
+
+def made_batch(
+    work: Workload, image_size: int, side: int, words: int, relations: int, seed: int = 0
+) -> Batch:
+    """A batch of `work` on a grid of `side` x `side` patches; text lengths vary around the mean, as real ones do."""
+    torch.manual_seed(seed)
+    groups = work.images * work.groups
+    cu = F.pad(_lengths(groups, work.tokens, work.padded).cumsum(0), (1, 0)).to(torch.int32)
+    ids_T = torch.randint(FIRST_WORD, words, (int(cu[-1]),))
+    ids_T[cu[:-1].long()] = CLS
+    row_M = _masked_rows(cu, work.masked)
+    masked_T = ids_T.index_fill(0, row_M, MASK)
+    regional = work.kind in ("entities", "mrc")
+    subject_R, object_R = _triplets(work)
+    return Batch(
+        kind=work.kind, dataset="made",
+        pixels=torch.randn(work.images, 3, image_size, image_size),
+        image_key=torch.arange(work.images),
+        text_ids=ids_T, text_cu=cu, text_key=torch.arange(groups),
+        image_index=torch.arange(work.images, dtype=torch.int32).repeat_interleave(work.groups),
+        box=_boxes(groups, side, regional), whole=torch.full((groups,), not regional),
+        target_box=torch.rand(groups, 4) * 0.5 + 0.2,
+        mlm_ids=masked_T, mlm_row=row_M, mlm_label=ids_T[row_M],
+        subject=subject_R, object=object_R, relation=torch.randint(0, relations, subject_R.shape),
+    )  # fmt: skip
+
+
+def _lengths(groups: int, mean: int, longest: int) -> Tensor:
+    """Between half and one and a half times the mean, and of that mean over the batch."""
+    half = mean // 2
+    ramp = torch.linspace(-half, half, groups).round().long() if groups > 1 else torch.zeros(1).long()
+    return (mean + ramp[torch.randperm(groups)]).clamp(2, longest)
+
+
+def _masked_rows(cu: Tensor, masked: int) -> Tensor:
+    """Up to `masked` rows of each text after its [CLS]."""
+    if not masked:
+        return torch.zeros(0, dtype=torch.long)
+    offsets = cu.long()
+    ends = torch.minimum(offsets[:-1] + 1 + masked, offsets[1:])
+    return torch.cat(
+        [torch.arange(a + 1, b) for a, b in zip(offsets[:-1].tolist(), ends.tolist(), strict=True)]
+    )
+
+
+def _boxes(groups: int, side: int, regional: bool) -> Tensor:
+    """Boxes whose sides are 20 to 80% of the grid's, or the whole grid."""
+    if not regional:
+        return torch.tensor([[0, 0, side, side]], dtype=torch.int32).expand(groups, 4).contiguous()
+    size_G2 = (side * (0.2 + 0.6 * torch.rand(groups, 2))).round().clamp(1, side)
+    corner_G2 = (torch.rand(groups, 2) * (side - size_G2 + 1)).floor()
+    return torch.cat([corner_G2, corner_G2 + size_G2], dim=1).to(torch.int32)
+
+
+def _triplets(work: Workload) -> tuple[Tensor, Tensor]:
+    """Subject and object rows: neighbours among each image's groups."""
+    first_B = torch.arange(work.images) * work.groups
+    places = torch.arange(work.relations) % max(work.groups - 1, 1)
+    subject_R = (first_B[:, None] + places).flatten()
+    return subject_R, subject_R + 1

@@ -1,0 +1,215 @@
+"""Training step: ours against the official codes' way, forward + backward + optimizer, both sides in one run.
+
+    python benchmarks/train_step.py                                  # mini and mid, every kind of batch
+    python benchmarks/train_step.py --size base --kinds captions entities --repeats 3 --json out.json
+    python benchmarks/train_step.py --device cuda --dtype bf16 --size base --images 64
+
+The losses of both sides are compared first. Times are medians of interleaved runs; memory is what autograd keeps for
+the backward pass, parameters not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from batches import made_batch
+from official_way import OfficialWay
+from torch import Tensor, nn
+
+from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig, load_config
+from relvlm.data.batch import BATCH_KINDS, Batch
+from relvlm.model import RelVLM
+from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
+from relvlm.plan.workload import Workload, workload
+
+RECIPE = Path(__file__).parents[1] / "configs/13m/rex_vlm.yaml"
+SIZES = {  # model, images of a batch
+    "mini": (load_config(RECIPE.parents[1] / "mini/rex_vlm.yaml").model, 32),
+    "mid": (
+        ModelConfig(
+            image_size=192,
+            vision=VisionConfig(width=256, layers=6, heads=4),
+            text=TextConfig(layers=3, heads=4, width=256),
+            fusion=FusionConfig(layers=3, heads=4),
+            mrc_hidden=1024,
+            itm_head="mlp",
+        ),
+        8,
+    ),
+    "base": (load_config(RECIPE).model, 2),
+}
+
+
+def main() -> None:
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    device, dtype = torch.device(args.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
+    rate = gemm_rate(device, dtype)
+    print(f"{_machine(device)}; GEMM {rate / 1e9:.0f} GFLOP/s ({args.dtype})")
+    rows = []
+    for size in args.size:
+        config, images = SIZES[size]
+        sizes = Sizes(config, args.words or BERT_WORDS, GQA_RELATIONS)
+        torch.manual_seed(0)
+        model = RelVLM(config, sizes.words, sizes.relations).to(device)
+        for kind in args.kinds:
+            work = replace(workload(load_config(RECIPE).data, kind), images=args.images or images)
+            row = measure(model, sizes, work, device, dtype, args.repeats)
+            rows.append({"size": size, **row, "mfu": row["flops"] / row["seconds"] / rate})
+            _print(rows[-1], header=len(rows) == 1)
+    if args.json:
+        context = {"command": sys.argv, "machine": _machine(device), "dtype": args.dtype, "gemm": rate}
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(context | {"commit": _commit(), "rows": rows}, indent=1) + "\n")
+
+
+def measure(
+    model: RelVLM, sizes: Sizes, work: Workload, device: torch.device, dtype: torch.dtype, repeats: int
+) -> dict[str, Any]:
+    """Times, kept memory and FLOPs of both sides on one batch; RuntimeError where their losses differ."""
+    side = model.vision.grid[0]
+    batch = made_batch(work, sizes.model.image_size, side, sizes.words, sizes.relations).to(device)
+    plain = OfficialWay(model, work.padded)
+    check_equal(model, plain, batch)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    sides: dict[str, Callable[[], Tensor]] = {
+        "ours": lambda: model(batch)[0],
+        "official": lambda: plain(batch),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    kept = {name: kept_bytes(loss, model, dtype) for name, loss in sides.items()}
+    for _ in range(repeats):
+        for name, loss in sides.items():
+            seconds[name].append(timed_step(loss, optimizer, dtype, device))
+    times = {name: median(values) for name, values in seconds.items()}
+    flops = sum(packed(sizes, work).values()), sum(official(sizes, work).values())
+    return {
+        "kind": work.kind,
+        "images": work.images,
+        "seconds": times["ours"],
+        "official_seconds": times["official"],
+        "time_ratio": times["official"] / times["ours"],
+        "flop_ratio": flops[1] / flops[0],
+        "kept_bytes": kept["ours"],
+        "memory_ratio": kept["ours"] / kept["official"],
+        "flops": TRAINING * flops[0],
+    }
+
+
+def check_equal(model: RelVLM, plain: OfficialWay, batch: Batch) -> None:
+    """The same loss without dropout and with the same negatives."""
+    model.eval()
+    losses = []
+    for loss in (lambda: model(batch)[0], lambda: plain(batch)):
+        torch.manual_seed(1)
+        with torch.no_grad():
+            losses.append(float(loss()))
+    model.train()
+    if abs(losses[0] - losses[1]) > 1e-3 * abs(losses[1]):
+        raise RuntimeError(
+            f"{batch.kind}: our loss is {losses[0]}, the official way's {losses[1]}: not comparable"
+        )
+
+
+def timed_step(
+    loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer, dtype: torch.dtype, device: torch.device
+) -> float:
+    _wait(device)
+    began = time.perf_counter()
+    optimizer.zero_grad()
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        total = loss()
+    total.backward()
+    optimizer.step()
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def kept_bytes(loss: Callable[[], Tensor], model: nn.Module, dtype: torch.dtype) -> int:
+    """Bytes of distinct storages that autograd keeps for the backward pass, without the parameters."""
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    storages: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    device = next(model.parameters()).device.type
+    mixed = torch.autocast(device, dtype, enabled=dtype != torch.float32)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), mixed:
+        total = loss()
+    total.backward()  # only now may a storage be freed and its address used again
+    return sum(storages.values())
+
+
+def gemm_rate(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP/s of a square matrix product, the best of ten."""
+    size = size if device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in "ab")
+    best = float("inf")
+    for _ in range(10):
+        _wait(device)
+        began = time.perf_counter()
+        a @ b
+        _wait(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _print(row: dict[str, Any], header: bool) -> None:
+    if header:
+        print("| size | batch | images | ours, s | official, s | time | FLOPs | kept memory | MFU |")
+        print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    print(
+        f"| {row['size']} | {row['kind']} | {row['images']} | {row['seconds']:.3f} | {row['official_seconds']:.3f} "
+        f"| {row['time_ratio']:.2f}x | {row['flop_ratio']:.2f}x | {row['memory_ratio']:.0%} | {row['mfu']:.0%} |",
+        flush=True,
+    )
+
+
+def _machine(device: torch.device) -> str:
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", nargs="+", choices=SIZES, default=["mini", "mid"])
+    parser.add_argument("--kinds", nargs="+", choices=BATCH_KINDS, default=list(BATCH_KINDS))
+    parser.add_argument("--images", type=int, default=0, help="images of a batch (0: 32, 8, 2 by size)")
+    parser.add_argument("--words", type=int, default=0, help="size of the vocabulary (0: BERT's)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`relvlm plan`: what a recipe needs before anything is run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relvlm.config import Config, load_config
+from relvlm.data.arguments import positive
+from relvlm.plan.devices import DEVICES, GIB
+from relvlm.plan.memory import states
+from relvlm.plan.workload import CAPTION_TOKENS, LABEL_TOKENS, SEEN_BY_A_REGION, TRIPLET_TOKENS
+
+if TYPE_CHECKING:
+    from relvlm.plan.estimate import Cluster, Plan
+
+HOUR = 3600
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Memory of a GPU by ZeRO stage, FLOPs and traffic of a step, days and GPU-hours of the whole recipe: our step "
+        "beside the official codes' way (separate padded passes on copied images)."
+    )
+    parser.epilog = "example: relvlm plan --config configs/13m/rex_vlm.yaml --nodes 4 --gpus 8 --device h200"
+    parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. configs/13m/rex_vlm.yaml")
+    parser.add_argument("--nodes", type=positive, default=1)
+    parser.add_argument("--gpus", type=positive, default=8, help="GPUs of a node (8)")
+    parser.add_argument("--device", choices=DEVICES, default="h100")
+    parser.add_argument("--mfu", type=_share, default=0.4, help="assumed share of the peak FLOP/s (0.4)")
+    parser.add_argument("--zero", type=int, choices=[0, 1, 2, 3], default=1, help="ZeRO stage of the run (1)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
+
+
+def main(args: argparse.Namespace) -> None:
+    config = load_config(args.config, args.overrides)
+    from relvlm.plan.estimate import Cluster, plan  # imports torch, which a wrong config need not wait for
+
+    cluster = Cluster(DEVICES[args.device], args.nodes, args.gpus, args.zero, args.mfu)
+    plans = {way: plan(config, cluster, way) for way in ("ours", "official")}
+    millions = plans["ours"].parameters / 1e6
+    print(f"{config.name}: {millions:.1f}M parameters, {config.steps:,} steps, {config.dtype}")
+    print(f"{args.nodes} x {args.gpus} {args.device}, ZeRO-{args.zero}\n")
+    for table in (_steps(plans), _memory(config, cluster, plans), _recipe(cluster, plans)):
+        print("\n".join(table) + "\n")
+    print(_assumptions(args.mfu))
+
+
+def _steps(plans: dict[str, Plan]) -> list[str]:
+    lines = [
+        "| step | TFLOP, ours | official | ratio | s, ours | official | of it communicating | MB to collectives |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for kind, ours in plans["ours"].steps.items():
+        official = plans["official"].steps[kind]
+        tera, plain = (sum(step.flops.values()) / 1e12 for step in (ours, official))
+        lines.append(
+            f"| {kind} | {tera:.1f} | {plain:.1f} | {plain / tera:.2f}x | {ours.seconds:.3f} "
+            f"| {official.seconds:.3f} | {ours.communicate / ours.seconds:.0%} "
+            f"| {sum(ours.traffic.values()) / 1e6:.0f} |"
+        )
+    return lines
+
+
+def _memory(config: Config, cluster: Cluster, plans: dict[str, Plan]) -> list[str]:
+    element = 2 if config.dtype == "bf16" else 4
+    capacity = cluster.device.memory / GIB
+    lines = [
+        f"| GiB of a GPU ({capacity:.0f}) | weights | gradients | optimizer | activations | sum, ours | official |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    kept, plain = (sum(plans[way].activations.values()) / GIB for way in ("ours", "official"))
+    for stage in range(4):
+        parts = states(plans["ours"].parameters, stage, cluster.gpus, element)
+        shown = " | ".join(f"{size / GIB:.2f}" for size in parts.values())
+        fixed = sum(parts.values()) / GIB
+        lines.append(f"| ZeRO-{stage} | {shown} | {kept:.2f} | {fixed + kept:.1f} | {fixed + plain:.1f} |")
+    return lines
+
+
+def _recipe(cluster: Cluster, plans: dict[str, Plan]) -> list[str]:
+    lines = ["| whole recipe | s a step | TFLOP a step | days | GPU-hours |", "|---|---:|---:|---:|---:|"]
+    for way, found in plans.items():
+        hours = found.total_seconds / HOUR
+        lines.append(
+            f"| {way} | {found.mean_seconds:.3f} | {found.mean_flops / 1e12:.1f} | {hours / 24:.1f} "
+            f"| {hours * cluster.gpus:,.0f} |"
+        )
+    return lines
+
+
+def _assumptions(mfu: float) -> str:
+    return (
+        f"Assumed: {mfu:.0%} of the device's bf16 peak on both sides (which spares the official way its copies' memory "
+        f"traffic); training = 3 forwards; communication not overlapped, rings at the slowest link's bandwidth; "
+        f"captions of {CAPTION_TOKENS} tokens, labels of {LABEL_TOKENS}, triplets of {TRIPLET_TOKENS}; boxes over "
+        f"{SEEN_BY_A_REGION:.0%} of the patches; activations of the kind that keeps most, without workspaces and "
+        "fragmentation; data loading keeps up."
+    )
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{value}: must be above 0 and at most 1")
+    return value

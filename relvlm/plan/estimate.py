@@ -1,0 +1,123 @@
+"""A recipe's cost on so many GPUs: FLOPs, traffic, memory, step time, days; for our step and the official one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from relvlm.config import Config
+from relvlm.data.batch import BatchKind
+from relvlm.errors import UserError
+from relvlm.model import RelVLM
+from relvlm.plan import flops, memory, traffic
+from relvlm.plan.devices import Device
+from relvlm.plan.flops import GQA_RELATIONS, Flops, Sizes
+from relvlm.plan.memory import Bytes
+from relvlm.plan.workload import Workload, workloads
+
+WAYS: dict[str, tuple[Callable[[Sizes, Workload], Flops], Callable[[Sizes, Workload, int], Bytes]]] = {
+    "ours": (flops.packed, memory.packed_activations),
+    "official": (flops.official, memory.official_activations),
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """`mfu`: the share of the device's FLOP/s that matrix products reach, assumed the same for both ways."""
+
+    device: Device
+    nodes: int
+    gpus_per_node: int
+    stage: int = 1
+    mfu: float = 0.4
+
+    @property
+    def gpus(self) -> int:
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def bandwidth(self) -> float:
+        """Of a ring: that of its slowest link."""
+        return self.device.between_nodes if self.nodes > 1 else self.device.within_node
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind's step of the whole cluster: seconds of computing and of communicating, one after the other."""
+
+    flops: Flops
+    traffic: Bytes
+    activations: Bytes
+    compute: float
+    communicate: float
+
+    @property
+    def seconds(self) -> float:
+        return self.compute + self.communicate
+
+
+@dataclass(frozen=True)
+class Plan:
+    parameters: int
+    states: Bytes
+    steps: dict[BatchKind, Step]
+    mean_seconds: float
+    mean_flops: float
+    total_seconds: float
+
+    @property
+    def activations(self) -> Bytes:
+        """Those of the kind that keeps most."""
+        return max((s.activations for s in self.steps.values()), key=lambda kept: sum(kept.values()))
+
+
+def plan(config: Config, cluster: Cluster, way: str) -> Plan:
+    """The whole recipe done in one of WAYS; raises UserError where a batch cannot be shared by the GPUs."""
+    parameters = count_parameters(config)
+    element = 2 if config.dtype == "bf16" else 4
+    sizes = Sizes(config.model)
+    steps = {
+        kind: _step(sizes, work, cluster, way, parameters, element)
+        for kind, work in workloads(config).items()
+    }
+    weights = {kind: getattr(config.data.ratio, kind) for kind in steps}
+    total = sum(weights.values())
+    seconds = sum(weights[kind] * step.seconds for kind, step in steps.items()) / total
+    mean_flops = sum(weights[kind] * sum(step.flops.values()) for kind, step in steps.items()) / total
+    states = memory.states(parameters, cluster.stage, cluster.gpus, element)
+    return Plan(parameters, states, steps, seconds, mean_flops, seconds * config.steps)
+
+
+def count_parameters(config: Config) -> int:
+    """Trainable parameters with BERT's vocabulary and GQA's relations; nothing is allocated."""
+    relations = GQA_RELATIONS if config.model.relations else 0
+    frozen = replace(config.model, momentum=replace(config.model.momentum, enabled=False))
+    with torch.device("meta"):
+        model = RelVLM(frozen, flops.BERT_WORDS, relations)
+    return sum(p.numel() for p in model.parameters())
+
+
+def _step(sizes: Sizes, work: Workload, cluster: Cluster, way: str, parameters: int, element: int) -> Step:
+    count, keep = WAYS[way]
+    share = _share(work, cluster.gpus)
+    computed = {name: flops.TRAINING * n for name, n in count(sizes, work).items()}
+    computed |= flops.teacher(sizes, work, padded=way == "official")
+    sent = traffic.collectives(parameters, cluster.stage, cluster.gpus, element)
+    features = traffic.contrast(sizes, share, cluster.gpus)
+    for name, size in features.items():
+        sent[name] = sent.get(name, 0.0) + size
+    return Step(
+        flops=computed,
+        traffic=sent,
+        activations=keep(sizes, share, element),
+        compute=sum(computed.values()) / (cluster.gpus * cluster.device.flops * cluster.mfu),
+        communicate=traffic.on_the_wire(sent, cluster.gpus) / cluster.bandwidth,
+    )
+
+
+def _share(work: Workload, gpus: int) -> Workload:
+    if work.images % gpus:
+        raise UserError(f"data.batch.{work.kind}: {work.images} images cannot be shared by {gpus} GPUs")
+    return replace(work, images=work.images // gpus)

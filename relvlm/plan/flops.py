@@ -1,0 +1,172 @@
+"""Forward FLOPs of a step by component (a multiply-add is two); training costs three times as much.
+
+`packed` counts what this code computes, `official` what ALBEF's and X-VLM's does: every objective its own pass of
+the fusion encoder over padded texts and copied images. `tests/plan/test_flops.py` compares both with PyTorch's count.
+
+D text width, Dv image width, S image tokens, L text length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from relvlm.config import ModelConfig, VisionConfig
+from relvlm.plan.workload import Workload
+
+Flops = dict[str, float]
+TRAINING = 3  # a backward pass computes two products for each of the forward's
+BERT_WORDS, GQA_RELATIONS = 30_522, 310
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What of a model the counts depend on."""
+
+    model: ModelConfig
+    words: int = BERT_WORDS
+    relations: int = GQA_RELATIONS
+
+    @property
+    def image_width(self) -> int:
+        vision = self.model.vision
+        return vision.width * 2 ** (len(vision.depths) - 1) if vision.kind == "swin" else vision.width
+
+    @property
+    def image_tokens(self) -> int:
+        vision = self.model.vision
+        stride = vision.patch_size * (2 ** (len(vision.depths) - 1) if vision.kind == "swin" else 1)
+        return 1 + (self.model.image_size // stride) ** 2
+
+
+def packed(sizes: Sizes, work: Workload) -> Flops:
+    """Our step: each image and text once, one pass over the rows that are read, K and V once per image."""
+    masked_texts = 2 if work.aligned else 1
+    tokens = work.images * work.groups * work.tokens
+    keys = 1 + work.seen * (sizes.image_tokens - 1)
+    passes = [(1, 1, keys)]  # texts, rows read of each, keys that it sees
+    if work.aligned:
+        passes = [(3, 1, keys), (1, work.masked, keys)]
+    groups = work.images * work.groups
+    flops = {
+        "vision encoder": work.images * image_flops(sizes.model),
+        "text encoder": masked_texts * tokens * _text_token(sizes.model, work.tokens),
+        "image K, V": work.images * _keys_values(sizes),
+    }
+    boxes = [(1, 1, sizes.image_tokens)] if work.boxes else []
+    share = work.boxes / work.groups
+    flops["fusion layers"] = groups * sum(
+        n * _fusion_text(sizes.model, work.tokens, read, seen) for n, read, seen in passes
+    ) + share * groups * sum(n * _fusion_text(sizes.model, work.tokens, r, s) for n, r, s in boxes)
+    return flops | _heads(sizes, work)
+
+
+def official(sizes: Sizes, work: Workload) -> Flops:
+    """The official codes' step: padded texts; each pass of the fusion encoder projects copied images anew."""
+    groups = work.images * work.groups
+    text_passes = 2 if work.aligned else 1
+    fusion_passes = (4 if work.aligned else 1) + work.boxes / work.groups
+    length, keys = work.padded, sizes.image_tokens
+    return {
+        "vision encoder": work.images * image_flops(sizes.model),
+        "text encoder": text_passes * groups * length * _text_token(sizes.model, length),
+        "image K, V": fusion_passes * groups * _keys_values(sizes),
+        "fusion layers": fusion_passes * groups * _padded_text(sizes.model, length, keys),
+    } | _heads(sizes, work)
+
+
+def teacher(sizes: Sizes, work: Workload, padded: bool) -> Flops:
+    """ALBEF's momentum teacher, a forward pass without a backward: features, and scores of the masked words."""
+    if not (sizes.model.momentum.enabled and work.aligned):
+        return {}
+    groups, length = work.images * work.groups, work.padded if padded else work.tokens
+    keys = sizes.image_tokens
+    fused = _padded_text if padded else _fusion_text_of(work.masked)
+    each = 2 * length * _text_token(sizes.model, length) + fused(sizes.model, length, keys)
+    words = work.masked * 2.0 * sizes.model.text.width * (sizes.model.text.width + sizes.words)
+    images = image_flops(sizes.model) + _keys_values(sizes) * (work.groups if padded else 1)
+    return {"momentum teacher": work.images * images + groups * (each + words)}
+
+
+def image_flops(model: ModelConfig) -> float:
+    """The vision encoder on one image."""
+    return (_swin if model.vision.kind == "swin" else _vit)(model.vision, model.image_size)
+
+
+def _vit(vision: VisionConfig, image_size: int) -> float:
+    patches = (image_size // vision.patch_size) ** 2
+    embedding = 2 * patches * 3 * vision.patch_size**2 * vision.width
+    layer = _layer_token(vision.width, vision.mlp_ratio) + 4 * (patches + 1) * vision.width
+    return embedding + vision.layers * (patches + 1) * layer
+
+
+def _swin(vision: VisionConfig, image_size: int) -> float:
+    """Attention within windows; between stages four patches are merged, of 4 D channels into 2 D."""
+    patches, width = (image_size // vision.patch_size) ** 2, vision.width
+    total = 2.0 * patches * 3 * vision.patch_size**2 * width
+    for stage, depth in enumerate(vision.depths):
+        if stage:
+            patches, width = patches // 4, 2 * width
+            total += 2 * patches * 2 * width * width
+        window = min(vision.window**2, patches)
+        total += depth * patches * (_layer_token(width, vision.mlp_ratio) + 4 * window * width)
+    return total
+
+
+def _layer_token(width: int, ratio: float) -> float:
+    """Linear layers of a transformer layer, for one token: Q, K, V, output and feed-forward."""
+    return 8 * width**2 + 4 * ratio * width**2
+
+
+def _text_token(model: ModelConfig, length: int) -> float:
+    """All layers of the text encoder for one token of a text of `length`."""
+    text = model.text
+    return text.layers * (_layer_token(text.width, text.mlp_ratio) + 4 * length * text.width)
+
+
+def _keys_values(sizes: Sizes) -> float:
+    """K and V of one image for all fusion layers."""
+    model = sizes.model
+    return model.fusion.layers * 4.0 * sizes.image_tokens * sizes.image_width * model.text.width
+
+
+def _padded_text(model: ModelConfig, length: int, keys: float) -> float:
+    """All fusion layers on one text, but for the image's K and V."""
+    return model.fusion.layers * length * _fusion_row(model, length, keys)
+
+
+def _fusion_text(model: ModelConfig, length: int, read: int, keys: float) -> float:
+    """The same where the last layer computes `read` rows, and of the others their K and V."""
+    full = (model.fusion.layers - 1) * length * _fusion_row(model, length, keys)
+    width = model.text.width
+    last = read * (_fusion_row(model, length, keys) - 4 * width**2) + length * 4 * width**2
+    return full + last
+
+
+def _fusion_text_of(read: int) -> Callable[[ModelConfig, int, float], float]:
+    return lambda model, length, keys: _fusion_text(model, length, read, keys)
+
+
+def _fusion_row(model: ModelConfig, length: int, keys: float) -> float:
+    """One row of a fusion layer: self-attention, cross-attention (Q and output alone), feed-forward."""
+    text = model.text
+    linear = _layer_token(text.width, text.mlp_ratio) + 4 * text.width**2
+    return linear + 4 * (length + keys) * text.width
+
+
+def _heads(sizes: Sizes, work: Workload) -> Flops:
+    """Heads and contrastive projections; the official codes, too, score masked rows alone (X-VLM)."""
+    width, groups = sizes.model.text.width, work.images * work.groups
+    if not work.aligned:
+        hidden = sizes.model.mrc_hidden
+        pairs = work.images * work.relations
+        return {"MRC head": pairs * 2.0 * hidden * (2 * width + sizes.relations)}
+    matching = 2 * width * (2 * width + 4) if sizes.model.itm_head == "mlp" else 4 * width
+    embed = 2 * sizes.model.embed_dim * (width + sizes.image_width)
+    flops = {
+        "MLM head": groups * work.masked * 2.0 * width * (width + sizes.words),
+        "ITM, ITC heads": groups * (3.0 * matching + embed),
+    }
+    if work.boxes:
+        flops["box head"] = work.images * work.boxes * 2.0 * width * (2 * width + 8)
+    return flops

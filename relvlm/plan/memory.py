@@ -1,0 +1,96 @@
+"""Memory of one GPU by component, in bytes, for each ZeRO stage.
+
+Activations are what autograd keeps for the backward pass, counted as multiples of a token's width from the modules'
+code; `tests/plan/test_memory.py` compares with what is really kept. Workspaces, fragmentation and the CUDA context
+are not in it: leave a tenth of the GPU free.
+"""
+
+from __future__ import annotations
+
+from relvlm.plan.flops import Sizes
+from relvlm.plan.workload import Workload
+
+Bytes = dict[str, float]
+# Tensors of a token's width that a layer keeps, feed-forward ratio 4: inputs of the linear layers and norms, Q, K, V
+# and the attention's output, both sides of the activation. Dropout masks of the text layers are a byte an element.
+TEXT_LAYER, CROSS_ATTENTION, VIT_LAYER, EMBEDDINGS = 16, 4, 16, 2
+TEXT_MASKS, CROSS_MASKS = 2, 1
+
+
+def states(parameters: int, stage: int, gpus: int, element: int) -> Bytes:
+    """Weights, gradients and AdamW's state, as DeepSpeed shards them (ZeRO stages 0 to 3).
+
+    `element`: bytes of a weight; below 4, an fp32 master copy joins the two moments. ZeRO 1-3 keep one in fp32 too.
+    """
+    master = 4 if element < 4 or stage else 0
+    optimizer = (8.0 + master) * parameters
+    return {
+        "weights": element * parameters / (gpus if stage == 3 else 1),
+        "gradients": element * parameters / (gpus if stage >= 2 else 1),
+        "optimizer": optimizer / (gpus if stage >= 1 else 1),
+    }
+
+
+def packed_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
+    """Our step; `work` is the share of one GPU."""
+    text = sizes.model.text
+    groups = work.images * work.groups
+    encoded = (2 if work.aligned else 1) * groups * work.tokens
+    fused = (4 * groups if work.aligned else groups) + work.images * work.boxes
+    read = (3 + work.masked) * groups + work.images * work.boxes if work.aligned else groups
+    rows = fused * work.tokens * (sizes.model.fusion.layers - 1) + read
+    keys = work.images * sizes.image_tokens * 2 * text.width * sizes.model.fusion.layers
+    last = fused * work.tokens * 3 * text.width  # keys and values of the rows that are not read
+    return {
+        "vision encoder": _vision(sizes, work, element),
+        "text encoder": _text(sizes, encoded, element),
+        "image K, V": element * (keys + work.images * sizes.image_tokens * sizes.image_width),
+        "fusion layers": rows * _fused_row(sizes, element) + element * last,
+    } | _words(sizes, work, element)
+
+
+def official_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
+    """The official codes' step: rows of padding, K and V of every copy of an image, dense masks."""
+    text, layers = sizes.model.text, sizes.model.fusion.layers
+    groups = work.images * work.groups
+    passes = (4 * groups if work.aligned else groups) + work.images * work.boxes
+    copies = passes * sizes.image_tokens
+    rows = passes * work.padded
+    return {
+        "vision encoder": _vision(sizes, work, element),
+        "text encoder": _text(sizes, (2 if work.aligned else 1) * groups * work.padded, element),
+        "image K, V": element * copies * (2 * text.width * layers + sizes.image_width),
+        "fusion layers": rows * layers * _fused_row(sizes, element),
+    } | _words(sizes, work, element)
+
+
+def _text(sizes: Sizes, tokens: int, element: int) -> float:
+    """The text encoder on so many tokens."""
+    text = sizes.model.text
+    masks = TEXT_MASKS if text.dropout else 0
+    layers = text.layers * (element * TEXT_LAYER + masks)
+    return tokens * text.width * (layers + element * EMBEDDINGS)
+
+
+def _fused_row(sizes: Sizes, element: int) -> float:
+    """One row of a fusion layer."""
+    masks = TEXT_MASKS + CROSS_MASKS if sizes.model.text.dropout else 0
+    return sizes.model.text.width * (element * (TEXT_LAYER + CROSS_ATTENTION) + masks)
+
+
+def _vision(sizes: Sizes, work: Workload, element: int) -> float:
+    vision, pixels = sizes.model.vision, 3 * sizes.model.image_size**2
+    if vision.kind != "swin":
+        kept = sizes.image_tokens * vision.width * (vision.layers * VIT_LAYER + EMBEDDINGS)
+        return work.images * element * (kept + pixels)
+    patches, width, kept = (sizes.model.image_size // vision.patch_size) ** 2, vision.width, 0
+    for stage, depth in enumerate(vision.depths):
+        if stage:
+            patches, width = patches // 4, 2 * width
+        kept += patches * width * depth * VIT_LAYER
+    return work.images * element * (kept + pixels)
+
+
+def _words(sizes: Sizes, work: Workload, element: int) -> Bytes:
+    """Word scores: the logits, and their fp32 log-softmax."""
+    return {"MLM scores": work.images * work.groups * work.masked * sizes.words * (element + 4.0)}

@@ -1,0 +1,63 @@
+"""How much text and image a step of each kind holds, for counting what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relvlm.config import Config, DataConfig
+from relvlm.data.batch import BATCH_KINDS, BatchKind
+
+# Averages of web captions and of detection labels, special tokens included.
+CAPTION_TOKENS, LABEL_TOKENS = 14, 4
+TRIPLET_TOKENS = 6  # subject, relation, object and [SEP] of a verbalised triplet
+SEEN_BY_A_REGION = 0.3  # share of the patches inside an average box
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A step's groups: `groups` an image, each a text of `tokens` (official codes pad it to `padded`).
+
+    `masked`: MLM tokens of a group. `seen`: share of the patches that a group looks at. `relations`: MRC triplets
+    an image. `boxes`: groups whose box is predicted from the full image. `aligned`: trained with ITC, ITM and MLM.
+    """
+
+    kind: BatchKind
+    images: int
+    groups: int
+    tokens: int
+    padded: int
+    masked: int = 0
+    seen: float = 1.0
+    relations: int = 0
+    boxes: int = 0
+
+    @property
+    def aligned(self) -> bool:
+        return self.kind != "mrc"
+
+
+def workloads(config: Config) -> dict[BatchKind, Workload]:
+    """The global step of every kind that the recipe draws."""
+    drawn: list[BatchKind] = [kind for kind in BATCH_KINDS if getattr(config.data.ratio, kind) > 0]
+    return {kind: workload(config.data, kind) for kind in drawn}
+
+
+def workload(data: DataConfig, kind: BatchKind) -> Workload:
+    """An average step of one kind, from the assumed text lengths above."""
+    count: int = getattr(data.batch, kind)
+    short, long = data.max_text_tokens, data.max_vsg_tokens
+    if kind == "captions":
+        return Workload(kind, count, 1, CAPTION_TOKENS, short, _masked(data, CAPTION_TOKENS))
+    if kind == "vsg":
+        tokens = min(long, 1 + TRIPLET_TOKENS * data.vsg_triplets)
+        return Workload(kind, count, 1, tokens, long, _masked(data, tokens))
+    if kind == "mrc":
+        groups, relations = data.mrc_entities, data.mrc_relations
+        return Workload(kind, count, groups, LABEL_TOKENS, short, 0, SEEN_BY_A_REGION, relations)
+    groups = data.regions_per_image
+    masked, images = _masked(data, LABEL_TOKENS), count // groups
+    return Workload(kind, images, groups, LABEL_TOKENS, short, masked, SEEN_BY_A_REGION, 0, groups)
+
+
+def _masked(data: DataConfig, tokens: int) -> int:
+    return max(1, round(data.mlm_probability * (tokens - 1)))

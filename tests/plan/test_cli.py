@@ -1,0 +1,38 @@
+"""`relvlm plan` as a user types it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def plan(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "relvlm.cli", "plan", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_the_recipe_fits_and_its_cost_is_told_for_both_ways() -> None:
+    done = plan("--config", "configs/13m/rex_vlm.yaml", "--nodes", "4", "--gpus", "8", "--device", "h200")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("|")]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert {"captions", "entities", "mrc", "vsg", "ZeRO-0", "ZeRO-3", "ours", "official"} <= cells.keys()
+    assert cells["entities"][2] == "3.96x"
+    assert float(cells["ours"][3].replace(",", "")) < float(cells["official"][3].replace(",", ""))
+    assert "Assumed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (["--gpus", "7"], "data.batch.captions: 1024 images cannot be shared by 7 GPUs"),
+        (["--mfu", "1.5"], "must be above 0 and at most 1"),
+        (["data.bach=3"], "did you mean 'batch'?"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_clear_error(argument: list[str], message: str) -> None:
+    done = plan("--config", "configs/13m/rex_vlm.yaml", *argument)
+    assert done.returncode == 2 and message in done.stderr and not done.stdout

@@ -1,0 +1,127 @@
+"""The formulas against FLOPs counted by PyTorch while the model runs, and against known figures."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig, load_config
+from relvlm.model import RelVLM
+from relvlm.plan.flops import Sizes, image_flops, official, packed, teacher
+from relvlm.plan.workload import Workload, workload, workloads
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = load_config(ROOT / "configs/13m/rex_vlm.yaml")
+MODEL = ModelConfig(
+    image_size=64,
+    embed_dim=32,
+    vision=VisionConfig(width=48, layers=2, heads=4, patch_size=16),
+    text=TextConfig(layers=2, heads=4, width=64, max_positions=64),
+    fusion=FusionConfig(layers=3, heads=4),
+    mrc_hidden=96,
+    itm_head="mlp",
+)
+WORKS = [
+    Workload("captions", 3, 1, 9, 16, masked=2),
+    Workload("entities", 2, 3, 5, 8, masked=1, boxes=3),
+    Workload("mrc", 2, 3, 5, 8, relations=2),
+]
+
+
+def _region_flops(q, k, v, offsets, image, box, *rest, **_):
+    """Of whole-image groups alone: every query sees all S tokens."""
+    return 4 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[1]
+
+
+def _varlen_flops(q, k, v, cu_q, cu_k, *rest, **_):
+    pairs = int(((cu_q[1:] - cu_q[:-1]) * (cu_k[1:] - cu_k[:-1])).sum())
+    return 4 * pairs * q.shape[1] * q.shape[2]
+
+
+def _pool_flops(h, subject, *rest, **_):
+    weight = rest[1]
+    return 2 * len(subject) * weight.numel()
+
+
+def counted(run) -> int:
+    ops = torch.ops.relvlm
+    formulas = {
+        ops.region_attention: _raw(_region_flops),
+        ops.varlen_attention: _raw(_varlen_flops),
+        ops.mrc_pool: _raw(_pool_flops),
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:  # the CPU's flash attention goes uncounted
+        run()
+    return counter.get_total_flops()
+
+
+def _raw(formula):
+    formula._get_raw = True  # what torch.utils.flop_counter looks for: tensors, not shapes
+    return formula
+
+
+@pytest.fixture(scope="module")
+def benchmarks() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+
+
+def batch_of(work: Workload):
+    """All texts of the mean length, all views whole, so that the formulas' averages are exact."""
+    from batches import made_batch
+
+    batch = made_batch(replace(work, padded=work.tokens), 64, 4, 90, 7)
+    cu = torch.arange(0, work.images * work.groups + 1, dtype=torch.int32) * work.tokens
+    ids = torch.randint(10, 90, (int(cu[-1]),))
+    row = (cu[:-1, None].long() + 1 + torch.arange(work.masked)).flatten()
+    box = torch.tensor([[0, 0, 4, 4]], dtype=torch.int32).expand(len(batch.box), 4)
+    return replace(batch, text_ids=ids, mlm_ids=ids, text_cu=cu, mlm_row=row, mlm_label=ids[row], box=box)
+
+
+@pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
+@pytest.mark.parametrize("side", ["packed", "official"])
+def test_formulas_agree_with_counted_flops(work: Workload, side: str, benchmarks: None) -> None:
+    from official_way import OfficialWay
+
+    model, batch = RelVLM(MODEL, 90, 7), batch_of(work)
+    sizes = Sizes(MODEL, 90, 7)
+    if side == "packed":
+        found, expected = counted(lambda: model(batch)), packed(sizes, work)
+    else:
+        found = counted(lambda: OfficialWay(model, work.padded)(batch))
+        expected = official(sizes, work)
+    # not in the formulas: region means, similarities, heads run for their zero gradient
+    assert found == pytest.approx(sum(expected.values()), rel=0.02)
+
+
+def test_the_momentum_teacher_is_counted_once(benchmarks: None) -> None:
+    model = replace(MODEL, momentum=MomentumConfig(enabled=True, queue=8))
+    sizes, work = Sizes(model, 90, 7), WORKS[0]
+    found = counted(lambda: RelVLM(model, 90, 7)(batch_of(work)))
+    expected = sum(packed(sizes, work).values()) + sum(teacher(sizes, work, padded=False).values())
+    assert found == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain", "ours"),
+    [("captions", 67.5, 45.5), ("entities", 190.2, 48.1), ("mrc", 73.5, 40.7), ("vsg", 113.3, 64.5)],
+)
+def test_gigaflops_of_an_image_at_base_size(kind: str, plain: float, ours: float) -> None:
+    sizes, work = Sizes(RECIPE.model), workload(RECIPE.data, kind)
+    assert sum(official(sizes, work).values()) / work.images / 1e9 == pytest.approx(plain, abs=0.05)
+    assert sum(packed(sizes, work).values()) / work.images / 1e9 == pytest.approx(ours, abs=0.05)
+
+
+def test_vision_encoders_cost_what_is_published() -> None:
+    """17.6 billion multiply-adds for ViT-B/16, 15.4 for Swin-B at 224 px (Liu et al., 2021, table 1: 15.4)."""
+    swin = VisionConfig(kind="swin", width=128, heads=4, patch_size=4)
+    assert image_flops(ModelConfig()) / 2e9 == pytest.approx(17.6, abs=0.1)
+    assert image_flops(ModelConfig(vision=swin)) / 2e9 == pytest.approx(15.4, abs=0.1)
+
+
+def test_only_the_kinds_that_are_drawn_are_counted() -> None:
+    assert set(workloads(load_config(ROOT / "configs/13m/realbef.yaml"))) == {"captions", "mrc", "vsg"}

@@ -1,0 +1,56 @@
+"""Estimates of kept activations against what autograd really keeps."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.model import RelVLM
+from relvlm.plan.flops import Sizes
+from relvlm.plan.memory import official_activations, packed_activations, states
+from relvlm.plan.workload import Workload
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+MODEL = ModelConfig(
+    image_size=128,
+    embed_dim=32,
+    vision=VisionConfig(width=96, layers=4, heads=4, patch_size=16),
+    text=TextConfig(layers=4, heads=4, width=128, max_positions=64, dropout=0.0),
+    fusion=FusionConfig(layers=4, heads=4),
+    mrc_hidden=96,
+    itm_head="mlp",
+)
+WORKS = [
+    Workload("captions", 2, 1, 14, 36, masked=3),
+    Workload("entities", 2, 4, 4, 36, masked=1, boxes=4),
+    Workload("mrc", 2, 4, 4, 36, relations=2),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
+@pytest.mark.parametrize("way", ["ours", "official"])
+def test_activations_are_within_a_tenth_of_what_is_kept(work: Workload, way: str) -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    from batches import made_batch
+    from official_way import OfficialWay
+    from train_step import kept_bytes
+
+    model, sizes = RelVLM(MODEL, 500, 7), Sizes(MODEL, 500, 7)
+    batch = made_batch(work, 128, 8, 500, 7)
+    if way == "ours":
+        kept, expected = kept_bytes(lambda: model(batch)[0], model, torch.float32), packed_activations
+    else:
+        plain = OfficialWay(model, work.padded)
+        kept, expected = kept_bytes(lambda: plain(batch), model, torch.float32), official_activations
+    assert sum(expected(sizes, work, 4).values()) == pytest.approx(kept, rel=0.1)
+
+
+def test_zero_shards_one_part_more_at_each_stage() -> None:
+    whole = {"weights": 2e9, "gradients": 2e9, "optimizer": 12e9}
+    assert states(10**9, 0, 8, 2) == whole
+    assert states(10**9, 1, 8, 2) == whole | {"optimizer": 1.5e9}
+    assert states(10**9, 2, 8, 2) == whole | {"gradients": 0.25e9, "optimizer": 1.5e9}
+    assert states(10**9, 3, 8, 2) == {name: size / 8 for name, size in whole.items()}

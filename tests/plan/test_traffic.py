@@ -1,0 +1,67 @@
+"""Traffic estimates against DeepSpeed's own comms log of two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relvlm.plan.traffic import collectives, on_the_wire
+
+SCRIPT = """
+import json, sys
+import torch, deepspeed
+from deepspeed.comm.comm import comms_logger
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+deepspeed.init_distributed("gloo", verbose=False)
+model = torch.nn.Sequential(*(torch.nn.Linear(400, 400) for _ in range(3)))
+optimizer = torch.optim.AdamW(model.parameters())
+settings = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": int(sys.argv[-1])}}
+settings["comms_logger"] = {"enabled": True, "verbose": False, "prof_all": True, "debug": False}
+engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+def step():
+    engine.backward(engine(torch.randn(2, 400)).sum())
+    engine.step()
+step()
+comms_logger.comms_dict.clear()
+step()
+sizes = {op: sum(size * calls[0] for size, calls in log.items()) for op, log in comms_logger.comms_dict.items()}
+if torch.distributed.get_rank() == 0:
+    print("LOG", json.dumps([sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters()), sizes]))
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
+"""
+NAMES = {"all_gather_into_tensor": "all_gather", "reduce_scatter_tensor": "reduce_scatter"}
+
+
+def logged(stage: int, folder: Path) -> tuple[int, dict[str, int]]:
+    """Number of parameters, and the log of one step, small messages (flags, norms) left out."""
+    script = folder / "step.py"
+    script.write_text(SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(
+        [*torchrun, str(script), str(stage)], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    line = next(line for line in done.stdout.splitlines() if "LOG " in line)
+    parameters, sizes = json.loads(line.split("LOG ")[1])
+    return parameters, {NAMES.get(name, name): size for name, size in sizes.items() if size > 1000}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_bytes_equal_those_that_deepspeed_logs(stage: int, tmp_path: Path) -> None:
+    parameters, sizes = logged(stage, tmp_path)
+    expected = collectives(parameters, stage, gpus=2, element=4)
+    assert sizes.keys() == expected.keys()
+    for name, size in expected.items():
+        assert sizes[name] == pytest.approx(size, rel=0.01)
+
+
+def test_a_ring_sends_twice_the_share_of_the_others() -> None:
+    assert on_the_wire({"all_reduce": 800.0}, 4) == 1200
+    assert on_the_wire({"reduce_scatter": 800.0, "all_gather": 200.0}, 4) == 1200
+    assert collectives(10**6, 1, gpus=1, element=2) == {}
