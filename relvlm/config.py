@@ -79,6 +79,21 @@ class MomentumConfig:
 
 
 @dataclass(frozen=True)
+class SavingsConfig:
+    """What makes the training step cheap at equal losses; benchmarks/train_step.py switches each off to see its worth.
+
+    All objectives in one pass of the fusion encoder; K and V projected once per image, whatever looks at it; the last
+    fusion layer on the rows that are read; equal texts of a batch encoded once; word scores in chunks, never kept.
+    """
+
+    one_pass: bool = True
+    shared_keys: bool = True
+    read_rows: bool = True
+    unique_texts: bool = True
+    chunked_words: bool = True
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Which of the four models: `localisation` adds BBOX and VMA, `relations` adds MRC (paper, table 1).
 
@@ -101,6 +116,10 @@ class ModelConfig:
     itm_floor: float = 0.0
     itc_gradient: Literal["all_ranks", "own_rank"] = "all_ranks"
     mrc_hidden: int = 3072
+    savings: SavingsConfig = field(default_factory=SavingsConfig)
+    recompute: bool = (
+        False  # transformer layers' activations in the backward pass: less memory, a third more FLOPs
+    )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from relvlm.config import SavingsConfig
 from relvlm.data.batch import Batch
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm.encoders.packing import gather_rows
@@ -67,13 +68,17 @@ def _late_views(vision: VisionEncoder, batch: Batch) -> Seen:
     return Seen(tokens_KD, views, key_cu, tokens_KD[key_cu.long()[own_G]])
 
 
+Part = tuple[Tensor, Tensor, Tensor | None]  # texts, views, rows to read of the part's packed tokens
+
+
 class FusedPass:
     """`add` pairs of (text, view) with the rows to read, then `run` once."""
 
-    def __init__(self, text_cu: Tensor, seen: Seen) -> None:
+    def __init__(self, text_cu: Tensor, seen: Seen, savings: SavingsConfig) -> None:
         self.text_cu = text_cu
         self.seen = seen
-        self.parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self.savings = savings
+        self.parts: list[Part] = []
 
     def add(self, texts: Tensor, views: Tensor, rows: Tensor | None = None) -> None:
         """Let text `texts[i]` look at view `views[i]`.
@@ -84,23 +89,41 @@ class FusedPass:
 
     def run(self, fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
         """The fused rows read by each part, in the order of `add`; all parts go through in one packed batch."""
-        texts = torch.cat([texts for texts, _, _ in self.parts])
-        index = torch.cat([views for _, views, _ in self.parts])
+        if self.savings.one_pass:
+            return self._run(self.parts, fusion, text_TD)
+        return [rows for part in self.parts for rows in self._run([part], fusion, text_TD)]
+
+    def _run(self, parts: list[Part], fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
+        texts = torch.cat([texts for texts, _, _ in parts])
+        index = torch.cat([views for _, views, _ in parts])
         rows, offsets = gather_rows(self.text_cu, texts)
-        read = self._rows_to_read(offsets.long())
-        seen, x_TD = self.seen, text_TD[rows]
-        if isinstance(seen.views, Regions):
-            fused = fusion(x_TD, seen.tokens, seen.views.pick(index, offsets), torch.cat(read))
-        else:
+        reads = _rows_to_read(parts, offsets.long())
+        read = torch.cat(reads)
+        early = read if self.savings.read_rows else None
+        fused = self._fuse(fusion, text_TD[rows], offsets, index, early)
+        if early is None:
+            fused = fused[read]
+        return list(fused.split([len(part) for part in reads]))
+
+    def _fuse(
+        self, fusion: FusionEncoder, x_TD: Tensor, offsets: Tensor, index: Tensor, read: Tensor | None
+    ) -> Tensor:
+        seen = self.seen
+        if not isinstance(seen.views, Regions):
             assert seen.key_cu is not None
             sequences = seen.views[index]
-            fused = fuse_spans(fusion, x_TD, offsets, seen.tokens, seen.key_cu, sequences, torch.cat(read))
-        return list(fused.split([len(part) for part in read]))
+            return fuse_spans(fusion, x_TD, offsets, seen.tokens, seen.key_cu, sequences, read)
+        regions, tokens = seen.views.pick(index, offsets), seen.tokens
+        if not self.savings.shared_keys:
+            tokens = tokens[regions.image.long()]
+            regions = replace(regions, image=torch.arange(len(index), dtype=torch.int32, device=index.device))
+        return fusion(x_TD, tokens, regions, read)
 
-    def _rows_to_read(self, offsets: Tensor) -> list[Tensor]:
-        read, first = [], 0
-        for texts, _, rows in self.parts:
-            starts = offsets[first : first + len(texts)]
-            read.append(starts if rows is None else rows + offsets[first])
-            first += len(texts)
-        return read
+
+def _rows_to_read(parts: list[Part], offsets: Tensor) -> list[Tensor]:
+    read, first = [], 0
+    for texts, _, rows in parts:
+        starts = offsets[first : first + len(texts)]
+        read.append(starts if rows is None else rows + offsets[first])
+        first += len(texts)
+    return read

@@ -21,6 +21,7 @@ from relvlm.data.batch import Batch
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm.encoders.packing import gather_rows, pack, unpack
+from relvlm.encoders.recompute import recompute_layers
 from relvlm.encoders.spans import fuse_spans
 from relvlm.encoders.text import TextEncoder
 from relvlm.encoders.vision import VisionEncoder
@@ -65,6 +66,8 @@ class RelVLM(nn.Module):
         # in a tuple, where neither the optimizer nor ZeRO nor state_dict finds it
         teacher = Teacher(self, config.momentum, config.embed_dim) if config.momentum.enabled else None
         self._teacher = (teacher,)
+        if config.recompute:
+            recompute_layers(self.vision, self.text, self.fusion)
 
     @property
     def teacher(self) -> Teacher | None:

@@ -16,7 +16,7 @@ from relvlm.fused_pass import FusedPass, Seen, look
 from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itc import itc_loss
 from relvlm.losses.itm import IGNORED, hard_negatives, itm_loss
-from relvlm.losses.mlm import mlm_loss
+from relvlm.losses.mlm import SoftWords, mlm_loss
 from relvlm.losses.mrc import mrc_loss
 from relvlm.momentum import Keys, Teacher
 
@@ -46,22 +46,31 @@ class Negatives(NamedTuple):
         return cls(view_of_text, text_of_view, torch.cat([ones, zeros, zeros]))
 
 
+class Texts(NamedTuple):
+    """Packed texts to encode; for each group, the places of its text and of the one with words masked among them."""
+
+    ids: Tensor
+    cu: Tensor
+    of_group: Tensor
+    masked: Tensor
+
+
 class Taught(NamedTuple):
     """What the momentum teacher says of a batch."""
 
     keys: Keys
     image_GE: Tensor
     text_GE: Tensor
-    logits_MV: Tensor
+    words: SoftWords
 
 
 def relate(model: RelVLM, batch: Batch, seen: Seen) -> Outcome:
     """MRC: each entity's label with its visual context masked; then subject and object meet in the head."""
     assert model.mrc_head is not None
-    text_TD = model.text(batch.text_ids, batch.text_cu)
-    step = FusedPass(batch.text_cu, seen)
-    groups = torch.arange(len(batch.whole), device=text_TD.device)
-    step.add(groups, groups)
+    texts = _texts(batch, model.config.savings.unique_texts)
+    text_TD = model.text(texts.ids, texts.cu)
+    step = FusedPass(texts.cu, seen, model.config.savings)
+    step.add(texts.of_group, torch.arange(len(batch.whole), device=text_TD.device))
     (entity_ED,) = step.run(model.fusion, text_TD)
     logits_RV = model.mrc_head(entity_ED, batch.subject, batch.object)
     losses = {"mrc": mrc_loss(logits_RV, batch.relation)}
@@ -70,10 +79,10 @@ def relate(model: RelVLM, batch: Batch, seen: Seen) -> Outcome:
 
 def align(model: RelVLM, batch: Batch, seen: Seen, negatives: Negatives | None = None) -> Outcome:
     """A = ITC + ITM + MLM of every group, and BBOX of those that have a box; `negatives` are drawn if not given."""
-    ids, cu = _with_masked(batch)
-    text_TD = model.text(ids, cu)
+    texts = _texts(batch, model.config.savings.unique_texts)
+    text_TD = model.text(texts.ids, texts.cu)
     image_GE = F.normalize(model.image_projection(seen.cls_GD), dim=-1)
-    text_GE = model.text_features(text_TD[batch.text_cu[:-1].long()])
+    text_GE = model.text_features(text_TD[texts.cu[texts.of_group].long()])
     keys = group_keys(batch)
     wrong_GG = _wrong(model, keys, keys)
     taught = None if model.teacher is None else teach(model, model.teacher, batch, wrong_GG)
@@ -82,21 +91,21 @@ def align(model: RelVLM, batch: Batch, seen: Seen, negatives: Negatives | None =
 
     groups = torch.arange(len(keys), device=text_TD.device)
     regions = (~batch.whole).nonzero().squeeze(1)
-    step = FusedPass(cu, seen)
-    texts = torch.cat([groups, groups, negatives.text_of_view])
-    step.add(texts, torch.cat([groups, negatives.view_of_text, groups]))
-    step.add(len(groups) + groups, groups, batch.mlm_row)
+    step = FusedPass(texts.cu, seen, model.config.savings)
+    matched = texts.of_group[torch.cat([groups, groups, negatives.text_of_view])]
+    step.add(matched, torch.cat([groups, negatives.view_of_text, groups]))
+    step.add(texts.masked, groups, batch.mlm_row)
     if batch.kind == "entities":
-        step.add(regions, len(groups) + regions)
+        step.add(texts.of_group[regions], len(groups) + regions)
     matched_ND, masked_MD, *located = step.run(model.fusion, text_TD)
 
-    logits_N2, logits_MV = model.itm_head(matched_ND), model.mlm_head(masked_MD)
+    logits_N2 = model.itm_head(matched_ND)
     losses = {"itm": itm_loss(logits_N2, negatives.target)}
     if taught is None:
         losses["itc"] = _contrast(model, keys, image_GE, text_GE)
-        losses["mlm"] = mlm_loss(logits_MV, batch.mlm_label)
+        losses["mlm"] = _words(model, masked_MD, batch.mlm_label)
     else:
-        losses |= _distil(model, batch, image_GE, text_GE, logits_MV, taught)
+        losses |= _distil(model, batch, image_GE, text_GE, masked_MD, taught)
     for cls_ND in located:
         losses["bbox"] = bbox_loss(model.predict_boxes(cls_ND[:, None]), batch.target_box[regions])
     return Outcome(losses, {"itm_accuracy": _accuracy(logits_N2, negatives.target)}, matched_ND)
@@ -107,22 +116,37 @@ def teach(model: RelVLM, teacher: Teacher, batch: Batch, wrong_GG: Tensor) -> Ta
     """Move the teacher towards the student and let it encode the batch (ALBEF, section 3.3)."""
     teacher.update(model)
     seen = look(teacher.vision, batch, model.config.fusion.region_mask)
-    ids, cu = _with_masked(batch)
-    text_TD = teacher.text(ids, cu)
+    texts = _texts(batch, model.config.savings.unique_texts)
+    text_TD = teacher.text(texts.ids, texts.cu)
     image_GE = F.normalize(teacher.image_projection(seen.cls_GD), dim=-1)
-    text_GE = F.normalize(teacher.text_projection(text_TD[batch.text_cu[:-1].long()]), dim=-1)
-    groups = torch.arange(len(wrong_GG), device=text_TD.device)
-    step = FusedPass(cu, seen)
-    step.add(len(groups) + groups, groups, batch.mlm_row)
-    logits_MV = teacher.mlm_head(step.run(teacher.fusion, text_TD)[0])
+    text_GE = F.normalize(teacher.text_projection(text_TD[texts.cu[texts.of_group].long()]), dim=-1)
+    step = FusedPass(texts.cu, seen, model.config.savings)
+    step.add(texts.masked, torch.arange(len(wrong_GG), device=text_TD.device), batch.mlm_row)
+    (masked_MD,) = step.run(teacher.fusion, text_TD)
     keys = teacher.keys(image_GE, text_GE, model.temperature, wrong_GG)
-    return Taught(keys, image_GE, text_GE, logits_MV)
+    return Taught(keys, image_GE, text_GE, SoftWords(teacher.mlm_head, masked_MD, teacher.alpha))
 
 
-def _with_masked(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Ids and offsets of the G texts, then of the same with words masked."""
-    cu = torch.cat([batch.text_cu, batch.text_cu[1:] + len(batch.text_ids)])
-    return torch.cat([batch.text_ids, batch.mlm_ids]), cu
+def _texts(batch: Batch, unique: bool) -> Texts:
+    """Texts to encode, equal ones once if `unique`; an MRC batch has none with masked words."""
+    ids, cu, groups = batch.text_ids, batch.text_cu, len(batch.whole)
+    of_group = torch.arange(groups, device=ids.device)
+    if unique and batch.distinct is not None:
+        ids, cu, of_group = ids[batch.distinct.rows], batch.distinct.cu, batch.distinct.of_group
+    masked = torch.arange(len(cu) - 1, len(cu) - 1 + groups, device=ids.device)
+    if batch.kind != "mrc":
+        ids, cu = torch.cat([ids, batch.mlm_ids]), torch.cat([cu, batch.text_cu[1:] + len(ids)])
+    return Texts(ids, cu, of_group, masked)
+
+
+def _words(model: RelVLM, masked_MD: Tensor, label_M: Tensor, soft: SoftWords | None = None) -> Tensor:
+    if model.config.savings.chunked_words:
+        return model.mlm_head.loss(masked_MD, label_M, soft)
+    if soft is None:
+        return mlm_loss(model.mlm_head(masked_MD), label_M)
+    with torch.no_grad():
+        soft_MV = soft.head(soft.rows_MD)
+    return mlm_loss(model.mlm_head(masked_MD), label_M, soft_MV, soft.alpha)
 
 
 def _contrast(model: RelVLM, keys_GK: Tensor, image_GE: Tensor, text_GE: Tensor) -> Tensor:
@@ -143,7 +167,7 @@ def _own_alone(all_AE: Tensor, own_GE: Tensor, first: int) -> Tensor:
 
 
 def _distil(
-    model: RelVLM, batch: Batch, image_GE: Tensor, text_GE: Tensor, logits_MV: Tensor, taught: Taught
+    model: RelVLM, batch: Batch, image_GE: Tensor, text_GE: Tensor, masked_MD: Tensor, taught: Taught
 ) -> dict[str, Tensor]:
     """ITC against the queues and MLM, both with the momentum teacher's soft targets (ALBEF, section 3.3)."""
     teacher, keys = model.teacher, taught.keys
@@ -153,7 +177,7 @@ def _distil(
         keys.wrong_i2t, keys.wrong_t2i, keys.soft_i2t, keys.soft_t2i,
     )  # fmt: skip
     teacher.enqueue(model.gather(taught.image_GE)[0], model.gather(taught.text_GE)[0])
-    return {"itc": itc, "mlm": mlm_loss(logits_MV, batch.mlm_label, taught.logits_MV, teacher.alpha)}
+    return {"itc": itc, "mlm": _words(model, masked_MD, batch.mlm_label, taught.words)}
 
 
 def _draw(

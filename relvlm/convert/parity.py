@@ -111,7 +111,12 @@ def _albef_forward(
     errors.check(name + "loss_ita", losses["itc"], official["loss_ita"], "packed")
     errors.check(name + "itm_logits", logits["itm"], official["itm_logits"], "packed")
     errors.check(name + "mlm_logits", logits["mlm"], official["mlm_logits"][masked], "packed")
-    errors.check(name + "mlm_logits_m", taught.logits_MV, official["mlm_logits_m"][masked], "packed")
+    errors.check(
+        name + "mlm_logits_m",
+        taught.words.head(taught.words.rows_MD),
+        official["mlm_logits_m"][masked],
+        "packed",
+    )
     errors.check(name + "image_feat_m", taught.image_GE, official["image_feat_m"], "packed")
     errors.check(name + "text_feat_m", taught.text_GE, official["text_feat_m"], "packed")
 
@@ -312,12 +317,13 @@ def _forward(
 
     hooks = [
         model.itm_head.register_forward_hook(keep("itm")),
-        model.mlm_head.register_forward_hook(keep("mlm")),
+        model.mlm_head.norm.register_forward_hook(keep("words")),
     ]
     given = Negatives.given(negatives["neg_image_idx"], negatives["neg_text_idx"])
     total, losses = model(batch, given)
     for hook in hooks:
         hook.remove()
+    logits["mlm"] = model.mlm_head.decoder(logits["words"])  # the loss itself takes them in chunks
     return logits, losses, total
 
 

@@ -27,6 +27,7 @@ from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
 from relvlm.model import Gather, RelVLM, one_rank
 
+HOW_NOT_WHAT = {"savings", "recompute"}  # settings of a model that change its speed alone
 DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what model.json must hold
 
 
@@ -81,6 +82,8 @@ def check_same_model(checkpoint: Path, config: Config, relations: list[str], voc
     saved = read_description(checkpoint)
     mine: dict[str, object] = _flat(dataclasses.asdict(config.model))
     theirs = _flat(saved["model"])
+    for how in [name for name in mine.keys() | theirs.keys() if name.split(".")[0] in HOW_NOT_WHAT]:
+        mine.pop(how, None), theirs.pop(how, None)
     mine |= {"relations": relations, "vocab_size": vocab_size}
     theirs |= {"relations": saved["relations"], "vocab_size": saved["vocab_size"]}
     differ = [k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k)]
