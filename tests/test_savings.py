@@ -1,19 +1,16 @@
 """Every saving of the training step leaves losses and gradients as they are."""
 
-import sys
 from dataclasses import fields, replace
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 import torch
+from batches import made_batch
 
 from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, SavingsConfig, TextConfig, VisionConfig
 from relvlm.data.batch import Batch, distinct_texts
 from relvlm.model import RelVLM
 from relvlm.plan.workload import Workload
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from batches import made_batch
 
 WORKS = {
     "captions": Workload("captions", 4, 1, 6, 16, masked=2),
@@ -41,7 +38,7 @@ def batch_with_equal_texts(kind: str) -> Batch:
     ids, masked = batch.text_ids.clone(), batch.mlm_ids
     ids = torch.cat([ids[: cu[2]], ids[:length], ids[cu[3] :]])
     masked = torch.cat([masked[: cu[2]], ids[:length], masked[cu[3] :]])
-    lengths = [b - a for a, b in zip(cu, cu[1:], strict=False)]
+    lengths = [b - a for a, b in pairwise(cu)]
     lengths[2] = length
     offsets = torch.tensor([0, *lengths]).cumsum(0)
     rows = torch.cat([offsets[:-1] + 1] if batch.mlm_row.numel() else [torch.zeros(0, dtype=torch.long)])

@@ -135,7 +135,7 @@ def assemble(kind: BatchKind, dataset: str, views: Sequence[View]) -> Batch:
 def distinct_texts(keys: Sequence[int], cu: Sequence[int]) -> Distinct:
     """Of texts with these keys and offsets."""
     place: dict[int, int] = {}
-    spans = []
+    spans: list[range] = []
     for key, start, end in zip(keys, cu, cu[1:], strict=False):
         if key not in place:
             place[key] = len(spans)
