@@ -20,4 +20,4 @@ def recompute_layers(*encoders: nn.Module) -> None:
     for encoder in encoders:
         for layer in encoder.modules():
             if isinstance(layer, LAYERS):
-                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
