@@ -22,7 +22,8 @@ from relvlm.losses.itc import itc_loss
 from relvlm.losses.itm import hard_negatives, itm_loss
 from relvlm.losses.mlm import mlm_loss
 from relvlm.losses.mrc import mrc_loss
-from relvlm.model import RelVLM, false_negatives, group_keys
+from relvlm.model import RelVLM
+from relvlm.objectives import false_negatives, group_keys
 from relvlm_kernels.regions import box_mask
 
 

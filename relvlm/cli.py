@@ -14,6 +14,7 @@ COMMANDS = {
     "submit": ("relvlm.submit", "pretrain on a Slurm cluster"),
     "plan": ("relvlm.plan.cli", "memory, FLOPs, time and GPU-hours of a recipe"),
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
+    "convert": ("relvlm.convert.cli", "official checkpoints to ours, and back"),
     "report": ("relvlm.evals.report_cli", "tables and plots of runs"),
 }
 WITH_OVERRIDES = {"train", "submit", "plan"}  # key=value arguments may stand anywhere among the options

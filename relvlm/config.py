@@ -6,22 +6,24 @@ An unknown key is an error that names the nearest known one. A run dumps what it
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from relvlm.config_check import problems
 from relvlm.config_tree import apply_override, build, read_tree
 from relvlm.errors import UserError
+
+RANDOM = "random"  # in `init`: no pretrained weights, on purpose
 
 
 @dataclass(frozen=True)
 class VisionConfig:
     """Vision transformer; `width`, `layers`, `heads` of a Swin are its first stage's."""
 
-    kind: Literal["vit", "swin"] = "vit"
+    kind: Literal["vit", "swin", "clip_vit"] = "vit"
     width: int = 768
     layers: int = 12
     heads: int = 12
@@ -33,6 +35,9 @@ class VisionConfig:
     dropout: float = 0.0
     init_std: float = 0.02
     position_std: float = 0.02
+    late_blocks: int = (
+        4  # the last blocks of a ViT, in which regions are masked (fusion.region_mask: late_vision)
+    )
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,15 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """Cross-modal layers: self-attention, cross-attention, feed-forward; width, norm as in the text encoder."""
+    """Cross-modal layers: self-attention, cross-attention, feed-forward; width, norm as in the text encoder.
+
+    `region_mask`: where a region's box masks the image: in cross-attention alone (X-VLM with Swin), or already in
+    the last blocks of the vision transformer (X-VLM with ViT).
+    """
 
     layers: int = 6
     heads: int = 12
+    region_mask: Literal["cross_attention", "late_vision"] = "cross_attention"
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,28 @@ class MomentumConfig:
 
 
 @dataclass(frozen=True)
+class SavingsConfig:
+    """What makes the training step cheap at equal losses; benchmarks/train_step.py switches each off to see its worth.
+
+    All objectives in one pass of the fusion encoder; K and V projected once per image, whatever looks at it; the last
+    fusion layer on the rows that are read; equal texts of a batch encoded once; word scores in chunks, never kept.
+    """
+
+    one_pass: bool = True
+    shared_keys: bool = True
+    read_rows: bool = True
+    unique_texts: bool = True
+    chunked_words: bool = True
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """Which of the four models: `localisation` adds BBOX and VMA, `relations` adds MRC (paper, table 1)."""
+    """Which of the four models: `localisation` adds BBOX and VMA, `relations` adds MRC (paper, table 1).
+
+    `negatives`: whether pairs that also match are left out of ITC and ITM, or every other pair is a negative (the
+    official codes). `itm_floor` is added to the probabilities that hard negatives are drawn by (X-VLM: 1e-5).
+    `itc_gradient`: of ITC over several ranks, to the features of all of them, or of the own rank (X-VLM).
+    """
 
     image_size: int = 224
     embed_dim: int = 256
@@ -82,7 +112,14 @@ class ModelConfig:
     localisation: bool = True
     relations: bool = True
     itm_head: Literal["linear", "mlp"] = "linear"
+    negatives: Literal["masked", "official"] = "masked"
+    itm_floor: float = 0.0
+    itc_gradient: Literal["all_ranks", "own_rank"] = "all_ranks"
     mrc_hidden: int = 3072
+    savings: SavingsConfig = field(default_factory=SavingsConfig)
+    recompute: bool = (
+        False  # transformer layers' activations in the backward pass: less memory, a third more FLOPs
+    )
 
 
 @dataclass(frozen=True)
@@ -131,10 +168,15 @@ class DataConfig:
     regions_per_image: int = 4
     mrc_relations: int = 2
     mrc_entities: int = 4
+    masking: Literal["whole_word", "albef", "xvlm"] = "whole_word"  # see relvlm/data/masking.py
     mlm_probability: float = 0.25
+    max_masks: int = 0  # per text; 0 is no limit
+    skipgram_probability: float = 0.2  # of `masking: xvlm`
+    skipgram_size: int = 3
     flip: float = 0.0
     crop_scale: float = 1.0
     randaugment: bool = False
+    randaugment_geometry: bool = False  # captions are also sheared, shifted and rotated (ALBEF, X-VLM)
     workers: int = 0
     max_faults: int = 100
     max_pixels: int = 178_956_970
@@ -142,7 +184,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, linear warm-up and a decay to `final_lr` (the paper leaves the decay unstated)."""
+    """AdamW, linear warm-up from `warmup_lr` and a decay to `final_lr` (the paper leaves the decay unstated).
+
+    `decay_rule`: what weight decay applies to: matrices, or what the official codes choose by name.
+    `new_lr_factor`: how much faster what has no pretrained weights learns: heads, projections, cross-attention.
+    """
 
     lr: float = 1e-4
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
@@ -151,6 +197,9 @@ class OptimConfig:
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     final_lr: float = 0.0
     clip_norm: float = 1.0
+    warmup_lr: float = 0.0
+    new_lr_factor: float = 1.0
+    decay_rule: Literal["matrices", "albef", "xvlm"] = "matrices"
 
 
 @dataclass(frozen=True)
@@ -158,6 +207,24 @@ class CheckpointConfig:
     every: int = 1000
     keep: int = 0
     resume: bool = True
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """What training starts from. `vision` and `text` name a local Hugging Face folder, or are `random`.
+
+    `checkpoint` names a checkpoint of ours, e.g. a converted official one, in place of both. `init: random` is
+    short for both at random; nothing said is an error.
+    """
+
+    vision: str = ""
+    text: str = ""
+    checkpoint: str = ""
+
+    @classmethod
+    def of_word(cls, word: str) -> dict[str, str]:
+        """The section that a single word stands for."""
+        return {"vision": word, "text": word} if word == RANDOM else {}
 
 
 @dataclass(frozen=True)
@@ -171,6 +238,7 @@ class Config:
     dtype: Literal["fp32", "bf16"] = "fp32"
     max_skipped_steps: int = 10
     model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -190,7 +258,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
 def parse(tree: dict[str, Any], origin: str) -> Config:
     """Config of a tree of plain values; `origin` names it in errors."""
     config = build(Config, tree, origin, "")
-    _check(config, origin)
+    for problem in problems(config):
+        raise UserError(f"{origin}: {problem}")
     return config
 
 
@@ -207,73 +276,3 @@ def to_tree(config: Config) -> dict[str, Any]:
 def dump(config: Config, path: Path) -> None:
     """Write the resolved config as YAML."""
     path.write_text(yaml.safe_dump(to_tree(config), sort_keys=False))
-
-
-def _check(config: Config, origin: str) -> None:
-    """What types cannot say: numbers in range, sizes that divide, and data for every kind that is drawn."""
-    for problem in (*_numbers(config), *_sizes(config.model), *_kinds(config), *_lengths(config)):
-        raise UserError(f"{origin}: {problem}")
-
-
-def _numbers(config: Config) -> Iterator[str]:
-    positive = {
-        "steps": config.steps,
-        "log_every": config.log_every,
-        "checkpoint.every": config.checkpoint.every,
-        "optim.lr": config.optim.lr,
-    }
-    for name, value in positive.items():
-        if not 0 < value < float("inf"):
-            yield f"{name}: {value}: must be positive"
-    if len(config.optim.betas) != 2:
-        yield f"optim.betas: expected two numbers, found {config.optim.betas}"
-
-
-def _sizes(model: ModelConfig) -> Iterator[str]:
-    for name, width, heads in [
-        ("model.vision", model.vision.width, model.vision.heads),
-        ("model.text", model.text.width, model.text.heads),
-        ("model.fusion", model.text.width, model.fusion.heads),
-    ]:
-        if width % heads:
-            yield f"{name}.heads: {heads} does not divide the width {width}"
-    patch = model.vision.patch_size
-    if model.image_size % patch:
-        yield f"model.image_size: {model.image_size} is no multiple of patch_size {patch}"
-
-
-def _kinds(config: Config) -> Iterator[str]:
-    model, data = config.model, config.data
-    sources = {"captions": data.captions, "entities": data.entities, "mrc": data.graphs, "vsg": data.graphs}
-    drawn = _drawn(data)
-    if not drawn:
-        yield "data.ratio: every kind is 0, there is nothing to train on"
-    for kind in drawn:
-        section = "graphs" if kind in ("mrc", "vsg") else kind
-        if not sources[kind]:
-            yield f"data.{section}: empty, but data.ratio.{kind} draws from it (add a path)"
-        if getattr(data.batch, kind) <= 0:
-            yield f"data.batch.{kind}: must be positive, data.ratio.{kind} draws it"
-    largest = max((getattr(data.batch, kind) for kind in drawn), default=0)
-    if model.momentum.enabled and model.momentum.queue < largest:
-        yield f"model.momentum.queue: {model.momentum.queue} holds less than one batch of {largest}"
-    if "entities" in drawn and not model.localisation:
-        yield "model.localisation: false, but data.ratio.entities draws entity batches"
-    if "mrc" in drawn and not model.relations:
-        yield "model.relations: false, but data.ratio.mrc draws relation batches"
-
-
-def _lengths(config: Config) -> Iterator[str]:
-    """The position table must hold the longest text of every kind that is drawn."""
-    places = config.model.text.max_positions
-    longest = {"max_text_tokens": config.data.max_text_tokens}
-    if "vsg" in _drawn(config.data):
-        longest["max_vsg_tokens"] = config.data.max_vsg_tokens
-    for name, tokens in longest.items():
-        if places < tokens:
-            yield f"model.text.max_positions: {places} is less than data.{name} {tokens}"
-
-
-def _drawn(data: DataConfig) -> list[str]:
-    """The kinds whose ratio is positive."""
-    return [kind for kind, ratio in dataclasses.asdict(data.ratio).items() if ratio > 0]

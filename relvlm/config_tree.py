@@ -62,7 +62,12 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def build(kind: Any, tree: Any, origin: str, where: str) -> Any:
-    """The dataclass `kind` of a tree; `origin` and the dotted path `where` name the field in errors."""
+    """The dataclass `kind` of a tree; `origin` and the dotted path `where` name the field in errors.
+
+    A `kind` may say with `of_word` what section a single word is short for.
+    """
+    if isinstance(tree, str) and hasattr(kind, "of_word"):
+        tree = kind.of_word(tree) or tree
     if not isinstance(tree, dict):
         raise UserError(f"{origin}: {where or 'top level'}: expected a section, found {tree!r}")
     hints = get_type_hints(kind)

@@ -1,21 +1,48 @@
-"""Collects what every objective wants from the fusion encoder and runs it once."""
+"""What the groups of a batch look at, and one pass of the fusion encoder for all that objectives want of it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from relvlm.config import SavingsConfig
 from relvlm.data.batch import Batch
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm.encoders.packing import gather_rows
-from relvlm_kernels import Regions
+from relvlm.encoders.spans import fuse_spans
+from relvlm.encoders.vision import VisionEncoder
+from relvlm_kernels import Regions, box_mean
 
 
-def views(batch: Batch, grid: tuple[int, int]) -> Regions:
-    """2 G views: what each group sees (its box), then the whole image of each group. Offsets are unset.
+@dataclass(frozen=True)
+class Seen:
+    """Encoded images with 2 G views of them: what each group sees (its box), then the whole image of each group.
 
-    A whole image shows its [CLS] and all patches; a region its patches and their mean (X-VLM with Swin).
+    Either `tokens` are (B, S, D) and `views` boxes of them (offsets unset), or tokens are packed, (K, D), and view v
+    is their sequence `views[v]`. An `mrc` batch looks at no whole image: its second G views are not to be used.
     """
+
+    tokens: Tensor
+    views: Regions | Tensor
+    key_cu: Tensor | None
+    cls_GD: Tensor  # what stands for each group's view in ITC
+
+
+def look(vision: VisionEncoder, batch: Batch, region_mask: str) -> Seen:
+    """Encode a batch's images; `region_mask` is that of FusionConfig."""
+    if region_mask == "late_vision" and batch.kind in ("entities", "mrc"):
+        return _late_views(vision, batch)
+    image_BSD = vision(batch.pixels)
+    whole_GD = image_BSD[batch.image_index.long(), 0]
+    region_GD = box_mean(image_BSD, batch.box, batch.image_index, vision.grid)
+    cls_GD = torch.where(batch.whole[:, None], whole_GD, region_GD)
+    return Seen(image_BSD, _box_views(batch, vision.grid), None, cls_GD)
+
+
+def _box_views(batch: Batch, grid: tuple[int, int]) -> Regions:
+    """A whole image shows its [CLS] and all patches; a region its patches and their mean (X-VLM with Swin)."""
     whole = Regions.whole(batch.text_cu, batch.image_index, grid)
     return Regions(
         offsets=batch.text_cu,
@@ -27,35 +54,76 @@ def views(batch: Batch, grid: tuple[int, int]) -> Regions:
     )
 
 
+def _late_views(vision: VisionEncoder, batch: Batch) -> Seen:
+    """A region shows its own [CLS] and patches, masked in the last vision blocks (X-VLM with ViT)."""
+    region = (~batch.whole).nonzero().squeeze(1)
+    images = batch.kind == "entities"
+    tokens_KD, key_cu = vision.late_regions(
+        batch.pixels, batch.image_index[region], batch.box[region], images
+    )
+    own_G = batch.image_index.long()
+    first = len(batch.pixels) if images else 0
+    own_G = own_G.index_copy(0, region, first + torch.arange(len(region), device=region.device))
+    views = torch.cat([own_G, batch.image_index.long()])
+    return Seen(tokens_KD, views, key_cu, tokens_KD[key_cu.long()[own_G]])
+
+
+Part = tuple[Tensor, Tensor, Tensor | None]  # texts, views, rows to read of the part's packed tokens
+
+
 class FusedPass:
     """`add` pairs of (text, view) with the rows to read, then `run` once."""
 
-    def __init__(self, text_cu: Tensor, all_views: Regions) -> None:
+    def __init__(self, text_cu: Tensor, seen: Seen, savings: SavingsConfig) -> None:
         self.text_cu = text_cu
-        self.all_views = all_views
-        self.parts: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self.seen = seen
+        self.savings = savings
+        self.parts: list[Part] = []
 
-    def add(self, texts: Tensor, part_views: Tensor, rows: Tensor | None = None) -> None:
-        """Let text `texts[i]` look at view `part_views[i]`.
+    def add(self, texts: Tensor, views: Tensor, rows: Tensor | None = None) -> None:
+        """Let text `texts[i]` look at view `views[i]`.
 
         Of the part's packed tokens, `rows` (increasing) are read, by default each text's first ([CLS]).
         """
-        self.parts.append((texts, part_views, rows))
+        self.parts.append((texts, views, rows))
 
-    def run(self, fusion: FusionEncoder, text_TD: Tensor, image_BSD: Tensor) -> list[Tensor]:
+    def run(self, fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
         """The fused rows read by each part, in the order of `add`; all parts go through in one packed batch."""
-        texts = torch.cat([texts for texts, _, _ in self.parts])
-        seen = torch.cat([part_views for _, part_views, _ in self.parts])
-        rows, offsets = gather_rows(self.text_cu, texts)
-        read = self._rows_to_read(offsets.long())
-        regions = self.all_views.pick(seen, offsets)
-        fused = fusion(text_TD[rows], image_BSD, regions, torch.cat(read))
-        return list(fused.split([len(part) for part in read]))
+        if self.savings.one_pass:
+            return self._run(self.parts, fusion, text_TD)
+        return [rows for part in self.parts for rows in self._run([part], fusion, text_TD)]
 
-    def _rows_to_read(self, offsets: Tensor) -> list[Tensor]:
-        read, first = [], 0
-        for texts, _, rows in self.parts:
-            starts = offsets[first : first + len(texts)]
-            read.append(starts if rows is None else rows + offsets[first])
-            first += len(texts)
-        return read
+    def _run(self, parts: list[Part], fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
+        texts = torch.cat([texts for texts, _, _ in parts])
+        index = torch.cat([views for _, views, _ in parts])
+        rows, offsets = gather_rows(self.text_cu, texts)
+        reads = _rows_to_read(parts, offsets.long())
+        read = torch.cat(reads)
+        early = read if self.savings.read_rows else None
+        fused = self._fuse(fusion, text_TD[rows], offsets, index, early)
+        if early is None:
+            fused = fused[read]
+        return list(fused.split([len(part) for part in reads]))
+
+    def _fuse(
+        self, fusion: FusionEncoder, x_TD: Tensor, offsets: Tensor, index: Tensor, read: Tensor | None
+    ) -> Tensor:
+        seen = self.seen
+        if not isinstance(seen.views, Regions):
+            assert seen.key_cu is not None
+            sequences = seen.views[index]
+            return fuse_spans(fusion, x_TD, offsets, seen.tokens, seen.key_cu, sequences, read)
+        regions, tokens = seen.views.pick(index, offsets), seen.tokens
+        if not self.savings.shared_keys:
+            tokens = tokens[regions.image.long()]
+            regions = replace(regions, image=torch.arange(len(index), dtype=torch.int32, device=index.device))
+        return fusion(x_TD, tokens, regions, read)
+
+
+def _rows_to_read(parts: list[Part], offsets: Tensor) -> list[Tensor]:
+    read, first = [], 0
+    for texts, _, rows in parts:
+        starts = offsets[first : first + len(texts)]
+        read.append(starts if rows is None else rows + offsets[first])
+        first += len(texts)
+    return read

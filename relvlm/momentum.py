@@ -61,6 +61,12 @@ class Teacher(nn.Module):
         self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
         self.seen = 0  # updates so far: a plain number, to be read without a device sync
 
+    @torch.no_grad()
+    def copy(self, student: nn.Module) -> None:
+        """Start from the student's weights as they are now."""
+        for name, average in self.named_parameters():
+            average.copy_(student.get_parameter(name))
+
     def get_extra_state(self) -> dict[str, int]:
         return {"seen": self.seen}
 
@@ -89,7 +95,9 @@ class Teacher(nn.Module):
         """
         images = torch.cat([image_GE, self.image_queue])
         texts = torch.cat([text_GE, self.text_queue])
-        own = torch.eye(len(image_GE), len(images), device=images.device)
+        own = torch.eye(
+            len(image_GE), len(images), device=images.device
+        )  # fp32, as ALBEF's, in fp64 runs too
         wrong = F.pad(false_negative_GG, (0, self.config.queue)) & ~own.bool()
         wrong_t2i, wrong_i2t = wrong, F.pad(false_negative_GG.T, (0, self.config.queue)) & ~own.bool()
         soft_i2t, soft_t2i = (

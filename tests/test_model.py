@@ -7,12 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from relvlm import model as model_module
+from relvlm import objectives
 from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
 from relvlm.data.batch import Batch
 from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itm import IGNORED
-from relvlm.model import RelVLM, false_negatives
+from relvlm.model import RelVLM
+from relvlm.objectives import false_negatives
 
 WORDS, RELATIONS, GRID = 50, 7, 4
 LENGTHS = [4, 3, 6, 3, 5]
@@ -117,11 +118,11 @@ def test_packed_pass_equals_separate_padded_passes(kind, vision, monkeypatch):
     model, batch = make_model(vision), make_batch(kind)
     drawn = {}
 
-    def remember(self, *args, original=RelVLM._negatives):
-        drawn["negatives"] = original(self, *args)
+    def remember(*args, original=objectives._draw):
+        drawn["negatives"] = original(*args)
         return drawn["negatives"]
 
-    monkeypatch.setattr(RelVLM, "_negatives", remember)
+    monkeypatch.setattr(objectives, "_draw", remember)
     total, values = model(batch)
     packed = gradients(model, total)
     expected = plain_losses(model, batch, drawn.get("negatives"))
@@ -166,7 +167,7 @@ def test_false_negatives_are_never_drawn():
         [False, False, False, False, True],
     ]
     for _ in range(50):
-        drawn, exists = model_module.hard_negatives(torch.randn(5, 5), excluded)
+        drawn, exists = objectives.hard_negatives(torch.randn(5, 5), excluded)
         assert exists.all() and not excluded[torch.arange(5), drawn].any()
 
 
@@ -206,7 +207,7 @@ def test_momentum_itc_equals_albef_written_out(alpha):
 
     image, text = features(model, model.image_projection, model.text_projection)
     image_m, text_m = features(teacher, teacher.image_projection, teacher.text_projection)
-    keys = model_module.group_keys(batch)
+    keys = objectives.group_keys(batch)
     wrong = false_negatives(keys, keys)
     i2t = one_way(image, image_m, text_m, queues[1], wrong.T)
     t2i = one_way(text, text_m, image_m, queues[0], wrong)

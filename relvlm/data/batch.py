@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ from relvlm.data.transforms import normalise
 
 BatchKind = Literal["captions", "entities", "mrc", "vsg"]
 BATCH_KINDS: tuple[BatchKind, ...] = ("captions", "entities", "mrc", "vsg")
+
+
+class Distinct(NamedTuple):
+    """Which texts of a batch are worth encoding: the first of each that are equal."""
+
+    rows: Tensor  # (T',) int64 rows of `text_ids`: text 0, then text 1, ...
+    cu: Tensor  # (U + 1,) int32 offsets into these
+    of_group: Tensor  # (G,) int64, the text of each group
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Batch:
     subject: Tensor  # (R,) int64, groups
     object: Tensor  # (R,) int64, groups
     relation: Tensor  # (R,) int64, relation classes
+    distinct: Distinct | None = None  # without it, every group's text counts as one of its own
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on `device`."""
@@ -58,6 +67,8 @@ class Batch:
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: dict[str, Any] = {k: function(v) for k, v in values.items() if isinstance(v, Tensor)}
+        if self.distinct is not None:
+            moved["distinct"] = Distinct(*map(function, self.distinct))
         return replace(self, **moved)
 
     @property
@@ -117,10 +128,26 @@ def assemble(kind: BatchKind, dataset: str, views: Sequence[View]) -> Batch:
         subject=triplets[0],
         object=triplets[1],
         relation=triplets[2],
+        distinct=distinct_texts([g.key for g in groups], cu.tolist()),
     )
 
 
-def _flat(lists: Iterable[list[int]]) -> Tensor:
+def distinct_texts(keys: Sequence[int], cu: Sequence[int]) -> Distinct:
+    """Of texts with these keys and offsets."""
+    place: dict[int, int] = {}
+    spans: list[range] = []
+    for key, start, end in zip(keys, cu, cu[1:], strict=False):
+        if key not in place:
+            place[key] = len(spans)
+            spans.append(range(start, end))
+    return Distinct(
+        rows=_flat(spans),
+        cu=torch.tensor(np.cumsum([0, *map(len, spans)]), dtype=torch.int32),
+        of_group=torch.tensor([place[key] for key in keys]),
+    )
+
+
+def _flat(lists: Iterable[Iterable[int]]) -> Tensor:
     return torch.from_numpy(np.fromiter(chain.from_iterable(lists), np.int64))
 
 

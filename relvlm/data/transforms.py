@@ -161,9 +161,40 @@ _COLOUR_OPS: tuple[Callable[[Image.Image], Image.Image], ...] = (
 )
 
 
+# Of level 7 of 10, in pixels (x, y) of the result: shear .3, shift 10 pixels, turn 30 degrees
+_SHEAR, _SHIFT, _TURN = 0.7 * 0.3, 0.7 * 10, 0.7 * 30
+_GREY = (128, 128, 128)
+_GEOMETRY_OPS: tuple[Callable[[Image.Image, int], Image.Image], ...] = (
+    lambda image, sign: _affine(image, (1, sign * _SHEAR, 0, 0, 1, 0)),
+    lambda image, sign: _affine(image, (1, 0, 0, sign * _SHEAR, 1, 0)),
+    lambda image, sign: _affine(image, (1, 0, sign * _SHIFT, 0, 1, 0)),
+    lambda image, sign: _affine(image, (1, 0, 0, 0, 1, sign * _SHIFT)),
+    lambda image, sign: image.rotate(sign * _TURN, Image.Resampling.BILINEAR, fillcolor=_GREY),
+)
+
+
+def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return image.transform(
+        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_GREY
+    )
+
+
 def colour_augment(image: Image.Image, rng: Random) -> Image.Image:
     """X-VLM's colour-only RandAugment(2, 7): two operations are drawn, each applied with probability .5."""
     for operation in (rng.choice(_COLOUR_OPS), rng.choice(_COLOUR_OPS)):
         if rng.random() < 0.5:
             image = operation(image)
+    return image
+
+
+def geometry_augment(image: Image.Image, rng: Random) -> Image.Image:
+    """RandAugment(2, 7) of ALBEF's and X-VLM's captions: the colour operations, shears, shifts and turns."""
+    operations = range(len(_COLOUR_OPS) + len(_GEOMETRY_OPS))
+    for drawn in (rng.choice(operations), rng.choice(operations)):
+        if rng.random() >= 0.5:
+            continue
+        if drawn < len(_COLOUR_OPS):
+            image = _COLOUR_OPS[drawn](image)
+        else:
+            image = _GEOMETRY_OPS[drawn - len(_COLOUR_OPS)](image, rng.choice((-1, 1)))
     return image

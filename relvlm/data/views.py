@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 
 import numpy as np
+from PIL import Image
 
 from relvlm.config import DataConfig
 from relvlm.data.batch import BatchKind, Group, View
+from relvlm.data.masking import mask
 from relvlm.data.regions import (
     Region,
     box_region,
@@ -23,12 +25,13 @@ from relvlm.data.regions import (
 )
 from relvlm.data.schema import Box, Sample
 from relvlm.data.shards import Record
-from relvlm.data.text import Tokenizer, mask_words, pre_caption, text_key
+from relvlm.data.text import Tokenizer, pre_caption, text_key
 from relvlm.data.transforms import (
     colour_augment,
     flip_box,
     flip_image,
     flip_sample,
+    geometry_augment,
     open_image,
     random_crop,
     resize_square,
@@ -75,7 +78,8 @@ class ViewBuilder:
         if group is None:
             raise Unusable("no caption")
         crop = random_crop(sample.width, sample.height, self.config.crop_scale, rng)
-        return self._finish(record, crop, flip, rng, [group])
+        augment = geometry_augment if self.config.randaugment_geometry else colour_augment
+        return self._finish(record, crop, flip, rng, [group], augment=augment)
 
     def _entities(self, record: Record, sample: Sample, flip: bool, rng: Random) -> View:
         if not sample.entities:
@@ -143,8 +147,7 @@ class ViewBuilder:
         return self._masked(ids, clean, region, rng)
 
     def _masked(self, ids: list[int], text: str, region: Region, rng: Random) -> Group:
-        masked = mask_words(ids, rng, self.config.mlm_probability, self.tokenizer)
-        return Group(ids, text_key(text), region, *masked)
+        return Group(ids, text_key(text), region, *mask(ids, rng, self.config, self.tokenizer))
 
     def _region(self, box: Box, crop: Box) -> Region:
         return box_region(place(box, crop, self.image_size), self.image_size, self.patch_size)
@@ -157,6 +160,7 @@ class ViewBuilder:
         rng: Random,
         groups: list[Group],
         triplets: list[tuple[int, int, int]] | None = None,
+        augment: Callable[[Image.Image, Random], Image.Image] = colour_augment,
     ) -> View:
         """Decode last: what is unusable has not cost the decoding."""
         sample = record.sample
@@ -169,7 +173,7 @@ class ViewBuilder:
         if flip:
             square = flip_image(square)
         if self.config.randaugment:
-            square = colour_augment(square, rng)
+            square = augment(square, rng)
         key = text_key(f"{sample.source}/{sample.image_id}")
         return View(np.asarray(square), key, groups, triplets or [])
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from relvlm.config import FusionConfig, TextConfig
 from relvlm.encoders.packing import read_offsets
+from relvlm.encoders.spans import Spans
 from relvlm.encoders.text import LAYER_NORM_EPS, FeedForward, Residual, SelfAttention, init_bert
-from relvlm_kernels import Regions, region_attention
+from relvlm_kernels import Regions, region_attention, varlen_attention
 
 
 class CrossAttention(nn.Module):
-    """Text tokens attend to the box of their group's image."""
+    """Text tokens attend to the box of their group's image (B, S, Dv), or to a sequence of packed tokens (K, Dv)."""
 
     def __init__(self, width: int, image_width: int, heads: int) -> None:
         super().__init__()
@@ -26,10 +27,14 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(image_width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_TD: Tensor, image_BSD: Tensor, regions: Regions) -> Tensor:
+    def forward(self, x_TD: Tensor, image: Tensor, seen: Regions | Spans) -> Tensor:
         q = rearrange(self.query(x_TD), "t (h d) -> t h d", h=self.heads)
-        k, v = rearrange(self.kv(image_BSD), "b s (n h d) -> n b s h d", n=2, h=self.heads).unbind(0)
-        return self.out(rearrange(region_attention(q, k, v, regions), "t h d -> t (h d)"))
+        k, v = rearrange(self.kv(image), "... (n h d) -> n ... h d", n=2, h=self.heads).unbind(0)
+        if isinstance(seen, Regions):
+            out = region_attention(q, k, v, seen)
+        else:
+            out = varlen_attention(q, k, v, seen.query_cu, seen.key_cu)
+        return self.out(rearrange(out, "t h d -> t (h d)"))
 
 
 class FusionLayer(nn.Module):
@@ -42,16 +47,18 @@ class FusionLayer(nn.Module):
         self.feed_forward = Residual(FeedForward(text.width, text.mlp_ratio), text)
 
     def forward(
-        self, x_TD: Tensor, image_BSD: Tensor, regions: Regions, read: Tensor | None = None
+        self, x_TD: Tensor, image: Tensor, seen: Regions | Spans, read: Tensor | None = None
     ) -> Tensor:
-        x_TD = self.attention(x_TD, regions.offsets, read=read)
-        if read is not None:
-            regions = replace(regions, offsets=read_offsets(read, regions.offsets))
-        return self.feed_forward(self.cross_attention(x_TD, image_BSD, regions))
+        x_TD = self.attention(x_TD, seen.offsets, read=read)
+        if isinstance(seen, Spans) and read is not None:
+            seen = seen.reading(read)
+        elif read is not None:
+            seen = replace(seen, offsets=read_offsets(read, seen.offsets))
+        return self.feed_forward(self.cross_attention(x_TD, image, seen))
 
 
 class FusionEncoder(nn.Module):
-    """Packed text tokens (T, D) of G groups and image tokens (B, P + N, Dv) -> (T, D).
+    """Packed text tokens (T, D) of G groups and image tokens, (B, P + N, Dv) or packed (K, Dv) -> (T, D).
 
     `read` (n,) int64, increasing: return those rows only; the last layer then computes nothing else of the others
     than keys and values.
@@ -65,9 +72,9 @@ class FusionEncoder(nn.Module):
         init_bert(self, text.init_std)
 
     def forward(
-        self, x_TD: Tensor, image_BSD: Tensor, regions: Regions, read: Tensor | None = None
+        self, x_TD: Tensor, image: Tensor, seen: Regions | Spans, read: Tensor | None = None
     ) -> Tensor:
         *full, last = self.layers
         for layer in full:
-            x_TD = layer(x_TD, image_BSD, regions)
-        return self.norm(last(x_TD, image_BSD, regions, read))
+            x_TD = layer(x_TD, image, seen)
+        return self.norm(last(x_TD, image, seen, read))

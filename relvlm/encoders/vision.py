@@ -1,67 +1,80 @@
-"""Vision encoders from transformers, behind one shape: pixels -> P prefix tokens, then N patches, row-major."""
+"""The vision encoders behind one shape: pixels -> one prefix token, then N patches, row-major."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import SwinConfig, SwinModel, ViTConfig, ViTModel
 
 from relvlm.config import VisionConfig
+from relvlm.encoders.packing import offsets_of
+from relvlm.encoders.swin import Swin
+from relvlm.encoders.vit import ViT
 from relvlm.errors import UserError
+from relvlm_kernels.regions import box_mask
 
 
 class VisionEncoder(nn.Module):
     """pixels (B, 3, H, W) -> (B, 1 + N, width); the first token is ViT's [CLS], or the mean of Swin's patches."""
 
     prefix = 1
+    backbone: ViT | Swin
 
     def __init__(self, config: VisionConfig, image_size: int) -> None:
         super().__init__()
         self.kind = config.kind
-        build = {"vit": _vit, "swin": _swin}[config.kind]
-        self.backbone, self.width, side = build(config, image_size)
-        self.grid = (side, side)
+        stages = len(config.depths) - 1 if config.kind == "swin" else 0
+        stride = config.patch_size * 2**stages
+        if image_size % stride:
+            raise UserError(
+                f"model.image_size: {image_size} is no multiple of {stride}, the stride of this {config.kind}"
+            )
+        for side in (image_size // config.patch_size // 2**stage for stage in range(stages + 1) if stages):
+            if side > config.window and side % config.window:
+                raise UserError(
+                    f"model.vision.window: {config.window} does not divide a map of {side} x {side}"
+                )
+        self.width = config.width * 2**stages
+        self.grid = (image_size // stride, image_size // stride)
+        self.backbone = (Swin if config.kind == "swin" else ViT)(config, image_size)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        pixels_BCHW = pixels_BCHW.to(next(self.backbone.parameters()).dtype)  # ViTModel casts, SwinModel not
-        tokens_BSD = self.backbone(pixels_BCHW).last_hidden_state
+        tokens_BSD = self.backbone(self._cast(pixels_BCHW))
         if self.kind == "swin":
             tokens_BSD = torch.cat([tokens_BSD.mean(1, keepdim=True), tokens_BSD], dim=1)
         return tokens_BSD
 
+    def late_regions(
+        self, pixels_BCHW: Tensor, image_R: Tensor, box_R4: Tensor, images: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Late vision masking, all in one packed sequence (T, D), and the offsets of images and regions, int32.
 
-def _vit(config: VisionConfig, image_size: int) -> tuple[nn.Module, int, int]:
-    vit = ViTConfig(
-        hidden_size=config.width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=round(config.width * config.mlp_ratio),
-        image_size=image_size,
-        patch_size=config.patch_size,
-        hidden_dropout_prob=config.dropout,
-        layer_norm_eps=1e-6,
-        initializer_range=config.init_std,
-    )
-    model = ViTModel(vit, add_pooling_layer=False)
-    nn.init.trunc_normal_(model.embeddings.position_embeddings, std=config.position_std)
-    return model, config.width, image_size // config.patch_size
+        With `images`, first all tokens of the B whole images. Then R copies with what is outside a box hidden in the
+        last blocks: their [CLS] and the patches inside are carried and nothing else.
+        """
+        early_BSD = self._vit().early(self._cast(pixels_BCHW))
+        inside_RN = box_mask(box_R4, self.grid)
+        visible_RS = torch.cat([torch.ones_like(inside_RN[:, :1]), inside_RN], dim=1)
+        region, place = visible_RS.nonzero().unbind(1)
+        cu = offsets_of(visible_RS.sum(1))
+        tokens_TD = self._vit().late(early_BSD[image_R.long()[region], place], cu=cu)
+        if not images:
+            return tokens_TD, cu
+        whole_BSD = self._vit().late(early_BSD)
+        starts = torch.arange(len(whole_BSD), device=cu.device, dtype=cu.dtype) * whole_BSD.shape[1]
+        return torch.cat([whole_BSD.flatten(0, 1), tokens_TD]), torch.cat(
+            [starts, cu + whole_BSD.shape[0] * whole_BSD.shape[1]]
+        )
 
+    def masked_regions(self, pixels_BCHW: Tensor, image_R: Tensor, mask_RS: Tensor) -> Tensor:
+        """(R, S, D): the same for any masks, with every token of a copy; what is hidden is no key to others."""
+        early_BSD = self._vit().early(self._cast(pixels_BCHW))
+        return self._vit().late(early_BSD[image_R.long()], mask=mask_RS.bool())
 
-def _swin(config: VisionConfig, image_size: int) -> tuple[nn.Module, int, int]:
-    stages = len(config.depths)
-    stride = config.patch_size * 2 ** (stages - 1)
-    if image_size % stride:
-        raise UserError(f"model.image_size: {image_size} is no multiple of {stride}, the stride of this Swin")
-    swin = SwinConfig(
-        image_size=image_size,
-        patch_size=config.patch_size,
-        embed_dim=config.width,
-        depths=config.depths,
-        num_heads=[config.heads * 2**stage for stage in range(stages)],
-        window_size=config.window,
-        mlp_ratio=config.mlp_ratio,
-        drop_path_rate=config.drop_path,
-        initializer_range=config.init_std,
-        hidden_dropout_prob=config.dropout,
-    )
-    return SwinModel(swin, add_pooling_layer=False), config.width * 2 ** (stages - 1), image_size // stride
+    def _vit(self) -> ViT:
+        if not isinstance(self.backbone, ViT):
+            raise ValueError("late vision masking needs a ViT: a Swin's tokens attend within windows")
+        return self.backbone
+
+    def _cast(self, pixels_BCHW: Tensor) -> Tensor:
+        """DeepSpeed makes the weights bf16 and leaves the batch as it is."""
+        return pixels_BCHW.to(self.backbone.patch_embedding.weight.dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import random
 import shutil
 from pathlib import Path
@@ -26,6 +27,7 @@ from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
 from relvlm.model import Gather, RelVLM, one_rank
 
+HOW_NOT_WHAT = {"savings", "recompute"}  # settings of a model that change its speed alone
 DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what model.json must hold
 
 
@@ -64,7 +66,7 @@ def restore(engine: Any, checkpoint: Path) -> int:
     if not own.exists():
         raise UserError(f"{own}: missing: the run had fewer processes (start it with as many as before)")
     if engine.module.teacher is not None:
-        engine.module.teacher.load_state_dict(torch.load(checkpoint / "teacher.pt", weights_only=True))
+        engine.module.teacher.load_state_dict(read_teacher(checkpoint))
     _set_rng_state(torch.load(own, weights_only=True))
     return int(json.loads((checkpoint / "model.json").read_text())["step"])
 
@@ -77,9 +79,11 @@ def latest(folder: Path) -> Path | None:
 
 def check_same_model(checkpoint: Path, config: Config, relations: list[str], vocab_size: int) -> None:
     """UserError naming each setting in which the checkpoint's model differs from the config's."""
-    saved = _read_description(checkpoint)
+    saved = read_description(checkpoint)
     mine: dict[str, object] = _flat(dataclasses.asdict(config.model))
     theirs = _flat(saved["model"])
+    for how in [name for name in mine.keys() | theirs.keys() if name.split(".")[0] in HOW_NOT_WHAT]:
+        mine.pop(how, None), theirs.pop(how, None)
     mine |= {"relations": relations, "vocab_size": vocab_size}
     theirs |= {"relations": saved["relations"], "vocab_size": saved["vocab_size"]}
     differ = [k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k)]
@@ -93,17 +97,21 @@ def check_same_model(checkpoint: Path, config: Config, relations: list[str], voc
 def load(path: str | Path, gather: Gather = one_rank) -> RelVLM:
     """A model in eval mode, ready to score, of a checkpoint folder or of a run (its latest).
 
-    It carries `tokenizer`, `relation_names` and `step`. Raises UserError where the folder is no checkpoint.
+    It carries `tokenizer` (where the folder has a vocab.txt), `relation_names` and `step`. Raises UserError where the
+    folder is no checkpoint.
     """
     from relvlm.data.text import Tokenizer
 
-    folder = _checkpoint_folder(Path(path))
-    saved = _read_description(folder)
-    tensors = _read_tensors(folder / "model.safetensors")
+    folder = checkpoint_folder(Path(path))
+    saved = read_description(folder)
+    tensors = read_tensors(folder / "model.safetensors")
     model = RelVLM(model_config(saved["model"]), saved["vocab_size"], len(saved["relations"]), gather)
     tensors["mlm_head.decoder.weight"] = tensors["text.embeddings.word.weight"]  # tied, stored once
     model.load_state_dict(tensors)
-    model.tokenizer = Tokenizer(folder / "vocab.txt")
+    if model.teacher is not None:
+        model.teacher.load_state_dict(read_teacher(folder))
+    if saved["data"].get("vocab") or (folder / "vocab.txt").exists():  # a converted one may have come without
+        model.tokenizer = Tokenizer(folder / "vocab.txt")
     model.relation_names = saved["relations"]
     model.step = saved["step"]
     model.sep = saved["data"]["sep"]
@@ -126,7 +134,35 @@ def read_relations(config: Config) -> list[str]:
     return list(regions.read_relations(Path(config.data.relations)))
 
 
-def _write_model(folder: Path, tensors: dict[str, torch.Tensor], config: Config, step: int) -> None:
+def write_alone(
+    final: Path,
+    tensors: dict[str, torch.Tensor],
+    teacher: dict[str, Any],
+    config: Config,
+    extra: dict[str, Any],
+) -> None:
+    """A whole checkpoint folder without a run's state, at step 0: what `load` and `init.checkpoint` take.
+
+    `extra` goes into model.json; without a `config.data.vocab` there is no vocab.txt.
+    """
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    if teacher:
+        torch.save(teacher, temporary / "teacher.pt")
+    _write_model(temporary, tensors, config, 0, extra)
+    _sync(temporary)
+    temporary.rename(final)
+    _sync_one(final.parent)
+
+
+def _write_model(
+    folder: Path,
+    tensors: dict[str, torch.Tensor],
+    config: Config,
+    step: int,
+    extra: dict[str, Any] | None = None,
+) -> None:
     save_file(tensors, folder / "model.safetensors")
     description = {
         "step": step,
@@ -135,12 +171,24 @@ def _write_model(folder: Path, tensors: dict[str, torch.Tensor], config: Config,
         "vocab_size": tensors["text.embeddings.word.weight"].shape[0],
         "relations": read_relations(config),
         "data": dataclasses.asdict(config.data),
+        **(extra or {}),
     }
     (folder / "model.json").write_text(json.dumps(description, indent=1))
-    shutil.copyfile(config.data.vocab, folder / "vocab.txt")
+    if config.data.vocab:
+        shutil.copyfile(config.data.vocab, folder / "vocab.txt")
 
 
-def _checkpoint_folder(path: Path) -> Path:
+def read_teacher(folder: Path) -> dict[str, Any]:
+    """State of the momentum teacher; UserError where the folder has none."""
+    path = folder / "teacher.pt"
+    try:
+        return torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """`path` itself, or the latest checkpoint of a run; UserError where it is neither."""
     if (path / "model.json").exists():
         return path
     newest = latest(path / "checkpoints") or latest(path)
@@ -149,7 +197,8 @@ def _checkpoint_folder(path: Path) -> Path:
     return newest
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
+    """model.json; UserError where it is not the description of a checkpoint."""
     path = folder / "model.json"
     try:
         description = json.loads(path.read_text())
@@ -163,7 +212,8 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """A safetensors file; UserError where it cannot be read."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import logging
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 
 from relvlm.config import Config, dump
+from relvlm.convert.init import check_init, initialise
 from relvlm.data.batch import Batch
 from relvlm.data.loader import build_loader, open_streams
 from relvlm.data.text import Tokenizer
@@ -34,8 +37,11 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     newest = _checkpoint_to_resume(config, folder)
     if newest:
         checkpoint.check_same_model(newest, config, relations, vocab_size)
+    else:
+        check_init(config.init)
     device = distributed.start(config.threads)
-    engine = _build_engine(config, settings, vocab_size, len(relations), device)
+    model = build_model(config, settings, vocab_size, relations, fresh=newest is None)
+    engine = _build_engine(model, config, settings, device)
     step = checkpoint.restore(engine, newest) if newest else 0
     if distributed.rank() == 0:
         Path(config.out).mkdir(parents=True, exist_ok=True)
@@ -67,16 +73,26 @@ def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:
     raise UserError(f"{folder}: holds checkpoints, and checkpoint.resume is false (set another `out`)")
 
 
-def _build_engine(
-    config: Config, settings: dict[str, Any], vocab_size: int, relations: int, device: torch.device
-) -> Any:
+def build_model(
+    config: Config, settings: dict[str, Any], vocab_size: int, relations: list[str], fresh: bool
+) -> RelVLM:
+    """The model to train; a `fresh` one starts from what `init` names, and rank 0 reports it (init.json)."""
     checkpoint.seed_everything(config.seed)
-    model = RelVLM(config.model, vocab_size, relations, distributed.gather_rows).to(device)
+    model = RelVLM(config.model, vocab_size, len(relations), distributed.gather_rows)
+    if model.teacher is not None and settings.get("zero_optimization", {}).get("stage") == 3:
+        raise UserError("model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)")
+    if fresh:
+        report = initialise(model, config.init, relations)
+        if distributed.rank() == 0:
+            log.info("%s", report.summary())
+            Path(config.out).mkdir(parents=True, exist_ok=True)
+            (Path(config.out) / "init.json").write_text(json.dumps(dataclasses.asdict(report), indent=1))
+    return model
+
+
+def _build_engine(model: RelVLM, config: Config, settings: dict[str, Any], device: torch.device) -> Any:
+    model.to(device)
     if model.teacher is not None:
-        if settings.get("zero_optimization", {}).get("stage") == 3:
-            raise UserError(
-                "model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)"
-            )
         model.teacher.to(device)
     optimizer = build_optimizer(model, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, config.steps)

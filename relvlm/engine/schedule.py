@@ -9,15 +9,39 @@ from torch import nn
 
 from relvlm.config import OptimConfig
 
+NORMS = ("norm.weight", "norm1.weight", "norm2.weight")
+HEADS = ("itm_head.", "box_head.", "mrc_head.", "image_projection.", "text_projection.", "temperature")
+
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW; biases, norms and the temperature (fewer than 2 axes) do not decay."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    """AdamW with one group for each pair of weight decay and rate that there is (decaying ones first)."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if decays(name, parameter, config.decay_rule) else 0.0
+            rate = config.lr * (config.new_lr_factor if is_new(name) else 1.0)
+            groups.setdefault((decay, rate), []).append(parameter)
+    settings = [
+        {"params": groups[decay, rate], "weight_decay": decay, "lr": rate}
+        for decay, rate in sorted(groups, key=lambda group: (-group[0], group[1]))
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]))
+    return torch.optim.AdamW(settings, lr=config.lr, betas=(config.betas[0], config.betas[1]))
+
+
+def decays(name: str, parameter: nn.Parameter, rule: str) -> bool:
+    """Whether weight decay applies.
+
+    matrices: to what has 2 axes or more. albef: also to the temperature. xvlm: to what is neither bias nor norm by
+    its name: not to Swin's table of position biases, but to the norms within the heads and to the temperature.
+    """
+    if rule == "xvlm":
+        return "bias" not in name and not name.endswith(NORMS)
+    return parameter.dim() >= 2 or (rule == "albef" and name == "temperature")
+
+
+def is_new(name: str) -> bool:
+    """Whether no backbone brings weights for this parameter (X-VLM's `init_params`)."""
+    return name.startswith(HEADS) or ".cross_attention." in name
 
 
 def build_scheduler(
@@ -27,9 +51,10 @@ def build_scheduler(
 
 
 def lr_factor(step: int, config: OptimConfig, steps: int) -> float:
-    """Fraction of the peak rate at a step: linear warm-up from 0, then the decay to `final_lr` at `steps`."""
+    """Fraction of the peak rate at a step: linear warm-up from `warmup_lr`, then the decay to `final_lr` at `steps`."""
     if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
+        start = config.warmup_lr / config.lr
+        return start + (1 - start) * (step + 1) / config.warmup_steps
     done = min((step - config.warmup_steps) / max(steps - config.warmup_steps, 1), 1.0)
     floor = config.final_lr / config.lr
     left = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.decay]

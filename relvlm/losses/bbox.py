@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from relvlm.losses.precision import at_least_fp32
+
 
 class BoxHead(nn.Module):
     """[CLS] (n, D) -> (cx, cy, w, h) in (0, 1)."""
@@ -21,25 +23,39 @@ class BoxHead(nn.Module):
 
 def bbox_loss(predicted_N4: Tensor, target_N4: Tensor) -> Tensor:
     """(L1 + 1 - GIoU) summed over boxes (cx, cy, w, h), / number of boxes; 0 (with gradient) without boxes."""
-    predicted, target = predicted_N4.float(), target_N4.float()
+    l1, giou = bbox_losses(predicted_N4, target_N4)
+    return l1 + giou
+
+
+def bbox_losses(predicted_N4: Tensor, target_N4: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parts of `bbox_loss`: L1, and 1 - GIoU."""
+    predicted = at_least_fp32(predicted_N4)
+    target = target_N4.to(predicted.dtype)
     l1 = (predicted - target).abs().sum()
-    giou = generalised_iou(_corners(predicted), _corners(target))
-    return (l1 + (1 - giou).sum()) / max(len(target), 1)
+    giou = generalised_iou(corners(predicted), corners(target))
+    boxes = max(len(target), 1)
+    return l1 / boxes, (1 - giou).sum() / boxes
 
 
 def generalised_iou(a_N4: Tensor, b_N4: Tensor) -> Tensor:
     """GIoU (n,) of corner boxes; a pair of empty boxes gives 0 rather than NaN."""
-    tiny = torch.finfo(a_N4.dtype).eps
+    overlap, union = iou(a_N4, b_N4)
+    hull = _area(torch.minimum(a_N4[:, :2], b_N4[:, :2]), torch.maximum(a_N4[:, 2:], b_N4[:, 2:]))
+    return overlap - (hull - union) / hull.clamp(min=torch.finfo(hull.dtype).eps)
+
+
+def iou(a_N4: Tensor, b_N4: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and union (n,) of corner boxes."""
     shared = _area(torch.maximum(a_N4[:, :2], b_N4[:, :2]), torch.minimum(a_N4[:, 2:], b_N4[:, 2:]))
     union = _area(a_N4[:, :2], a_N4[:, 2:]) + _area(b_N4[:, :2], b_N4[:, 2:]) - shared
-    hull = _area(torch.minimum(a_N4[:, :2], b_N4[:, :2]), torch.maximum(a_N4[:, 2:], b_N4[:, 2:]))
-    return shared / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+    return shared / union.clamp(min=torch.finfo(union.dtype).eps), union
 
 
 def _area(low_N2: Tensor, high_N2: Tensor) -> Tensor:
     return (high_N2 - low_N2).clamp(min=0).prod(-1)
 
 
-def _corners(box_N4: Tensor) -> Tensor:
+def corners(box_N4: Tensor) -> Tensor:
+    """(cx, cy, w, h) as (x0, y0, x1, y1)."""
     centre, size = box_N4[:, :2], box_N4[:, 2:]
     return torch.cat([centre - size / 2, centre + size / 2], dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relvlm.losses.precision import at_least_fp32
 from relvlm_kernels import mrc_pool
 
 
@@ -23,6 +24,6 @@ class MRCHead(nn.Module):
 
 
 def mrc_loss(logits_RV: Tensor, relation_R: Tensor) -> Tensor:
-    """Mean cross-entropy in fp32; 0 (with gradient) where there is no triplet."""
-    total = F.cross_entropy(logits_RV.float(), relation_R, reduction="sum")
+    """Mean cross-entropy in fp32 or more; 0 (with gradient) where there is no triplet."""
+    total = F.cross_entropy(at_least_fp32(logits_RV), relation_R, reduction="sum")
     return total / max(len(relation_R), 1)

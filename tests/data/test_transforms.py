@@ -15,6 +15,7 @@ from relvlm.data.transforms import (
     eval_transform,
     flip_image,
     flip_sample,
+    geometry_augment,
     normalise,
     open_image,
     random_crop,
@@ -147,3 +148,12 @@ def test_colour_augment_keeps_geometry():
     assert any(not np.array_equal(r, np.asarray(image)) for r in results)
     for result in results:  # the first plane rises from left to right under every operation
         assert np.all(np.diff(result[16, 1:-1, 0].astype(int)) >= 0)
+
+
+def test_geometry_augment_moves_things_and_fills_with_grey():
+    image = Image.new("RGB", (40, 40), (200, 10, 10))
+    results = [np.asarray(geometry_augment(image, Random(seed))) for seed in range(60)]
+    assert all(result.shape == (40, 40, 3) for result in results)
+    moved = [result for result in results if (result == 128).all(-1).any()]
+    assert 20 <= len(moved) <= 50  # half of the ten operations move, each drawn one is applied with .5
+    assert any(not (result == 128).all(-1).any() for result in results)

@@ -76,3 +76,53 @@ def test_matrices_decay_and_biases_norms_and_the_temperature_do_not():
         0.0: {"linear.bias", "norm.weight", "norm.bias", "temperature"},
     }
     assert all(g["betas"] == (0.8, 0.7) and g["lr"] == 0.1 for g in optimizer.param_groups)
+
+
+def test_warm_up_may_start_above_zero():
+    config = OptimConfig(lr=1e-4, warmup_lr=1e-5, warmup_steps=9, decay="constant")
+    rates = [1e-4 * lr_factor(step, config, 20) for step in range(10)]
+    assert rates == pytest.approx([1e-5 * (i + 2) for i in range(9)] + [1e-4])
+
+
+class Parts(nn.Module):
+    """Names as in our models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor([0.07]))
+        self.relative_position_bias = nn.Parameter(torch.zeros(9, 2))
+        self.norm1 = nn.LayerNorm(2)
+        self.itm_head = nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4))
+        self.cross_attention = nn.ModuleDict({"cross_attention": nn.Linear(2, 2)})
+
+
+@pytest.mark.parametrize(
+    ("rule", "decaying"),
+    [
+        ("matrices", {"relative_position_bias"}),
+        ("albef", {"relative_position_bias", "temperature"}),
+        ("xvlm", {"temperature", "itm_head.1.weight"}),
+    ],
+)
+def test_what_decays_by_each_rule(rule, decaying):
+    model = Parts()
+    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.3, decay_rule=rule))
+    name_of = {id(p): n for n, p in model.named_parameters()}
+    found = {name_of[id(p)] for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    matrices = {"itm_head.0.weight", "cross_attention.cross_attention.weight"}
+    assert found == decaying | matrices
+
+
+def test_new_parameters_learn_faster_all_along_the_schedule():
+    model, config = Parts(), OptimConfig(lr=0.2, new_lr_factor=2.0, warmup_steps=4, decay="linear")
+    optimizer = build_optimizer(model, config)
+    scheduler = build_scheduler(optimizer, config, 12)
+    name_of = {id(p): n for n, p in model.named_parameters()}
+    for step in range(12):
+        rate_of = {name_of[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+        expected = 0.2 * factors("linear")[step]
+        assert rate_of["norm1.weight"] == rate_of["relative_position_bias"] == pytest.approx(expected)
+        for name in ("temperature", "itm_head.1.bias", "cross_attention.cross_attention.weight"):
+            assert rate_of[name] == pytest.approx(2 * expected)
+        optimizer.step()
+        scheduler.step()

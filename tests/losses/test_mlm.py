@@ -7,7 +7,8 @@ from torch import nn
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertOnlyMLMHead
 
-from relvlm.losses.mlm import MLMHead, mlm_loss
+from relvlm.losses import mlm
+from relvlm.losses.mlm import MLMHead, SoftWords, mlm_loss
 
 
 def made():
@@ -56,3 +57,50 @@ def test_head_equals_berts_with_its_decoder_tied():
     rows = torch.randn(5, 8)
     torch.testing.assert_close(head(rows), bert(rows))
     assert head.decoder.weight is words.weight
+
+
+def gradients(head: MLMHead, rows: torch.Tensor, loss: torch.Tensor) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(3 * loss, [rows, *head.parameters()]))
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 100])
+@pytest.mark.parametrize("alpha", [None, 0.4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_loss_in_chunks_equals_that_of_all_logits(rows_at_once, alpha, dtype, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(mlm, "SCORES_AT_ONCE", 20 * rows_at_once)
+    head, teacher = (MLMHead(nn.Embedding(20, 8)).to(dtype) for _ in "ab")
+    rows, soft_rows = torch.randn(7, 8, dtype=dtype, requires_grad=True), torch.randn(7, 8, dtype=dtype)
+    label = torch.randint(0, 20, (7,))
+    soft = None if alpha is None else SoftWords(teacher, soft_rows, alpha)
+    plain = mlm_loss(head(rows), label, *(() if soft is None else (teacher(soft_rows).detach(), alpha)))
+    chunked = head.loss(rows, label, soft)
+    torch.testing.assert_close(chunked, plain)
+    for found, expected in zip(gradients(head, rows, chunked), gradients(head, rows, plain), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_loss_in_chunks_keeps_no_logits():
+    head, kept = MLMHead(nn.Embedding(1000, 8)), []
+    rows = torch.randn(50, 8, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()), lambda x: x):
+        head.loss(rows, torch.zeros(50, dtype=torch.long))
+    assert max(kept) <= 1000 * 8 < 50 * 1000
+
+
+def test_loss_in_chunks_of_no_rows_is_zero_with_gradient():
+    head = MLMHead(nn.Embedding(20, 8))
+    value = head.loss(torch.zeros(0, 8), torch.zeros(0, dtype=torch.long))
+    value.backward()
+    assert value == 0 and all(p.grad is not None and not p.grad.any() for p in head.parameters())
+
+
+def test_loss_in_chunks_under_autocast_is_near_that_of_fp32():
+    torch.manual_seed(0)
+    head, rows, label = MLMHead(nn.Embedding(20, 8)), torch.randn(7, 8, requires_grad=True), torch.arange(7)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = head.loss(rows, label)
+    exact = head.loss(rows, label)
+    assert mixed.dtype == torch.float32
+    for found, expected in zip(gradients(head, rows, mixed), gradients(head, rows, exact), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.02)

@@ -1,11 +1,12 @@
 """The formulas against FLOPs counted by PyTorch while the model runs, and against known figures."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from batches import made_batch
+from official_way import OfficialWay
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -65,15 +66,8 @@ def _raw(formula):
     return formula
 
 
-@pytest.fixture(scope="module")
-def benchmarks() -> None:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-
-
 def batch_of(work: Workload):
     """All texts of the mean length, all views whole, so that the formulas' averages are exact."""
-    from batches import made_batch
-
     batch = made_batch(replace(work, padded=work.tokens), 64, 4, 90, 7)
     cu = torch.arange(0, work.images * work.groups + 1, dtype=torch.int32) * work.tokens
     ids = torch.randint(10, 90, (int(cu[-1]),))
@@ -84,9 +78,7 @@ def batch_of(work: Workload):
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
 @pytest.mark.parametrize("side", ["packed", "official"])
-def test_formulas_agree_with_counted_flops(work: Workload, side: str, benchmarks: None) -> None:
-    from official_way import OfficialWay
-
+def test_formulas_agree_with_counted_flops(work: Workload, side: str) -> None:
     model, batch = RelVLM(MODEL, 90, 7), batch_of(work)
     sizes = Sizes(MODEL, 90, 7)
     if side == "packed":
@@ -98,7 +90,7 @@ def test_formulas_agree_with_counted_flops(work: Workload, side: str, benchmarks
     assert found == pytest.approx(sum(expected.values()), rel=0.02)
 
 
-def test_the_momentum_teacher_is_counted_once(benchmarks: None) -> None:
+def test_the_momentum_teacher_is_counted_once() -> None:
     model = replace(MODEL, momentum=MomentumConfig(enabled=True, queue=8))
     sizes, work = Sizes(model, 90, 7), WORKS[0]
     found = counted(lambda: RelVLM(model, 90, 7)(batch_of(work)))

@@ -1,10 +1,10 @@
 """Estimates of kept activations against what autograd really keeps."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from batches import made_batch
+from official_way import OfficialWay
+from train_step import kept_bytes
 
 from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
 from relvlm.model import RelVLM
@@ -12,7 +12,6 @@ from relvlm.plan.flops import Sizes
 from relvlm.plan.memory import official_activations, packed_activations, states
 from relvlm.plan.workload import Workload
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 MODEL = ModelConfig(
     image_size=128,
     embed_dim=32,
@@ -33,11 +32,6 @@ WORKS = [
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
 @pytest.mark.parametrize("way", ["ours", "official"])
 def test_activations_are_within_a_tenth_of_what_is_kept(work: Workload, way: str) -> None:
-    sys.path.insert(0, str(BENCHMARKS))
-    from batches import made_batch
-    from official_way import OfficialWay
-    from train_step import kept_bytes
-
     model, sizes = RelVLM(MODEL, 500, 7), Sizes(MODEL, 500, 7)
     batch = made_batch(work, 128, 8, 500, 7)
     if way == "ours":

@@ -1,0 +1,156 @@
+"""`relvlm convert`: an official checkpoint as a checkpoint folder of ours, and back."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from relvlm.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Turn an official ALBEF or X-VLM checkpoint into a folder of ours, or back, without loss."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  relvlm convert albef ALBEF_4M.pth runs/albef_4m --vocab data/bert-base-uncased/vocab.txt\n"
+        "  relvlm convert albef --back runs/albef_4m ALBEF_4M_again.pth"
+    )
+    parser.add_argument("family", choices=("albef", "xvlm"), help="whose checkpoint it is")
+    parser.add_argument("source", type=Path, metavar="IN", help="file.pth; with --back a folder of ours")
+    parser.add_argument("target", type=Path, metavar="OUT", help="folder; with --back file.pth")
+    parser.add_argument("--back", action="store_true", help="from ours to the official names")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="official YAML or JSON of the model (default: the one in the file, if any)",
+    )
+    parser.add_argument("--vocab", type=Path, help="vocab.txt of bert-base-uncased, to go into the folder")
+    parser.add_argument(
+        "--image-size", type=int, default=0, help="interpolate the position tables for this size"
+    )
+    parser.add_argument(
+        "--drop", action="append", default=[], metavar="NAME",
+        help="with --back: leave out a part that the official model has not, e.g. mrc_head",
+    )  # fmt: skip
+
+
+def main(args: argparse.Namespace) -> None:
+    if not args.source.exists():
+        raise UserError(f"{args.source}: no such file or folder")
+    if args.target.exists():
+        raise UserError(f"{args.target}: already there (name another, or remove it)")
+    (_back if args.back else _forth)(args)
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    tensors: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+def read_official(path: Path, config: Path | None = None) -> OfficialFile:
+    """The state_dict of a file, alone or as its `model`, with the configuration; only tensors are unpickled."""
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path}: not readable as tensors alone: {str(error)[:300]} "
+            "(where it holds other objects, save its `model` alone)"
+        ) from error
+    tensors = content
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            tensors = content[key]
+            break
+    if not isinstance(tensors, Mapping) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise UserError(f"{path}: no state_dict, alone or under `model`")
+    found = content.get("config", {}) if tensors is not content else {}
+    if config is not None:
+        found = _read_config(config)
+    return OfficialFile(tensors, found if isinstance(found, Mapping) else {})
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+    if not isinstance(config, Mapping):
+        raise UserError(f"{path}: expected sections, found {config!r}")
+    return config
+
+
+def _forth(args: argparse.Namespace) -> None:
+    import torch
+
+    from relvlm.config import Config, DataConfig
+    from relvlm.convert.official import WORDS, check_shapes, convert, split
+    from relvlm.data.text import Tokenizer
+    from relvlm.engine.checkpoint import write_alone
+
+    file = read_official(args.source, args.config)
+    model, ours = convert(file.tensors, file.config, args.family, str(args.source), args.image_size)
+    check_shapes(model, ours, str(args.source))
+    words, dtype = len(ours[WORDS]), ours[WORDS].dtype
+    if args.vocab and Tokenizer(args.vocab).vocab_size != words:
+        raise UserError(f"{args.vocab}: {Tokenizer(args.vocab).vocab_size} tokens, the model has {words}")
+    ours = {k: t.float().contiguous() if t.is_floating_point() else t for k, t in ours.items()}
+    student, teacher = split(ours, tied=False)
+    data = DataConfig(
+        vocab=str(args.vocab or ""), sep=False, max_text_tokens=min(40, model.text.max_positions)
+    )
+    origin = {
+        "family": args.family,
+        "dtype": str(dtype).removeprefix("torch."),
+        "sha256": sha256(args.source),
+    }
+    config = Config(name=args.target.name, model=model, data=data)
+    state = split(ours)[1] | {"_extra_state": {"seen": 0}} if teacher else {}
+    write_alone(args.target, student, state, config, {"official": origin})
+    count = sum(t.numel() for t in student.values() if isinstance(t, torch.Tensor))
+    print(f"{args.target}: {len(file.tensors)} official tensors, {count:,} parameters of ours")
+    if not args.vocab:
+        print(f"no vocab.txt in it yet: `relvlm eval` needs bert-base-uncased's in {args.target}")
+
+
+def _back(args: argparse.Namespace) -> None:
+    import torch
+
+    from relvlm.config import model_config
+    from relvlm.convert.names import TEACHER, TIED
+    from relvlm.convert.official import back
+    from relvlm.engine.checkpoint import checkpoint_folder, read_description, read_teacher, read_tensors
+
+    folder = checkpoint_folder(args.source)
+    description = read_description(folder)
+    config = model_config(description["model"], str(folder / "model.json"))
+    ours: dict[str, Any] = read_tensors(folder / "model.safetensors")
+    if config.momentum.enabled:
+        state = read_teacher(folder).items()
+        ours |= {TEACHER + k: t for k, t in state if isinstance(t, torch.Tensor) and k != TIED}
+    ours = {k: t for k, t in ours.items() if k.split(".")[0] not in args.drop}
+    dtype = getattr(torch, description.get("official", {}).get("dtype", "float32"))
+    tensors = back(ours, config, args.family, str(folder))
+    tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = args.target.with_name(f".{args.target.name}.tmp")
+    torch.save({"model": tensors}, temporary)
+    temporary.replace(args.target)
+    print(f"{args.target}: {len(tensors)} official tensors")
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,114 @@
+"""What a training starts from: pretrained backbones, a checkpoint of ours, or random weights on purpose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from relvlm.config import RANDOM, InitConfig
+from relvlm.convert.backbones import fit, read_bert, read_vision
+from relvlm.convert.cli import sha256
+from relvlm.convert.links import check_names
+from relvlm.convert.names import TIED
+from relvlm.engine.checkpoint import checkpoint_folder, read_description, read_teacher, read_tensors
+from relvlm.errors import UserError
+from relvlm.model import RelVLM
+
+HEADS = ("box_head.", "mrc_head.")  # a checkpoint may lack these, or have them for nothing
+
+
+@dataclass
+class Report:
+    """Names of our tensors: loaded as they were, resized, and new; names in the sources that had no use."""
+
+    sources: dict[str, str] = field(default_factory=dict)  # file: sha256
+    loaded: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """One line for the log."""
+        files = ", ".join(f"{file} (sha256 {digest[:12]})" for file, digest in self.sources.items())
+        counts = f"{len(self.loaded)} loaded, {len(self.resized)} of them resized, {len(self.new)} new"
+        return f"tensors: {counts}; from {files or 'nowhere, at random'}"
+
+
+def check_init(init: InitConfig) -> None:
+    """UserError where the config does not say what to start from, or names what is not there."""
+    if init.checkpoint:
+        if init.vision or init.text:
+            raise UserError("init: name a checkpoint or backbones, not both")
+        checkpoint_folder(Path(init.checkpoint))
+        return
+    for name, value in (("vision", init.vision), ("text", init.text)):
+        if not value:
+            raise UserError(
+                f"init.{name}: nothing to start from (a local Hugging Face folder; or, on purpose, `init: random`)"
+            )
+        if value != RANDOM and not Path(value).exists():
+            raise UserError(
+                f"init.{name}: no folder or file {value!r} (the weights in Hugging Face format; or `init: random`)"
+            )
+
+
+def initialise(model: RelVLM, init: InitConfig, relations: list[str]) -> Report:
+    """Load into a new model what `init` names; its teacher starts as its copy where it brings none."""
+    report = Report()
+    if init.checkpoint:
+        _from_checkpoint(model, checkpoint_folder(Path(init.checkpoint)), relations, report)
+    for path, read in ((init.vision, read_vision), (init.text, read_bert)):
+        if path not in ("", RANDOM):
+            backbone = read(Path(path), model.config)
+            report.sources[str(backbone.file)] = sha256(backbone.file)
+            report.unused += backbone.unused
+            _load(model, backbone.ours, str(backbone.file), report)
+    report.new = sorted(set(model.state_dict()) - set(report.loaded) - {TIED})
+    if model.teacher is not None and "teacher" not in report.loaded:
+        model.teacher.copy(model)
+    return report
+
+
+def _from_checkpoint(model: RelVLM, folder: Path, relations: list[str], report: Report) -> None:
+    description = read_description(folder)
+    file = folder / "model.safetensors"
+    tensors = read_tensors(file)
+    report.sources[str(file)] = sha256(file)
+    if description["relations"] != relations:  # the classes mean something else
+        report.unused += [name for name in tensors if name.startswith("mrc_head.")]
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("mrc_head.")}
+    own = set(model.state_dict()) - {TIED}
+    spare = {name for name in set(tensors) - own if name.startswith(HEADS)}
+    report.unused += sorted(spare)
+    optional = {name for name in own - set(tensors) if name.startswith(HEADS)}
+    check_names(own - optional, set(tensors) - spare, str(file))
+    _load(model, {k: t for k, t in tensors.items() if k not in spare}, str(file), report)
+    if model.teacher is not None and (folder / "teacher.pt").exists():
+        _load_teacher(model, folder, report)
+
+
+def _load_teacher(model: RelVLM, folder: Path, report: Report) -> None:
+    assert model.teacher is not None
+    state = read_teacher(folder)
+    wanted = model.teacher.state_dict()
+    fitted = {
+        name: fit(name, value, wanted[name], str(folder / "teacher.pt")) if isinstance(value, Tensor) else value
+        for name, value in state.items()
+    }  # fmt: skip
+    model.teacher.load_state_dict(fitted)
+    report.sources[str(folder / "teacher.pt")] = sha256(folder / "teacher.pt")
+    report.loaded.append("teacher")
+
+
+@torch.no_grad()
+def _load(model: RelVLM, tensors: dict[str, Tensor], origin: str, report: Report) -> None:
+    own = model.state_dict()
+    for name, tensor in tensors.items():
+        fitted = fit(name, tensor, own[name], origin)
+        own[name].copy_(fitted)
+        report.loaded.append(name)
+        if fitted.shape != tensor.shape:
+            report.resized.append(name)

@@ -1,0 +1,142 @@
+"""Official checkpoints as our models, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from relvlm.config import ModelConfig
+from relvlm.convert.links import Tensors, check_names, to_ours, to_theirs
+from relvlm.convert.names import TEACHER, TIED, Family, official_links
+from relvlm.convert.position import resize_bias_table, resize_positions
+from relvlm.convert.sizes import describe
+from relvlm.errors import UserError
+from relvlm.model import RelVLM
+
+WORDS = "text.embeddings.word.weight"
+
+
+def from_official(state_dict: Tensors, config: Mapping[str, Any], family: Family) -> RelVLM:
+    """The model, in eval mode, of an official `state_dict` and its configuration; `family` "albef" or "xvlm".
+
+    Where `config` asks for another image or window size, position tables are interpolated as the official codes do.
+    Raises UserError listing every key that is missing or unknown.
+    """
+    model_config, ours = convert(state_dict, config, family)
+    model = RelVLM(model_config, len(ours[WORDS]), relations=0)
+    if ours[WORDS].dtype == torch.float64:
+        model.double()
+    load_tensors(model, ours)
+    return model.eval()
+
+
+def to_official(model: RelVLM, family: Family) -> dict[str, Tensor]:
+    """The official state_dict of a model; UserError where it has parts that the official one has not."""
+    return back(tensors_of(model), model.config, family)
+
+
+def convert(
+    state_dict: Tensors,
+    config: Mapping[str, Any],
+    family: Family,
+    origin: str = "state_dict",
+    image_size: int = 0,
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Our config and tensors (the teacher's prefixed) of an official state_dict; `image_size` 0 is the config's."""
+    if family not in get_args(Family):
+        raise UserError(f"family: {family!r} is none of {', '.join(get_args(Family))}")
+    described = describe(state_dict, config, family)
+    if image_size:
+        described = replace(described, image_size=image_size)
+    tensors = resize(state_dict, described, family)
+    return described, to_ours(official_links(described, family), tensors, origin)
+
+
+def back(ours: Tensors, config: ModelConfig, family: Family, origin: str = "model") -> dict[str, Tensor]:
+    """The official tensors of ours."""
+    return to_theirs(official_links(config, family), ours, origin)
+
+
+def resize(tensors: Tensors, config: ModelConfig, family: Family) -> dict[str, Tensor]:
+    """The tensors with position tables of the size in `config`; what follows from sizes alone is made anew."""
+    links = official_links(config, family)
+    derived = {link.theirs[0]: link.value for link in links if link.value is not None}
+    side = config.image_size // config.vision.patch_size
+    resized: dict[str, Tensor] = {}
+    changed = False
+    for name, tensor in tensors.items():
+        table = tensor
+        if name.endswith("relative_position_bias_table"):
+            stage = int(name.split(".layers.")[1].split(".")[0])
+            table = resize_bias_table(tensor, min(config.vision.window, side // 2**stage))
+        elif name.endswith("pos_embed.weight"):
+            table = resize_positions(tensor[None], side)[0]
+        elif name.endswith("pos_embed"):
+            table = resize_positions(tensor, side)
+        changed |= table.shape != tensor.shape
+        resized[name] = table
+    if changed or _swin_size(tensors, config) != config.image_size:
+        resized = {k: t for k, t in resized.items() if not _follows_size(k)}
+        resized |= {k: t for k, t in derived.items() if t is not None and _follows_size(k)}
+    return resized
+
+
+def _follows_size(name: str) -> bool:
+    parts = ("relative_position_index", "attn_mask", "vision_encoder.position_ids")
+    return name.endswith(parts)
+
+
+def _swin_size(tensors: Tensors, config: ModelConfig) -> int:
+    """Image size that a Swin's mask of shifted windows is for; that of `config` where there is none to tell."""
+    mask = tensors.get("vision_encoder.layers.0.blocks.1.attn_mask")
+    if mask is None or mask.dim() != 3:
+        return config.image_size
+    return math.isqrt(len(mask)) * math.isqrt(mask.shape[-1]) * config.vision.patch_size
+
+
+def tensors_of(model: RelVLM) -> dict[str, Tensor]:
+    """Every tensor of a model and of its teacher, prefixed; tied ones once."""
+    tensors = dict(model.state_dict())
+    if model.teacher is not None:
+        tensors |= {TEACHER + k: t for k, t in model.teacher.state_dict().items() if isinstance(t, Tensor)}
+    return {k: t for k, t in tensors.items() if k.removeprefix(TEACHER) != TIED}
+
+
+def load_tensors(model: RelVLM, ours: Tensors) -> None:
+    """Load what `tensors_of` gives; UserError where shapes do not fit."""
+    student, teacher = split(ours)
+    try:
+        model.load_state_dict(student)
+        if model.teacher is not None:
+            model.teacher.load_state_dict(teacher | {"_extra_state": {"seen": 0}})
+            if student[WORDS].dtype == torch.float64:
+                model.teacher.double()
+                model.teacher.load_state_dict(teacher | {"_extra_state": {"seen": 0}})
+    except RuntimeError as error:
+        raise UserError(f"tensors do not fit the model of this configuration: {error}") from error
+
+
+def check_shapes(config: ModelConfig, ours: Tensors, origin: str) -> None:
+    """UserError naming what does not fit the model that `config` describes."""
+    with torch.device("meta"):
+        expected = tensors_of(RelVLM(config, len(ours[WORDS]), relations=0))
+    check_names(set(expected), set(ours), origin)
+    for name, tensor in expected.items():
+        if tensor.shape != ours[name].shape:
+            shapes = f"{tuple(ours[name].shape)}, the configuration says {tuple(tensor.shape)}"
+            raise UserError(f"{origin}: {name} (ours): is {shapes}")
+
+
+def split(ours: Tensors, tied: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The model's state_dict and the teacher's, `tied` tensors under both names or once."""
+    student = {k: t for k, t in ours.items() if not k.startswith(TEACHER)}
+    teacher: dict[str, Any] = {k.removeprefix(TEACHER): t for k, t in ours.items() if k.startswith(TEACHER)}
+    for tensors in (student, teacher):
+        if tied and WORDS in tensors:
+            tensors[TIED] = tensors[WORDS]
+    return student, teacher

@@ -1,0 +1,160 @@
+"""What model an official checkpoint is of: sizes from its tensors, the rest from the official configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.convert.links import Tensors
+from relvlm.convert.names import Family
+from relvlm.errors import UserError
+
+HEAD_WIDTH = 64  # of every base model
+EPS = {"vit": 1e-6, "clip_vit": 1e-5, "swin": 1e-5}
+DROP_PATH = 0.1  # X-VLM's Swin in pretraining
+
+
+def describe(tensors: Tensors, official: Mapping[str, Any], family: Family) -> ModelConfig:
+    """The model of official `tensors`.
+
+    `official` is their configuration: of the published YAML (with `bert_config` and `vision_config` as dictionaries,
+    if at all) or with sections `vision` and `text`. What it leaves out is as in the published base models.
+    """
+    vision_section = _section(official, "vision", "vision_config")
+    text_section = _section(official, "text", "bert_config")
+    prefix = "visual_encoder." if family == "albef" else "vision_encoder."
+    vision = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    described = _vision(vision, vision_section, official)
+    text, fusion = _text(tensors, text_section, described.kind if family == "xvlm" else "")
+    size = vision_section.get("image_res") or official.get("image_res") or _image_size(vision, described)
+    model = ModelConfig(
+        image_size=int(size),
+        embed_dim=_get(tensors, "vision_proj.weight").shape[0],
+        temperature=float(official.get("temp", 0.07)),
+        vision=described,
+        text=text,
+        fusion=fusion,
+        negatives="official",
+        localisation=family == "xvlm",
+        relations=False,
+    )
+    return _with_family(model, tensors, official, family)
+
+
+def _with_family(
+    model: ModelConfig, tensors: Tensors, official: Mapping[str, Any], family: Family
+) -> ModelConfig:
+    if family == "xvlm":
+        return replace(model, itm_head="mlp", itm_floor=1e-5, itc_gradient="own_rank")
+    momentum = MomentumConfig(
+        enabled=True,
+        decay=float(official.get("momentum", 0.995)),
+        queue=_get(tensors, "image_queue").shape[1],
+        alpha=float(official.get("alpha", 0.4)),
+    )
+    return replace(model, itm_head="linear", momentum=momentum)
+
+
+def _vision(vision: Tensors, section: Mapping[str, Any], official: Mapping[str, Any]) -> VisionConfig:
+    if "layers.0.blocks.0.norm1.weight" in vision:
+        return _swin(vision, section)
+    clip = "class_embedding" in vision
+    kernel = _get(vision, "patch_embed.weight" if clip else "patch_embed.proj.weight")
+    block = "encoder.layers.{}.mlp.fc1.weight" if clip else "blocks.{}.mlp.fc1.weight"
+    layers, width = _count(vision, block), kernel.shape[0]
+    heads = section.get("heads") or section.get("num_heads") or section.get("num_attention_heads")
+    late = section.get("local_attn_depth", official.get("local_attn_depth", 4))
+    kind = "clip_vit" if clip else "vit"
+    _check(section, kind, "quick_gelu" if clip else "gelu", "hidden_act")
+    return VisionConfig(
+        kind="clip_vit" if clip else "vit",
+        width=width,
+        layers=layers,
+        heads=int(heads or width // HEAD_WIDTH),
+        patch_size=kernel.shape[-1],
+        mlp_ratio=_get(vision, block.format(0)).shape[0] / width,
+        late_blocks=min(int(late), layers),
+    )
+
+
+def _swin(vision: Tensors, section: Mapping[str, Any]) -> VisionConfig:
+    kernel = _get(vision, "patch_embed.proj.weight")
+    depths = [
+        _count(vision, f"layers.{stage}.blocks.{{}}.mlp.fc1.weight")
+        for stage in range(_count(vision, "layers.{}.blocks.0.norm1.weight"))
+    ]
+    table = _get(vision, "layers.0.blocks.0.attn.relative_position_bias_table")
+    _check(section, "swin", "gelu", "hidden_act")
+    return VisionConfig(
+        kind="swin",
+        width=kernel.shape[0],
+        heads=table.shape[1],
+        patch_size=kernel.shape[-1],
+        mlp_ratio=_get(vision, "layers.0.blocks.0.mlp.fc1.weight").shape[0] / kernel.shape[0],
+        depths=depths,
+        window=int(section.get("window_size") or (math.isqrt(len(table)) + 1) // 2),
+        drop_path=DROP_PATH,
+    )
+
+
+def _text(tensors: Tensors, section: Mapping[str, Any], vision_kind: str) -> tuple[TextConfig, FusionConfig]:
+    embeddings, layer = "text_encoder.bert.embeddings", "text_encoder.bert.encoder.layer"
+    width = _get(tensors, f"{embeddings}.word_embeddings.weight").shape[1]
+    layers = _count(tensors, f"{layer}.{{}}.output.dense.weight")
+    fused = sum(f"{layer}.{i}.crossattention.output.dense.weight" in tensors for i in range(layers))
+    heads = section.get("heads") or section.get("num_attention_heads") or width // HEAD_WIDTH
+    for key in ("act", "hidden_act"):
+        if section.get(key, "gelu") != "gelu":
+            raise UserError(f"official config: text.{key}: {section[key]!r}, this BERT has gelu")
+    text = TextConfig(
+        layers=layers - fused,
+        heads=int(heads),
+        width=width,
+        mlp_ratio=_get(tensors, f"{layer}.0.intermediate.dense.weight").shape[0] / width,
+        max_positions=_get(tensors, f"{embeddings}.position_embeddings.weight").shape[0],
+        dropout=float(section.get("hidden_dropout_prob", 0.1)),
+    )
+    late = vision_kind in ("vit", "clip_vit")
+    return text, FusionConfig(fused, int(heads), "late_vision" if late else "cross_attention")
+
+
+def _image_size(vision: Tensors, config: VisionConfig) -> int:
+    """The size that the position table, or Swin's first mask of shifted windows, was made for."""
+    if config.kind != "swin":
+        table = vision["pos_embed.weight"][None] if "pos_embed.weight" in vision else vision["pos_embed"]
+        return math.isqrt(table.shape[1] - 1) * config.patch_size
+    mask = vision.get("layers.0.blocks.1.attn_mask")
+    if mask is None:
+        raise UserError("official config: image_res: cannot be read off this Swin (name it)")
+    return math.isqrt(len(mask)) * math.isqrt(mask.shape[-1]) * config.patch_size
+
+
+def _check(section: Mapping[str, Any], kind: str, activation: str, key: str) -> None:
+    """Our encoders have the official LayerNorm eps and activation built in."""
+    if section.get(key, activation) != activation:
+        raise UserError(f"official config: vision.{key}: {section[key]!r}, the {kind} has {activation}")
+    if not math.isclose(section.get("ln_eps", EPS[kind]), EPS[kind]):
+        raise UserError(f"official config: vision.ln_eps: {section['ln_eps']}, the {kind} has {EPS[kind]}")
+
+
+def _section(official: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """The first of the sections that is there; the published YAML has file names in their place."""
+    return next((official[name] for name in names if isinstance(official.get(name), Mapping)), {})
+
+
+def _count(tensors: Tensors, pattern: str) -> int:
+    count = 0
+    while pattern.format(count) in tensors:
+        count += 1
+    return count
+
+
+def _get(tensors: Tensors, name: str) -> Tensor:
+    if name not in tensors:
+        raise UserError(f"no tensor {name}: not a checkpoint of this family, or damaged")
+    return tensors[name]

@@ -1,0 +1,116 @@
+"""Vision transformers: DeiT's (ALBEF, X-VLM) and CLIP's, one [CLS] and then the patches, row by row.
+
+Not transformers' own: regions need their last blocks run apart from the others, on packed tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from relvlm.config import VisionConfig
+from relvlm_kernels import varlen_attention
+
+
+class QuickGELU(nn.Module):
+    """CLIP's approximation of GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+# LayerNorm's eps, activation, norm before the blocks (and no bias in the patch embedding)
+KINDS: dict[str, tuple[float, type[nn.Module], bool]] = {
+    "vit": (1e-6, nn.GELU, False),
+    "clip_vit": (1e-5, QuickGELU, True),
+}
+
+
+class Attention(nn.Module):
+    """Self-attention of (B, S, D), where `mask` (B, S) may hide keys, or of packed (T, D) within offsets `cu`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, cu: Tensor | None = None) -> Tensor:
+        if cu is not None:
+            q, k, v = rearrange(self.qkv(x), "t (n h d) -> n t h d", n=3, h=self.heads).unbind(0)
+            return self.out(varlen_attention(q, k, v, cu, cu).flatten(1))
+        q, k, v = rearrange(self.qkv(x), "b s (n h d) -> n b h s d", n=3, h=self.heads).unbind(0)
+        visible = None if mask is None else mask[:, None, None, :]
+        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, visible), "b h s d -> b s (h d)"))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        eps, activation, _ = KINDS[config.kind]
+        hidden = round(config.width * config.mlp_ratio)
+        self.norm1 = nn.LayerNorm(config.width, eps=eps)
+        self.attention = Attention(config.width, config.heads)
+        self.norm2 = nn.LayerNorm(config.width, eps=eps)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.width, hidden), activation(), nn.Linear(hidden, config.width)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, **where: Any) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm1(x), **where))
+        return x + self.dropout(self.mlp(self.norm2(x)))
+
+
+class ViT(nn.Module):
+    """pixels (B, 3, H, W) -> (B, 1 + N, D); `early` and then `late` do the same in two parts."""
+
+    def __init__(self, config: VisionConfig, image_size: int) -> None:
+        super().__init__()
+        eps, _, pre_norm = KINDS[config.kind]
+        width, patch = config.width, config.patch_size
+        self.late_blocks = config.late_blocks
+        self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch, bias=not pre_norm)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.position = nn.Parameter(torch.zeros(1, 1 + (image_size // patch) ** 2, width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.pre_norm = nn.LayerNorm(width, eps=eps) if pre_norm else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self._initialise(config)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.late(self.early(pixels_BCHW))
+
+    def early(self, pixels_BCHW: Tensor) -> Tensor:
+        """Tokens (B, 1 + N, D) before the last `late_blocks` blocks."""
+        patches = self.patch_embedding(pixels_BCHW).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        x = self.pre_norm(self.dropout(x + self.position))
+        for block in self.blocks[: -self.late_blocks]:
+            x = block(x)
+        return x
+
+    def late(self, x: Tensor, mask: Tensor | None = None, cu: Tensor | None = None) -> Tensor:
+        """The last blocks and norm: of (B, S, D) with hidden keys, or of the visible tokens alone, packed (T, D).
+
+        Both give the visible tokens the same values; no other token is read (X-VLM, `local_attn_depth`).
+        """
+        for block in self.blocks[-self.late_blocks :]:
+            x = block(x, mask=mask, cu=cu)
+        return self.norm(x)
+
+    def _initialise(self, config: VisionConfig) -> None:
+        for part in self.modules():
+            if isinstance(part, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(part.weight, std=config.init_std)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+        nn.init.trunc_normal_(self.class_token, std=config.init_std)
+        nn.init.trunc_normal_(self.position, std=config.position_std)

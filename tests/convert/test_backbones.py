@@ -1,0 +1,276 @@
+"""Backbones made by transformers, with the names and shapes of the published ones, become our encoders."""
+
+import hashlib
+import re
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    BertModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    SwinConfig,
+    SwinModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+)
+
+from relvlm.config import FusionConfig, InitConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.convert import from_official
+from relvlm.convert.backbones import _ours, _sort_out, _vision_links, _without_prefix, read_bert
+from relvlm.convert.cli import main as convert
+from relvlm.convert.init import check_init, initialise
+from relvlm.encoders.packing import offsets_of
+from relvlm.encoders.vision import VisionEncoder
+from relvlm.errors import UserError
+from relvlm.model import RelVLM
+
+WORDS = 40
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+VIT = VisionConfig(width=32, layers=2, heads=2, patch_size=8, mlp_ratio=2)
+CLIP = replace(VIT, kind="clip_vit")
+SWIN = VisionConfig(kind="swin", width=8, heads=1, patch_size=4, depths=[2, 2], window=4)
+CONFIG = ModelConfig(
+    image_size=32, embed_dim=8, vision=VIT, localisation=True, relations=True, mrc_hidden=8,
+    text=TextConfig(layers=1, heads=2, width=32, mlp_ratio=2, max_positions=16),
+    fusion=FusionConfig(layers=1, heads=2),
+)  # fmt: skip
+
+
+def model_of(**changes) -> RelVLM:
+    torch.manual_seed(1)
+    return RelVLM(replace(CONFIG, **changes), WORDS, relations=3).eval()
+
+
+def randomised(model):
+    """Norms and biases too, so that a swapped tensor shows."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def hf_vit():
+    return randomised(ViTModel(ViTConfig(image_size=32, patch_size=8, layer_norm_eps=1e-6, **SMALL)))
+
+
+def hf_swin():
+    config = SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[1, 2], window_size=4
+    )
+    return randomised(SwinModel(config))
+
+
+def hf_clip():
+    return randomised(CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **SMALL)))
+
+
+def hf_bert(kind=BertForPreTraining):
+    return randomised(kind(BertConfig(vocab_size=WORDS, max_position_embeddings=16, **SMALL)))
+
+
+@pytest.fixture
+def bert(tmp_path):
+    hf_bert().save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+@pytest.mark.parametrize(("make", "vision"), [(hf_vit, VIT), (hf_swin, SWIN), (hf_clip, CLIP)])
+def test_a_vision_backbone_gives_the_tokens_it_gives_in_transformers(make, vision, tmp_path):
+    theirs, ours = make(), model_of(vision=vision)
+    theirs.save_pretrained(tmp_path / "backbone")
+    report = initialise(ours, InitConfig(vision=str(tmp_path / "backbone"), text="random"), [])
+    pixels = torch.randn(2, 3, 32, 32)
+    expected = theirs(pixels).last_hidden_state
+    if vision.kind == "clip_vit":  # transformers norms [CLS] alone, X-VLM every token
+        expected = theirs.post_layernorm(expected)
+    found = ours.encode_image(pixels)
+    torch.testing.assert_close(
+        found[:, 1:] if vision.kind == "swin" else found, expected, rtol=1e-4, atol=1e-4
+    )
+    assert not any(name.startswith("vision.") for name in report.new)
+
+
+def test_bert_is_split_into_text_and_fusion_layers(bert):
+    ours, theirs = model_of(), hf_bert()
+    initialise(ours, InitConfig(vision="random", text=str(bert)), [])
+    ids = torch.randint(0, WORDS, (1, 7))
+    expected = theirs.bert(ids, output_hidden_states=True).hidden_states
+    cu = offsets_of(torch.tensor([7]))
+    text = ours.text(ids[0], cu)
+    torch.testing.assert_close(text, expected[1][0], rtol=1e-4, atol=1e-4)
+    fusion = ours.fusion.layers[0]
+    after = fusion.feed_forward(fusion.attention(text, cu))  # the second layer of BERT, without the image
+    torch.testing.assert_close(after, expected[2][0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.mlm_head(after), theirs.cls.predictions(after), rtol=1e-4, atol=1e-4)
+
+
+def test_the_report_names_what_is_loaded_new_and_unused_with_a_hash(bert, tmp_path):
+    hf_vit().save_pretrained(tmp_path / "vit")
+    ours = model_of()
+    report = initialise(ours, InitConfig(vision=str(tmp_path / "vit"), text=str(bert)), [])
+    file = bert / "model.safetensors"
+    assert report.sources[str(file)] == hashlib.sha256(file.read_bytes()).hexdigest()
+    first_words = {name.split(".")[0] for name in report.new if not name.startswith("fusion")}
+    heads = {"itm_head", "box_head", "mrc_head", "temperature", "image_projection", "text_projection"}
+    assert first_words == heads
+    fused = [name for name in report.new if name.startswith("fusion")]
+    assert fused and all(".cross_attention." in name for name in fused)
+    assert {"bert.pooler.dense.weight", "cls.seq_relationship.bias", "pooler.dense.bias"} <= set(
+        report.unused
+    )
+    named = {*report.loaded, *report.new, "mlm_head.decoder.weight"}
+    assert named == set(ours.state_dict()) and asdict(report)["sources"]
+
+
+@pytest.mark.parametrize("form", ["hub", "headless"])
+def test_the_names_of_older_files_are_understood(form, bert, tmp_path):
+    """bert-base-uncased on the Hub says gamma and beta; a BertModel has no prefix and no MLM head."""
+    initialise(expected := model_of(), InitConfig(vision="random", text=str(bert)), [])
+    if form == "hub":
+        tensors = load_file(bert / "model.safetensors")
+        renamed = {re.sub(r"LayerNorm\.bias", "LayerNorm.beta", k): t for k, t in tensors.items()}
+        renamed = {re.sub(r"LayerNorm\.weight", "LayerNorm.gamma", k): t for k, t in renamed.items()}
+        renamed["cls.predictions.decoder.weight"] = renamed["bert.embeddings.word_embeddings.weight"].clone()
+        (tmp_path / "old").mkdir()
+        torch.save(renamed, tmp_path / "old/pytorch_model.bin")
+    else:
+        hf_bert(BertModel).save_pretrained(tmp_path / "old")
+        tensors = load_file(bert / "model.safetensors")
+        names = {k.removeprefix("bert."): t for k, t in tensors.items() if k.startswith("bert.")}
+        save_file(names, tmp_path / "old/model.safetensors")
+    ours = model_of()
+    report = initialise(ours, InitConfig(vision="random", text=str(tmp_path / "old")), [])
+    for name, tensor in expected.state_dict().items():
+        if name.startswith("text.") or (name.startswith("mlm_head.") and form == "hub"):
+            assert torch.equal(ours.state_dict()[name], tensor), name
+    assert ("mlm_head.norm.weight" in report.new) == (form == "headless")
+
+
+def test_prefixes_and_heads_of_whole_models_are_left_aside(tmp_path):
+    config = ViTConfig(image_size=32, patch_size=8, num_labels=5, **SMALL)
+    whole = randomised(ViTForImageClassification(config))
+    whole.save_pretrained(tmp_path / "vit")
+    ours = model_of()
+    report = initialise(ours, InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
+    assert report.unused == ["classifier.bias", "classifier.weight"]
+    assert torch.equal(ours.vision.backbone.class_token, whole.vit.embeddings.cls_token)
+
+
+def test_another_image_size_resizes_the_positions_and_says_so(tmp_path):
+    hf_vit().save_pretrained(tmp_path / "vit")
+    ours = model_of(image_size=48)
+    report = initialise(ours, InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
+    assert report.resized == ["vision.backbone.position"]
+
+
+@pytest.mark.parametrize(
+    ("vision", "message"),
+    [
+        (replace(VIT, layers=1), r"keys do not fit: \d+ unknown: encoder\.layer\.1"),
+        (replace(VIT, layers=3), r"keys do not fit: \d+ missing: encoder\.layer\.2"),
+        (replace(VIT, mlp_ratio=3.0), r"mlp\.0\.weight \(ours\): is \(64, 32\)"),
+    ],
+)
+def test_a_backbone_of_another_size_is_refused(vision, message, tmp_path):
+    hf_vit().save_pretrained(tmp_path / "vit")
+    with pytest.raises(UserError, match=message):
+        initialise(model_of(vision=vision), InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
+
+
+SWIN_B = VisionConfig(kind="swin", width=128, heads=4, patch_size=4, depths=[2, 2, 18, 2], window=7)
+CLIP_B = {"patch_size": 16, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+
+
+@pytest.mark.parametrize(
+    ("make", "vision"),
+    [
+        (lambda: ViTModel(ViTConfig()), VisionConfig()),
+        (
+            lambda: SwinModel(SwinConfig(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32])),
+            SWIN_B,
+        ),
+        (lambda: CLIPVisionModel(CLIPVisionConfig(**CLIP_B)), VisionConfig(kind="clip_vit")),
+    ],
+    ids=["ViT-B/16", "Swin-B", "CLIP-ViT-B/16"],
+)
+def test_the_published_sizes_fit(make, vision, tmp_path):
+    """By names and shapes alone; names as they are on disk."""
+    with torch.device("meta"):
+        model, ours = make(), VisionEncoder(vision, 224).state_dict()
+    on_disk = pytest.importorskip("transformers.core_model_loading").revert_weight_conversion
+    names = on_disk(model, model.state_dict())
+    theirs, unused = _sort_out({_without_prefix(name): tensor for name, tensor in names.items()})
+    links = [link for link in _vision_links(ModelConfig(vision=vision), theirs) if link.value is None]
+    found = _ours(links, theirs, tmp_path)
+    shapes = {f"backbone.{name}": tensor.shape for name, tensor in found.items()}
+    assert shapes == {name: tensor.shape for name, tensor in ours.items()}
+    assert all(name.startswith("pooler.") for name in unused)
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        (InitConfig(), r"init\.vision: nothing to start from"),
+        (InitConfig(vision="random"), r"init\.text: nothing to start from"),
+        (InitConfig(vision="random", text="gone"), r"init\.text: no folder or file 'gone'"),
+        (InitConfig(checkpoint="x", text="random"), r"init: name a checkpoint or backbones, not both"),
+        (InitConfig(checkpoint="gone"), "gone: neither a checkpoint"),
+    ],
+)
+def test_nothing_starts_silently_at_random(init, message):
+    with pytest.raises(UserError, match=message):
+        check_init(init)
+
+
+def test_random_on_purpose_is_one_word():
+    from relvlm.config import parse
+
+    data = {"captions": [{"path": "x"}], "ratio": {"captions": 1}, "batch": {"captions": 1}}
+    config = parse({"init": "random", "data": data}, "run.yaml")
+    check_init(config.init)
+    with pytest.raises(UserError, match=r"run\.yaml: init: expected a section, found 'chance'"):
+        parse({"init": "chance", "data": data}, "run.yaml")
+
+
+@pytest.fixture
+def converted(tmp_path, shared):
+    from argparse import Namespace
+
+    target = tmp_path / "albef"
+    convert(
+        Namespace(
+            family="albef", source=shared / "parity/albef_small.pt", target=target, back=False,
+            config=None, vocab=None, image_size=0, drop=[],
+        )
+    )  # fmt: skip
+    return target
+
+
+def test_an_official_checkpoint_is_where_pretraining_with_relations_goes_on(converted, vectors):
+    official = vectors("albef_small")
+    start = from_official(official["state_dict"], official["config"], "albef")
+    config = replace(start.config, relations=True, mrc_hidden=8)
+    model = RelVLM(config, 200, relations=3)
+    report = initialise(model, InitConfig(checkpoint=str(converted)), ["a", "b", "c"])
+    assert all(name.startswith("mrc_head.") for name in report.new) and len(report.new) == 4
+    assert torch.equal(model.teacher.image_queue, start.teacher.image_queue)
+    assert torch.equal(model.text_projection.weight, start.text_projection.weight)
+
+
+def test_a_new_teacher_starts_as_the_students_copy(bert):
+    ours = model_of(momentum=MomentumConfig(enabled=True, queue=8))
+    initialise(ours, InitConfig(vision="random", text=str(bert)), [])
+    word = ours.text.embeddings.word.weight
+    assert torch.equal(ours.teacher.text.embeddings.word.weight, word)
+    assert torch.equal(ours.teacher.mlm_head.decoder.weight, word)
+
+
+def test_bert_needs_norms_after_the_sum(bert):
+    with pytest.raises(UserError, match=r"model\.text\.norm: pre"):
+        read_bert(bert, replace(CONFIG, text=replace(CONFIG.text, norm="pre")))
