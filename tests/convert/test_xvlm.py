@@ -128,6 +128,20 @@ def test_the_command_makes_a_checkpoint_that_loads_and_goes_back(
     assert_identical(torch.load(again, weights_only=True)["model"], official["state_dict"])
 
 
+def test_the_command_interpolates_on_request(shared, tmp_path, monkeypatch):
+    folder = tmp_path / "ours"
+    run(
+        monkeypatch,
+        "convert",
+        "xvlm",
+        str(shared / "parity/xvlm_clipvit_small.pt"),
+        str(folder),
+        "--image-size",
+        "96",
+    )
+    assert relvlm.load(folder).encode_image(torch.randn(1, 3, 96, 96)).shape[1] == 37
+
+
 def run(monkeypatch, *arguments: str) -> None:
     monkeypatch.setattr("sys.argv", ["relvlm", *arguments])
     try:

@@ -26,6 +26,7 @@ from relvlm_kernels import Regions
 
 
 def check_albef(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors) -> None:
+    """ALBEF's outputs in evaluation, and of two whole training forwards."""
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     real = mask.bool()
     image = model.encode_image(inputs["images"])

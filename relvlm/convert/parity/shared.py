@@ -25,6 +25,7 @@ Vectors = dict[str, Any]
 def check_text(
     model: RelVLM, ids: Tensor, mask: Tensor, official: Vectors, errors: Errors, layers: bool = True
 ) -> Tensor:
+    """Text tokens; check the embeddings and, with `layers`, the tokens."""
     rows, cu = pack(ids, mask)
     embedded = unpack(model.text.embeddings(rows, cu), mask)
     errors.check("text_embedding_output", embedded, official["text_embedding_output"], rows=mask.bool())
@@ -84,6 +85,7 @@ def itc_within(model: RelVLM, image: Tensor, text: Tensor, index: Tensor) -> Ten
 def check_weights(
     model: RelVLM, sims: tuple[Tensor, Tensor], official: Vectors, errors: Errors, name: str
 ) -> None:
+    """What hard negatives are drawn by, of the similarities text to image and image to text."""
     for key, similarity in zip(("weights_t2i", "weights_i2t"), sims, strict=True):
         itself = torch.eye(len(similarity), dtype=torch.bool)
         weights = negative_weights(similarity, itself, model.config.itm_floor)

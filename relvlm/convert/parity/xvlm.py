@@ -24,6 +24,7 @@ from relvlm.model import RelVLM
 
 
 def check_xvlm(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors) -> None:
+    """X-VLM's outputs for both kinds of batch, and its box losses alone."""
     check_text(model, inputs["image"]["text_ids"], inputs["image"]["text_atts"], official, errors, False)
     for part in ("image", "region"):
         _xvlm_part(model, inputs[part], official[part], errors, f"{part}/")
