@@ -119,10 +119,8 @@ def forward(
 
         return hook
 
-    hooks = [
-        model.itm_head.register_forward_hook(keep("itm")),
-        model.mlm_head.register_forward_hook(keep("mlm")),
-    ]
+    heads = {"itm": model.itm_head, "mlm": model.mlm_head, "bbox": model.box_head}
+    hooks = [head.register_forward_hook(keep(name)) for name, head in heads.items() if head is not None]
     given = Negatives.given(negatives["neg_image_idx"], negatives["neg_text_idx"])
     total, losses = model(batch, given)
     for hook in hooks:

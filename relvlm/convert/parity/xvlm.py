@@ -72,6 +72,8 @@ def _xvlm_part(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors
     if "bbox" in losses:
         both = official["loss_bbox"] + official["loss_giou"]
         errors.check(name + "loss_bbox + loss_giou", losses["bbox"], both, "packed")
+        located = official["pred_bbox"][inputs["is_image"] == 0]
+        errors.check(name + "pred_bbox", logits["bbox"], located, "packed")
     errors.check(name + "itm_logits", logits["itm"], official["itm_logits"], "packed")
     rows, columns = (inputs["masked_ids"] != IGNORED).nonzero().unbind(1)
     order = (rows * ids.shape[1] + places[rows, columns]).argsort()  # ours are read in the text's order
