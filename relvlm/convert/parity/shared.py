@@ -119,8 +119,8 @@ def forward(
 
         return hook
 
-    heads = {"itm": model.itm_head, "mlm": model.mlm_head, "bbox": model.box_head}
-    hooks = [head.register_forward_hook(keep(name)) for name, head in heads.items() if head is not None]
+    parts = {"itm": model.itm_head, "words": model.mlm_head.norm, "bbox": model.box_head}
+    hooks = [part.register_forward_hook(keep(name)) for name, part in parts.items() if part is not None]
     given = Negatives.given(negatives["neg_image_idx"], negatives["neg_text_idx"])
     total, losses = model(batch, given)
     for hook in hooks:
