@@ -25,6 +25,7 @@ from relvlm.encoders.recompute import recompute_layers
 from relvlm.encoders.spans import fuse_spans
 from relvlm.encoders.text import TextEncoder
 from relvlm.encoders.vision import VisionEncoder
+from relvlm.errors import UserError
 from relvlm.fused_pass import look
 from relvlm.losses.bbox import BoxHead
 from relvlm.losses.itm import ITMHead
@@ -74,8 +75,19 @@ class RelVLM(nn.Module):
         """The momentum teacher of ALBEF, if the config asks for one; its state is saved beside the model's."""
         return self._teacher[0]
 
-    tokenizer: Tokenizer  # these four are set by `relvlm.load`
-    relation_names: list[str]
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """That of the checkpoint, set by `relvlm.load`; UserError where it came without."""
+        if self._tokenizer is None:
+            raise UserError("this model has no vocabulary (put its vocab.txt into the checkpoint's folder)")
+        return self._tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    _tokenizer: Tokenizer | None = None
+    relation_names: list[str]  # these three are set by `relvlm.load` too
     sep: bool
     step: int
 

@@ -19,14 +19,20 @@ WORDS, RELATIONS, GRID = 50, 7, 4
 LENGTHS = [4, 3, 6, 3, 5]
 VIT = VisionConfig(width=32, layers=2, heads=2, patch_size=8)
 SWIN = VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[1, 1], window=4)
+LATE = VisionConfig(
+    width=32, layers=3, heads=2, patch_size=8, late_blocks=2
+)  # regions masked in two of three blocks
+LATE_CLIP = VisionConfig(kind="clip_vit", width=32, layers=2, heads=2, patch_size=8, late_blocks=2)
 
 
-def make_model(vision=VIT, norm="post", momentum=None) -> RelVLM:
+def make_model(vision=VIT, norm="post", momentum=None, **choices) -> RelVLM:
     torch.manual_seed(0)
     text = TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0, norm=norm)
+    mask = "late_vision" if vision in (LATE, LATE_CLIP) else "cross_attention"
     config = ModelConfig(
-        image_size=32, embed_dim=16, vision=vision, text=text, fusion=FusionConfig(layers=2, heads=2),
-        mrc_hidden=24, momentum=momentum or MomentumConfig(),
+        image_size=32, embed_dim=16, vision=vision, text=text,
+        fusion=FusionConfig(layers=2, heads=2, region_mask=mask),
+        mrc_hidden=24, momentum=momentum or MomentumConfig(), **choices,
     )  # fmt: skip
     return RelVLM(config, WORDS, RELATIONS)
 
@@ -74,11 +80,14 @@ def plain_losses(model: RelVLM, batch: Batch, negatives) -> dict[str, torch.Tens
     for g, (x0, y0, x1, y1) in enumerate(batch.box.tolist()):
         seen[g, y0:y1, x0:x1] = True
     seen = seen.flatten(1)
-    mean = (image[:, 1:] * seen[..., None]).sum(1) / seen.sum(1)[:, None]
-    first = torch.where(batch.whole[:, None], image[:, 0], mean)
-    # A region's first token is its mean: a materialised [CLS], as X-VLM with Swin does.
-    image = torch.cat([first[:, None], image[:, 1:]], dim=1)
     visible = torch.cat([torch.ones(5, 1, dtype=torch.bool), seen], dim=1)
+    if model.config.fusion.region_mask == "late_vision":  # every token of a copy of the image for each region
+        image = model.encode_regions(batch.pixels, batch.image_index, visible)
+        first = image[:, 0]
+    else:  # a region's first token is its mean: a materialised [CLS], as X-VLM with Swin does
+        mean = (image[:, 1:] * seen[..., None]).sum(1) / seen.sum(1)[:, None]
+        first = torch.where(batch.whole[:, None], image[:, 0], mean)
+        image = torch.cat([first[:, None], image[:, 1:]], dim=1)
 
     def cls(texts, views):
         return model.fuse(text[texts], mask[texts], image[views], visible[views])[:, 0]
@@ -113,7 +122,7 @@ def plain_losses(model: RelVLM, batch: Batch, negatives) -> dict[str, torch.Tens
 
 
 @pytest.mark.parametrize("kind", ["captions", "entities", "mrc", "vsg"])
-@pytest.mark.parametrize("vision", [VIT, SWIN], ids=["vit", "swin"])
+@pytest.mark.parametrize("vision", [VIT, SWIN, LATE, LATE_CLIP], ids=["vit", "swin", "late", "late clip"])
 def test_packed_pass_equals_separate_padded_passes(kind, vision, monkeypatch):
     model, batch = make_model(vision), make_batch(kind)
     drawn = {}
@@ -140,8 +149,9 @@ def gradients(model: RelVLM, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["captions", "entities", "mrc", "vsg"])
-def test_every_parameter_gets_a_gradient_from_every_kind(kind):
-    model = make_model()
+@pytest.mark.parametrize("vision", [VIT, LATE], ids=["vit", "late"])
+def test_every_parameter_gets_a_gradient_from_every_kind(kind, vision):
+    model = make_model(vision)
     model(make_batch(kind))[0].backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
 
@@ -236,3 +246,65 @@ def test_the_teacher_follows_the_student_and_stays_out_of_its_parameters():
     model(make_batch("captions"))
     torch.testing.assert_close(teacher_bias, start + 0.25)
     assert teacher_bias.grad is None
+
+
+def test_a_hidden_patch_is_no_key_in_the_last_vision_blocks():
+    model = make_model(LATE)
+    pixels, seen = torch.randn(1, 3, 32, 32), torch.zeros(1, 17, dtype=torch.bool)
+    seen[0, [0, 6, 7]] = True
+    whole = torch.ones_like(seen)
+    region, image = (model.encode_regions(pixels, torch.tensor([0]), mask) for mask in (seen, whole))
+    torch.testing.assert_close(image, model.encode_image(pixels))
+    assert not torch.isclose(region[0, 0], image[0, 0]).any()
+
+
+def test_official_negatives_leave_out_the_pair_itself_alone():
+    batch = make_batch("captions")  # texts 1 and 4 are the same, images 0 and 4 too
+    masked, official = (make_model(negatives=choice) for choice in ("masked", "official"))
+    keys = objectives.group_keys(batch)
+    assert objectives._wrong(masked, keys, keys).sum() > 5
+    assert not objectives._wrong(official, keys, keys).any()
+    features = torch.nn.functional.normalize(torch.randn(5, 16), dim=-1)
+    seen = set()
+    for _ in range(60):
+        drawn = objectives._draw(official, features, features, objectives._wrong(official, keys, keys), None)
+        assert (drawn.view_of_text != torch.arange(5)).all() and (drawn.target[5:] == 0).all()
+        seen.add(int(drawn.view_of_text[1]))
+    assert 4 in seen
+
+
+def test_given_negatives_are_used():
+    model, batch = make_model().eval(), make_batch("captions")
+    given = objectives.Negatives.given(torch.tensor([1, 0, 3, 2, 0]), torch.tensor([4, 2, 1, 0, 3]))
+    first, second = (model(batch, given)[1]["itm"] for _ in range(2))
+    other = objectives.Negatives.given(given.text_of_view, given.view_of_text)
+    assert first == second != model(batch, other)[1]["itm"]
+
+
+@pytest.mark.parametrize("choice", ["all_ranks", "own_rank"])
+def test_the_itc_gradient_of_two_ranks(choice):
+    """own_rank (X-VLM): the loss of all rows on each rank, its gradient through the own rows alone."""
+    torch.manual_seed(3)
+    image, text = (F.normalize(torch.randn(6, 16), dim=-1).requires_grad_() for _ in range(2))
+    keys = torch.stack([torch.arange(6), torch.arange(6), torch.ones(6).long()], 1)
+    model = make_model(negatives="official", itc_gradient=choice)
+    first, own = 2, slice(2, 6)
+
+    def gather(x):
+        for whole in (image, text, keys):
+            if x.shape[1:] == whole.shape[1:] and torch.equal(x, whole[own]):
+                return whole, first
+        raise AssertionError
+
+    model.gather = gather
+    loss = objectives._contrast(model, keys[own], image[own], text[own])
+    logits = image @ text.T / model.temperature
+    target = torch.arange(6)
+    both = [F.cross_entropy(x, target, reduction="none") for x in (logits, logits.T)]
+    rows = slice(None) if choice == "own_rank" else own
+    expected = (both[0][rows].mean() + both[1][rows].mean()) / 2
+    torch.testing.assert_close(loss, expected)
+    found = torch.autograd.grad(loss, image)[0]
+    whole = torch.autograd.grad(expected, image)[0]
+    torch.testing.assert_close(found[own], whole[own])
+    assert bool(found[:first].any()) == (choice == "all_ranks")

@@ -22,12 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "examples:\n"
         "  relvlm convert albef ALBEF_4M.pth runs/albef_4m --vocab data/bert-base-uncased/vocab.txt\n"
-        "  relvlm convert albef --back runs/albef_4m ALBEF_4M_again.pth"
+        "  relvlm convert albef runs/albef_4m ALBEF_4M_again.pth"
     )
     parser.add_argument("family", choices=("albef", "xvlm"), help="whose checkpoint it is")
-    parser.add_argument("source", type=Path, metavar="IN", help="file.pth; with --back a folder of ours")
-    parser.add_argument("target", type=Path, metavar="OUT", help="folder; with --back file.pth")
-    parser.add_argument("--back", action="store_true", help="from ours to the official names")
+    parser.add_argument("source", type=Path, metavar="IN", help="file.pth; to go back, a folder of ours")
+    parser.add_argument("target", type=Path, metavar="OUT", help="folder; to go back, file.pth")
+    parser.add_argument(
+        "--back", action="store_true", help="from ours to the official names (also where IN is a folder)"
+    )
     parser.add_argument(
         "--config",
         type=Path,
@@ -46,9 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if not args.source.exists():
         raise UserError(f"{args.source}: no such file or folder")
-    if args.target.exists():
+    empty = args.target.is_dir() and not any(args.target.iterdir())
+    if args.target.exists() and not empty:
         raise UserError(f"{args.target}: already there (name another, or remove it)")
-    (_back if args.back else _forth)(args)
+    (_back if args.back or args.source.is_dir() else _forth)(args)
 
 
 @dataclass(frozen=True)

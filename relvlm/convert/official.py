@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
@@ -19,6 +18,7 @@ from relvlm.errors import UserError
 from relvlm.model import RelVLM
 
 WORDS = "text.embeddings.word.weight"
+FOLLOW_SIZE = ("relative_position_index", "attn_mask", "vision_encoder.position_ids")
 
 
 def from_official(state_dict: Tensors, config: Mapping[str, Any], family: Family) -> RelVLM:
@@ -63,40 +63,36 @@ def back(ours: Tensors, config: ModelConfig, family: Family, origin: str = "mode
 
 
 def resize(tensors: Tensors, config: ModelConfig, family: Family) -> dict[str, Tensor]:
-    """The tensors with position tables of the size in `config`; what follows from sizes alone is made anew."""
+    """The tensors with position tables of the size in `config`; what follows from sizes alone is made anew then."""
     links = official_links(config, family)
-    derived = {link.theirs[0]: link.value for link in links if link.value is not None}
-    side = config.image_size // config.vision.patch_size
-    resized: dict[str, Tensor] = {}
-    changed = False
-    for name, tensor in tensors.items():
-        table = tensor
-        if name.endswith("relative_position_bias_table"):
-            stage = int(name.split(".layers.")[1].split(".")[0])
-            table = resize_bias_table(tensor, min(config.vision.window, side // 2**stage))
-        elif name.endswith("pos_embed.weight"):
-            table = resize_positions(tensor[None], side)[0]
-        elif name.endswith("pos_embed"):
-            table = resize_positions(tensor, side)
-        changed |= table.shape != tensor.shape
-        resized[name] = table
-    if changed or _swin_size(tensors, config) != config.image_size:
-        resized = {k: t for k, t in resized.items() if not _follows_size(k)}
-        resized |= {k: t for k, t in derived.items() if t is not None and _follows_size(k)}
+    derived = {
+        link.theirs[0]: link.value
+        for link in links
+        if link.value is not None and link.theirs[0].endswith(FOLLOW_SIZE)
+    }
+    known = {name for link in links for name in link.theirs}
+    resized = {name: _resized(name, t, config) if name in known else t for name, t in tensors.items()}
+    changed = any(resized[name].shape != tensor.shape for name, tensor in tensors.items())
+    found = {name: tensor for name, tensor in tensors.items() if name.endswith(FOLLOW_SIZE)}
+    changed |= any(found[name].shape != derived[name].shape for name in found.keys() & derived.keys())
+    changed |= _has_masks(found) != _has_masks(derived)
+    if changed:
+        resized = {name: tensor for name, tensor in resized.items() if name not in found} | derived
     return resized
 
 
-def _follows_size(name: str) -> bool:
-    parts = ("relative_position_index", "attn_mask", "vision_encoder.position_ids")
-    return name.endswith(parts)
+def _has_masks(tensors: Tensors) -> bool:
+    return any(name.endswith("attn_mask") for name in tensors)
 
 
-def _swin_size(tensors: Tensors, config: ModelConfig) -> int:
-    """Image size that a Swin's mask of shifted windows is for; that of `config` where there is none to tell."""
-    mask = tensors.get("vision_encoder.layers.0.blocks.1.attn_mask")
-    if mask is None or mask.dim() != 3:
-        return config.image_size
-    return math.isqrt(len(mask)) * math.isqrt(mask.shape[-1]) * config.vision.patch_size
+def _resized(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
+    side = config.image_size // config.vision.patch_size
+    if name.endswith("relative_position_bias_table"):
+        stage = int(name.split(".layers.")[1].split(".")[0])
+        return resize_bias_table(tensor, min(config.vision.window, side // 2**stage))
+    if name.endswith("pos_embed.weight"):
+        return resize_positions(tensor[None], side)[0]
+    return resize_positions(tensor, side) if name.endswith("pos_embed") else tensor
 
 
 def tensors_of(model: RelVLM) -> dict[str, Tensor]:

@@ -69,6 +69,10 @@ def _vision(vision: Tensors, section: Mapping[str, Any], official: Mapping[str, 
     layers, width = _count(vision, block), kernel.shape[0]
     heads = section.get("heads") or section.get("num_heads") or section.get("num_attention_heads")
     late = section.get("local_attn_depth", official.get("local_attn_depth", 4))
+    if not int(late):
+        raise UserError(
+            "official config: local_attn_depth: 0, X-VLM masks regions in one vision block at least"
+        )
     kind = "clip_vit" if clip else "vit"
     _check(section, kind, "quick_gelu" if clip else "gelu", "hidden_act")
     return VisionConfig(

@@ -28,7 +28,8 @@ class VisionEncoder(nn.Module):
             raise UserError(
                 f"model.image_size: {image_size} is no multiple of {stride}, the stride of this {config.kind}"
             )
-        for side in (image_size // config.patch_size // 2**stage for stage in range(stages + 1) if stages):
+        for stage in range(stages + 1 if config.kind == "swin" else 0):
+            side = image_size // config.patch_size // 2**stage
             if side > config.window and side % config.window:
                 raise UserError(
                     f"model.vision.window: {config.window} does not divide a map of {side} x {side}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import relvlm
 from relvlm.cli import main as command
@@ -103,6 +104,27 @@ def test_the_command_makes_a_checkpoint_that_loads_and_goes_back(official, tmp_p
     assert torch.equal(model.teacher.pointer, official["state_dict"]["queue_ptr"])
     run(monkeypatch, "convert", "albef", "--back", str(folder), str(again))
     assert_identical(torch.load(again, weights_only=True)["model"], half)
+
+
+def test_the_command_goes_back_without_relations_on_request(official, shared, tmp_path, monkeypatch, capsys):
+    folder, again = tmp_path / "ours", tmp_path / "again.pth"
+    run(monkeypatch, "convert", "albef", str(shared / "parity/albef_small.pt"), str(folder))
+    tensors = load_file(folder / "model.safetensors") | {"mrc_head.second.bias": torch.zeros(3)}
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "convert", "albef", str(folder), str(again))
+    assert "1 unknown: mrc_head.second.bias" in capsys.readouterr().err
+    run(monkeypatch, "convert", "albef", str(folder), str(again), "--drop", "mrc_head")
+    assert_identical(torch.load(again, weights_only=True)["model"], official["state_dict"])
+
+
+def test_the_command_does_not_write_over_anything(shared, tmp_path, monkeypatch, capsys):
+    source, target = shared / "parity/albef_small.pt", tmp_path / "ours"
+    target.mkdir()
+    run(monkeypatch, "convert", "albef", str(source), str(target))  # an empty folder will do
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "convert", "albef", str(source), str(target))
+    assert "already there" in capsys.readouterr().err
 
 
 def test_the_command_refuses_a_file_with_other_objects(tmp_path, monkeypatch, capsys):

@@ -25,6 +25,8 @@ from relvlm.convert import from_official
 from relvlm.convert.backbones import _ours, _sort_out, _vision_links, _without_prefix, read_bert
 from relvlm.convert.cli import main as convert
 from relvlm.convert.init import check_init, initialise
+from relvlm.convert.links import to_theirs
+from relvlm.convert.names import vision_links
 from relvlm.encoders.packing import offsets_of
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError
@@ -160,6 +162,21 @@ def test_prefixes_and_heads_of_whole_models_are_left_aside(tmp_path):
     report = initialise(ours, InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
     assert report.unused == ["classifier.bias", "classifier.weight"]
     assert torch.equal(ours.vision.backbone.class_token, whole.vit.embeddings.cls_token)
+
+
+@pytest.mark.parametrize(("vision", "extra"), [(VIT, "head.weight"), (SWIN, "layers.0.blocks.1.attn_mask")])
+def test_the_authors_own_names_will_do(vision, extra, tmp_path):
+    """timm's safetensors of ViT and DeiT, and the .pth of Swin."""
+    source = model_of(vision=vision)
+    links = [link for link in vision_links(vision, 32) if link.value is None]
+    tensors = to_theirs(links, source.vision.backbone.state_dict(), "made")
+    torch.save({"model": tensors | {extra: torch.zeros(1)}}, tmp_path / "backbone.pth")
+    torch.manual_seed(7)
+    ours = RelVLM(replace(CONFIG, vision=vision), WORDS, relations=3)
+    report = initialise(ours, InitConfig(vision=str(tmp_path / "backbone.pth"), text="random"), [])
+    assert report.unused == [extra]
+    for name, tensor in source.vision.state_dict().items():
+        assert torch.equal(ours.vision.state_dict()[name], tensor)
 
 
 def test_another_image_size_resizes_the_positions_and_says_so(tmp_path):

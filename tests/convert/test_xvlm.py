@@ -124,8 +124,22 @@ def test_the_command_makes_a_checkpoint_that_loads_and_goes_back(
     images = official["inputs"]["image"]["images"]
     expected = official["outputs"]["image"]["image_embeds"]
     torch.testing.assert_close(model.encode_image(images), expected, rtol=1e-5, atol=1e-5)
-    run(monkeypatch, "convert", "xvlm", "--back", str(folder), str(again))
+    run(monkeypatch, "convert", "xvlm", str(folder), str(again))
     assert_identical(torch.load(again, weights_only=True)["model"], official["state_dict"])
+
+
+def test_the_command_interpolates_on_request(shared, tmp_path, monkeypatch):
+    folder = tmp_path / "ours"
+    run(
+        monkeypatch,
+        "convert",
+        "xvlm",
+        str(shared / "parity/xvlm_clipvit_small.pt"),
+        str(folder),
+        "--image-size",
+        "96",
+    )
+    assert relvlm.load(folder).encode_image(torch.randn(1, 3, 96, 96)).shape[1] == 37
 
 
 def run(monkeypatch, *arguments: str) -> None:

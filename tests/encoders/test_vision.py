@@ -1,11 +1,14 @@
 """Both vision encoders behind one shape: a first token, then the patches row by row."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from relvlm.config import VisionConfig
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError
+from relvlm_kernels.regions import box_mask
 
 VIT = VisionConfig(width=16, layers=2, heads=2, patch_size=8)
 SWIN = VisionConfig(kind="swin", width=8, heads=2, patch_size=4, depths=[1, 1], window=4)
@@ -60,3 +63,37 @@ def test_a_swin_needs_an_image_size_that_its_stages_divide():
 def test_vit_norms_have_the_eps_of_vit():
     norms = [m for m in VisionEncoder(VIT, 32).modules() if isinstance(m, torch.nn.LayerNorm)]
     assert norms and {norm.eps for norm in norms} == {1e-6}
+
+
+def test_a_swin_needs_maps_that_its_windows_divide():
+    with pytest.raises(UserError, match=r"model\.vision\.window: 3 does not divide a map of 8 x 8"):
+        VisionEncoder(replace(SWIN, window=3), 32)
+
+
+def test_a_map_smaller_than_a_window_is_one_window():
+    tokens = VisionEncoder(replace(SWIN, window=16), 32)(torch.randn(1, 3, 32, 32))
+    assert tokens.shape == (1, 17, 16)
+
+
+@pytest.mark.parametrize("kind", ["vit", "clip_vit"])
+def test_packed_late_regions_equal_masked_copies_inside_the_box(kind):
+    torch.manual_seed(0)
+    encoder = VisionEncoder(replace(VIT, kind=kind, layers=3, late_blocks=2), 32).double()
+    pixels, box = torch.randn(2, 3, 32, 32), torch.tensor([[1, 0, 3, 2], [0, 0, 4, 4], [3, 3, 4, 4]])
+    image = torch.tensor([1, 0, 1])
+    tokens, cu = encoder.late_regions(pixels, image, box.int(), images=True)
+    torch.testing.assert_close(tokens[: 2 * 17].unflatten(0, (2, 17)), encoder(pixels))
+    mask = torch.cat([torch.ones(3, 1, dtype=torch.bool), box_mask(box, (4, 4))], dim=1)
+    copies = encoder.masked_regions(pixels, image, mask)
+    torch.testing.assert_close(tokens[2 * 17 :], copies[mask])
+    assert cu.tolist() == [0, 17, 34, 39, 56, 58]
+    alone, cu = encoder.late_regions(pixels, image, box.int(), images=False)
+    torch.testing.assert_close(alone, copies[mask])
+    assert cu.tolist() == [0, 5, 22, 24]
+
+
+def test_a_swin_has_no_late_masking():
+    with pytest.raises(ValueError, match="late vision masking needs a ViT"):
+        VisionEncoder(SWIN, 32).masked_regions(
+            torch.randn(1, 3, 32, 32), torch.tensor([0]), torch.ones(1, 17)
+        )

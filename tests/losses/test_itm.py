@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from relvlm.losses.itm import IGNORED, ITMHead, hard_negatives, itm_loss
+from relvlm.losses.itm import IGNORED, ITMHead, hard_negatives, itm_loss, negative_weights
 
 NAN, INF = float("nan"), float("inf")
 
@@ -109,3 +109,15 @@ def test_head_is_albefs_linear_or_xvlms_two_layers(kind, parameters):
     head = ITMHead(8, kind)
     assert sum(p.numel() for p in head.parameters()) == parameters
     assert head(torch.randn(3, 8)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3])
+def test_negatives_are_drawn_by_their_weights(floor):
+    torch.manual_seed(0)
+    similarity = torch.tensor([[2.0, 0.0, 1.0, -30.0]])
+    excluded = torch.tensor([[True, False, False, False]])
+    weights = negative_weights(similarity, excluded, floor)[0]
+    assert weights[0] == 0 and weights[3] == pytest.approx(floor, abs=1e-6)
+    drawn, _ = hard_negatives(similarity.expand(20_000, 4), excluded.expand(20_000, 4), floor)
+    found = torch.bincount(drawn, minlength=4) / 20_000
+    torch.testing.assert_close(found, weights / weights.sum(), atol=0.015, rtol=0)
