@@ -11,15 +11,20 @@ from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals.files import Row, find_image
+from relvlm.evals.photos import CropBox
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One score to compute; `row` is what its line in scores.jsonl says beside `score`, `image` and `text`."""
+    """One score to compute; `row` is what its line in scores.jsonl says beside `score`, `image` and `text`.
+
+    `box`: the part of the image to score, (x0, y0, x1, y1) in pixels; None for all of it.
+    """
 
     image: str
     text: str
     row: Row
+    box: CropBox | None = None
 
 
 Example = tuple[Pair, ...]
@@ -43,7 +48,8 @@ class Task:
     """A pair-scoring benchmark: `load` its official files, `metrics` of its rows with scores.
 
     `key`: the fields that make a row unique. `label`: the pattern of its labels, which tells its score files from
-    those of other tasks. `group`: the field that tells its files (or splits) apart.
+    those of other tasks. `rule`: its protocol, in words. `group`: the field that tells its files (or splits) apart.
+    `thresholded`: figures that need a probability; a task whose `overall` is among them is not for similarities.
     """
 
     name: str
@@ -51,7 +57,9 @@ class Task:
     metrics: Callable[[Sequence[Row]], Row]
     key: tuple[str, ...]
     label: str
+    rule: str
     group: str | None = None
+    thresholded: tuple[str, ...] = ()
 
 
 def held_out(record: Row) -> Row:
@@ -96,7 +104,7 @@ def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str
     seen: dict[tuple[object, ...], int] = {}
     for number, row in enumerate(checked, 1):
         _check_score(row.get("score"), f"{where}: line {number}")
-        if "label" in row and not re.fullmatch(label, str(row["label"])):
+        if "label" in row and not re.fullmatch(label, _label(row["label"])):
             raise UserError(
                 f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)"
             )
@@ -150,6 +158,11 @@ def _merge(annotation: Row, row: Row, where: str) -> Row:
                 f"{where}: {field}: {row[field]!r}, the annotations say {value!r} (give those that were scored)"
             )
     return {**annotation, **row}
+
+
+def _label(value: object) -> str:
+    """As a pattern reads it: other programs write VSR's 1 as true or 1.0."""
+    return str(int(value)) if isinstance(value, (bool, float)) and value in (0, 1) else str(value)
 
 
 def _check_score(score: object, where: str) -> None:

@@ -23,6 +23,7 @@ from relvlm.evals.files import Row, read_json, require
 
 K = {"coco": 256, "flickr30k": 128, "paragraphs": 128}
 RECALLS = (1, 5, 10)
+RULE = "the k nearest by cosine re-scored by the ITM match logit, others not found; recall at 1, 5, 10"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Gallery:
         place = {old: new for new, old in enumerate(kept)}
         texts = [(text, place[i]) for text, i in zip(self.texts, self.image_of, strict=True) if i in place]
         return _gallery(tuple(self.images[i] for i in kept), texts)
+
+    def without_named(self, names: Iterable[str]) -> Gallery:
+        """The gallery without the images of these names, or of these ids (the name without folder and suffix)."""
+        gone = set(names)
+        return self.without(n for n in self.images if n in gone or Path(n).stem in gone)
 
     def first(self, limit: int) -> Gallery:
         """The gallery of the first `limit` images."""
@@ -69,6 +75,17 @@ def load(task: str, annotations: Path, split: str = "test") -> Gallery:
     if "paragraph" in tree[0]:
         return _paragraphs(tree, path, split)
     return _albef(tree, path)
+
+
+def splits(task: str, annotations: Path) -> set[str]:
+    """The splits of a file that tells them apart; none of ALBEF's lists."""
+    path = _main_file(task, annotations)
+    tree = read_json(path)
+    if isinstance(tree, dict) and "images" in tree:
+        return {str(record.get("split")) for record in tree["images"]}
+    if isinstance(tree, list) and tree and "paragraph" in tree[0]:
+        return {file.stem.removesuffix("_split") for file in path.parent.glob("*_split.json")}
+    return set()
 
 
 def candidates(similarity_IX: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -174,6 +191,7 @@ def _chance(r: int, n: int, right: float = 1.0) -> float:
 
 
 def _main_file(task: str, annotations: Path) -> Path:
+    """The file itself, or of a folder the one with the task's official name."""
     if not annotations.is_dir():
         return annotations
     names = {"paragraphs": "paragraphs_v1.json", "coco": "karpathy.json", "flickr30k": "karpathy.json"}

@@ -119,4 +119,13 @@ def _examples(file: Path) -> list[Example]:
     return examples
 
 
-TASK = Task("vsr", load, metrics, key=("split", "id"), label="[01]", group="split")
+TASK = Task(
+    "vsr",
+    load,
+    metrics,
+    key=("split", "id"),
+    label="[01]",
+    rule="right if the match probability is >= .5 where the label is 1, < .5 where it is 0",
+    group="split",
+    thresholded=("overall",),
+)

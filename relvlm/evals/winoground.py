@@ -75,4 +75,11 @@ def _example(row: Row, where: str) -> Example:
     )
 
 
-TASK = Task("winoground", load, metrics, key=("label",), label=".+_c[01]_i[01]")
+TASK = Task(
+    "winoground",
+    load,
+    metrics,
+    key=("label",),
+    label=".+_c[01]_i[01]",
+    rule="text: each image prefers its caption; image: each caption its image; group: both; strictly; overall is group",
+)
