@@ -36,9 +36,7 @@ class Photo:
         try:
             image = decode(data, max_pixels)
         except ValueError as error:
-            raise UserError(
-                f"{self.path}: {error} (replace the image, or leave its rows out)"
-            ) from error
+            raise UserError(f"{self.path}: {error} (replace the image, or leave its rows out)") from error
         return image.crop(self.box) if self.box else image
 
     def key(self, data: bytes) -> str:

@@ -57,7 +57,9 @@ class ScoreOptions:
 class Scorer:
     """Holds what it has encoded (in main memory), so that several tasks can share their images."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer | None = None, options: ScoreOptions | None = None) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer | None = None, options: ScoreOptions | None = None
+    ) -> None:
         """Moves the model to the device, in eval mode; raises UserError where it cannot score pairs."""
         self.options = options or ScoreOptions()
         chosen = self.options
@@ -106,7 +108,10 @@ class Scorer:
     def match_logits(
         self, images: Sequence[Picture], texts: Sequence[str], image_index: Tensor, text_index: Tensor
     ) -> Tensor:
-        """ITM logits (G, 2), or similarities (G,), fp32 on the CPU, of (images[image_index[g]], texts[text_index[g]])."""
+        """ITM logits (G, 2), or similarities (G,), fp32 on the CPU.
+
+        Pair g is (images[image_index[g]], texts[text_index[g]]).
+        """
         photos = [_photo(image) for image in images]
         own = torch.zeros(len(photos), dtype=torch.bool)
         own[_share(len(photos))] = True
@@ -147,7 +152,10 @@ class Scorer:
             parts = list(chunks(new, self.options.image_batch))
             for i, part in enumerate(parts):  # the next part is decoded while this one is encoded
                 current = coming or [pool.submit(self._prepare, photo) for photo in part]
-                coming = [pool.submit(self._prepare, photo) for photo in (parts[i + 1] if i + 1 < len(parts) else ())]
+                coming = [
+                    pool.submit(self._prepare, photo)
+                    for photo in (parts[i + 1] if i + 1 < len(parts) else ())
+                ]
                 held |= self._encode(part, [future.result() for future in current])
         return [held[photo] for photo in wanted]
 
@@ -195,11 +203,17 @@ class Scorer:
         data = photo.read()
         key = photo.key(data) if self.cache else ""
         known = self.cache.get(key) if self.cache else None
-        return key, known, None if known is not None else self.transform(photo.open(data, self.options.max_pixels))
+        return (
+            key,
+            known,
+            None if known is not None else self.transform(photo.open(data, self.options.max_pixels)),
+        )
 
     def _encode(self, photos: Sequence[Photo], prepared: Sequence[Any]) -> dict[Photo, Tensor]:
         """Encodings of one batch, held from now on as far as memory allows."""
-        found = {photo: known for photo, (_, known, _) in zip(photos, prepared, strict=True) if known is not None}
+        found = {
+            photo: known for photo, (_, known, _) in zip(photos, prepared, strict=True) if known is not None
+        }
         new = [(photo, key, x) for photo, (key, _, x) in zip(photos, prepared, strict=True) if x is not None]
         if new:
             pixels = torch.stack([x for _, _, x in new]).to(self.device)
@@ -219,7 +233,11 @@ class Scorer:
             self._bytes -= self._images.popitem(last=False)[1].nbytes
 
     def _open_cache(self, folder: Path) -> ImageCache:
-        context = (fingerprint(self.matcher), repr(self.protocol()), repr(getattr(self.transform, "name", "")))
+        context = (
+            fingerprint(self.matcher),
+            repr(self.protocol()),
+            repr(getattr(self.transform, "name", "")),
+        )
         return ImageCache(folder, " ".join(context))
 
     @torch.inference_mode()
@@ -250,5 +268,3 @@ def _distinct(values: Sequence[T]) -> tuple[list[T], Tensor]:
     """Distinct values, and for each of `values` its place among them."""
     place = {value: i for i, value in enumerate(dict.fromkeys(values))}
     return list(place), torch.tensor([place[value] for value in values], dtype=torch.long)
-
-

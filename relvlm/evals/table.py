@@ -35,6 +35,13 @@ RECALLS = {
     "flickr30k": ("Flickr30K", ("TR@1", "TR@5", "IR@1", "IR@5")),
     "coco": ("COCO", ("TR@1", "IR@1")),
 }
+PAIRS = {
+    "valse": "VALSE",
+    "svo": "SVO",
+    "sugarcrepe": "SugarCrepe",
+    "winoground": "Winoground group",
+    "aro": "ARO",
+}
 COLUMNS = (
     "VSR",
     "VSR dev",
@@ -44,6 +51,8 @@ COLUMNS = (
     *(f"{title} {recall}" for title, recalls in RECALLS.values() for recall in recalls),
     "SugarCrepe",
     "Winoground group",
+    "ARO",
+    *(f"{title} dev {recall}" for title, recalls in RECALLS.values() for recall in recalls),
     "VSR, calibrated",
     "VSR dev, calibrated",
     "VSR test, calibrated",
@@ -53,28 +62,41 @@ COLUMNS = (
 def model_rows(name: str, results: Results) -> ModelRows:
     """The cells of every task that was evaluated."""
     cells: dict[str, Cell] = {}
-    for task, figures in results.items():
+    for figures in results.values():
+        task = figures["task"]
         if task == "vsr":
             cells |= _vsr(figures)
         elif task in RECALLS:
-            cells |= _retrieval(figures, *RECALLS[task])
+            title, recalls = RECALLS[task]
+            cells |= _retrieval(figures, title + (" dev" if is_dev(figures) else ""), recalls)
         else:
             cells |= _pairs(figures, task)
     return ModelRows(name, cells)
 
 
+def is_dev(figures: Row) -> bool:
+    """Whether retrieval figures are those of the dev split."""
+    return figures.get("split") in ("val", "dev")
+
+
 def read_results(folder: Path) -> dict[str, Row]:
-    """Metrics by task of the `metrics.json` files under a folder; {} where there is none.
+    """Metrics by task (`<task>_dev` for a dev split) of the `metrics.json` files under a folder; {} where none is.
 
     Raises UserError where two of them are of one task.
     """
-    results: dict[str, Row] = {}
+    return {name: read_json(path) for name, path in result_files(folder).items()}
+
+
+def result_files(folder: Path) -> dict[str, Path]:
+    """The `metrics.json` files under a folder by task, as `read_results` names them."""
+    files: dict[str, Path] = {}
     for path in sorted(folder.glob("**/metrics.json")):
         figures = read_json(path)
-        if figures["task"] in results:
-            raise UserError(f"{path}: a second metrics.json of {figures['task']} (name one evaluation)")
-        results[figures["task"]] = figures
-    return results
+        name = str(figures["task"]) + ("_dev" if is_dev(figures) else "")
+        if name in files:
+            raise UserError(f"{path}: a second metrics.json of {name} (name one evaluation)")
+        files[name] = path
+    return files
 
 
 def as_markdown(*models: ModelRows) -> str:
@@ -129,10 +151,9 @@ def _retrieval(figures: Row, title: str, recalls: Sequence[str]) -> dict[str, Ce
 
 
 def _pairs(figures: Row, task: str) -> dict[str, Cell]:
-    titles = {"valse": "VALSE", "svo": "SVO", "sugarcrepe": "SugarCrepe", "winoground": "Winoground group"}
     chance = figures["chance"]
     level = chance["group"] if isinstance(chance, dict) else chance
-    return {titles[task]: Cell(figures["overall"], _pair(figures["interval95"]), level, figures["n"])}
+    return {PAIRS[task]: Cell(figures["overall"], _pair(figures["interval95"]), level, figures["n"])}
 
 
 def _pair(values: Sequence[float]) -> tuple[float, float]:

@@ -5,15 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import relvlm
 from relvlm import cli
-from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
-from relvlm.data.text import Tokenizer
 from relvlm.errors import UserError
 from relvlm.evals import cli as eval_cli
 from relvlm.evals.report import report
@@ -22,83 +18,7 @@ from relvlm.evals.scorer import ScoreOptions
 from relvlm.evals.table import ModelRows, as_markdown, model_rows
 from relvlm.model import RelVLM
 
-SMALL = ModelConfig(
-    image_size=32,
-    embed_dim=8,
-    vision=VisionConfig(width=16, layers=1, heads=2, patch_size=16),
-    text=TextConfig(width=16, layers=1, heads=2, max_positions=64),
-    fusion=FusionConfig(layers=1, heads=2),
-)
 TABLE = ("VSR dev", "VALSE", "SVO", "Paragraphs TR@1", "Paragraphs IR@5", "COCO TR@1", "SugarCrepe")
-
-
-@pytest.fixture(scope="module")
-def vocab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
-    words = [
-        *["a", "person", "dog", "on", "the", "left", "of", "right", "red", "box", "is", "in"],
-        *"abcdefghijklmnopqrstuvwxyz0123456789",
-    ]
-    pieces = [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
-    path.write_text("\n".join(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *pieces])))
-    return path
-
-
-@pytest.fixture()
-def model(vocab: Path) -> RelVLM:
-    torch.manual_seed(0)
-    tokenizer = Tokenizer(vocab)
-    made = RelVLM(SMALL, tokenizer.vocab_size, 3).eval()
-    made.tokenizer = tokenizer  # type: ignore[assignment]
-    return made
-
-
-@pytest.fixture()
-def suite(tmp_path: Path) -> Path:
-    """A benchmarks folder in RelWorld's layout: 12 images, a few rows of each task."""
-    folder, rng = tmp_path / "benchmarks", np.random.default_rng(0)
-    files: dict[str, object] = {}
-    for i in range(12):
-        path = folder / "images" / f"{i}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
-    vsr = [
-        {"image": f"{i}.jpg", "caption": f"a box {i}", "label": i % 2, "relation": "left of"}
-        for i in range(12)
-    ]
-    header = (
-        "sentence,pos_triplet,neg_triplet,pos_url,neg_url,pos_image_id,neg_image_id,subj_neg,verb_neg,obj_neg"
-    )
-    svo = [f'a dog,"a,b,c","a,d,c",u,v,{i},{i + 1},False,True,False' for i in range(6)]
-    mturk = {"caption": 3, "foil": 0, "other": 0}
-    valse = {
-        f"e_{i}": {"image_file": f"{i}.jpg", "caption": "a dog", "foil": "a box", "mturk": mturk}
-        for i in range(5)
-    }
-    sugar = {
-        str(i): {"filename": f"{i}.jpg", "caption": "a dog", "negative_caption": "a box"} for i in range(5)
-    }
-    files["vsr/dev.jsonl"] = files["vsr/test.jsonl"] = "".join(json.dumps(row) + "\n" for row in vsr)
-    files["svo/svo_probes.csv"] = "\n".join([header, *svo]) + "\n"
-    files["valse/plurals.json"] = json.dumps(valse)
-    files["sugarcrepe/swap_obj.json"] = json.dumps(sugar)
-    rows = [{"image_id": i, "url": "", "paragraph": f"the dog is on {i}"} for i in range(12)]
-    files["paragraphs/paragraphs_v1.json"] = json.dumps(rows)
-    files["paragraphs/test_split.json"] = json.dumps(list(range(12)))
-    coco = [
-        {
-            "filepath": "images",
-            "filename": f"{i}.jpg",
-            "split": "test",
-            "sentences": [{"raw": f"dog {i}"}] * 2,
-        }
-        for i in range(12)
-    ]
-    files["coco/karpathy.json"] = json.dumps({"images": coco, "dataset": "x"})
-    for name, text in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(str(text))
-    return folder
 
 
 @pytest.mark.parametrize(("task", "pairs"), [("vsr", 14), ("valse", 32), ("sugarcrepe", 296)])
