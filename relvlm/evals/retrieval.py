@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -117,6 +117,14 @@ def metrics(found: Candidates) -> Row:
     chance |= {f"TR@{r}": _chance(r, texts, texts / images) for r in RECALLS}
     head = {"overall": sum(recalls) / len(recalls), "n_images": images, "n_texts": texts}
     return {**head, **figures, "n_pairs": len(found.score), "chance": chance}
+
+
+def ranks(found: Candidates, way: Literal["tr", "ir"]) -> dict[int, int]:
+    """Rank (0 = first) of each image's best text, or of each text's image; one beyond all where it was no candidate."""
+    query, chosen = (found.image, found.tr) if way == "tr" else (found.text, found.ir)
+    names = np.unique(query[chosen])
+    values = _ranks(query[chosen], found.score[chosen], found.match[chosen])
+    return dict(zip(names.tolist(), values.tolist(), strict=True))
 
 
 def lines(found: Candidates, gallery: Gallery) -> Iterator[str]:
