@@ -14,6 +14,8 @@ COMMANDS = {
     "submit": ("relvlm.submit", "pretrain on a Slurm cluster"),
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "report": ("relvlm.evals.report_cli", "tables and plots of runs"),
+    "soup": ("relvlm.evals.soup_cli", "average the weights of checkpoints"),
+    "pareto": ("relvlm.evals.pareto_cli", "checkpoints that are best in coarse or fine-grained tasks"),
 }
 WITH_OVERRIDES = {"train", "submit"}  # key=value arguments may stand anywhere among the options
 

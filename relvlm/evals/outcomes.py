@@ -5,18 +5,23 @@ Legend: U units (examples; for retrieval, images with their texts), F figures.
 
 from __future__ import annotations
 
+import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from relvlm.errors import UserError
 from relvlm.evals import aro, retrieval, svo, valse, vsr, winoground
 from relvlm.evals.contrast import Contrast, contrasts
-from relvlm.evals.files import Row
+from relvlm.evals.files import Row, read_json, read_jsonl
 
-Combine = Callable[..., np.ndarray]
+COMBINE: dict[str, Callable[..., np.ndarray]] = {"mean": np.nanmean, "min": np.min}
+FILE = "outcomes.npz"
+HELD_OUT = "held_out/overall"
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Outcomes:
     names: tuple[str, ...]
     right: np.ndarray  # (U, F)
     counted: np.ndarray  # (U, F)
-    derived: dict[str, tuple[Combine, tuple[str, ...]]]
+    derived: dict[str, tuple[str, tuple[str, ...]]]  # name: (one of COMBINE, of these figures)
 
     def figures(self, weights_WU: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Percent (W,) of each figure under W weightings of the units (default: one, of ones).
@@ -39,8 +44,37 @@ class Outcomes:
             values = 100 * (weights @ self.right) / (weights @ self.counted)
         found = dict(zip(self.names, values.T, strict=True))
         for name, (combine, parts) in self.derived.items():
-            found[name] = combine(np.stack([found[part] for part in parts]), axis=0)
+            found[name] = COMBINE[combine](np.stack([found[part] for part in parts]), axis=0)
         return found
+
+
+def save(outcomes: Outcomes, path: Path) -> None:
+    """Write them; a name in `path`'s folder is replaced at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    texts = {"units": np.array(outcomes.units), "names": np.array(outcomes.names)}
+    derived = np.array(json.dumps(outcomes.derived))
+    np.savez_compressed(
+        temporary,
+        right=outcomes.right,
+        counted=outcomes.counted,
+        derived=derived,
+        **texts,  # type: ignore[arg-type]
+    )
+    temporary.replace(path)
+
+
+def of_folder(folder: Path) -> Outcomes:
+    """Outcomes of a folder of results: those that were saved, else those of its scores."""
+    if not (folder / FILE).is_file():
+        task = read_json(folder / "metrics.json")["task"]
+        return outcomes(task, list(read_jsonl(folder / "scores.jsonl")), str(folder / "scores.jsonl"))
+    with np.load(folder / FILE) as file:
+        derived = {
+            name: (how, tuple(parts)) for name, (how, parts) in json.loads(str(file["derived"])).items()
+        }
+        texts = (tuple(file["units"].tolist()), tuple(file["names"].tolist()))
+        return Outcomes(*texts, file["right"], file["counted"], derived)
 
 
 class _Table:
@@ -57,7 +91,7 @@ class _Table:
         for name in groups:
             self.columns[name][len(self.units) - 1] = (right, counted)
 
-    def done(self, derived: dict[str, tuple[Combine, list[str]]]) -> Outcomes:
+    def done(self, derived: dict[str, tuple[str, list[str]]]) -> Outcomes:
         right, counted = (np.zeros((len(self.units), len(self.columns))) for _ in range(2))
         for f, cells in enumerate(self.columns.values()):
             rows = list(cells)
@@ -79,18 +113,24 @@ def outcomes(task: str, rows: Sequence[Row], where: str) -> Outcomes:
     if task in makers:
         return makers[task](rows)
     if task in retrieval.K:
-        return _retrieval(retrieval.from_rows(rows, where))
+        return of_retrieval(retrieval.from_rows(rows, where))
     raise UserError(f"{where}: task {task!r} is unknown")
 
 
 def _vsr(rows: Sequence[Row]) -> Outcomes:
+    """Calibrated figures at the threshold of all rows: the draws do not move it."""
     table = _Table()
+    splits = {name: vsr.calibrated(part) for name, part in vsr.by_split(rows).items()}
+    whole = vsr.calibrated(rows)
     for i, row in enumerate(rows):
-        right = (row["score"] >= 0.5) == (row["label"] == 1)
-        category = vsr.CATEGORY.get(row["relation"], "unallocated")
-        split = row.get("split")
-        groups = ["overall", category] + ([f"{split}/overall", f"{split}/{category}"] if split else [])
-        table.add(f"{split} {row.get('id', i)}", right, groups)
+        unit, label, split = f"{row.get('split')} {row.get('id', i)}", row["label"] == 1, row.get("split")
+        right = (row["score"] >= 0.5) == label
+        names = ["overall", vsr.CATEGORY.get(row["relation"], "unallocated"), *_held_out(row)]
+        table.add(unit, right, names + ([f"{split}/{name}" for name in names] if split else []))
+        table.add(unit, row["score"] >= 0.5, ["called_true"])
+        table.add(unit, (row["score"] >= whole) == label, ["calibrated_at_median"])
+        if split:
+            table.add(unit, (row["score"] >= splits[split]) == label, [f"{split}/calibrated_at_median"])
     return table.done({})
 
 
@@ -99,18 +139,18 @@ def _valse(rows: Sequence[Row]) -> Outcomes:
     for pair in contrasts(rows, "instrument", ("c", "f")):
         instrument, unit = pair.right["instrument"], _unit(pair, "instrument")
         piece = valse.PIECE.get(instrument, instrument)
-        table.add(unit, pair.won, ["overall", instrument, f"by_piece/{piece}"])
+        table.add(unit, pair.won, ["overall", instrument, f"by_piece/{piece}", *_held_out(pair.right)])
         table.add(unit, pair.right["score"] >= 0.5, ["p_c"])
         table.add(unit, pair.wrong["score"] < 0.5, ["p_f"])
-    plain = {"overall", "p_c", "p_f"}
+    plain = {"overall", "p_c", "p_f", HELD_OUT}
     instruments = [n for n in table.columns if n not in plain and not n.startswith("by_piece/")]
     pieces = [n for n in table.columns if n.startswith("by_piece/")]
     return table.done(
         {
-            "macro_over_instruments": (np.mean, instruments),
-            "macro_over_pieces": (np.mean, pieces),
-            "acc_thresholded": (np.mean, ["p_c", "p_f"]),
-            "min_pc_pf": (np.min, ["p_c", "p_f"]),
+            "macro_over_instruments": ("mean", instruments),
+            "macro_over_pieces": ("mean", pieces),
+            "acc_thresholded": ("mean", ["p_c", "p_f"]),
+            "min_pc_pf": ("min", ["p_c", "p_f"]),
         }
     )
 
@@ -118,18 +158,21 @@ def _valse(rows: Sequence[Row]) -> Outcomes:
 def _svo(rows: Sequence[Row]) -> Outcomes:
     table = _Table()
     for pair in contrasts(rows, None, ("p", "n")):
-        table.add(_unit(pair), pair.won, ["overall", svo.bucket(pair.right, "scores")])
-    return table.done({"macro_over_buckets": (np.mean, [n for n in table.columns if n != "overall"])})
+        table.add(
+            _unit(pair), pair.won, ["overall", svo.bucket(pair.right, "scores"), *_held_out(pair.right)]
+        )
+    buckets = [n for n in table.columns if n in svo.FLAGS]
+    return table.done({"macro_over_buckets": ("mean", buckets)})
 
 
 def _sugarcrepe(rows: Sequence[Row]) -> Outcomes:
     table = _Table()
     for pair in contrasts(rows, "piece", ("c", "n")):
-        table.add(_unit(pair, "piece"), pair.won, ["overall", pair.right["piece"]])
-    files = [n for n in table.columns if n != "overall"]
+        table.add(_unit(pair, "piece"), pair.won, ["overall", pair.right["piece"], *_held_out(pair.right)])
+    files = [n for n in table.columns if n not in ("overall", HELD_OUT)]
     edits = dict.fromkeys(name.partition("_")[0] for name in files)
     by_edit = {f"macro_by_edit/{e}": [n for n in files if n.partition("_")[0] == e] for e in edits}
-    return table.done({"macro_over_files": (np.mean, files)} | {n: (np.mean, p) for n, p in by_edit.items()})
+    return table.done({"macro_over_files": ("mean", files)} | {n: ("mean", p) for n, p in by_edit.items()})
 
 
 def _aro(rows: Sequence[Row]) -> Outcomes:
@@ -142,7 +185,7 @@ def _aro(rows: Sequence[Row]) -> Outcomes:
     averaged = aro.macro_groups(kinds)
     return table.done(
         {
-            f"macro_{piece}": (np.nanmean, [f"kind/{piece}/{k}" for k in parts])
+            f"macro_{piece}": ("mean", [f"kind/{piece}/{k}" for k in parts])
             for piece, parts in averaged.items()
         }
     )
@@ -157,7 +200,7 @@ def _winoground(rows: Sequence[Row]) -> Outcomes:
     return table.done({})
 
 
-def _retrieval(found: retrieval.Candidates) -> Outcomes:
+def of_retrieval(found: retrieval.Candidates) -> Outcomes:
     """A unit is an image: its own query, and those of its texts, which stand or fall together."""
     table = _Table()
     hits = {"TR": retrieval.ranks(found, "tr"), "IR": retrieval.ranks(found, "ir")}
@@ -172,7 +215,11 @@ def _retrieval(found: retrieval.Candidates) -> Outcomes:
             if image in texts:
                 ranks = texts[image]
                 table.add(str(image), float(sum(x < r for x in ranks)), [f"IR@{r}"], len(ranks))
-    return table.done({"overall": (np.mean, [f"{way}@{r}" for way in hits for r in retrieval.RECALLS])})
+    return table.done({"overall": ("mean", [f"{way}@{r}" for way in hits for r in retrieval.RECALLS])})
+
+
+def _held_out(row: Row) -> list[str]:
+    return [HELD_OUT] if row.get("held_out") else []
 
 
 def _unit(pair: Contrast, group: str | None = None) -> str:

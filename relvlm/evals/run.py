@@ -14,7 +14,7 @@ import torch
 from relvlm.data.text import Tokenizer
 from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
-from relvlm.evals import aro, retrieval, sugarcrepe, svo, valse, vsr, winoground
+from relvlm.evals import aro, outcomes, retrieval, sugarcrepe, svo, valse, vsr, winoground
 from relvlm.evals import benchmark as b
 from relvlm.evals.files import Row, find_image, read_jsonl, write_atomic, write_json
 from relvlm.evals.photos import Photo
@@ -192,6 +192,7 @@ def _score_pairs(
         figures.pop(name)
     if rank() == 0:
         write_atomic(out / "scores.jsonl", (json.dumps(row, ensure_ascii=False) for row in rows))
+        outcomes.save(outcomes.outcomes(task.name, rows, "scores"), out / outcomes.FILE)
     counts = {"n_pairs": len(rows), "rule": task.rule, "texts_cut": scorer.cut(p.text for p in pairs)}
     return {**figures, **counts, "score": _kind(are_probabilities), **_listing(missing)}
 
@@ -212,6 +213,7 @@ def _score_retrieval(
     table, kind = _candidates(scorer, gallery, paths, k)
     if rank() == 0:
         write_atomic(out / "scores.jsonl", retrieval.lines(table, gallery))
+        outcomes.save(outcomes.of_retrieval(table), out / outcomes.FILE)
         write_json(out / "gallery.json", {"images": gallery.images, "texts": gallery.texts})
     context = {"k": k, "split": selection.split, "texts_cut": scorer.cut(gallery.texts), "score": kind}
     figures = {**retrieval.metrics(table), "rule": retrieval.RULE, **context, **_listing(missing)}

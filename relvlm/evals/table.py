@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relvlm.errors import UserError
+from relvlm.evals import layout
+from relvlm.evals.bootstrap import Interval
 from relvlm.evals.files import Row, read_json
 
 Results = Mapping[str, Row]
@@ -20,6 +22,8 @@ class Cell:
     interval: tuple[float, float] | None
     chance: float | None
     n: int
+    task: str = ""
+    figure: str = ""  # its name among the task's outcomes
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,16 @@ def model_rows(name: str, results: Results) -> ModelRows:
     return ModelRows(name, cells)
 
 
+def with_intervals(rows: ModelRows, found: Mapping[str, Mapping[str, Interval]]) -> ModelRows:
+    """The same figures with these intervals, given by task and by figure."""
+
+    def replaced(cell: Cell) -> Cell:
+        interval = found[cell.task][cell.figure]
+        return replace(cell, interval=(interval.low, interval.high))
+
+    return ModelRows(rows.name, {title: replaced(cell) for title, cell in rows.cells.items()})
+
+
 def is_dev(figures: Row) -> bool:
     """Whether retrieval figures are those of the dev split."""
     return figures.get("split") in ("val", "dev")
@@ -100,6 +114,11 @@ def result_files(folder: Path) -> dict[str, Path]:
 
 
 def as_markdown(*models: ModelRows) -> str:
+    """The table as Markdown."""
+    return layout.markdown(table_lines(*models))
+
+
+def table_lines(*models: ModelRows) -> list[list[str]]:
     """Per model its figures and, under them, their 95% intervals; then chance and n. Empty columns are left out."""
     titles = [title for title in COLUMNS if any(title in model.cells for model in models)]
     lines = [["", *titles]]
@@ -109,7 +128,7 @@ def as_markdown(*models: ModelRows) -> str:
     anyone = {title: next(m.cells[title] for m in models if title in m.cells) for title in titles}
     lines.append(["chance", *(_number(anyone[title].chance) for title in titles)])
     lines.append(["n", *(str(anyone[title].n) for title in titles)])
-    return _layout(lines)
+    return lines
 
 
 def _vsr(figures: Row) -> dict[str, Cell]:
@@ -124,16 +143,18 @@ def _vsr(figures: Row) -> dict[str, Cell]:
     for name, part in parts.items():
         split = name.rpartition("_")[-1]
         if split in ("dev", "test"):
-            cells |= _vsr_cells(f"VSR {split}", part)
+            cells |= _vsr_cells(f"VSR {split}", part, f"{name}/" if "by_split" in figures else "")
     return cells
 
 
-def _vsr_cells(title: str, part: Row) -> dict[str, Cell]:
+def _vsr_cells(title: str, part: Row, prefix: str = "") -> dict[str, Cell]:
     """Accuracy at the protocol's threshold, and at the median score."""
     calibrated = _pair(part["calibrated_at_median_interval95"])
     return {
-        title: Cell(part["overall"], _pair(part["interval95"]), 50.0, part["n"]),
-        f"{title}, calibrated": Cell(part["calibrated_at_median"], calibrated, 50.0, part["n"]),
+        title: Cell(part["overall"], _pair(part["interval95"]), 50.0, part["n"], "vsr", f"{prefix}overall"),
+        f"{title}, calibrated": Cell(
+            part["calibrated_at_median"], calibrated, 50.0, part["n"], "vsr", f"{prefix}calibrated_at_median"
+        ),
     }
 
 
@@ -145,6 +166,8 @@ def _retrieval(figures: Row, title: str, recalls: Sequence[str]) -> dict[str, Ce
             _pair(figures["intervals95"][recall]),
             figures["chance"][recall],
             sizes[recall.partition("@")[0]],
+            figures["task"] + ("_dev" if is_dev(figures) else ""),
+            recall,
         )
         for recall in recalls
     }
@@ -153,7 +176,8 @@ def _retrieval(figures: Row, title: str, recalls: Sequence[str]) -> dict[str, Ce
 def _pairs(figures: Row, task: str) -> dict[str, Cell]:
     chance = figures["chance"]
     level = chance["group"] if isinstance(chance, dict) else chance
-    return {PAIRS[task]: Cell(figures["overall"], _pair(figures["interval95"]), level, figures["n"])}
+    interval = _pair(figures["interval95"])
+    return {PAIRS[task]: Cell(figures["overall"], interval, level, figures["n"], task, "overall")}
 
 
 def _pair(values: Sequence[float]) -> tuple[float, float]:
@@ -171,21 +195,3 @@ def _interval(cell: Cell | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
-
-
-def _layout(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose source lines up too."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = [
-        "| "
-        + " | ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        + " |"
-        for line in lines
-    ]
-    rule = (
-        "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    )
-    return "\n".join([padded[0], rule, *padded[1:]])
