@@ -25,7 +25,7 @@ STYLE = """
 #browser figure{margin:0;padding:.7rem;border:1px solid #ddd;border-left:6px solid #c33;border-radius:4px}
 #browser figure.right{border-left-color:#2a7}
 #browser figure div{display:flex;gap:.4rem;flex-wrap:wrap}
-#browser img{width:min(100%,224px);image-rendering:auto}
+#browser img{width:min(100%,224px);image-rendering:pixelated}
 #browser p{margin:.3rem 0}.score{font-variant-numeric:tabular-nums;color:#555}.what{font-size:.85em;color:#777}
 #browser form{display:flex;gap:1rem;flex-wrap:wrap;align-items:end;margin-bottom:1rem}
 #browser label{display:flex;flex-direction:column;font-size:.8em;color:#555}
