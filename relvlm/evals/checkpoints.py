@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import relvlm
-from relvlm.engine.distributed import rank
+from relvlm.engine.distributed import rank, world_size
 from relvlm.errors import UserError
 from relvlm.evals.files import Row, read_json
 from relvlm.evals.run import Source, score_source
@@ -72,6 +72,8 @@ def evaluate_checkpoints(
         try:
             _evaluate(each, out / each.checkpoint.name, options)
         except UserError as error:
+            if world_size() > 1:
+                raise  # the other processes may not have failed with this one
             log.error("%s: %s", each.checkpoint.name, error)
             failures.append(f"{each.checkpoint.name}: {error}")
     if failures:

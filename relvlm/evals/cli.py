@@ -55,16 +55,14 @@ def main(args: argparse.Namespace) -> None:
         _print(rescore(args.score_task, args.scores, args.score_annotations))
         return
     _check_model(args)
-    join("nccl" if args.device.startswith("cuda") else "gloo")
-    try:
-        if args.all_checkpoints is not None:
-            _evaluate_checkpoints(args)
-        elif args.suite is not None:
-            _evaluate_suite(args)
-        else:
-            _evaluate_task(args)
-    finally:
-        stop()
+    join("gloo")  # what processes exchange lies in main memory, whatever the device
+    if args.all_checkpoints is not None:
+        _evaluate_checkpoints(args)
+    elif args.suite is not None:
+        _evaluate_suite(args)
+    else:
+        _evaluate_task(args)
+    stop()  # not after an error: the others are not there to meet, and the launcher ends them
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:

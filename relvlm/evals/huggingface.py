@@ -18,7 +18,7 @@ from relvlm.data.text import pre_caption
 from relvlm.errors import UserError
 from relvlm.evals.matcher import weights_hash
 
-BLIP = "blip"  # config.model_type
+BLIP, SIGLIP = "blip", "siglip"  # config.model_type
 
 
 class HuggingFaceMatcher:
@@ -78,7 +78,10 @@ class HuggingFaceMatcher:
 
 
 class ClipMatcher(HuggingFaceMatcher):
-    """CLIP, SigLIP, ALIGN and the like: a score is the cosine of two features, no probability."""
+    """CLIP, SigLIP, ALIGN and the like: a score is the cosine of two features, no probability.
+
+    SigLIP reads a text padded to its full length, without a mask: so it was trained.
+    """
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Features (B, E)."""
@@ -87,7 +90,12 @@ class ClipMatcher(HuggingFaceMatcher):
     def encode_text(self, texts: Sequence[str]) -> Sequence[Tensor]:
         """One feature (1, E) of each text."""
         ids, mask = self.padded([self.ids(text) for text in texts])
-        features = _pooled(self.model.get_text_features(input_ids=ids, attention_mask=mask))
+        if self.model.config.model_type.startswith(SIGLIP):
+            pad = self.tokenizer.pad_token_id or 0
+            ids = F.pad(ids, (0, self.max_tokens - ids.shape[1]), value=pad)
+            features = _pooled(self.model.get_text_features(input_ids=ids))
+        else:
+            features = _pooled(self.model.get_text_features(input_ids=ids, attention_mask=mask))
         return list(features[:, None])
 
     def match(self, images: Tensor, texts: Sequence[Tensor], image: Tensor, text: Tensor) -> Tensor:

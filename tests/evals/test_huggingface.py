@@ -52,6 +52,13 @@ def clip() -> torch.nn.Module:
     return transformers.CLIPModel(config).eval()
 
 
+def siglip() -> torch.nn.Module:
+    torch.manual_seed(0)
+    text = {**SIZES, "vocab_size": 14, "max_position_embeddings": 16, "projection_size": 16}
+    config = transformers.SiglipConfig(text_config=text, vision_config=VISION)
+    return transformers.SiglipModel(config).eval()
+
+
 def blip() -> torch.nn.Module:
     torch.manual_seed(0)
     text = {**SIZES, "vocab_size": 14, "max_position_embeddings": 16, "encoder_hidden_size": 16}
@@ -85,6 +92,19 @@ def test_clip_scores_are_the_cosines_of_its_own_forward(processor: Processor, ph
     assert not are_probabilities
     assert found.tolist() == pytest.approx(wanted, abs=1e-5)
     assert max(wanted) - min(wanted) > 0.01
+
+
+def test_siglip_texts_are_padded_to_its_full_length(processor: Processor, photos: list[Path]) -> None:
+    model = siglip()
+    found, _ = Scorer(wrap(model, processor)).scores(*grid(photos))
+    wanted = []
+    for photo, text in zip(*grid(photos), strict=True):
+        ids = processor.tokenizer(text, padding="max_length", max_length=16, return_tensors="pt").input_ids
+        pixels = processor.image_processor(images=Image.open(photo).convert("RGB"), return_tensors="pt")
+        with torch.no_grad():
+            output = model(input_ids=ids, **pixels)
+        wanted.append(((output.logits_per_image - model.logit_bias) / model.logit_scale.exp()).item())
+    assert found.tolist() == pytest.approx(wanted, abs=1e-5)
 
 
 def test_blip_scores_are_those_of_its_own_forward(processor: Processor, photos: list[Path]) -> None:
