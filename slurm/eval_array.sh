@@ -5,8 +5,9 @@
 # PYTHON names the interpreter (default: .venv/bin/python).
 #SBATCH --job-name=relvlm-eval
 #SBATCH --array=0-7
-#SBATCH --ntasks=1
-#SBATCH --gpus-per-task=1
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
 #SBATCH --cpus-per-task=8
 #SBATCH --time=12:00:00
 #SBATCH --output=%x-%A_%a.log

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,3 +128,27 @@ def test_the_array_script_scores_its_share(run: Path, suite: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert {name.partition("/")[0] for name in written(run)} == {"step_0000020"}
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.skipif(
+    os.environ.get("RELVLM_SLURM") != "1", reason="needs a Slurm cluster (set RELVLM_SLURM=1)"
+)
+def test_a_job_array_scores_every_checkpoint(run: Path, suite: Path, tmp_path: Path) -> None:
+    options = ["--parsable", "--array", "0-1", "--gpus-per-node", "0", "--cpus-per-task", "1"]
+    options += ["--output", str(tmp_path / "%a.log"), str(ROOT / "slurm/eval_array.sh")]
+    environment = os.environ | {"PYTHON": sys.executable, "DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+
+    def call(*command: str) -> str:
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        return done.stdout.strip()
+
+    job = call("sbatch", *options, str(run), str(suite), "--limit", "2")
+    assert job
+    deadline = time.monotonic() + 300
+    states = ("--noheader", "--states=PENDING,CONFIGURING,RUNNING,COMPLETING", f"--jobs={job}")
+    while call("squeue", *states) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    logs = "".join(path.read_text() for path in sorted(tmp_path.glob("?.log")))
+    assert {name.partition("/")[0] for name in written(run)} == {f"step_00000{s}" for s in (10, 20, 30)}, logs
