@@ -103,7 +103,7 @@ def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str
     fields = [f for f in key if all(f in row for row in checked)]
     seen: dict[tuple[object, ...], int] = {}
     for number, row in enumerate(checked, 1):
-        _check_score(row.get("score"), f"{where}: line {number}")
+        check_score(row.get("score"), f"{where}: line {number}")
         if "label" in row and not re.fullmatch(label, _label(row["label"])):
             raise UserError(
                 f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)"
@@ -116,6 +116,14 @@ def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str
             )
         seen[identity] = number
     return checked
+
+
+def check_score(score: object, where: str) -> None:
+    """Raises UserError for what is no finite number."""
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        raise UserError(f"{where}: score: {score!r} is no number (each line needs one)")
+    if not math.isfinite(score):
+        raise UserError(f"{where}: score: {score} (has the model diverged? score it again)")
 
 
 def complete(rows: Sequence[Row], benchmark: Benchmark, key: Sequence[str], where: str) -> list[Row]:
@@ -163,10 +171,3 @@ def _merge(annotation: Row, row: Row, where: str) -> Row:
 def _label(value: object) -> str:
     """As a pattern reads it: other programs write VSR's 1 as true or 1.0."""
     return str(int(value)) if isinstance(value, (bool, float)) and value in (0, 1) else str(value)
-
-
-def _check_score(score: object, where: str) -> None:
-    if isinstance(score, bool) or not isinstance(score, (int, float)):
-        raise UserError(f"{where}: score: {score!r} is no number (each line needs one)")
-    if not math.isfinite(score):
-        raise UserError(f"{where}: score: {score} (has the model diverged? score it again)")

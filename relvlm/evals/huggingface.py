@@ -49,6 +49,10 @@ class HuggingFaceMatcher:
         """(3, H, W), by the model's own processor."""
         return self.processor(images=image, return_tensors="pt")["pixel_values"][0]
 
+    @property
+    def transform_name(self) -> str:
+        return self.processor.to_json_string()
+
     def protocol(self) -> dict[str, Any]:
         return {
             "model": type(self.model).__name__,
@@ -82,6 +86,8 @@ class ClipMatcher(HuggingFaceMatcher):
 
     SigLIP reads a text padded to its full length, without a mask: so it was trained.
     """
+
+    probabilities = False
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Features (B, E)."""

@@ -27,8 +27,9 @@ class Matcher(Protocol):
     `image_features(rows) -> (B, E)` and `text_features(texts) -> (B, E)`, L2-normalised, of what the two encoders
     gave: retrieval takes its candidates by them, and without them re-scores every pair;
     `transform(image) -> (3, H, W)` of a PIL image, else `image_size` (224): square, bicubic, CLIP's mean and std;
-    `protocol() -> dict` of what a reader must know; `fingerprint() -> str` that names its weights (for --cache);
-    `truncated`: the set of texts that it had to cut.
+    `protocol() -> dict` of what a reader must know; `truncated`: the set of texts that it had to cut;
+    `probabilities = False` where `match` gives similarities, so that a task with a threshold is refused at once;
+    for --cache, `fingerprint() -> str` that names its weights, and `transform_name` that names its transform.
     """
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -74,6 +75,15 @@ def transform_of(matcher: Any) -> Callable[[Image.Image], Tensor]:
     """The model's own transform, or the common protocol's at its image size."""
     own = getattr(matcher, "transform", None)
     return own if own is not None else eval_transform(getattr(matcher, "image_size", IMAGE_SIZE))
+
+
+def transform_name(matcher: Any) -> str:
+    """Names what `transform_of` does."""
+    if not hasattr(matcher, "transform"):
+        return f"square bicubic {getattr(matcher, 'image_size', IMAGE_SIZE)}"
+    if not hasattr(matcher, "transform_name"):
+        raise UserError("--cache: model: transform without transform_name (add one, or drop --cache)")
+    return str(matcher.transform_name)
 
 
 def fingerprint(matcher: Any) -> str:

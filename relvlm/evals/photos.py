@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from PIL import Image
 from safetensors import SafetensorError
@@ -63,7 +63,7 @@ class ImageCache:
     def put(self, key: str, tokens: Tensor) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary = path.with_suffix(f".{uuid4().hex}")  # other nodes may write the same one
         save_file({"tokens": tokens.contiguous()}, temporary)
         temporary.replace(path)
 

@@ -7,8 +7,9 @@ Legend: I images, X texts, C candidate pairs.
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from relvlm.errors import UserError
 from relvlm.evals import metrics as m
+from relvlm.evals.benchmark import check_score
 from relvlm.evals.files import Row, read_json, require
 
 K = {"coco": 256, "flickr30k": 128, "paragraphs": 128}
@@ -142,28 +144,37 @@ def lines(found: Candidates, gallery: Gallery) -> Iterator[str]:
         yield json.dumps({**row, "name": gallery.images[image]})
 
 
-def from_rows(rows: Sequence[Row], where: str) -> Candidates:
-    """Candidates of the lines of scores.jsonl; raises UserError for a pair that occurs twice."""
+def from_rows(rows: Iterable[Row], where: str) -> Candidates:
+    """Candidates of the lines of scores.jsonl, of which there may be millions.
+
+    Raises UserError for a line that is no retrieval score, for a score that is not finite, for a pair given twice.
+    """
+    whole = {name: array("q") for name in ("image", "text", "label", "tr", "ir")}
+    score = array("d")
     for i, row in enumerate(rows, 1):
-        require(row, ("image", "text", "score", "label", "tr", "ir"), f"{where}: line {i}", "retrieval score")
-    pairs = Counter((row["image"], row["text"]) for row in rows)
-    pair, times = pairs.most_common(1)[0]
-    if times > 1:
+        require(row, (*whole, "score"), f"{where}: line {i}", "retrieval score")
+        check_score(row["score"], f"{where}: line {i}")
+        score.append(row["score"])
+        for name, column in whole.items():
+            column.append(_whole(row[name], f"{where}: line {i}: {name}"))
+    if not score:
+        raise UserError(f"{where}: no scores in it")
+    columns = {name: np.array(column) for name, column in whole.items()}
+    image, text = columns["image"], columns["text"]
+    _, first, times = np.unique(image * (int(text.max()) + 1) + text, return_index=True, return_counts=True)
+    if (times > 1).any():
+        place = first[times > 1][0]
         raise UserError(
-            f"{where}: image {pair[0]}, text {pair[1]}: scored {times} times (score each pair once)"
+            f"{where}: image {image[place]}, text {text[place]}: scored {times.max()} times (score each pair once)"
         )
+    flags = (columns[name].astype(bool) for name in ("label", "tr", "ir"))
+    return Candidates(image, text, np.array(score), *flags)
 
-    def column(name: str, kind: Any) -> np.ndarray:
-        return np.array([row[name] for row in rows], dtype=kind)
 
-    return Candidates(
-        column("image", np.int64),
-        column("text", np.int64),
-        column("score", np.float64),
-        column("label", bool),
-        column("tr", bool),
-        column("ir", bool),
-    )
+def _whole(value: Any, where: str) -> int:
+    if not isinstance(value, int):
+        raise UserError(f"{where}: {value!r} is no whole number (places in the gallery, and flags of 0 or 1)")
+    return int(value)
 
 
 def check_gallery(found: Candidates, gallery: Gallery, where: str) -> None:

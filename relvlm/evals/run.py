@@ -25,8 +25,8 @@ TASKS = (*PAIR_TASKS, *retrieval.K)
 SUITE = {
     "vsr": "vsr",
     "valse": "valse",
-    "svo": "svo/svo_probes.csv",
-    "winoground": "winoground/examples.jsonl",
+    "svo": "svo",
+    "winoground": "winoground",
     "sugarcrepe": "sugarcrepe",
     "aro": "aro",
     "paragraphs": "paragraphs",
@@ -146,15 +146,14 @@ def score_task(
 
 def rescore(task: str, scores: Path, annotations: Path | None = None) -> Row:
     """Metrics of a scores file, ours or another program's with the same fields."""
-    rows = list(read_jsonl(scores))
     if task in retrieval.K:
-        rows = b.check_scores(rows, ("image", "text"), str(scores))
-        found = retrieval.from_rows(rows, str(scores))
+        found = retrieval.from_rows(read_jsonl(scores), str(scores))
         if annotations is not None:
             retrieval.check_gallery(found, retrieval.load(task, annotations), str(scores))
         return {"task": task, **retrieval.metrics(found), "rule": retrieval.RULE}
     if task not in PAIR_TASKS:
         raise UserError(f"task: {task!r} is none of {', '.join(TASKS)}")
+    rows = list(read_jsonl(scores))
     chosen = PAIR_TASKS[task]
     rows = b.check_scores(rows, chosen.key, str(scores), chosen.label)
     if annotations is not None:
@@ -166,6 +165,8 @@ def _score_pairs(
     scorer: Scorer, task: b.Task, annotations: Path, images: Path, out: Path, selection: Selection
 ) -> Row:
     benchmark = task.load(annotations)
+    if not getattr(scorer.matcher, "probabilities", True):
+        _need_no_threshold(task)
     if selection.limit:
         benchmark = b.first(benchmark, selection.limit, task.group)
     found, missing = b.locate(benchmark, images)
@@ -177,11 +178,8 @@ def _score_pairs(
     pairs = benchmark.pairs
     photos = [Photo(found[p.image], p.box) for p in pairs]
     scores, are_probabilities = scorer.scores(photos, [p.text for p in pairs])
-    if not are_probabilities and "overall" in task.thresholded:
-        raise UserError(
-            f"model: gives similarities, no match probabilities: {task.name} has a threshold of .5 and needs an "
-            "ITM head (take another task)"
-        )
+    if not are_probabilities:
+        _need_no_threshold(task)
     rows = [
         {**p.row, "score": s, "image": p.image, "text": p.text}
         for p, s in zip(pairs, scores.tolist(), strict=True)
@@ -240,6 +238,14 @@ def _candidates(
     score = (logits[:, 1] if logits.dim() == 2 else logits).double().numpy()
     found = retrieval.Candidates(image.numpy(), text.numpy(), score, match, tr.numpy(), ir.numpy())
     return found, "match logit" if logits.dim() == 2 else "similarity"
+
+
+def _need_no_threshold(task: b.Task) -> None:
+    if "overall" in task.thresholded:
+        raise UserError(
+            f"model: gives similarities, no match probabilities: {task.name} has a threshold of .5 and needs an "
+            "ITM head (take another task)"
+        )
 
 
 def _refuse(missing: Sequence[str], images: Path, available: bool) -> None:

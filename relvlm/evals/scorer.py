@@ -21,7 +21,7 @@ from torch import Tensor
 from relvlm.data.text import Tokenizer
 from relvlm.engine.distributed import gather_objects, rank, world_size
 from relvlm.errors import UserError
-from relvlm.evals.matcher import as_matcher, fingerprint, transform_of
+from relvlm.evals.matcher import as_matcher, fingerprint, transform_name, transform_of
 from relvlm.evals.packs import batches, chunks, order_of_pairs, text_chunks
 from relvlm.evals.photos import ImageCache, Photo
 
@@ -233,12 +233,13 @@ class Scorer:
             self._bytes -= self._images.popitem(last=False)[1].nbytes
 
     def _open_cache(self, folder: Path) -> ImageCache:
-        context = (
+        named = (
             fingerprint(self.matcher),
-            repr(self.protocol()),
-            repr(getattr(self.transform, "name", "")),
+            transform_name(self.matcher),
+            self.options.dtype,
+            self.device.type,
         )
-        return ImageCache(folder, " ".join(context))
+        return ImageCache(folder, " ".join(named))
 
     @torch.inference_mode()
     def _run(self, method: Any, *arguments: Any) -> Any:

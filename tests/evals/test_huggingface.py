@@ -11,7 +11,7 @@ from PIL import Image
 from relvlm.errors import UserError
 from relvlm.evals.huggingface import load, wrap
 from relvlm.evals.run import evaluate
-from relvlm.evals.scorer import Scorer
+from relvlm.evals.scorer import ScoreOptions, Scorer
 
 transformers = pytest.importorskip("transformers")
 WORDS = ["a", "red", "box", "left", "of", "the", "dog", "sits", "on"]
@@ -140,6 +140,15 @@ def test_a_saved_model_is_loaded_from_its_folder(
     transformers.BlipProcessor(processor.image_processor, processor.tokenizer).save_pretrained(tmp_path)
     found = Scorer(load(str(tmp_path))).probabilities(*grid(photos))
     assert found.tolist() == Scorer(wrap(model, processor)).probabilities(*grid(photos)).tolist()
+
+
+@pytest.mark.parametrize("make", [clip, blip])
+def test_its_images_are_cached(make, processor: Processor, photos: list[Path], tmp_path: Path) -> None:
+    options = ScoreOptions(cache=tmp_path)
+    first = Scorer(wrap(make(), processor), None, options).scores(*grid(photos))[0]
+    again = Scorer(wrap(make(), processor), None, options)
+    assert again.scores(*grid(photos))[0].tolist() == first.tolist()
+    assert again.cache is not None and again.cache.hits == len(photos)
 
 
 def write(path: Path, rows: list[dict]) -> Path:
