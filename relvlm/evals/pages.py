@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from relvlm.evals import layout
 from relvlm.evals.browser import STYLE as BROWSER_STYLE
@@ -39,7 +40,7 @@ def as_markdown(sections: Sequence[Section], folder: Path) -> str:
         parts += [f"## {section.title}", section.note]
         for caption, lines in section.tables:
             parts += [f"{caption}:"] * bool(caption) + [layout.markdown(lines)]
-        parts += [f"![{plot.stem}]({plot.relative_to(folder)})" for plot in section.plots]
+        parts += [f"![{plot.stem}]({quote(str(plot.relative_to(folder)))})" for plot in section.plots]
     return "\n\n".join(parts)
 
 

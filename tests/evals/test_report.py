@@ -47,7 +47,7 @@ def test_one_run_without_checkpoints(runs: list[Path], tmp_path: Path) -> None:
 
 def test_two_runs_one_with_checkpoints_and_log(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "report"
-    written = report(runs, out, ["A", "B"])
+    written = report(runs, out, ["A", "the other"])
     plots = {"dynamics.png", "pareto.png"}
     assert {path.name for path in out.iterdir()} == FILES | plots | {"A"}
     assert {path.name for path in (out / "A").iterdir()} == {"selection.png", "itc.png", "mrc.png", "lr.png"}
@@ -55,7 +55,7 @@ def test_two_runs_one_with_checkpoints_and_log(runs: list[Path], tmp_path: Path)
     text = (out / "report.md").read_text()
     titles = re.findall("^## (.*)", text, re.M)
     wanted = ["Results", "Learning dynamics", "Choosing a checkpoint of A", "Coarse against fine-grained"]
-    assert titles == [*wanted, "B against A", "Every figure", "Losses of A"]
+    assert titles == [*wanted, "the other against A", "Every figure", "Losses of A"]
     assert "A, best by COCO TR@1" in text
     for plot in re.findall(r"!\[.*\]\((.*)\)", text):
         assert (out / plot).is_file()
