@@ -16,6 +16,8 @@ COMMANDS = {
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "convert": ("relvlm.convert.cli", "official checkpoints to ours, and back"),
     "report": ("relvlm.evals.report_cli", "tables and plots of runs"),
+    "soup": ("relvlm.evals.soup_cli", "average the weights of checkpoints"),
+    "pareto": ("relvlm.evals.pareto_cli", "checkpoints that are best in coarse or fine-grained tasks"),
 }
 WITH_OVERRIDES = {"train", "submit", "plan"}  # key=value arguments may stand anywhere among the options
 

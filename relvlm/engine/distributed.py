@@ -227,3 +227,21 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def join(backend: str) -> None:
+    """Meet the processes of the launcher, without DeepSpeed; a process on its own stays without a group."""
+    if not (LAUNCHER & os.environ.keys() or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1):
+        return
+    rendezvous()
+    if int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
+        dist.init_process_group(backend, timeout=TIMEOUT)
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """`value` of each rank, in their order."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -11,15 +11,20 @@ from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals.files import Row, find_image
+from relvlm.evals.photos import CropBox
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One score to compute; `row` is what its line in scores.jsonl says beside `score`, `image` and `text`."""
+    """One score to compute; `row` is what its line in scores.jsonl says beside `score`, `image` and `text`.
+
+    `box`: the part of the image to score, (x0, y0, x1, y1) in pixels; None for all of it.
+    """
 
     image: str
     text: str
     row: Row
+    box: CropBox | None = None
 
 
 Example = tuple[Pair, ...]
@@ -43,7 +48,8 @@ class Task:
     """A pair-scoring benchmark: `load` its official files, `metrics` of its rows with scores.
 
     `key`: the fields that make a row unique. `label`: the pattern of its labels, which tells its score files from
-    those of other tasks. `group`: the field that tells its files (or splits) apart.
+    those of other tasks. `rule`: its protocol, in words. `group`: the field that tells its files (or splits) apart.
+    `thresholded`: figures that need a probability; a task whose `overall` is among them is not for similarities.
     """
 
     name: str
@@ -51,7 +57,9 @@ class Task:
     metrics: Callable[[Sequence[Row]], Row]
     key: tuple[str, ...]
     label: str
+    rule: str
     group: str | None = None
+    thresholded: tuple[str, ...] = ()
 
 
 def held_out(record: Row) -> Row:
@@ -95,8 +103,8 @@ def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str
     fields = [f for f in key if all(f in row for row in checked)]
     seen: dict[tuple[object, ...], int] = {}
     for number, row in enumerate(checked, 1):
-        _check_score(row.get("score"), f"{where}: line {number}")
-        if "label" in row and not re.fullmatch(label, str(row["label"])):
+        check_score(row.get("score"), f"{where}: line {number}")
+        if "label" in row and not re.fullmatch(label, _label(row["label"])):
             raise UserError(
                 f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)"
             )
@@ -108,6 +116,14 @@ def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str
             )
         seen[identity] = number
     return checked
+
+
+def check_score(score: object, where: str) -> None:
+    """Raises UserError for what is no finite number."""
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        raise UserError(f"{where}: score: {score!r} is no number (each line needs one)")
+    if not math.isfinite(score):
+        raise UserError(f"{where}: score: {score} (has the model diverged? score it again)")
 
 
 def complete(rows: Sequence[Row], benchmark: Benchmark, key: Sequence[str], where: str) -> list[Row]:
@@ -152,8 +168,6 @@ def _merge(annotation: Row, row: Row, where: str) -> Row:
     return {**annotation, **row}
 
 
-def _check_score(score: object, where: str) -> None:
-    if isinstance(score, bool) or not isinstance(score, (int, float)):
-        raise UserError(f"{where}: score: {score!r} is no number (each line needs one)")
-    if not math.isfinite(score):
-        raise UserError(f"{where}: score: {score} (has the model diverged? score it again)")
+def _label(value: object) -> str:
+    """As a pattern reads it: other programs write VSR's 1 as true or 1.0."""
+    return str(int(value)) if isinstance(value, (bool, float)) and value in (0, 1) else str(value)

@@ -1,21 +1,27 @@
-"""`relvlm eval`: score a checkpoint on a task or a suite; `relvlm eval score`: metrics of a scores file."""
+"""`relvlm eval`: score a checkpoint, all of a run, or another's model; `relvlm eval score`: metrics of a file."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
+from relvlm.engine.distributed import join, rank, stop
 from relvlm.errors import UserError
-from relvlm.evals.run import SUITE, TASKS, Selection, evaluate, evaluate_suite, rescore
+from relvlm.evals.run import SUITE, TASKS, Selection, Source, evaluate, evaluate_suite, rescore, suite_sources
 from relvlm.evals.scorer import ScoreOptions
 
 DEFAULTS = ScoreOptions()
 EXAMPLES = """examples:
   relvlm eval --checkpoint runs/demo --suite data/relworld/benchmarks --out runs/demo/eval
   relvlm eval --checkpoint runs/demo --task vsr --annotations vsr/random_2022 --images coco/train2017 --out out/vsr
+  relvlm eval --all-checkpoints runs/demo --suite data/relworld/benchmarks
+  relvlm eval --model hf:models/blip-itm-base-coco --task valse --annotations valse --images valse/images --out out/blip
   relvlm eval score --task vsr --scores out/vsr/scores.jsonl
+  torchrun --nproc-per-node 8 -m relvlm.cli eval --device cuda ...
 """
 
 
@@ -25,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Zero-shot evaluation of a checkpoint, by the benchmarks' official files and protocols."
     )
     parser.epilog = EXAMPLES
-    parser.add_argument("--checkpoint", type=Path, help="a checkpoint folder, or a run (its latest)")
+    _add_models(parser)
     parser.add_argument("--task", choices=TASKS)
     parser.add_argument("--annotations", type=Path, help="the benchmark's official file, or a folder of them")
     parser.add_argument("--images", type=Path, help="folder of the photos")
@@ -47,10 +53,35 @@ def main(args: argparse.Namespace) -> None:
     """Run it and print one JSON object; raises UserError for what the user can mend."""
     if args.action == "score":
         _print(rescore(args.score_task, args.scores, args.score_annotations))
+        return
+    _check_model(args)
+    join("gloo")  # what processes exchange lies in main memory, whatever the device
+    if args.all_checkpoints is not None:
+        _evaluate_checkpoints(args)
     elif args.suite is not None:
         _evaluate_suite(args)
     else:
         _evaluate_task(args)
+    stop()  # not after an error: the others are not there to meet, and the launcher ends them
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint folder, or a run (its latest)")
+    parser.add_argument(
+        "--model", help="another's model: hf:PATH (a Hugging Face CLIP or BLIP), or py:MODULE:CALLABLE"
+    )
+    parser.add_argument(
+        "--all-checkpoints",
+        type=Path,
+        metavar="RUN",
+        help="every checkpoint of a run; what is done is skipped",
+    )
+    parser.add_argument(
+        "--shard", default="0/1", metavar="I/N", help="only every N-th checkpoint, from the I-th"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print what is done and what is not, score nothing"
+    )
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +93,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--available", action="store_true", help="leave out, and list, examples without image"
     )
+    parser.add_argument(
+        "--overlap", type=Path, help="file of image names, one a line: score retrieval without them, too"
+    )
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -72,42 +106,94 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--token-budget", type=int, default=DEFAULTS.token_budget, help="text tokens at once (0: to suit)"
     )
     parser.add_argument("--max-words", type=int, default=DEFAULTS.max_words)
+    parser.add_argument("--cache", type=Path, help="folder to keep encoded images in, by content")
 
 
 def _evaluate_task(args: argparse.Namespace) -> None:
-    _need(args, "checkpoint", "task", "annotations", "images", "out")
-    model, options, selection = _load(args)
-    _print(
-        evaluate(
-            model, model.tokenizer, args.task, args.annotations, args.images, args.out, options, selection
-        )
+    _need(args, "task", "annotations", "images", "out")
+    options, selection = _options(args), _selection(args)
+    model, tokenizer = _load(args)
+    result = evaluate(
+        model, tokenizer, args.task, args.annotations, args.images, args.out, options, selection
     )
+    _print(result)
 
 
 def _evaluate_suite(args: argparse.Namespace) -> None:
     from relvlm.evals.table import as_markdown, model_rows
 
-    _need(args, "checkpoint", "out")
-    model, options, selection = _load(args)
-    results = evaluate_suite(model, model.tokenizer, args.suite, args.out, options, selection)
-    print(as_markdown(model_rows(args.checkpoint.name, results)))
+    _need(args, "out")
+    options, selection = _options(args), _selection(args)
+    model, tokenizer = _load(args)
+    results = evaluate_suite(model, tokenizer, args.suite, args.out, options, selection)
+    if rank() == 0:
+        print(as_markdown(model_rows(args.model or args.checkpoint.name, results)))
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, ScoreOptions, Selection]:
+def _evaluate_checkpoints(args: argparse.Namespace) -> None:
+    from relvlm.evals import checkpoints as c
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    options, selection = _options(args), _selection(args)
+    out = args.out or args.all_checkpoints / c.RESULTS
+    if args.suite is not None:
+        sources = suite_sources(args.suite, selection, dev=True)
+    else:
+        _need(args, "task", "annotations", "images")
+        sources = [Source(args.task, args.task, args.annotations, args.images, selection)]
+    chosen = c.shard_of(c.checkpoints_of(args.all_checkpoints), args.shard)
+    if args.list:
+        plans = [c.plan(checkpoint, sources, out, options) for checkpoint in chosen]
+    else:
+        plans = c.evaluate_checkpoints(chosen, sources, out, options)
+    for plan in plans if rank() == 0 else ():
+        names = {"done": plan.done, "to do" if args.list else "scored": plan.todo}
+        parts = (f"{what} {' '.join(s.name for s in found)}" for what, found in names.items() if found)
+        print(f"{plan.checkpoint.name}: {'; '.join(parts)}")
+
+
+def _load(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The model, and its tokenizer where it is one of ours."""
     import relvlm
+    from relvlm.evals.matcher import named_matcher
 
+    if args.model:
+        return named_matcher(args.model, args.max_words), None
+    model = relvlm.load(args.checkpoint)
+    return model, model.tokenizer
+
+
+def _options(args: argparse.Namespace) -> ScoreOptions:
     for name in ("batch_size", "token_budget", "max_words", "k", "limit"):
         least = 1 if name in ("batch_size", "max_words") else 0
         if getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')}: {getattr(args, name)} (give {least} or more)")
-    options = ScoreOptions(
-        device=args.device,
+    device = args.device
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    return ScoreOptions(
+        device=device,
         dtype=args.dtype,
         image_batch=args.batch_size,
         token_budget=args.token_budget,
         max_words=args.max_words,
+        cache=args.cache,
     )
-    return relvlm.load(args.checkpoint), options, Selection(args.limit, args.k, args.split, args.available)
+
+
+def _selection(args: argparse.Namespace) -> Selection:
+    overlap: tuple[str, ...] = ()
+    if args.overlap is not None:
+        if not args.overlap.is_file():
+            raise UserError(f"--overlap: {args.overlap}: no such file (image names, one a line)")
+        overlap = tuple(args.overlap.read_text().split())
+    return Selection(args.limit, args.k, args.split, args.available, overlap)
+
+
+def _check_model(args: argparse.Namespace) -> None:
+    given = [n for n in ("checkpoint", "model", "all_checkpoints") if getattr(args, n) is not None]
+    if len(given) != 1:
+        raise UserError("relvlm eval: give one of --checkpoint, --model, --all-checkpoints (see --help)")
 
 
 def _need(args: argparse.Namespace, *names: str) -> None:
@@ -117,4 +203,5 @@ def _need(args: argparse.Namespace, *names: str) -> None:
 
 
 def _print(value: object) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    if rank() == 0:
+        print(json.dumps(value, indent=1, ensure_ascii=False))

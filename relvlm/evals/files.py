@@ -25,17 +25,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
-    """Each line's object; blank lines are skipped."""
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}: line {number}: expected one object per line")
-        yield row
+    """Each line's object, read as it goes (retrieval has millions); blank lines are skipped."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _object(line, f"{path}: line {number}")
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -97,6 +93,16 @@ def write_atomic(path: Path, lines: Iterable[str]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically; NaN is refused."""
     write_atomic(path, [json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)])
+
+
+def _object(line: bytes, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected one object per line")
+    return row
 
 
 def _text(path: Path) -> str:

@@ -7,11 +7,12 @@ Legend: I images, X texts, C candidate pairs.
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from torch import Tensor
 
 from relvlm.errors import UserError
 from relvlm.evals import metrics as m
+from relvlm.evals.benchmark import check_score
 from relvlm.evals.files import Row, read_json, require
 
 K = {"coco": 256, "flickr30k": 128, "paragraphs": 128}
 RECALLS = (1, 5, 10)
+RULE = "the k nearest by cosine re-scored by the ITM match logit, others not found; recall at 1, 5, 10"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Gallery:
         place = {old: new for new, old in enumerate(kept)}
         texts = [(text, place[i]) for text, i in zip(self.texts, self.image_of, strict=True) if i in place]
         return _gallery(tuple(self.images[i] for i in kept), texts)
+
+    def without_named(self, names: Iterable[str]) -> Gallery:
+        """The gallery without the images of these names, or of these ids (the name without folder and suffix)."""
+        gone = set(names)
+        return self.without(n for n in self.images if n in gone or Path(n).stem in gone)
 
     def first(self, limit: int) -> Gallery:
         """The gallery of the first `limit` images."""
@@ -69,6 +77,17 @@ def load(task: str, annotations: Path, split: str = "test") -> Gallery:
     if "paragraph" in tree[0]:
         return _paragraphs(tree, path, split)
     return _albef(tree, path)
+
+
+def splits(task: str, annotations: Path) -> set[str]:
+    """The splits of a file that tells them apart; none of ALBEF's lists."""
+    path = _main_file(task, annotations)
+    tree = read_json(path)
+    if isinstance(tree, dict) and "images" in tree:
+        return {str(record.get("split")) for record in tree["images"]}
+    if isinstance(tree, list) and tree and "paragraph" in tree[0]:
+        return {file.stem.removesuffix("_split") for file in path.parent.glob("*_split.json")}
+    return set()
 
 
 def candidates(similarity_IX: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -102,6 +121,14 @@ def metrics(found: Candidates) -> Row:
     return {**head, **figures, "n_pairs": len(found.score), "chance": chance}
 
 
+def ranks(found: Candidates, way: Literal["tr", "ir"]) -> dict[int, int]:
+    """Rank (0 = first) of each image's best text, or of each text's image; one beyond all where it was no candidate."""
+    query, chosen = (found.image, found.tr) if way == "tr" else (found.text, found.ir)
+    names = np.unique(query[chosen])
+    values = _ranks(query[chosen], found.score[chosen], found.match[chosen])
+    return dict(zip(names.tolist(), values.tolist(), strict=True))
+
+
 def lines(found: Candidates, gallery: Gallery) -> Iterator[str]:
     """Lines of scores.jsonl: `image` and `text` are places in the gallery, `name` the image's."""
     columns = (found.image, found.text, found.score, found.match, found.tr, found.ir)
@@ -117,28 +144,37 @@ def lines(found: Candidates, gallery: Gallery) -> Iterator[str]:
         yield json.dumps({**row, "name": gallery.images[image]})
 
 
-def from_rows(rows: Sequence[Row], where: str) -> Candidates:
-    """Candidates of the lines of scores.jsonl; raises UserError for a pair that occurs twice."""
+def from_rows(rows: Iterable[Row], where: str) -> Candidates:
+    """Candidates of the lines of scores.jsonl, of which there may be millions.
+
+    Raises UserError for a line that is no retrieval score, for a score that is not finite, for a pair given twice.
+    """
+    whole = {name: array("q") for name in ("image", "text", "label", "tr", "ir")}
+    score = array("d")
     for i, row in enumerate(rows, 1):
-        require(row, ("image", "text", "score", "label", "tr", "ir"), f"{where}: line {i}", "retrieval score")
-    pairs = Counter((row["image"], row["text"]) for row in rows)
-    pair, times = pairs.most_common(1)[0]
-    if times > 1:
+        require(row, (*whole, "score"), f"{where}: line {i}", "retrieval score")
+        check_score(row["score"], f"{where}: line {i}")
+        score.append(row["score"])
+        for name, column in whole.items():
+            column.append(_whole(row[name], f"{where}: line {i}: {name}"))
+    if not score:
+        raise UserError(f"{where}: no scores in it")
+    columns = {name: np.array(column) for name, column in whole.items()}
+    image, text = columns["image"], columns["text"]
+    _, first, times = np.unique(image * (int(text.max()) + 1) + text, return_index=True, return_counts=True)
+    if (times > 1).any():
+        place = first[times > 1][0]
         raise UserError(
-            f"{where}: image {pair[0]}, text {pair[1]}: scored {times} times (score each pair once)"
+            f"{where}: image {image[place]}, text {text[place]}: scored {times.max()} times (score each pair once)"
         )
+    flags = (columns[name].astype(bool) for name in ("label", "tr", "ir"))
+    return Candidates(image, text, np.array(score), *flags)
 
-    def column(name: str, kind: Any) -> np.ndarray:
-        return np.array([row[name] for row in rows], dtype=kind)
 
-    return Candidates(
-        column("image", np.int64),
-        column("text", np.int64),
-        column("score", np.float64),
-        column("label", bool),
-        column("tr", bool),
-        column("ir", bool),
-    )
+def _whole(value: Any, where: str) -> int:
+    if not isinstance(value, int):
+        raise UserError(f"{where}: {value!r} is no whole number (places in the gallery, and flags of 0 or 1)")
+    return int(value)
 
 
 def check_gallery(found: Candidates, gallery: Gallery, where: str) -> None:
@@ -174,6 +210,7 @@ def _chance(r: int, n: int, right: float = 1.0) -> float:
 
 
 def _main_file(task: str, annotations: Path) -> Path:
+    """The file itself, or of a folder the one with the task's official name."""
     if not annotations.is_dir():
         return annotations
     names = {"paragraphs": "paragraphs_v1.json", "coco": "karpathy.json", "flickr30k": "karpathy.json"}

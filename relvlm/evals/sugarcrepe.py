@@ -58,4 +58,12 @@ def _example(key: str, record: Row, file: Path) -> Example:
     )
 
 
-TASK = Task("sugarcrepe", load, metrics, key=("piece", "label"), label=".+_[cn]", group="piece")
+TASK = Task(
+    "sugarcrepe",
+    load,
+    metrics,
+    key=("piece", "label"),
+    label=".+_[cn]",
+    rule="right if caption > negative caption, strictly; micro average over the files",
+    group="piece",
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +24,11 @@ def load(annotations: Path) -> Benchmark:
     rows = read_csv(files[0]) if files[0].suffix == ".csv" else list(read_jsonl(files[0]))
     if not rows:
         raise UserError(f"{files[0]}: no examples in it")
-    return Benchmark(tuple(_example(i, row, f"{files[0]}: row {i}") for i, row in enumerate(rows)))
+    examples = tuple(_example(i, row, f"{files[0]}: row {i}") for i, row in enumerate(rows))
+    label, times = Counter(example[0].row["label"] for example in examples).most_common(1)[0]
+    if times > 1:
+        raise UserError(f"{files[0]}: svo_index: {label[:-2]} occurs {times} times (each row needs its own)")
+    return Benchmark(examples)
 
 
 def metrics(rows: Sequence[Row]) -> Row:
@@ -74,4 +78,11 @@ def _true(value: object, where: str) -> bool:
     return flag
 
 
-TASK = Task("svo", load, metrics, key=("label",), label=".+_[pn]")
+TASK = Task(
+    "svo",
+    load,
+    metrics,
+    key=("label",),
+    label=".+_[pn]",
+    rule="right if the positive image > the negative, strictly; bucket subject, else verb, else object; micro average",
+)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relvlm.errors import UserError
+from relvlm.evals import layout
+from relvlm.evals.bootstrap import Interval
 from relvlm.evals.files import Row, read_json
 
 Results = Mapping[str, Row]
@@ -20,6 +22,8 @@ class Cell:
     interval: tuple[float, float] | None
     chance: float | None
     n: int
+    task: str = ""
+    figure: str = ""  # its name among the task's outcomes
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,13 @@ RECALLS = {
     "flickr30k": ("Flickr30K", ("TR@1", "TR@5", "IR@1", "IR@5")),
     "coco": ("COCO", ("TR@1", "IR@1")),
 }
+PAIRS = {
+    "valse": "VALSE",
+    "svo": "SVO",
+    "sugarcrepe": "SugarCrepe",
+    "winoground": "Winoground group",
+    "aro": "ARO",
+}
 COLUMNS = (
     "VSR",
     "VSR dev",
@@ -44,6 +55,8 @@ COLUMNS = (
     *(f"{title} {recall}" for title, recalls in RECALLS.values() for recall in recalls),
     "SugarCrepe",
     "Winoground group",
+    "ARO",
+    *(f"{title} dev {recall}" for title, recalls in RECALLS.values() for recall in recalls),
     "VSR, calibrated",
     "VSR dev, calibrated",
     "VSR test, calibrated",
@@ -53,31 +66,59 @@ COLUMNS = (
 def model_rows(name: str, results: Results) -> ModelRows:
     """The cells of every task that was evaluated."""
     cells: dict[str, Cell] = {}
-    for task, figures in results.items():
+    for figures in results.values():
+        task = figures["task"]
         if task == "vsr":
             cells |= _vsr(figures)
         elif task in RECALLS:
-            cells |= _retrieval(figures, *RECALLS[task])
+            title, recalls = RECALLS[task]
+            cells |= _retrieval(figures, title + (" dev" if is_dev(figures) else ""), recalls)
         else:
             cells |= _pairs(figures, task)
     return ModelRows(name, cells)
 
 
+def with_intervals(rows: ModelRows, found: Mapping[str, Mapping[str, Interval]]) -> ModelRows:
+    """The same figures with these intervals, given by task and by figure."""
+
+    def replaced(cell: Cell) -> Cell:
+        interval = found[cell.task][cell.figure]
+        return replace(cell, interval=(interval.low, interval.high))
+
+    return ModelRows(rows.name, {title: replaced(cell) for title, cell in rows.cells.items()})
+
+
+def is_dev(figures: Row) -> bool:
+    """Whether retrieval figures are those of the dev split."""
+    return figures.get("split") in ("val", "dev")
+
+
 def read_results(folder: Path) -> dict[str, Row]:
-    """Metrics by task of the `metrics.json` files under a folder; {} where there is none.
+    """Metrics by task (`<task>_dev` for a dev split) of the `metrics.json` files under a folder; {} where none is.
 
     Raises UserError where two of them are of one task.
     """
-    results: dict[str, Row] = {}
+    return {name: read_json(path) for name, path in result_files(folder).items()}
+
+
+def result_files(folder: Path) -> dict[str, Path]:
+    """The `metrics.json` files under a folder by task, as `read_results` names them."""
+    files: dict[str, Path] = {}
     for path in sorted(folder.glob("**/metrics.json")):
         figures = read_json(path)
-        if figures["task"] in results:
-            raise UserError(f"{path}: a second metrics.json of {figures['task']} (name one evaluation)")
-        results[figures["task"]] = figures
-    return results
+        name = str(figures["task"]) + ("_dev" if is_dev(figures) else "")
+        if name in files:
+            raise UserError(f"{path}: a second metrics.json of {name} (name one evaluation)")
+        files[name] = path
+    return files
 
 
 def as_markdown(*models: ModelRows) -> str:
+    """The table as Markdown."""
+    return layout.markdown(table_lines(*models))
+
+
+def table_lines(*models: ModelRows) -> list[list[str]]:
     """Per model its figures and, under them, their 95% intervals; then chance and n. Empty columns are left out."""
     titles = [title for title in COLUMNS if any(title in model.cells for model in models)]
     lines = [["", *titles]]
@@ -87,7 +128,7 @@ def as_markdown(*models: ModelRows) -> str:
     anyone = {title: next(m.cells[title] for m in models if title in m.cells) for title in titles}
     lines.append(["chance", *(_number(anyone[title].chance) for title in titles)])
     lines.append(["n", *(str(anyone[title].n) for title in titles)])
-    return _layout(lines)
+    return lines
 
 
 def _vsr(figures: Row) -> dict[str, Cell]:
@@ -102,16 +143,18 @@ def _vsr(figures: Row) -> dict[str, Cell]:
     for name, part in parts.items():
         split = name.rpartition("_")[-1]
         if split in ("dev", "test"):
-            cells |= _vsr_cells(f"VSR {split}", part)
+            cells |= _vsr_cells(f"VSR {split}", part, f"{name}/" if "by_split" in figures else "")
     return cells
 
 
-def _vsr_cells(title: str, part: Row) -> dict[str, Cell]:
+def _vsr_cells(title: str, part: Row, prefix: str = "") -> dict[str, Cell]:
     """Accuracy at the protocol's threshold, and at the median score."""
     calibrated = _pair(part["calibrated_at_median_interval95"])
     return {
-        title: Cell(part["overall"], _pair(part["interval95"]), 50.0, part["n"]),
-        f"{title}, calibrated": Cell(part["calibrated_at_median"], calibrated, 50.0, part["n"]),
+        title: Cell(part["overall"], _pair(part["interval95"]), 50.0, part["n"], "vsr", f"{prefix}overall"),
+        f"{title}, calibrated": Cell(
+            part["calibrated_at_median"], calibrated, 50.0, part["n"], "vsr", f"{prefix}calibrated_at_median"
+        ),
     }
 
 
@@ -123,16 +166,18 @@ def _retrieval(figures: Row, title: str, recalls: Sequence[str]) -> dict[str, Ce
             _pair(figures["intervals95"][recall]),
             figures["chance"][recall],
             sizes[recall.partition("@")[0]],
+            figures["task"] + ("_dev" if is_dev(figures) else ""),
+            recall,
         )
         for recall in recalls
     }
 
 
 def _pairs(figures: Row, task: str) -> dict[str, Cell]:
-    titles = {"valse": "VALSE", "svo": "SVO", "sugarcrepe": "SugarCrepe", "winoground": "Winoground group"}
     chance = figures["chance"]
     level = chance["group"] if isinstance(chance, dict) else chance
-    return {titles[task]: Cell(figures["overall"], _pair(figures["interval95"]), level, figures["n"])}
+    interval = _pair(figures["interval95"])
+    return {PAIRS[task]: Cell(figures["overall"], interval, level, figures["n"], task, "overall")}
 
 
 def _pair(values: Sequence[float]) -> tuple[float, float]:
@@ -150,21 +195,3 @@ def _interval(cell: Cell | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
-
-
-def _layout(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose source lines up too."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = [
-        "| "
-        + " | ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        + " |"
-        for line in lines
-    ]
-    rule = (
-        "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    )
-    return "\n".join([padded[0], rule, *padded[1:]])

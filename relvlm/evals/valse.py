@@ -48,7 +48,7 @@ def load(annotations: Path) -> Benchmark:
 
 
 def metrics(rows: Sequence[Row]) -> Row:
-    """Micro accuracy, that of each instrument, their macro mean; and the thresholded figures of VALSE's paper."""
+    """Micro accuracy, that of each instrument and piece, macro means; and the thresholded figures of VALSE's paper."""
     for row in rows:
         require(row, ("instrument",), "scores", f"{KIND} score")
     pairs = contrasts(rows, "instrument", ("c", "f"))
@@ -59,6 +59,11 @@ def metrics(rows: Sequence[Row]) -> Row:
     captions = m.percent(sum(pair.right["score"] >= 0.5 for pair in pairs), len(pairs))
     foils = m.percent(sum(pair.wrong["score"] < 0.5 for pair in pairs), len(pairs))
     figures["macro_over_instruments"] = m.macro(groups)
+    pieces: dict[str, list[bool]] = defaultdict(list)
+    for name, flags in groups.items():
+        pieces[PIECE.get(name, name)].extend(flags)
+    figures["by_piece"] = {name: m.percent(sum(flags), len(flags)) for name, flags in pieces.items()}
+    figures["macro_over_pieces"] = m.macro(pieces)
     figures["p_c"], figures["p_f"] = captions, foils
     figures["acc_thresholded"] = (captions + foils) / 2
     figures["min_pc_pf"] = min(captions, foils)
@@ -97,4 +102,13 @@ def _example(number: int, key: str, record: Row, instrument: str) -> Example:
     return pair("c", "caption"), pair("f", "foil")
 
 
-TASK = Task("valse", load, metrics, key=("instrument", "label"), label=".+_[cf]", group="instrument")
+TASK = Task(
+    "valse",
+    load,
+    metrics,
+    key=("instrument", "label"),
+    label=".+_[cf]",
+    rule="mturk.caption >= 2 kept; right if caption > foil, strictly; micro average",
+    group="instrument",
+    thresholded=("p_c", "p_f", "acc_thresholded", "min_pc_pf"),
+)

@@ -51,7 +51,7 @@ def metrics(rows: Sequence[Row]) -> Row:
     unlisted = Counter(row["relation"] for row in rows if row["relation"] not in CATEGORY)
     if unlisted:
         figures["relations_counted_as_unallocated"] = dict(unlisted)
-    splits = _by_split(rows)
+    splits = by_split(rows)
     if splits:
         figures["by_split"] = {name: _accuracy(part) for name, part in splits.items()}
         figures.update(_dev_calibrated(splits))
@@ -93,7 +93,12 @@ def _columns(rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
     return [row["score"] for row in rows], [row["label"] == 1 for row in rows]
 
 
-def _by_split(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def calibrated(rows: Sequence[Row]) -> float:
+    """The threshold that calls half of the rows true."""
+    return m.median_threshold([row["score"] for row in rows])
+
+
+def by_split(rows: Sequence[Row]) -> dict[str, list[Row]]:
     splits: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if "split" in row:
@@ -119,4 +124,13 @@ def _examples(file: Path) -> list[Example]:
     return examples
 
 
-TASK = Task("vsr", load, metrics, key=("split", "id"), label="[01]", group="split")
+TASK = Task(
+    "vsr",
+    load,
+    metrics,
+    key=("split", "id"),
+    label="[01]",
+    rule="right if the match probability is >= .5 where the label is 1, < .5 where it is 0",
+    group="split",
+    thresholded=("overall",),
+)

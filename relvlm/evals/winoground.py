@@ -31,25 +31,35 @@ def load(annotations: Path) -> Benchmark:
 def metrics(rows: Sequence[Row]) -> Row:
     """Text, image and group score, over all and per tag where rows have `collapsed_tag`; overall is the group's."""
     quads = _quads(rows)
-    figures = _scores([scores for scores, _ in quads])
+    figures = _scores([scores for _, scores, _ in quads])
     group = round(figures["group"] * len(quads) / 100)
     figures = {"overall": figures["group"], **figures, "interval95": list(m.wilson(group, len(quads)))}
     tags: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for scores, tag in quads:
+    for _, scores, tag in quads:
         if tag is not None:
             tags[tag].append(scores)
     return {**figures, **{tag: _scores(part) for tag, part in tags.items()}, "chance": CHANCE}
 
 
+def outcomes(rows: Sequence[Row]) -> list[tuple[str, dict[str, bool], str | None]]:
+    """Each example's id, whether its text, image and group score is won, and its tag."""
+    return [(identity, won(cells), tag) for identity, cells, tag in _quads(rows)]
+
+
+def won(quad: dict[str, float]) -> dict[str, bool]:
+    """Of the four scores of an example; a tie is a loss."""
+    text = quad["c0_i0"] > quad["c1_i0"] and quad["c1_i1"] > quad["c0_i1"]
+    image = quad["c0_i0"] > quad["c0_i1"] and quad["c1_i1"] > quad["c1_i0"]
+    return {"text": text, "image": image, "group": text and image}
+
+
 def _scores(quads: Sequence[dict[str, float]]) -> Row:
-    text = [q["c0_i0"] > q["c1_i0"] and q["c1_i1"] > q["c0_i1"] for q in quads]
-    image = [q["c0_i0"] > q["c0_i1"] and q["c1_i1"] > q["c1_i0"] for q in quads]
-    group = [a and b for a, b in zip(text, image, strict=True)]
-    named = {"text": text, "image": image, "group": group}
-    return {name: m.percent(sum(flags), len(flags)) for name, flags in named.items()} | {"n": len(quads)}
+    wins = [won(quad) for quad in quads]
+    shares = {name: m.percent(sum(w[name] for w in wins), len(wins)) for name in ("text", "image", "group")}
+    return {**shares, "n": len(quads)}
 
 
-def _quads(rows: Sequence[Row]) -> list[tuple[dict[str, float], str | None]]:
+def _quads(rows: Sequence[Row]) -> list[tuple[str, dict[str, float], str | None]]:
     quads: dict[str, dict[str, float]] = defaultdict(dict)
     tags: dict[str, str | None] = {}
     for row in rows:
@@ -62,7 +72,7 @@ def _quads(rows: Sequence[Row]) -> list[tuple[dict[str, float], str | None]]:
         if len(cells) != 4:
             absent = next(cell for cell in CELLS if cell not in cells)
             raise UserError(f"scores: {identity}_{absent}: absent (score all four of an example)")
-    return [(cells, tags[identity]) for identity, cells in quads.items()]
+    return [(identity, cells, tags[identity]) for identity, cells in quads.items()]
 
 
 def _example(row: Row, where: str) -> Example:
@@ -75,4 +85,11 @@ def _example(row: Row, where: str) -> Example:
     )
 
 
-TASK = Task("winoground", load, metrics, key=("label",), label=".+_c[01]_i[01]")
+TASK = Task(
+    "winoground",
+    load,
+    metrics,
+    key=("label",),
+    label=".+_c[01]_i[01]",
+    rule="text: each image prefers its caption; image: each caption its image; group: both; strictly; overall is group",
+)

@@ -134,6 +134,40 @@ def test_winoground_scores_per_tag() -> None:
     assert found["overall"] == pytest.approx(100 / 3)
 
 
+def test_winoground_tags_come_from_the_annotations(tmp_path: Path) -> None:
+    texts = {"caption_0": "a", "caption_1": "b", "image_0": "i", "image_1": "j"}
+    tagged = [{"id": i, **texts, "collapsed_tag": tag} for i, tag in enumerate(("Object", "Both"))]
+    lines = [{"label": f"{i}_{cell}", "score": 0.5} for i in range(2) for cell in winoground.CELLS]
+    scores = jsonl(tmp_path / "scores.jsonl", lines)
+    found = rescore("winoground", scores, jsonl(tmp_path / "examples.jsonl", tagged))
+    assert (found["Object"]["n"], found["Both"]["n"], found["n_pairs"]) == (1, 1, 8)
+    assert "Object" not in rescore("winoground", scores)
+
+
+def test_valse_pieces_join_their_instruments() -> None:
+    rows = [
+        {"label": f"{i}_{ending}", "instrument": name}
+        for i, name in enumerate(("counting-hard", "counting-small-quant", "existence"))
+        for ending in "cf"
+    ]
+    found = valse.metrics(scored(rows, [0.9, 0.1, 0.5, 0.5, 0.6, 0.1]))
+    assert found["by_piece"] == {"counting": 50, "existence": 100}
+    assert found["macro_over_pieces"] == 75
+
+
+def test_other_programs_spellings_of_a_label_are_read(tmp_path: Path) -> None:
+    labels = (True, 1.0, 1, False)
+    rows = [{"label": label, "score": 0.9, "relation": "on", "id": i} for i, label in enumerate(labels)]
+    assert rescore("vsr", jsonl(tmp_path / "scores.jsonl", rows))["overall"] == 75
+
+
+def test_svo_index_must_be_unique(tmp_path: Path) -> None:
+    flags = {"subj_neg": False, "verb_neg": True, "obj_neg": False}
+    row = {"svo_index": 4, "caption": "a", "pos_image": "1", "neg_image": "2", **flags}
+    with pytest.raises(UserError, match="svo_index: 4 occurs 2 times"):
+        svo.load(jsonl(tmp_path / "svo.jsonl", [row, row]))
+
+
 def test_sugarcrepe_figures_per_file_and_kind_of_edit() -> None:
     rows = [{"label": f"0_{e}", "piece": piece} for piece in ("add_att", "add_obj", "swap_obj") for e in "cn"]
     found = sugarcrepe.metrics(scored(rows, [0.9, 0.1, 0.1, 0.9, 0.5, 0.5]))

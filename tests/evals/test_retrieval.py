@@ -49,6 +49,25 @@ def test_recalls_equal_the_official_matrix_of_minus_100(k: int, seed: int) -> No
     assert figures["overall"] == pytest.approx(np.mean(list(wanted.values())))
 
 
+def candidate(**changes: object) -> dict:
+    return {"image": 0, "text": 0, "score": 1.0, "label": 1, "tr": 1, "ir": 1} | changes
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([candidate(), candidate()], "image 0, text 0: scored 2 times"),
+        ([candidate(), candidate(text=1, score=float("nan"))], "line 2: score: nan"),
+        ([candidate(image="a.jpg")], r"line 1: image: 'a\.jpg' is no whole number"),
+        ([{"label": 1, "score": 0.5, "relation": "on"}], "line 1: image: absent"),
+        ([], "no scores"),
+    ],
+)
+def test_bad_retrieval_scores_are_refused(rows: list[dict], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        retrieval.from_rows(rows, "scores.jsonl")
+
+
 def test_a_match_that_cosine_leaves_out_is_not_found() -> None:
     similarity = np.array([[0.0, 1.0], [1.0, 0.0]])
     figures = retrieval.metrics(found(np.eye(2) * 9, [0, 1], 1, similarity))

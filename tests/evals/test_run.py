@@ -5,100 +5,17 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import relvlm
 from relvlm import cli
-from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
-from relvlm.data.text import Tokenizer
 from relvlm.errors import UserError
 from relvlm.evals import cli as eval_cli
-from relvlm.evals.report import report
 from relvlm.evals.run import Selection, evaluate, evaluate_suite, rescore
 from relvlm.evals.scorer import ScoreOptions
 from relvlm.evals.table import ModelRows, as_markdown, model_rows
 from relvlm.model import RelVLM
-
-SMALL = ModelConfig(
-    image_size=32,
-    embed_dim=8,
-    vision=VisionConfig(width=16, layers=1, heads=2, patch_size=16),
-    text=TextConfig(width=16, layers=1, heads=2, max_positions=64),
-    fusion=FusionConfig(layers=1, heads=2),
-)
-TABLE = ("VSR dev", "VALSE", "SVO", "Paragraphs TR@1", "Paragraphs IR@5", "COCO TR@1", "SugarCrepe")
-
-
-@pytest.fixture(scope="module")
-def vocab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
-    words = [
-        *["a", "person", "dog", "on", "the", "left", "of", "right", "red", "box", "is", "in"],
-        *"abcdefghijklmnopqrstuvwxyz0123456789",
-    ]
-    pieces = [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
-    path.write_text("\n".join(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *pieces])))
-    return path
-
-
-@pytest.fixture()
-def model(vocab: Path) -> RelVLM:
-    torch.manual_seed(0)
-    tokenizer = Tokenizer(vocab)
-    made = RelVLM(SMALL, tokenizer.vocab_size, 3).eval()
-    made.tokenizer = tokenizer  # type: ignore[assignment]
-    return made
-
-
-@pytest.fixture()
-def suite(tmp_path: Path) -> Path:
-    """A benchmarks folder in RelWorld's layout: 12 images, a few rows of each task."""
-    folder, rng = tmp_path / "benchmarks", np.random.default_rng(0)
-    files: dict[str, object] = {}
-    for i in range(12):
-        path = folder / "images" / f"{i}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
-    vsr = [
-        {"image": f"{i}.jpg", "caption": f"a box {i}", "label": i % 2, "relation": "left of"}
-        for i in range(12)
-    ]
-    header = (
-        "sentence,pos_triplet,neg_triplet,pos_url,neg_url,pos_image_id,neg_image_id,subj_neg,verb_neg,obj_neg"
-    )
-    svo = [f'a dog,"a,b,c","a,d,c",u,v,{i},{i + 1},False,True,False' for i in range(6)]
-    mturk = {"caption": 3, "foil": 0, "other": 0}
-    valse = {
-        f"e_{i}": {"image_file": f"{i}.jpg", "caption": "a dog", "foil": "a box", "mturk": mturk}
-        for i in range(5)
-    }
-    sugar = {
-        str(i): {"filename": f"{i}.jpg", "caption": "a dog", "negative_caption": "a box"} for i in range(5)
-    }
-    files["vsr/dev.jsonl"] = files["vsr/test.jsonl"] = "".join(json.dumps(row) + "\n" for row in vsr)
-    files["svo/svo_probes.csv"] = "\n".join([header, *svo]) + "\n"
-    files["valse/plurals.json"] = json.dumps(valse)
-    files["sugarcrepe/swap_obj.json"] = json.dumps(sugar)
-    rows = [{"image_id": i, "url": "", "paragraph": f"the dog is on {i}"} for i in range(12)]
-    files["paragraphs/paragraphs_v1.json"] = json.dumps(rows)
-    files["paragraphs/test_split.json"] = json.dumps(list(range(12)))
-    coco = [
-        {
-            "filepath": "images",
-            "filename": f"{i}.jpg",
-            "split": "test",
-            "sentences": [{"raw": f"dog {i}"}] * 2,
-        }
-        for i in range(12)
-    ]
-    files["coco/karpathy.json"] = json.dumps({"images": coco, "dataset": "x"})
-    for name, text in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(str(text))
-    return folder
 
 
 @pytest.mark.parametrize(("task", "pairs"), [("vsr", 14), ("valse", 32), ("sugarcrepe", 296)])
@@ -126,45 +43,48 @@ def test_suite_scores_every_task_and_its_scores_give_the_same_metrics(
         assert again == {name: found[name] for name in again}
 
 
-def test_report_of_a_run(suite: Path, tmp_path: Path, model: RelVLM) -> None:
-    run, out = tmp_path / "run", tmp_path / "report"
-    evaluate_suite(model, model.tokenizer, suite, run / "eval")
-    (run / "metrics.csv").write_text(
-        "step,dataset,lr,captions/itc,vsg/itc,mrc/mrc\n1,a,.1,4,,\n2,b,.1,,3,\n3,c,.1,,,5\n4,a,.1,3,,\n"
-    )
-    written = report([run], out)
-    assert all(column in written.table for column in TABLE)
-    assert [line.split("|")[1].strip() for line in written.table.splitlines()[2:]] == [
-        "**run**",
-        "95% interval",
-        "chance",
-        "n",
-    ]
-    assert (out / "table.md").read_text().strip() == written.table
-    assert {path.name for path in (out / "run").iterdir()} == {
-        "itc.png",
-        "mrc.png",
-        "lr.png",
-        "examples.html",
-    }
-    page = (out / "run/examples.html").read_text()
-    assert page.count("<h2>") == 6
-    assert "src=" in page
-    assert page.count("src=") == page.count('src="data:image/jpeg;base64,')
-    assert "class=right" in page
-    assert "class=wrong" in page
-
-
 def test_missing_images_are_refused_then_listed(suite: Path, tmp_path: Path, model: RelVLM) -> None:
     (suite / "images/3.jpg").unlink()
     arguments = (model, model.tokenizer, "vsr", suite / "vsr/dev.jsonl", suite / "images", tmp_path / "out")
     with pytest.raises(UserError, match=r"1 images missing: 3\.jpg"):
         evaluate(*arguments)
     found = evaluate(*arguments, selection=Selection(available=True))
-    assert (found["missing_images"], found["n"]) == (["3.jpg"], 11)
+    assert (found["missing_images"], found["images_missing"], found["n"]) == (["3.jpg"], 1, 11)
+    assert (found["scored"], found["protocol"]["images_missing"]) == ("available", 1)
     arguments = (model, model.tokenizer, "coco", suite / "coco", suite / "images", tmp_path / "out")
     found = evaluate(*arguments, selection=Selection(available=True))
     assert (found["n_images"], found["n_texts"]) == (11, 22)
+
+
+def test_every_result_names_its_protocol(suite: Path, tmp_path: Path, model: RelVLM) -> None:
+    for task, found in evaluate_suite(
+        model, model.tokenizer, suite, tmp_path, selection=Selection(k=4)
+    ).items():
+        protocol = found["protocol"]
+        assert (
+            protocol["rule"] and protocol["rule"] == rescore(task, tmp_path / task / "scores.jsonl")["rule"]
+        )
+        assert (protocol["max_words"], protocol["max_tokens"], protocol["images_missing"]) == (40, 64, 0)
+        lines = (tmp_path / task / "scores.jsonl").read_text().splitlines()
+        assert protocol["n_pairs"] == len(lines)
+        assert protocol.get("k") == (4 if task in ("coco", "paragraphs") else None)
+
+
+def test_retrieval_is_scored_without_overlapping_images_too(
+    suite: Path, tmp_path: Path, model: RelVLM
+) -> None:
+    chosen = Selection(overlap=("3", "5", "77"))
+    arguments = (
+        model,
+        model.tokenizer,
+        "paragraphs",
+        suite / "paragraphs",
+        suite / "images",
+        tmp_path / "out",
+    )
+    found = evaluate(*arguments, selection=chosen)
+    assert (found["n_images"], found["without_overlap"]["n_images"]) == (12, 10)
+    assert "without_overlap" not in evaluate(*arguments)
 
 
 def test_limit_takes_the_first_of_each_file(suite: Path, tmp_path: Path, model: RelVLM) -> None:
@@ -231,6 +151,29 @@ def test_command_line_evaluates_and_rescores(
     assert json.loads(capsys.readouterr().out)["overall"] == printed["overall"]
     run_cli("--checkpoint", "c", "--suite", str(suite), "--out", str(tmp_path / "all"), "--k", "3")
     assert "VSR test" in capsys.readouterr().out
+
+
+def test_command_line_scores_another_ones_model(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "constant_model.py").write_text(
+        "import torch\n"
+        "class build:\n"
+        "    def encode_image(self, pixels): return pixels.mean((1, 2, 3))\n"
+        "    def encode_text(self, texts): return [torch.zeros(1)] * len(texts)\n"
+        "    def match(self, images, texts, image, text): return images[image]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    where = ["--annotations", str(suite / "svo/svo_probes.csv"), "--images", str(suite / "images")]
+    model = ["--model", "py:constant_model:build", "--task", "svo"]
+    run_cli(*model, *where, "--out", str(tmp_path / "out"))
+    assert json.loads(capsys.readouterr().out)["score"] == "similarity"
+
+
+@pytest.mark.parametrize("models", [[], ["--checkpoint", "a", "--model", "hf:b"]])
+def test_command_line_wants_one_model(models: list[str]) -> None:
+    with pytest.raises(UserError, match="one of --checkpoint, --model, --all-checkpoints"):
+        run_cli(*models, "--task", "vsr")
 
 
 def test_command_line_error_is_one_message_and_exit_status_2(

@@ -11,6 +11,7 @@ from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
 from relvlm.data.text import Tokenizer, pre_caption
 from relvlm.data.transforms import eval_transform
 from relvlm.errors import UserError
+from relvlm.evals import scorer
 from relvlm.evals.scorer import ScoreOptions, Scorer
 from relvlm.model import RelVLM
 
@@ -119,21 +120,35 @@ def test_packed_scores_equal_one_by_one(
 def test_each_image_and_text_is_encoded_once(tokenizer: Tokenizer, images: list[Path]) -> None:
     model = tiny_model()
     counts = Counting(model)
-    scorer = Scorer(model, tokenizer, ScoreOptions(token_budget=12, image_batch=2))
+    made = Scorer(model, tokenizer, ScoreOptions(token_budget=12, image_batch=2))
     paths, texts = all_pairs(images)
-    scorer.probabilities(paths, texts)
-    scorer.probabilities(paths[::-1], texts)
+    made.probabilities(paths, texts)
+    made.probabilities(paths[::-1], texts)
     assert (counts.images, counts.texts) == (len(images), len(TEXTS))
+
+
+def test_each_process_encodes_its_own_images_and_texts(
+    tokenizer: Tokenizer, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer, "world_size", lambda: 2)
+    monkeypatch.setattr(scorer, "rank", lambda: 1)
+    monkeypatch.setattr(scorer, "gather_objects", lambda value: [value])
+    model = tiny_model()
+    counts = Counting(model)
+    Scorer(model, tokenizer).match_logits(
+        images, TEXTS, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 2, 2])
+    )
+    assert (counts.images, counts.texts) == (2, 1)
 
 
 def test_features_are_those_of_the_library_methods(tokenizer: Tokenizer, images: list[Path]) -> None:
     model = tiny_model()
-    scorer = Scorer(model, tokenizer, ScoreOptions(image_batch=3))
+    made = Scorer(model, tokenizer, ScoreOptions(image_batch=3))
     pixels = torch.stack([eval_transform(16)(Image.open(p).convert("RGB")) for p in images])
     with torch.no_grad():
         wanted = model.image_features(model.encode_image(pixels))
-    torch.testing.assert_close(scorer.image_features(images), wanted)
-    torch.testing.assert_close(scorer.text_features(TEXTS).norm(dim=-1), torch.ones(len(TEXTS)))
+    torch.testing.assert_close(made.image_features(images), wanted)
+    torch.testing.assert_close(made.text_features(TEXTS).norm(dim=-1), torch.ones(len(TEXTS)))
 
 
 def test_fusion_batches_stay_within_their_bounds(tokenizer: Tokenizer, images: list[Path]) -> None:
@@ -153,11 +168,11 @@ def test_fusion_batches_stay_within_their_bounds(tokenizer: Tokenizer, images: l
 
 
 def test_long_texts_are_cut_and_counted(tokenizer: Tokenizer, images: list[Path]) -> None:
-    scorer = Scorer(tiny_model(), tokenizer, ScoreOptions(max_words=3))
+    made = Scorer(tiny_model(), tokenizer, ScoreOptions(max_words=3))
     texts = ["a dog sits", "a dog sits on the box"]
-    first, second = scorer.probabilities([images[0]] * 2, texts).tolist()
+    first, second = made.probabilities([images[0]] * 2, texts).tolist()
     assert first == second
-    assert scorer.cut(texts) == 1
+    assert made.cut(texts) == 1
 
 
 def test_corrupt_image_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
