@@ -42,7 +42,6 @@ class Sizes:
 def packed(sizes: Sizes, work: Workload) -> Flops:
     """Our step: each image and text once, one pass over the rows that are read, K and V once per image."""
     masked_texts = 2 if work.aligned else 1
-    tokens = work.images * work.groups * work.tokens
     keys = 1 + work.seen * (sizes.image_tokens - 1)
     passes = [(1, 1, keys)]  # texts, rows read of each, keys that it sees
     if work.aligned:
@@ -50,14 +49,14 @@ def packed(sizes: Sizes, work: Workload) -> Flops:
     groups = work.images * work.groups
     flops = {
         "vision encoder": work.images * image_flops(sizes.model),
-        "text encoder": masked_texts * tokens * _text_token(sizes.model, work.tokens),
-        "image K, V": work.images * _keys_values(sizes),
+        "text encoder": masked_texts * groups * text_flops(sizes.model, work.tokens),
+        "image K, V": work.images * keys_values(sizes),
     }
     boxes = [(1, 1, sizes.image_tokens)] if work.boxes else []
     share = work.boxes / work.groups
     flops["fusion layers"] = groups * sum(
-        n * _fusion_text(sizes.model, work.tokens, read, seen) for n, read, seen in passes
-    ) + share * groups * sum(n * _fusion_text(sizes.model, work.tokens, r, s) for n, r, s in boxes)
+        n * fused_text(sizes.model, work.tokens, read, seen) for n, read, seen in passes
+    ) + share * groups * sum(n * fused_text(sizes.model, work.tokens, r, s) for n, r, s in boxes)
     return flops | _heads(sizes, work)
 
 
@@ -69,9 +68,9 @@ def official(sizes: Sizes, work: Workload) -> Flops:
     length, keys = work.padded, sizes.image_tokens
     return {
         "vision encoder": work.images * image_flops(sizes.model),
-        "text encoder": text_passes * groups * length * _text_token(sizes.model, length),
-        "image K, V": fusion_passes * groups * _keys_values(sizes),
-        "fusion layers": fusion_passes * groups * _padded_text(sizes.model, length, keys),
+        "text encoder": text_passes * groups * text_flops(sizes.model, length),
+        "image K, V": fusion_passes * groups * keys_values(sizes),
+        "fusion layers": fusion_passes * groups * padded_text(sizes.model, length, keys),
     } | _heads(sizes, work)
 
 
@@ -81,10 +80,10 @@ def teacher(sizes: Sizes, work: Workload, padded: bool) -> Flops:
         return {}
     groups, length = work.images * work.groups, work.padded if padded else work.tokens
     keys = sizes.image_tokens
-    fused = _padded_text if padded else _fusion_text_of(work.masked)
-    each = 2 * length * _text_token(sizes.model, length) + fused(sizes.model, length, keys)
+    fused = padded_text if padded else _fused_text_of(work.masked)
+    each = 2 * text_flops(sizes.model, length) + fused(sizes.model, length, keys)
     words = work.masked * 2.0 * sizes.model.text.width * (sizes.model.text.width + sizes.words)
-    images = image_flops(sizes.model) + _keys_values(sizes) * (work.groups if padded else 1)
+    images = image_flops(sizes.model) + keys_values(sizes) * (work.groups if padded else 1)
     return {"momentum teacher": work.images * images + groups * (each + words)}
 
 
@@ -118,24 +117,24 @@ def _layer_token(width: int, ratio: float) -> float:
     return 8 * width**2 + 4 * ratio * width**2
 
 
-def _text_token(model: ModelConfig, length: int) -> float:
-    """All layers of the text encoder for one token of a text of `length`."""
+def text_flops(model: ModelConfig, length: int) -> float:
+    """The text encoder on one text."""
     text = model.text
-    return text.layers * (_layer_token(text.width, text.mlp_ratio) + 4 * length * text.width)
+    return text.layers * length * (_layer_token(text.width, text.mlp_ratio) + 4 * length * text.width)
 
 
-def _keys_values(sizes: Sizes) -> float:
+def keys_values(sizes: Sizes) -> float:
     """K and V of one image for all fusion layers."""
     model = sizes.model
     return model.fusion.layers * 4.0 * sizes.image_tokens * sizes.image_width * model.text.width
 
 
-def _padded_text(model: ModelConfig, length: int, keys: float) -> float:
+def padded_text(model: ModelConfig, length: int, keys: float) -> float:
     """All fusion layers on one text, but for the image's K and V."""
     return model.fusion.layers * length * _fusion_row(model, length, keys)
 
 
-def _fusion_text(model: ModelConfig, length: int, read: int, keys: float) -> float:
+def fused_text(model: ModelConfig, length: int, read: int, keys: float) -> float:
     """The same where the last layer computes `read` rows, and of the others their K and V."""
     full = (model.fusion.layers - 1) * length * _fusion_row(model, length, keys)
     width = model.text.width
@@ -143,8 +142,8 @@ def _fusion_text(model: ModelConfig, length: int, read: int, keys: float) -> flo
     return full + last
 
 
-def _fusion_text_of(read: int) -> Callable[[ModelConfig, int, float], float]:
-    return lambda model, length, keys: _fusion_text(model, length, read, keys)
+def _fused_text_of(read: int) -> Callable[[ModelConfig, int, float], float]:
+    return lambda model, length, keys: fused_text(model, length, read, keys)
 
 
 def _fusion_row(model: ModelConfig, length: int, keys: float) -> float:
