@@ -1,0 +1,20 @@
+"""The one place where kernels start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def launch(kernel: Any, programs: int, *, warps: int = 4, stages: int = 1, **arguments: Any) -> None:
+    """Runs so many programs on the device of the tensors; none where there is nothing to do."""
+    if programs == 0:
+        return
+    with torch.cuda.device_of(next(x for x in arguments.values() if isinstance(x, torch.Tensor))):
+        start(kernel, programs, arguments | {"num_warps": warps, "num_stages": stages})
+
+
+def start(kernel: Any, programs: int, arguments: dict[str, Any]) -> None:
+    """Apart, so that benchmarks/aot can compile what would start here."""
+    kernel[(programs,)](**arguments)
