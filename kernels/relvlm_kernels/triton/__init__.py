@@ -16,8 +16,13 @@ from relvlm_kernels.triton.attention import (
     varlen_attention,
     varlen_attention_backward,
 )
+from relvlm_kernels.triton.box_mean import box_mean, box_mean_backward
+from relvlm_kernels.triton.mrc_pool import mrc_pool, mrc_pool_backward
 
-__all__ = ["region_attention", "region_attention_backward", "varlen_attention", "varlen_attention_backward"]
+__all__ = [
+    "box_mean", "box_mean_backward", "mrc_pool", "mrc_pool_backward", "region_attention",
+    "region_attention_backward", "varlen_attention", "varlen_attention_backward",
+]  # fmt: skip
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 

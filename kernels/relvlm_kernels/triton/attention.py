@@ -14,7 +14,7 @@ from relvlm_kernels.regions import Regions
 from relvlm_kernels.triton import plan, tiles
 from relvlm_kernels.triton.backward import attention_backward_kv, attention_backward_q
 from relvlm_kernels.triton.forward import attention_forward
-from relvlm_kernels.triton.launch import launch
+from relvlm_kernels.triton.launch import dense_rows, launch
 
 LOG2_E = 1.4426950408889634
 MOST_BITS = 30  # rows and columns of a grid that `masks.see` can hold in one word
@@ -103,7 +103,7 @@ def _sequences(cu_q: Tensor, cu_k: Tensor, k: Tensor) -> _Owners:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, owners: _Owners, scale: float, dropout: _Dropout
 ) -> tuple[Tensor, Tensor]:
-    q, k, v = _dense_rows(q), _dense_rows(k), _dense_rows(v)
+    q, k, v = dense_rows(q), dense_rows(k), dense_rows(v)
     out, lse = _new(q.shape, q), _new(q.shape[:2], q, torch.float32)
     tile = tiles.forward(_padded(q), q.dtype, triton.cdiv(len(q), max(1, owners.count)))
     common = _arguments(q, k, v, owners, scale, dropout, tile)
@@ -116,7 +116,7 @@ def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, owners: _Owners, scale: float,
     dropout: _Dropout,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    grad, q, k, v = (_dense_rows(x) for x in (grad, q, k, v))
+    grad, q, k, v = (dense_rows(x) for x in (grad, q, k, v))
     dq, dk, dv = (_new(x.shape, x) for x in (q, k, v))
     stats = _new((3, *lse.shape), q, torch.float32)
     saved = {
@@ -164,11 +164,6 @@ def _padded(q: Tensor) -> int:
     if q.shape[-1] > tiles.MAX_WIDTH:
         raise ValueError(f"triton: heads of {q.shape[-1]}; the kernels take at most {tiles.MAX_WIDTH}")
     return max(16, triton.next_power_of_2(q.shape[-1]))
-
-
-def _dense_rows(x: Tensor) -> Tensor:
-    """`x` as it is where the last dimension is dense; slices of a joint projection need no copy."""
-    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _new(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

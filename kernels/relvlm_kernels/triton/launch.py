@@ -18,3 +18,8 @@ def launch(kernel: Any, programs: int, *, warps: int = 4, stages: int = 1, **arg
 def start(kernel: Any, programs: int, arguments: dict[str, Any]) -> None:
     """Apart, so that benchmarks/aot can compile what would start here."""
     kernel[(programs,)](**arguments)
+
+
+def dense_rows(x: torch.Tensor) -> torch.Tensor:
+    """`x` as it is where its last dimension is dense; slices of a joint projection need no copy."""
+    return x if x.stride(-1) == 1 else x.contiguous()
