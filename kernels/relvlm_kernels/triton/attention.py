@@ -105,7 +105,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     q, k, v = dense_rows(q), dense_rows(k), dense_rows(v)
     out, lse = _new(q.shape, q), _new(q.shape[:2], q, torch.float32)
-    tile = tiles.forward(_padded(q), q.dtype, triton.cdiv(len(q), max(1, owners.count)))
+    tile = tiles.forward(_padded(q), q.dtype)
     common = _arguments(q, k, v, owners, scale, dropout, tile)
     splits = _splits(len(q), owners, tile)
     launch(attention_forward, owners.count * q.shape[1] * splits, **common, splits=splits, out=out, lse=lse)
@@ -123,15 +123,14 @@ def _backward(
         "grad": grad, "lse": lse.contiguous(), "stats": stats, "grad_scale": scale,
         "grad_row": grad.stride(0), "grad_head": grad.stride(1),
     }  # fmt: skip
-    queries = triton.cdiv(len(q), max(1, owners.count))
     programs = owners.count * q.shape[1]
 
-    tile = tiles.backward_q(_padded(q), q.dtype, queries)
+    tile = tiles.backward_q(_padded(q), q.dtype)
     splits = _splits(len(q), owners, tile)
     common = saved | _arguments(q, k, v, owners, scale, dropout, tile)
     launch(attention_backward_q, programs * splits, **common, splits=splits, out=out.contiguous(), dq=dq)
 
-    tile = tiles.backward_kv(_padded(q), q.dtype, queries)
+    tile = tiles.backward_kv(_padded(q), q.dtype)
     splits = triton.cdiv(owners.keys_each, tile.keys)
     common = saved | _arguments(q, k, v, owners, scale, dropout, tile)
     launch(attention_backward_kv, programs * splits, **common, splits=splits, dk=dk, dv=dv)
@@ -156,6 +155,7 @@ def _arguments(
         "keys": owners.keys, "prefix": owners.prefix, "width": owners.grid[1], "D": q.shape[2],
         "BLOCK_D": _padded(q), "BLOCK_Q": tile.queries, "BLOCK_K": tile.keys, "BOXED": owners.boxed,
         "BITS": max(owners.grid) <= MOST_BITS, "warps": tile.warps, "stages": tile.stages,
+        "registers": tile.registers,
     }  # fmt: skip
 
 

@@ -129,7 +129,11 @@ def _key_gradients(
     prefix, width, q_row, grad_row, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr,
     BOXED: tl.constexpr, BITS: tl.constexpr, DROPOUT: tl.constexpr, WITH_MEAN: tl.constexpr,
 ):  # fmt: skip
-    """dK / scale and dV of a tile of keys: keys down, queries across, so that no product needs its operand turned."""
+    """dK / scale and dV of a tile of keys: keys down, queries across, so that no product needs its operand turned.
+
+    No tile of queries is skipped: 32 of them come from several boxes, which hardly ever miss a key tile together, and
+    a branch in the loop keeps the next tile from being read ahead (and costs 50 registers).
+    """
     d = tl.arange(0, BLOCK_D)
     dk = tl.zeros([k.shape[0], BLOCK_D], tl.float32)
     dv = dk
@@ -140,34 +144,30 @@ def _key_gradients(
         visible, inside = see(
             ys[None, :], xs[None, :], flags[None, :], key[:, None], keys, prefix, width, BOXED, BITS
         )
-        seen = True
-        if BOXED:
-            seen = tl.max(visible.to(tl.int32)) != 0
-        if seen:
-            there = exists[:, None] & (d < D)[None, :]
-            long_row = row.to(tl.int64)
-            place = long_row * heads + head
-            q_tile = tl.load(q + long_row[:, None] * q_row + d[None, :], mask=there, other=0.0)
-            grad_tile = tl.load(grad + long_row[:, None] * grad_row + d[None, :], mask=there, other=0.0)
-            lse_tile = tl.load(lse + place, mask=exists, other=0.0) * LOG2_E
-            delta = tl.load(stats + place, mask=exists, other=0.0)
-            scores = tl.dot(k, tl.trans(q_tile), input_precision="ieee") * scale
-            dweights = tl.dot(v, tl.trans(grad_tile), input_precision="ieee")
-            weights = _weights(scores, lse_tile[None, :], visible)
-            dropped = weights
-            if DROPOUT:
-                keep = kept(seed, key[:, None], row[None, :], head, threshold)
-                dropped = tl.where(keep, weights * keep_scale, 0.0)
-                dweights = tl.where(keep, dweights * keep_scale, 0.0)
-            dscores = weights * (dweights - delta[None, :])
-            if WITH_MEAN:
-                count = rows.to(tl.int64) * heads
-                share = tl.load(stats + count + place, mask=exists, other=0.0)
-                dshare = tl.load(stats + 2 * count + place, mask=exists, other=0.0)
-                dropped += tl.where(inside, share[None, :], 0.0)
-                dscores += tl.where(inside, dshare[None, :], 0.0)
-            dv = tl.dot(dropped.to(grad_tile.dtype), grad_tile, dv, input_precision="ieee")
-            dk = tl.dot(dscores.to(q_tile.dtype), q_tile, dk, input_precision="ieee")
+        there = exists[:, None] & (d < D)[None, :]
+        long_row = row.to(tl.int64)
+        place = long_row * heads + head
+        q_tile = tl.load(q + long_row[:, None] * q_row + d[None, :], mask=there, other=0.0)
+        grad_tile = tl.load(grad + long_row[:, None] * grad_row + d[None, :], mask=there, other=0.0)
+        lse_tile = tl.load(lse + place, mask=exists, other=0.0) * LOG2_E
+        delta = tl.load(stats + place, mask=exists, other=0.0)
+        scores = tl.dot(k, tl.trans(q_tile), input_precision="ieee") * scale
+        dweights = tl.dot(v, tl.trans(grad_tile), input_precision="ieee")
+        weights = _weights(scores, lse_tile[None, :], visible)
+        dropped = weights
+        if DROPOUT:
+            keep = kept(seed, key[:, None], row[None, :], head, threshold)
+            dropped = tl.where(keep, weights * keep_scale, 0.0)
+            dweights = tl.where(keep, dweights * keep_scale, 0.0)
+        dscores = weights * (dweights - delta[None, :])
+        if WITH_MEAN:
+            count = rows.to(tl.int64) * heads
+            share = tl.load(stats + count + place, mask=exists, other=0.0)
+            dshare = tl.load(stats + 2 * count + place, mask=exists, other=0.0)
+            dropped += tl.where(inside, share[None, :], 0.0)
+            dscores += tl.where(inside, dshare[None, :], 0.0)
+        dv = tl.dot(dropped.to(grad_tile.dtype), grad_tile, dv, input_precision="ieee")
+        dk = tl.dot(dscores.to(q_tile.dtype), q_tile, dk, input_precision="ieee")
     return dk, dv
 
 

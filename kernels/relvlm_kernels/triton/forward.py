@@ -63,8 +63,8 @@ def _attend(
             weight = tl.where(kept(seed, keys, row, head, threshold), weight * keep_scale, 0.0)
         out = out * fade[:, None] + value_sum * (weight / tl.maximum(patches, 1.0))[:, None]
         peak = higher
-    out = out / tl.where(total == 0.0, 1.0, total)[:, None]
-    return out, tl.where(total == 0.0, -float("inf"), (peak + tl.log2(total)) / LOG2_E)
+    norm = tl.where(total == 0.0, 1.0, total)  # of a query without keys: output 0, lse -inf
+    return out / norm[:, None], (peak + tl.log2(norm)) / LOG2_E
 
 
 @triton.jit(do_not_specialize=["threshold", "rows", "heads", "keys", "prefix", "width", "splits"])

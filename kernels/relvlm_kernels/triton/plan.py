@@ -12,7 +12,7 @@ from torch import Tensor
 from relvlm_kernels.triton.launch import launch
 
 BLOCK_GROUPS = 256
-BLOCK_ROWS = 16  # of a group, at a time
+BLOCK_ROWS = 4  # of a group, at a time
 
 
 @dataclass(frozen=True)
