@@ -1,5 +1,5 @@
-"""The Triton kernels against the reference in fp64. `test_triton.py` runs this file in a process of its own: in Triton's
-interpreter (TRITON_INTERPRET=1 before the import) on CPU tensors, or on a CUDA device.
+"""The Triton kernels against the reference in fp64. `test_triton.py` runs this file in a process of its own: in the
+interpreter of Triton (TRITON_INTERPRET=1 before the import) on CPU tensors, or on a CUDA device.
 
 Not with bfloat16 in the interpreter, which gets that wrong.
 """
@@ -47,7 +47,15 @@ def region_case(dtype, width=32, grid=(5, 7), prefix=1, heads=2):
     lengths, images = torch.tensor([5, 0, 40, 3, 1, 7, 6]), torch.tensor([2, 0, 0, 2, 1, 0, 2])
     rows, columns = grid
     whole = [0, 0, columns, rows]
-    box = [[1, 0, 4, 2], whole, [0, 1, columns, rows], [2, 2, 3, 3], whole, [columns - 1, 0, columns, 1], [0, 1, 2, 3]]
+    box = [
+        [1, 0, 4, 2],
+        whole,
+        [0, 1, columns, rows],
+        [2, 2, 3, 3],
+        whole,
+        [columns - 1, 0, columns, 1],
+        [0, 1, 2, 3],
+    ]
     prefixes, means = [0, 1, 0, 0, 1, 1, 1], [1, 1, 1, 1, 0, 0, 1]
     regions = Regions(
         torch.tensor([0, *lengths.cumsum(0)]).int(), images.int(), torch.tensor(box).int(),
@@ -67,7 +75,9 @@ def varlen_case(dtype, width=32, heads=2):
     """Sequences of 0 to 40 queries and 0 to 70 keys."""
     generator = torch.Generator().manual_seed(width)
     lengths = torch.tensor([3, 0, 17, 40, 1]), torch.tensor([7, 4, 16, 70, 0])
-    tensors = [randn(generator, int(n.sum()), heads, width, dtype=dtype) for n in (lengths[0], *[lengths[1]] * 2)]
+    tensors = [
+        randn(generator, int(n.sum()), heads, width, dtype=dtype) for n in (lengths[0], *[lengths[1]] * 2)
+    ]
     return tensors, tuple(torch.tensor([0, *n.cumsum(0)]).int().to(DEVICE) for n in lengths)
 
 
@@ -88,7 +98,9 @@ def by_sdpa(tensors, index, scale=0.2):
     """The same from PyTorch's own attention, a group (or sequence) at a time, the mean token appended for real."""
     q, k, v = (x.detach().clone().requires_grad_() for x in tensors)
     parts = [
-        scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in (q[rows], seen(k), seen(v))), scale=scale)
+        scaled_dot_product_attention(
+            *(x.transpose(0, 1)[None] for x in (q[rows], seen(k), seen(v))), scale=scale
+        )
         for rows, seen in (groups(*index) if len(index) == 1 else sequences(*index))
     ]
     out = torch.cat([part[0].transpose(0, 1) for part in parts])
@@ -150,7 +162,9 @@ ON_GPU_ONLY = [
 ]
 
 
-@pytest.mark.parametrize(("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else []))
+@pytest.mark.parametrize(
+    ("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else [])
+)
 def test_attention_equals_fp64_reference(op, options, dtype, dropout):
     """Output, lse and every gradient, with the very keep-mask of the reference where there is dropout."""
     tensors, index = (region_case if op == "region_attention" else varlen_case)(dtype, **options)
@@ -165,7 +179,9 @@ def test_error_is_at_most_twice_that_of_pytorch_attention(case, dtype):
     op = case.__name__.replace("case", "attention")
     out, _, *gradients = attention(kernels, op, tensors, index)
     wanted = by_sdpa([x.double() for x in tensors], index)
-    for name, ours, theirs, exact in zip("oqkv", [out, *gradients], by_sdpa(tensors, index), wanted, strict=True):
+    for name, ours, theirs, exact in zip(
+        "oqkv", [out, *gradients], by_sdpa(tensors, index), wanted, strict=True
+    ):
         assert error(ours, exact) <= 2 * error(theirs, exact), name
 
 
@@ -233,7 +249,10 @@ def test_mrc_pool_equals_fp64_reference(dtype):
         args, seen = (tensors[0], subject, object_, *tensors[1:]), out.to(tensors[0].dtype)
         return module.mrc_pool(*args), *module.mrc_pool_backward(wave(seen), *args, seen)
 
-    found, wanted = results(kernels, h, weight, bias), results(reference, *(x.double() for x in (h, weight, bias)))
+    found, wanted = (
+        results(kernels, h, weight, bias),
+        results(reference, *(x.double() for x in (h, weight, bias))),
+    )
     assert_close("mrc_pool", found, wanted, dtype, times=3)
 
 

@@ -8,7 +8,12 @@ import torch
 
 
 def launch(
-    kernel: Any, programs: int, *, warps: int = 4, stages: int = 1, registers: int | None = None, **arguments: Any
+    kernel: Any,
+    programs: int,
+    arguments: dict[str, Any],
+    warps: int = 4,
+    stages: int = 1,
+    registers: int | None = None,
 ) -> None:
     """Runs so many programs on the device of the tensors; none where there is nothing to do.
 
@@ -16,7 +21,7 @@ def launch(
     """
     if programs == 0:
         return
-    options = {"num_warps": warps, "num_stages": stages}
+    options: dict[str, Any] = {"num_warps": warps, "num_stages": stages}
     if registers and not torch.version.hip:
         options["maxnreg"] = registers
     with torch.cuda.device_of(next(x for x in arguments.values() if isinstance(x, torch.Tensor))):

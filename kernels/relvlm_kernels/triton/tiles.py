@@ -15,7 +15,7 @@ MAX_WIDTH = 128
 
 
 class Tile(NamedTuple):
-    """queries x keys; stages: tiles read ahead, and one; registers: per thread at most, for a third block of 4 warps."""
+    """queries x keys; stages: tiles in flight; registers: per thread at most, for a third block of 4 warps."""
 
     queries: int
     keys: int
