@@ -103,7 +103,7 @@ def _instead_of_starting(target: str) -> Iterator[list[Any]]:
     found: list[Any] = []
 
     def compile_only(kernel: Any, programs: int, arguments: dict[str, Any]) -> None:
-        options = {name: x for name, x in arguments.items() if not (amd and name == "maxnreg")}
+        options = launch.for_amd(arguments) if amd else arguments
         with warnings.catch_warnings(action="ignore"):
             found.append(kernel.warmup(grid=(programs,), **options))
 

@@ -11,6 +11,7 @@ from triton import knobs
 
 from relvlm_kernels import Regions, backends, ops, reference
 from relvlm_kernels import triton as kernels
+from relvlm_kernels.triton import plan
 
 INTERPRETED = knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -183,6 +184,23 @@ def test_error_is_at_most_twice_that_of_pytorch_attention(case, dtype):
         "oqkv", [out, *gradients], by_sdpa(tensors, index), wanted, strict=True
     ):
         assert error(ours, exact) <= 2 * error(theirs, exact), name
+
+
+def test_plan_puts_the_rows_of_an_image_side_by_side():
+    """More groups than a block holds, in no order, some without rows."""
+    generator = torch.Generator().manual_seed(0)
+    lengths, image = (torch.randint(0, n, (300,), generator=generator) for n in (7, 5))
+    owner = torch.arange(300).repeat_interleave(lengths)
+    box = torch.randint(0, 60000, (300, 4), generator=generator)
+    flags = torch.randint(0, 2, (2, 300), generator=generator)
+    index = (torch.tensor([0, *lengths.cumsum(0)]), image, box, *flags)
+    found = plan.by_image(*(x.to(DEVICE) for x in index), images=6, rows=len(owner))
+    order = image[owner].argsort(stable=True)
+    x0, y0, x1, y1 = box[owner[order]].unbind(1)
+    words = [order, y0 | y1 << 16, x0 | x1 << 16, (flags[0] + 2 * flags[1])[owner[order]]]
+    assert torch.equal(found.table.cpu(), torch.stack(words).int())
+    assert found.starts.tolist() == torch.searchsorted(image[owner][order], torch.arange(7)).tolist()
+    assert found.with_mean.tolist() == [1, 1, 1, 1, 1, 0]
 
 
 def test_image_without_group_gets_zero_gradients():
