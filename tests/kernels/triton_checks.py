@@ -155,11 +155,14 @@ CASES = [
     ("varlen_attention", {"width": 128}, torch.float16, 0.0),
 ]
 ON_GPU_ONLY = [
-    ("region_attention", {"width": width, "grid": grid}, dtype, dropout)
-    for width in (32, 64, 80, 96, 128)
-    for grid in ((14, 14), (32, 32))
-    for dtype in DTYPES
-    for dropout in (0.0, 0.1)
+    *[
+        ("region_attention", {"width": w, "grid": (14, 14)}, torch.bfloat16, 0.0)
+        for w in (32, 64, 80, 96, 128)
+    ],
+    *[("region_attention", {"width": 64, "grid": (24, 24)}, dtype, 0.1) for dtype in DTYPES],
+    ("region_attention", {"width": 64, "grid": (32, 32)}, torch.bfloat16, 0.0),
+    ("region_attention", {"width": 128}, torch.float32, 0.0),
+    ("varlen_attention", {"width": 64}, torch.bfloat16, 0.1),
 ]
 
 
@@ -170,7 +173,8 @@ def test_attention_equals_fp64_reference(op, options, dtype, dropout):
     """Output, lse and every gradient, with the very keep-mask of the reference where there is dropout."""
     tensors, index = (region_case if op == "region_attention" else varlen_case)(dtype, **options)
     wanted = attention(reference, op, [x.double() for x in tensors], index, dropout)
-    assert_close(op, attention(kernels, op, tensors, index, dropout), wanted, dtype, times=8)
+    hardware = 4 if dtype == torch.float32 and not INTERPRETED else 1  # its exp2 and log2 are approximate
+    assert_close(op, attention(kernels, op, tensors, index, dropout), wanted, dtype, times=8 * hardware)
 
 
 @pytest.mark.parametrize("case", [region_case, varlen_case])
