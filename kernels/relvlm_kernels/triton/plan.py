@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relvlm_kernels.triton.launch import launch
 
-BLOCK_GROUPS = 256
+BLOCK_GROUPS = 128
 BLOCK_ROWS = 4  # of a group, at a time
 
 

@@ -40,4 +40,6 @@ def backward_q(width: int, dtype: torch.dtype) -> Tile:
 def backward_kv(width: int, dtype: torch.dtype) -> Tile:
     if dtype == torch.float32:
         return Tile(16, 32, 8)
-    return Tile(32, 32, 4, stages=2) if width <= 64 else Tile(32, 32, 8)
+    if width < 64:
+        return Tile(16, 64, 4)
+    return Tile(32, 32, 4, stages=2) if width == 64 else Tile(32, 32, 8)
