@@ -146,7 +146,7 @@ def mrc_pool_backward(
         "dweight": dweight, "dbias": dbias, "BLOCK_R": INNER, "BLOCK_F": ROWS, "BLOCK_D": COLUMNS,
     }  # fmt: skip
     programs = triton.cdiv(len(weight), ROWS) * 2 * triton.cdiv(h.shape[1], COLUMNS)
-    launch(_mrc_pool_backward_weight, programs, arguments, stages=2)
+    launch(_mrc_pool_backward_weight, programs, arguments, stages=1 if h.dtype == torch.float32 else 2)
     return _dh(common, h, subject_rows, object_rows, weight), dweight, dbias
 
 
