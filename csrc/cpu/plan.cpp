@@ -42,16 +42,16 @@ Status PlanBuilder::add_sequences(const int32_t* cu_q, const int32_t* cu_k, int3
   if (!rises_to(cu_q, sequences, queries) || !rises_to(cu_k, sequences, keys)) return BAD_OFFSETS;
   rows_.resize(queries);
   std::iota(rows_.begin(), rows_.end(), 0);
+  int32_t longest = 0;
   for (int32_t s = 0; s < sequences; ++s) {
     const int32_t length = cu_k[s + 1] - cu_k[s];
     const int32_t run = static_cast<int32_t>(runs_.size());
-    if (cu_q[s] < cu_q[s + 1]) {
-      const int32_t segment = static_cast<int32_t>(segments_.size());
-      segments_.push_back({0, length});
-      runs_.push_back({cu_q[s], cu_q[s + 1], segment, segment + 1, length, 0, false});
-    }
+    if (cu_q[s] < cu_q[s + 1]) runs_.push_back({cu_q[s], cu_q[s + 1], 0, length, 0, false});
     items_.push_back({cu_k[s], length, run, static_cast<int32_t>(runs_.size())});
+    longest = std::max(longest, length);
   }
+  keys_.resize(longest + KEYS_PADDING);  // one list serves all
+  for (int32_t i = 0; i < longest + KEYS_PADDING; ++i) keys_[i] = std::min(i, std::max(longest - 1, 0));
   return OK;
 }
 
@@ -81,29 +81,20 @@ void PlanBuilder::add_run(const Groups& groups, int32_t group) {
   const int32_t* const box = groups.box + 4 * group;
   const int32_t first_patch = groups.tokens - groups.grid_rows * groups.grid_columns;
   const int32_t prefix = groups.prefix[group] ? first_patch : 0;
-  const int32_t rows = static_cast<int32_t>(rows_.size()), segments = static_cast<int32_t>(segments_.size());
-  const int32_t patches = (box[2] - box[0]) * (box[3] - box[1]);
-  runs_.push_back({rows, rows, segments, segments, prefix + patches, prefix, groups.mean[group] != 0});
-  if (prefix) add_segment(0, prefix);
+  const int32_t rows = static_cast<int32_t>(rows_.size());
+  const size_t begin = keys_.size();
+  for (int32_t i = 0; i < prefix; ++i) keys_.push_back(i);
   for (int32_t y = box[1]; y < box[3]; ++y)
-    add_segment(first_patch + y * groups.grid_columns + box[0], box[2] - box[0]);
-}
-
-// Of the last run; where it goes on from the segment before, that one grows.
-void PlanBuilder::add_segment(int32_t from, int32_t count) {
-  Run& run = runs_.back();
-  if (run.segments_end > run.segments_begin && segments_.back().from + segments_.back().count == from) {
-    segments_.back().count += count;
-    return;
-  }
-  segments_.push_back({from, count});
-  ++run.segments_end;
+    for (int32_t x = box[0]; x < box[2]; ++x) keys_.push_back(first_patch + y * groups.grid_columns + x);
+  const int32_t keys = static_cast<int32_t>(keys_.size() - begin);
+  keys_.resize((keys_.size() + KEYS_PADDING - 1) / KEYS_PADDING * KEYS_PADDING, keys_.back());
+  runs_.push_back({rows, rows, static_cast<int64_t>(begin), keys, prefix, groups.mean[group] != 0});
 }
 
 Plan PlanBuilder::plan() const {
   int32_t most = 0;
   for (const Item& item : items_) most = std::max(most, item.keys);
-  return {rows_.data(), segments_.data(), runs_.data(), items_.data(), static_cast<int32_t>(items_.size()), most};
+  return {rows_.data(), keys_.data(), runs_.data(), items_.data(), static_cast<int32_t>(items_.size()), most};
 }
 
 }  // namespace relvlm

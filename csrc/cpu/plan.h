@@ -28,10 +28,8 @@ class PlanBuilder {
 
  private:
   void add_run(const Groups& groups, int32_t group);
-  void add_segment(int32_t from, int32_t count);
 
-  std::vector<int32_t> rows_;
-  std::vector<Segment> segments_;
+  std::vector<int32_t> rows_, keys_;
   std::vector<Run> runs_;
   std::vector<Item> items_;
 };

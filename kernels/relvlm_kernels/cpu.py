@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from relvlm_kernels import reference
+from relvlm_kernels.dropout import threshold
 from relvlm_kernels.reference import box_mean, box_mean_backward, mrc_pool, mrc_pool_backward
 from relvlm_kernels.regions import Regions
 
@@ -23,7 +23,12 @@ __all__ = [
     "region_attention_backward", "varlen_attention", "varlen_attention_backward",
 ]  # fmt: skip
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.bfloat16: 2,
+    torch.float16: 3,
+}  # `Type` of csrc/cpu/attention.h
 LIBRARY = Path(__file__).with_name("_cpu.so")
 BUILD_RECORD = Path(__file__).with_name("_cpu.txt")  # by setup.py: how it was built, or why not
 REINSTALL = "run pip install again in the source tree"
@@ -36,8 +41,9 @@ class _Call(ctypes.Structure):
         [(name, ctypes.c_void_p) for name in ("q", "k", "v", "grad", "out", "lse", "dq", "dk", "dv")]
         + [(f"{name}_{stride}", ctypes.c_int64) for name in "qkv" for stride in ("row", "head")]
         + [(name, ctypes.c_int64) for name in ("grad_row", "grad_head", "queries", "keys", "heads", "width")]
-        + [("scale", ctypes.c_double)]
-        + [(name, ctypes.c_int32) for name in ("is_double", "backward", "threads")]
+        + [("scale", ctypes.c_double), ("keep_scale", ctypes.c_double)]
+        + [("seed", ctypes.c_uint64), ("drop_below", ctypes.c_uint32)]
+        + [(name, ctypes.c_int32) for name in ("type", "backward", "threads")]
     )
 
 
@@ -103,22 +109,16 @@ def region_attention(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """See `ops.region_attention`."""
-    if dropout:
-        return reference.region_attention(q, k, v, regions, scale, dropout, seed)
-    call = _call(q, k, v, scale)
-    out = _output(call, "out", q), _output(call, "lse", q[:, :, 0])
+    call, outputs = _forward_call(q, k, v, scale, dropout, seed)
     _region("region_attention", call, k, regions)
-    return out
+    return outputs
 
 
 def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
     dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    if dropout:
-        return reference.region_attention_backward(grad, q, k, v, out, lse, regions, scale, dropout, seed)
-    call = _call(q, k, v, scale, grad)
-    grads = _output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v)
+    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed)
     _region("region_attention_backward", call, k, regions)
     return grads
 
@@ -128,22 +128,16 @@ def varlen_attention(
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `ops.varlen_attention`."""
-    if dropout:
-        return reference.varlen_attention(q, k, v, cu_q, cu_k, scale, dropout, seed)
-    call = _call(q, k, v, scale)
-    out = _output(call, "out", q), _output(call, "lse", q[:, :, 0])
+    call, outputs = _forward_call(q, k, v, scale, dropout, seed)
     _varlen("varlen_attention", call, cu_q, cu_k)
-    return out
+    return outputs
 
 
 def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
     scale: float, dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    if dropout:
-        return reference.varlen_attention_backward(grad, q, k, v, out, lse, cu_q, cu_k, scale, dropout, seed)
-    call = _call(q, k, v, scale, grad)
-    grads = _output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v)
+    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed)
     _varlen("varlen_attention_backward", call, cu_q, cu_k)
     return grads
 
@@ -160,12 +154,31 @@ class _Prepared:
         self.alive.append(x)
 
 
-def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, grad: Tensor | None = None) -> _Prepared:
+def _forward_call(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[_Prepared, tuple[Tensor, Tensor]]:
+    call = _call({"q": q, "k": k, "v": v}, scale, dropout, seed)
+    lse = torch.empty(q.shape[:2], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+    return call, (_output(call, "out", q), _output(call, "lse", lse))
+
+
+def _backward_call(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float, dropout: float,
+    seed: Tensor | None,
+) -> tuple[_Prepared, tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+    call = _call({"q": q, "k": k, "v": v, "grad": grad}, scale, dropout, seed)
+    call.point("out", out.contiguous())
+    call.point("lse", lse.contiguous())
+    call.struct.backward = True
+    return call, (_output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v))
+
+
+def _call(inputs: dict[str, Tensor], scale: float, dropout: float, seed: Tensor | None) -> _Prepared:
     """Inputs of a call. Rows may lie apart (a slice of a joint projection); other layouts are copied."""
-    inputs = {"q": q, "k": k, "v": v} | ({"grad": grad} if grad is not None else {})
+    q, k = inputs["q"], inputs["k"]
     if any(x.dtype != q.dtype or x.device.type != "cpu" for x in inputs.values()) or q.dtype not in DTYPES:
         found = ", ".join(f"{name} {x.dtype} on {x.device}" for name, x in inputs.items())
-        raise ValueError(f"{found}: expected CPU tensors of one dtype, float32 or float64")
+        raise ValueError(f"{found}: expected CPU tensors of one dtype, of {', '.join(map(str, DTYPES))}")
     call = _Prepared()
     for name, x in inputs.items():
         rows, row_stride, head_stride = _with_uniform_rows(x)
@@ -175,9 +188,11 @@ def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, grad: Tensor | None = N
     call.struct.queries, call.struct.heads, call.struct.width = q.shape
     call.struct.keys = k.shape[:-2].numel()
     call.struct.scale = scale
-    call.struct.is_double = q.dtype == torch.float64
-    call.struct.backward = grad is not None
+    call.struct.type = DTYPES[q.dtype]
     call.struct.threads = torch.get_num_threads()
+    if dropout and seed is not None:
+        call.struct.drop_below, call.struct.keep_scale = threshold(dropout), 1 / (1 - dropout)
+        call.struct.seed = seed.item() % 2**64
     return call
 
 
