@@ -168,13 +168,14 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
 
   Ahead<S> ahead(plan, call, item, head);
   for (int32_t r = item.runs_begin; r < item.runs_end; ++r) {
-    ahead.ask(int64_t(ahead.keys) * (r + 1 - item.runs_begin) / (item.runs_end - item.runs_begin), width);
+    const int32_t quota = int64_t(ahead.keys) * (r + 1 - item.runs_begin) / (item.runs_end - item.runs_begin);
+    const auto ask = [&] { ahead.ask(quota - ahead.asked < 2 ? quota : ahead.asked + 2, width); };
     const View view = view_of<T>(plan, plan.runs[r]);
     for_tiles(plan, plan.runs[r], [&](const int32_t* rows, int count) {
       if (head + 1 < call.heads)
         for (int i = 0; i < count; ++i) prefetch(q[rows[i]] + call.q_head, width);
       pack_queries(q, rows, count, width, padded, T(call.scale), tile_q);
-      dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, scores, view.stride);
+      dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, scores, view.stride, ask);
       T peaks[TILE_ROOM], totals[TILE_ROOM];
       for (int i = 0; i < count && view.keys; ++i) {
         const T mean_mask = dropout.below ? keep_row(view, rows[i], dropout, mask) : T(1);
@@ -189,6 +190,7 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
         lse[rows[i] * call.heads] = peaks[i];
       }
     });
+    ahead.ask(quota, width);
   }
 }
 
@@ -216,7 +218,8 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
 
   Ahead<S> ahead(plan, call, item, head);
   for (int32_t r = item.runs_begin; r < item.runs_end; ++r) {
-    ahead.ask(int64_t(ahead.keys) * (r + 1 - item.runs_begin) / (item.runs_end - item.runs_begin), width);
+    const int32_t quota = int64_t(ahead.keys) * (r + 1 - item.runs_begin) / (item.runs_end - item.runs_begin);
+    const auto ask = [&] { ahead.ask(quota - ahead.asked < 2 ? quota : ahead.asked + 2, width); };
     const View view = view_of<T>(plan, plan.runs[r]);
     for_tiles(plan, plan.runs[r], [&](const int32_t* rows, int count) {
       if (head + 1 < call.heads)
@@ -227,8 +230,8 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
         }
       pack_queries(q, rows, count, width, padded, T(call.scale), tile_q);
       pack_queries(grad, rows, count, width, padded, T(1), tile_grad);
-      dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, weights, view.stride);
-      dots(count, tile_grad, values.data, values.stride, view.list, view.keys, padded, dscores, view.stride);
+      dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, weights, view.stride, ask);
+      dots(count, tile_grad, values.data, values.stride, view.list, view.keys, padded, dscores, view.stride, ask);
       for (int i = 0; i < count && view.keys; ++i) {
         const T delta = dot_row(tile_grad + ptrdiff_t(i) * padded, out[rows[i]], width);
         const T mean_mask = dropout.below ? keep_row(view, rows[i], dropout, mask) : T(1);
@@ -243,6 +246,7 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
                          padded, padded);
       for (int i = 0; i < count; ++i) write_row(tile_dq + ptrdiff_t(i) * padded, width, T(call.scale), dq[rows[i]]);
     });
+    ahead.ask(quota, width);
   }
   write_sums(sum_dk, item, width, dk);
   write_sums(sum_dv, item, width, dv);

@@ -39,16 +39,28 @@ __attribute__((noinline)) void dot_tile(const T* queries, const T* keys, ptrdiff
   for (int m = 0; m < M; ++m) store_sums<T, N>(sums[m], scores + m * stride);
 }
 
+// `count` rows in nearly equal blocks of at most `most`; without a division for each block.
+struct Blocks {
+  int number, small, larger;  // the first `larger` blocks have one row more than `small`
+  Blocks(int count, int most) {
+    number = count ? (count + most - 1) / most : 1;
+    small = count / number;
+    larger = count - small * number;
+  }
+  int rows(int block) const { return small + (block < larger); }
+};
+
 // scores (count, keys at `stride`): dot products of `count` packed rows with the keys listed. Writes up to the next
-// multiple of DOT_KEYS.
-template <class T>
+// multiple of DOT_KEYS. `between` runs before each block of keys.
+template <class T, class Between>
 void dots(int count, const T* queries, const T* keys, ptrdiff_t apart, const int32_t* list, int key_count, int padded,
-          T* scores, ptrdiff_t stride) {
+          T* scores, ptrdiff_t stride, Between between) {
   constexpr int N = DOT_KEYS<T>;
-  const int blocks = (count + DOT_QUERIES - 1) / DOT_QUERIES;
-  for (int j = 0; j < key_count; j += N)
-    for (int block = 0, i = 0; block < blocks; ++block) {
-      const int rows = (count - i + blocks - block - 1) / (blocks - block);
+  const Blocks blocks(count, DOT_QUERIES);
+  for (int j = 0; j < key_count; j += N) {
+    between();
+    for (int block = 0, i = 0; block < blocks.number; ++block) {
+      const int rows = blocks.rows(block);
       const T* const from = queries + ptrdiff_t(i) * padded;
       T* const to = scores + i * stride + j;
       if (rows == 3)
@@ -59,6 +71,7 @@ void dots(int count, const T* queries, const T* keys, ptrdiff_t apart, const int
         dot_tile<T, 1, N>(from, keys, apart, list + j, padded, to, stride);
       i += rows;
     }
+  }
 }
 
 // Element (m, k) of A lies at data[m * row + k * inner].
@@ -105,6 +118,7 @@ template <class T, int N, Listed LISTED>
 RELVLM_INLINE void tile_of(int m, int inner, Operand<T> a, const T* b, ptrdiff_t b_row, const int32_t* list, T* c,
                            ptrdiff_t c_row) {
   switch (m) {
+    case 0: return;
     case 1: return tile<T, 1, N, LISTED>(inner, a, b, b_row, list, c, c_row);
     case 2: return tile<T, 2, N, LISTED>(inner, a, b, b_row, list, c, c_row);
     case 3: return tile<T, 3, N, LISTED>(inner, a, b, b_row, list, c, c_row);
@@ -118,12 +132,12 @@ RELVLM_INLINE void tile_of(int m, int inner, Operand<T> a, const T* b, ptrdiff_t
 template <class T, Listed LISTED>
 void product(int m, int inner, Operand<T> a, const T* b, ptrdiff_t b_row, const int32_t* list, T* c, ptrdiff_t c_row,
              int padded) {
-  const int blocks = (m + TILE_ROWS - 1) / TILE_ROWS;
+  const Blocks blocks(m, TILE_ROWS);
   for (int d = 0; d < padded;) {
     const int left = (padded - d) / LANES<T>;
     const int vectors = left >= TILE_VECTORS ? TILE_VECTORS : left >= 2 ? 2 : 1;
-    for (int block = 0, i = 0; block < blocks; ++block) {
-      const int rows = (m - i + blocks - block - 1) / (blocks - block);
+    for (int block = 0, i = 0; block < blocks.number; ++block) {
+      const int rows = blocks.rows(block);
       const Operand<T> part{a.data + i * a.row, a.row, a.inner};
       const int32_t* const names = LISTED == SCATTER ? list + i : list;
       T* const to = c + d + (LISTED == SCATTER ? 0 : i * c_row);
