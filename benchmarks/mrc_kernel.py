@@ -169,7 +169,7 @@ def _branches(
         for x in (q, image, *branch.weights.values()):
             x.grad = torch.zeros_like(x)
         runs[way.name] = lambda way=way, q=q: branch.loss(way, q, image).backward()
-    losses = {w.name: float(branch.loss(w, _inputs(w, dtype)[0].detach(), image.detach())) for w in ways}
+    losses = {w.name: branch.loss(w, _inputs(w, dtype)[0], image).item() for w in ways}
     if max(losses.values()) - min(losses.values()) > TOLERANCE[dtype] * max(losses.values()):
         raise SystemExit(f"losses disagree: {losses}: nothing measured")
     times = interleaved(

@@ -49,28 +49,30 @@ RELVLM_INLINE Words philox(Words keys, uint32_t row, const Dropout& dropout) {
   return a;
 }
 
-// scale or 0 for WORDS keys of one query.
-template <class T>
-RELVLM_INLINE void keep(const int32_t* keys, uint32_t row, const Dropout& dropout, T* to) {
-  Words list;
-  __builtin_memcpy(&list, keys, sizeof list);
-  const Words words = philox(list, row, dropout);
-#pragma GCC unroll 16
-  for (int i = 0; i < WORDS; ++i) to[i] = words[i] >= dropout.below ? T(dropout.scale) : T(0);
+RELVLM_INLINE void write_kept(Words words, const Dropout& dropout, float* to) {
+  const Vector<float> scale = splat(static_cast<float>(dropout.scale));
+  const Words kept = (Words)(words >= dropout.below) & (Words)scale;
+  __builtin_memcpy(to, &kept, sizeof kept);
 }
 
-// The keep-mask of a row, up to a whole vector, and of the mean token.
+RELVLM_INLINE void write_kept(Words words, const Dropout& dropout, double* to) {
+  for (int i = 0; i < WORDS; ++i) to[i] = words[i] >= dropout.below ? dropout.scale : 0;
+}
+
+// The keep-mask of a row of scores, its scale or 0, up to a whole vector of words; returns that of the mean token.
 template <class T>
 T keep_row(const View& view, uint32_t row, const Dropout& dropout, T* to) {
-  int32_t list[WORDS];
-  for (int j = 0; j < view.keys; j += WORDS) {
-    for (int i = 0; i < WORDS; ++i) list[i] = j + i < view.keys ? view.list[j + i] : dropout.mean_key;
-    keep(list, row, dropout, to + j);
+  Words keys;
+  int j = 0;
+  for (; j + WORDS <= view.keys; j += WORDS) {
+    __builtin_memcpy(&keys, view.list + j, sizeof keys);
+    write_kept(philox(keys, row, dropout), dropout, to + j);
   }
-  T mean[WORDS];
-  for (int i = 0; i < WORDS; ++i) list[i] = dropout.mean_key;
-  keep(list, row, dropout, mean);
-  return mean[0];
+  if (j == view.keys && !view.mean) return 0;
+  keys = Words{} + static_cast<uint32_t>(dropout.mean_key);  // the mean token comes behind the last of the keys
+  __builtin_memcpy(&keys, view.list + j, (view.keys - j) * sizeof(int32_t));
+  write_kept(philox(keys, row, dropout), dropout, to + j);
+  return to[view.keys];
 }
 
 // Sum of the box's part of a row; its padding is zero.
