@@ -105,13 +105,13 @@ def _inputs(way: Way, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tenso
         *(draw(shape.images, shape.keys) for _ in range(2)),
         draw(len(way.packed)),
     )
-    return way.layout(q).requires_grad_(), k.requires_grad_(), v.requires_grad_(), way.layout(grad)
+    q, k, v = (x.requires_grad_(way.backward) for x in (way.layout(q), k, v))
+    return q, k, v, way.layout(grad)
 
 
 def _outputs(way: Way, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     q, k, v, grad = _inputs(way, dtype)
-    with torch.set_grad_enabled(way.backward):
-        out = way.attend(q, way.tokens(k), way.tokens(v))
+    out = way.attend(q, way.tokens(k), way.tokens(v))
     found = [way.rows(out.detach())]
     if way.backward:
         dq, dk, dv = torch.autograd.grad(out, (q, k, v), grad)

@@ -42,16 +42,17 @@ Status PlanBuilder::add_sequences(const int32_t* cu_q, const int32_t* cu_k, int3
   if (!rises_to(cu_q, sequences, queries) || !rises_to(cu_k, sequences, keys)) return BAD_OFFSETS;
   rows_.resize(queries);
   std::iota(rows_.begin(), rows_.end(), 0);
-  int32_t longest = 0;
   for (int32_t s = 0; s < sequences; ++s) {
     const int32_t length = cu_k[s + 1] - cu_k[s];
     const int32_t run = static_cast<int32_t>(runs_.size());
-    if (cu_q[s] < cu_q[s + 1]) runs_.push_back({cu_q[s], cu_q[s + 1], 0, length, 0, false});
+    if (cu_q[s] < cu_q[s + 1]) {
+      const size_t begin = keys_.size();
+      for (int32_t i = 0; i < length; ++i) keys_.push_back(i);
+      pad_keys();
+      runs_.push_back({cu_q[s], cu_q[s + 1], static_cast<int64_t>(begin), length, 0, false});
+    }
     items_.push_back({cu_k[s], length, run, static_cast<int32_t>(runs_.size())});
-    longest = std::max(longest, length);
   }
-  keys_.resize(longest + KEYS_PADDING);  // one list serves all
-  for (int32_t i = 0; i < longest + KEYS_PADDING; ++i) keys_[i] = std::min(i, std::max(longest - 1, 0));
   return OK;
 }
 
@@ -87,8 +88,13 @@ void PlanBuilder::add_run(const Groups& groups, int32_t group) {
   for (int32_t y = box[1]; y < box[3]; ++y)
     for (int32_t x = box[0]; x < box[2]; ++x) keys_.push_back(first_patch + y * groups.grid_columns + x);
   const int32_t keys = static_cast<int32_t>(keys_.size() - begin);
-  keys_.resize((keys_.size() + KEYS_PADDING - 1) / KEYS_PADDING * KEYS_PADDING, keys_.back());
+  pad_keys();
   runs_.push_back({rows, rows, static_cast<int64_t>(begin), keys, prefix, groups.mean[group] != 0});
+}
+
+// The kernels read keys by whole blocks, and must find none that lies outside of the tensors.
+void PlanBuilder::pad_keys() {
+  while (keys_.size() % KEYS_PADDING) keys_.push_back(keys_.back());
 }
 
 Plan PlanBuilder::plan() const {

@@ -28,6 +28,7 @@ class PlanBuilder {
 
  private:
   void add_run(const Groups& groups, int32_t group);
+  void pad_keys();
 
   std::vector<int32_t> rows_, keys_;
   std::vector<Run> runs_;
