@@ -179,7 +179,8 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
       T peaks[TILE_ROOM], totals[TILE_ROOM];
       for (int i = 0; i < count && view.keys; ++i) {
         const T mean_mask = dropout.below ? keep_row(view, rows[i], dropout, mask) : T(1);
-        const Softmax<T> s = softmax(scores + ptrdiff_t(i) * view.stride, view, dropout.below ? mask : nullptr, mean_mask);
+        T* const row = scores + ptrdiff_t(i) * view.stride;
+        const Softmax<T> s = softmax(row, view, dropout.below ? mask : nullptr, mean_mask);
         peaks[i] = s.peak, totals[i] = s.total;
       }
       finish(view.keys > 0, count, peaks, totals);
@@ -253,7 +254,8 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
 }
 
 size_t bytes(const Plan& plan, const Call& call) {
-  return call.type == FLOAT64 ? Buffers<double>(plan, call, nullptr).bytes() : Buffers<float>(plan, call, nullptr).bytes();
+  if (call.type == FLOAT64) return Buffers<double>(plan, call, nullptr).bytes();
+  return Buffers<float>(plan, call, nullptr).bytes();
 }
 
 void forward(const Plan& plan, const Call& call, const Item& item, int64_t head, void* scratch) {

@@ -50,8 +50,8 @@ struct Blocks {
   int rows(int block) const { return small + (block < larger); }
 };
 
-// scores (count, keys at `stride`): dot products of `count` packed rows with the keys listed. Writes up to the next
-// multiple of DOT_KEYS. `between` runs before each block of keys.
+// scores (count, keys at `stride`): dot products of `count` packed rows with the keys listed. Writes less than a
+// vector beyond the last. `between` runs before each block of keys.
 template <class T, class Between>
 void dots(int count, const T* queries, const T* keys, ptrdiff_t apart, const int32_t* list, int key_count, int padded,
           T* scores, ptrdiff_t stride, Between between) {

@@ -136,7 +136,8 @@ RELVLM_INLINE Softmax<T> softmax(T* row, const View& view, const T* mask, T mean
 // From scores and the gradients of the (dropped) weights: the weights of the values and the gradients of the scores,
 // in place. `delta` is the dot product of the output and its gradient, which is that of weights and gradients.
 template <class T>
-RELVLM_INLINE void softmax_backward(T* weights, T* dweights, const View& view, T lse, T delta, const T* mask, T mean_mask) {
+RELVLM_INLINE void softmax_backward(T* weights, T* dweights, const View& view, T lse, T delta, const T* mask,
+                                    T mean_mask) {
   const int keys = view.keys;
   T share = 0, dshare = 0;
   if (view.mean) {

@@ -79,14 +79,15 @@ RELVLM_INLINE Vector<T> halve(Vector<T> a, Vector<T> b) {
   return shuffle<T, Halves<T, LEVEL, false>>(a, b, lanes) + shuffle<T, Halves<T, LEVEL, true>>(a, b, lanes);
 }
 
-// The sums of each of the N vectors in N (a power of 2) neighbouring places.
+// The sums of each of the N vectors in N (a power of 2) neighbouring places; a whole vector is written.
 template <class T, int N, int LEVEL = 0>
 RELVLM_INLINE void store_sums(const Vector<T>* x, T* to) {
   if constexpr ((1 << LEVEL) < LANES<T>) {
-    Vector<T> y[N > 1 ? N / 2 : 1];
+    constexpr int left = N > 1 ? N / 2 : 1;
+    Vector<T> y[left];
 #pragma GCC unroll 4
-    for (int i = 0; i < (N > 1 ? N / 2 : 1); ++i) y[i] = halve<T, LEVEL>(x[N > 1 ? 2 * i : 0], x[N > 1 ? 2 * i + 1 : 0]);
-    store_sums<T, (N > 1 ? N / 2 : 1), LEVEL + 1>(y, to);
+    for (int i = 0; i < left; ++i) y[i] = halve<T, LEVEL>(x[N > 1 ? 2 * i : 0], x[N > 1 ? 2 * i + 1 : 0]);
+    store_sums<T, left, LEVEL + 1>(y, to);
   } else {
     store(to, x[0]);
   }
