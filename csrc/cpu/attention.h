@@ -52,12 +52,26 @@ struct Call {
   int32_t type, backward, threads;
 };
 
+// Mirrored by `_BoxMean` in relvlm_kernels/cpu.py. The forward reads x (images, tokens, width) and writes (groups,
+// width); the backward reads that one's gradient, whose rows lie `from_row` apart, and writes that of x. `to` is
+// contiguous.
+struct BoxMean {
+  const void* from;
+  void* to;
+  const int32_t *box, *image;
+  int64_t from_image, from_row, width;
+  int32_t groups, images, tokens, grid_rows, grid_columns, type, backward, threads;
+};
+
 // `scratch` holds `bytes` and is aligned to 64; the kernels write all outputs of (item, head).
 struct Kernels {
   const char* name;
   size_t (*bytes)(const Plan&, const Call&);
   void (*forward)(const Plan&, const Call&, const Item&, int64_t head, void* scratch);
   void (*backward)(const Plan&, const Call&, const Item&, int64_t head, void* scratch);
+  size_t (*box_bytes)(const BoxMean&);
+  void (*box_mean)(const BoxMean&, int32_t group, void* scratch);
+  void (*box_mean_backward)(const BoxMean&, int32_t image, const int32_t* groups, int32_t count, void* scratch);
 };
 
 extern const Kernels kernels_baseline;

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "attention.h"
+#include "boxes.h"
 #include "products.h"
 #include "rows.h"
 #include "softmax.h"
@@ -284,6 +285,7 @@ void backward(const Plan& plan, const Call& call, const Item& item, int64_t head
 #define RELVLM_NAME(isa) RELVLM_QUOTE(isa)
 
 const Kernels RELVLM_TABLE(RELVLM_ISA) = {RELVLM_NAME(RELVLM_ISA), RELVLM_ISA::bytes, RELVLM_ISA::forward,
-                                          RELVLM_ISA::backward};
+                                          RELVLM_ISA::backward, RELVLM_ISA::box_bytes, RELVLM_ISA::box_mean,
+                                          RELVLM_ISA::box_mean_backward};
 
 }  // namespace relvlm

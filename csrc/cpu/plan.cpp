@@ -11,8 +11,7 @@ static bool rises_to(const int32_t* offsets, int32_t count, int64_t rows) {
   return offsets[0] == 0 && offsets[count] == rows;
 }
 
-static Status check(const Groups& groups, int64_t queries) {
-  if (!rises_to(groups.offsets, groups.count, queries)) return BAD_OFFSETS;
+Status check_boxes(const Groups& groups) {
   for (int32_t g = 0; g < groups.count; ++g) {
     if (groups.image[g] < 0 || groups.image[g] >= groups.images) return BAD_IMAGE;
     const int32_t* const box = groups.box + 4 * g;
@@ -22,8 +21,8 @@ static Status check(const Groups& groups, int64_t queries) {
   return OK;
 }
 
-// Groups by image, in their packed order: a counting sort. `starts` gets the first place of each image.
-static std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts) {
+// A counting sort.
+std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts) {
   starts.assign(groups.images + 1, 0);
   for (int32_t g = 0; g < groups.count; ++g) ++starts[groups.image[g] + 1];
   std::partial_sum(starts.begin(), starts.end(), starts.begin());
@@ -57,7 +56,8 @@ Status PlanBuilder::add_sequences(const int32_t* cu_q, const int32_t* cu_k, int3
 }
 
 Status PlanBuilder::add_groups(const Groups& groups, int64_t queries) {
-  const Status status = check(groups, queries);
+  if (!rises_to(groups.offsets, groups.count, queries)) return BAD_OFFSETS;
+  const Status status = check_boxes(groups);
   if (status != OK) return status;
   std::vector<int32_t> starts;
   const std::vector<int32_t> order = by_image(groups, starts);

@@ -17,6 +17,11 @@ struct Groups {
   int32_t count, images, tokens, grid_rows, grid_columns;
 };
 
+// Groups by image, in their packed order; `starts` gets the first place of each image, and the end.
+std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts);
+// Images and boxes alone.
+Status check_boxes(const Groups& groups);
+
 // Owns what a `Plan` points at.
 class PlanBuilder {
  public:

@@ -84,7 +84,7 @@ RELVLM_INLINE T box_sum(const T* row, const View& view) {
 }
 
 template <class T>
-RELVLM_INLINE T box_mean(T* row, const View& view) {
+RELVLM_INLINE T mean_of_box(T* row, const View& view) {
   store(row + view.keys, Vector<T>{});
   return box_sum(row, view) / view.box();
 }
@@ -111,7 +111,7 @@ template <class T>
 RELVLM_INLINE Softmax<T> softmax(T* row, const View& view, const T* mask, T mean_mask) {
   const int keys = view.keys;
   const T infinity = static_cast<T>(__builtin_inf());
-  const T mean = view.mean ? box_mean(row, view) : -infinity;
+  const T mean = view.mean ? mean_of_box(row, view) : -infinity;
   store(row + keys, splat(-infinity));
   Vector<T> most = load(row);
   for (int j = LANES<T>; j < keys; j += LANES<T>) most = larger<T>(most, load(row + j));
@@ -141,9 +141,9 @@ RELVLM_INLINE void softmax_backward(T* weights, T* dweights, const View& view, T
   const int keys = view.keys;
   T share = 0, dshare = 0;
   if (view.mean) {
-    const T own = exponential_of<T>(box_mean(weights, view) - lse);
+    const T own = exponential_of<T>(mean_of_box(weights, view) - lse);
     share = own * mean_mask / view.box();
-    dshare = own * (box_mean(dweights, view) * mean_mask - delta) / view.box();
+    dshare = own * (mean_of_box(dweights, view) * mean_mask - delta) / view.box();
   }
   store(weights + keys, splat(-static_cast<T>(__builtin_inf())));
   for (int j = 0; j < keys; j += LANES<T>) {

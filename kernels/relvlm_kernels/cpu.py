@@ -1,6 +1,6 @@
 """The `cpu` backend: the attention ops in C++ (csrc/cpu), loaded with ctypes from `_cpu.so` beside this file.
 
-Same signatures as in `reference`; the other two ops are those of `reference`. Index tensors are checked in C++,
+Same signatures as in `reference`; `mrc_pool` is that of `reference`. Index tensors are checked in C++,
 and what is wrong with them is a ValueError. Runs on `torch.get_num_threads()` threads where OpenMP was there at
 build time; results do not depend on their number.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from relvlm_kernels.dropout import threshold
-from relvlm_kernels.reference import box_mean, box_mean_backward, mrc_pool, mrc_pool_backward
+from relvlm_kernels.reference import mrc_pool, mrc_pool_backward
 from relvlm_kernels.regions import Regions
 
 __all__ = [
@@ -55,6 +55,17 @@ class _Groups(ctypes.Structure):
     ]
 
 
+class _BoxMean(ctypes.Structure):
+    """Mirrors `BoxMean` of csrc/cpu/attention.h."""
+
+    _fields_ = (
+        [(name, ctypes.c_void_p) for name in ("source", "to", "box", "image")]
+        + [(name, ctypes.c_int64) for name in ("source_image", "source_row", "width")]
+        + [(name, ctypes.c_int32) for name in ("groups", "images", "tokens", "grid_rows", "grid_columns")]
+        + [(name, ctypes.c_int32) for name in ("type", "backward", "threads")]
+    )
+
+
 _ERRORS = {  # `Status` of csrc/cpu/plan.h
     1: "offsets must rise from 0 to the number of packed rows",
     2: "a group's image is no row of k and v",
@@ -84,7 +95,7 @@ def _library() -> ctypes.CDLL:
         raise OSError(f"{LIBRARY.name}: {record.strip()}")
     library = ctypes.CDLL(str(LIBRARY))
     library.relvlm_instructions.restype = ctypes.c_char_p
-    if library.relvlm_call_bytes() != ctypes.sizeof(_Call):
+    if library.relvlm_call_bytes() != ctypes.sizeof(_Call) + ctypes.sizeof(_BoxMean):
         raise OSError(f"{LIBRARY}: built from other sources than this Python code ({REINSTALL})")
     return library
 
@@ -140,6 +151,33 @@ def varlen_attention_backward(
     call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed)
     _varlen("varlen_attention_backward", call, cu_q, cu_k)
     return grads
+
+
+def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
+    """See `ops.box_mean`."""
+    out = torch.empty(len(box), x.shape[2], dtype=x.dtype)
+    x = x if x.stride(2) == 1 else x.contiguous()
+    _boxes(x, x.stride()[:2], out, x, box, image, grid, backward=False)
+    return out
+
+
+def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grad = grad.contiguous()
+    _boxes(grad, (0, x.shape[2]), out, x, box, image, grid, backward=True)
+    return out
+
+
+def _boxes(
+    source: Tensor, strides: tuple[int, ...], out: Tensor, x: Tensor, box: Tensor, image: Tensor,
+    grid: tuple[int, int], backward: bool,
+) -> None:  # fmt: skip
+    box, image = _int32(box), _int32(image)
+    call = _BoxMean(
+        source.data_ptr(), out.data_ptr(), box.data_ptr(), image.data_ptr(), *strides, x.shape[2], len(box),
+        *x.shape[:2], *grid, DTYPES[x.dtype], backward, torch.get_num_threads(),
+    )  # fmt: skip
+    _raise("box_mean", _library().relvlm_box_mean(ctypes.byref(call)))
 
 
 class _Prepared:

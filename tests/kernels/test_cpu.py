@@ -291,6 +291,54 @@ def test_sequence_without_keys_gives_zeros(poisoned):
     assert out[:2].all() and not out[2:].any() and not dq[2:].any()
 
 
+def box_case(width=24, prefix=1, dtype=torch.float64):
+    _, regions = region_case(4, prefix=prefix)
+    generator = torch.Generator().manual_seed(6)
+    x = torch.randn(4, prefix + 35, width, dtype=torch.float64, generator=generator).to(dtype)
+    grad = torch.randn(len(regions.image), width, dtype=torch.float64, generator=generator).to(dtype)
+    return x, grad, (regions.box, regions.image, regions.grid)
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 40])
+@pytest.mark.parametrize("prefix", [0, 1, 3])
+def test_box_mean_equals_the_reference(width, prefix, instructions, threads):
+    x, grad, boxes = box_case(width, prefix)
+    torch.testing.assert_close(cpu.box_mean(x, *boxes), reference.box_mean(x, *boxes))
+    found, wanted = (m.box_mean_backward(grad, x, *boxes) for m in (cpu, reference))
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_box_mean_of_other_dtypes(dtype, instructions):
+    x, grad, boxes = box_case(dtype=dtype)
+    eps = torch.finfo(dtype).eps
+    found, wanted = cpu.box_mean(x, *boxes), reference.box_mean(x.double(), *boxes)
+    assert found.dtype == dtype and error(found, wanted) < 2 * eps
+    found = cpu.box_mean_backward(grad, x, *boxes)
+    assert error(found, reference.box_mean_backward(grad.double(), x.double(), *boxes)) < 2 * eps
+
+
+def test_box_mean_of_slices_and_of_nothing():
+    x, grad, (box, image, grid) = box_case()
+    wanted = cpu.box_mean(x, box, image, grid)
+    for layout in (torch.cat([x, x], 2)[..., :24], torch.cat([x, x], 1)[:, :36], x.mT.contiguous().mT):
+        torch.testing.assert_close(cpu.box_mean(layout, box, image, grid), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(
+        cpu.box_mean_backward(grad[:1].expand(13, -1), x, box, image, grid),
+        cpu.box_mean_backward(grad[:1].repeat(13, 1), x, box, image, grid),
+    )
+    none = box[:0], image[:0], grid
+    assert cpu.box_mean(x, *none).shape == (0, 24) and not cpu.box_mean_backward(grad[:0], x, *none).any()
+
+
+def test_box_mean_refuses_boxes_outside_of_the_grid():
+    x, _, (box, image, grid) = box_case()
+    with pytest.raises(ValueError, match="box_mean: a group's box is empty or leaves the grid"):
+        cpu.box_mean(x, box + 7, image, grid)
+    with pytest.raises(ValueError, match="box_mean: a group's image is no row"):
+        cpu.box_mean(x, box, image + 4, grid)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
