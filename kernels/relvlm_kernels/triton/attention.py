@@ -103,6 +103,8 @@ def _images(regions: Regions, q: Tensor, k: Tensor) -> _Owners:
 
 
 def _sequences(cu_q: Tensor, cu_k: Tensor, k: Tensor) -> _Owners:
+    if len(cu_q) != len(cu_k):
+        raise ValueError(f"varlen_attention: {len(cu_q)} offsets of queries, {len(cu_k)} of keys")
     starts, key_starts = cu_q.to(torch.int32).contiguous(), cu_k.to(torch.int32).contiguous()
     return _Owners(len(cu_q) - 1, starts, starts, starts, key_starts, k.shape[0], 0, (1, 1), False)
 
@@ -154,7 +156,9 @@ def _splits(queries: int, owners: _Owners, tile: tiles.Tile) -> int:
 def _arguments(
     q: Tensor, k: Tensor, v: Tensor, owners: _Owners, scale: float, dropout: _Dropout, tile: tiles.Tile
 ) -> dict[str, Any]:
-    """What all attention kernels take."""
+    """What all attention kernels take; raises ValueError where dtypes or widths are not theirs."""
+    if not q.dtype == k.dtype == v.dtype:
+        raise ValueError(f"triton: q {q.dtype}, k {k.dtype}, v {v.dtype}: expected one dtype")
     strides = {f"{name}_row": x.stride(-3) for name, x in (("q", q), ("k", k), ("v", v))}
     strides |= {f"{name}_head": x.stride(-2) for name, x in (("q", q), ("k", k), ("v", v))}
     strides |= {f"{name}_owner": x.stride(0) for name, x in (("k", k), ("v", v))}
