@@ -137,18 +137,20 @@ def _residual(block: Residual, x: Tensor, run) -> Tensor:
 
 def _self_attention(module: SelfAttention, x_GLD: Tensor, mask_GL: Tensor) -> Tensor:
     q, k, v = (_heads(part, module.heads) for part in module.qkv(x_GLD).chunk(3, dim=-1))
-    return module.out(_merge(F.scaled_dot_product_attention(q, k, v, mask_GL[:, None, None])))
+    return module.out(_attend(module, q, k, v, mask_GL))
 
 
 def _cross_attention(module, x_GLD: Tensor, views: Views) -> Tensor:
     q = _heads(module.query(x_GLD), module.heads)
     k, v = (_heads(part, module.heads) for part in module.kv(views.tokens).chunk(2, dim=-1))
-    return module.out(_merge(F.scaled_dot_product_attention(q, k, v, views.mask[:, None, None])))
+    return module.out(_attend(module, q, k, v, views.mask))
+
+
+def _attend(module, q_GHLD: Tensor, k_GHSD: Tensor, v_GHSD: Tensor, mask_GS: Tensor) -> Tensor:
+    dropout = module.dropout if module.training else 0.0
+    out_GHLD = F.scaled_dot_product_attention(q_GHLD, k_GHSD, v_GHSD, mask_GS[:, None, None], dropout)
+    return out_GHLD.transpose(1, 2).flatten(2)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _merge(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)

@@ -42,7 +42,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Text-only layers of the BERT (the first six of bert-base)."""
+    """Text-only layers of the BERT (the first six of bert-base); `dropout` of features and of attention weights."""
 
     layers: int = 6
     heads: int = 12

@@ -20,9 +20,10 @@ from relvlm_kernels import Regions, region_attention, varlen_attention
 class CrossAttention(nn.Module):
     """Text tokens attend to the box of their group's image (B, S, Dv), or to a sequence of packed tokens (K, Dv)."""
 
-    def __init__(self, width: int, image_width: int, heads: int) -> None:
+    def __init__(self, width: int, image_width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = dropout
         self.query = nn.Linear(width, width)
         self.kv = nn.Linear(image_width, 2 * width)
         self.out = nn.Linear(width, width)
@@ -30,10 +31,11 @@ class CrossAttention(nn.Module):
     def forward(self, x_TD: Tensor, image: Tensor, seen: Regions | Spans) -> Tensor:
         q = rearrange(self.query(x_TD), "t (h d) -> t h d", h=self.heads)
         k, v = rearrange(self.kv(image), "... (n h d) -> n ... h d", n=2, h=self.heads).unbind(0)
+        dropout = self.dropout if self.training else 0.0
         if isinstance(seen, Regions):
-            out = region_attention(q, k, v, seen)
+            out = region_attention(q, k, v, seen, dropout=dropout)
         else:
-            out = varlen_attention(q, k, v, seen.query_cu, seen.key_cu)
+            out = varlen_attention(q, k, v, seen.query_cu, seen.key_cu, dropout=dropout)
         return self.out(rearrange(out, "t h d -> t (h d)"))
 
 
@@ -42,8 +44,9 @@ class FusionLayer(nn.Module):
 
     def __init__(self, config: FusionConfig, text: TextConfig, image_width: int) -> None:
         super().__init__()
-        self.attention = Residual(SelfAttention(text.width, config.heads), text)
-        self.cross_attention = Residual(CrossAttention(text.width, image_width, config.heads), text)
+        self.attention = Residual(SelfAttention(text.width, config.heads, text.dropout), text)
+        attend = CrossAttention(text.width, image_width, config.heads, text.dropout)
+        self.cross_attention = Residual(attend, text)
         self.feed_forward = Residual(FeedForward(text.width, text.mlp_ratio), text)
 
     def forward(

@@ -19,9 +19,10 @@ LAYER_NORM_EPS = 1e-12  # BERT's
 class SelfAttention(nn.Module):
     """Multi-head attention within each packed sequence."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
@@ -39,7 +40,8 @@ class SelfAttention(nn.Module):
             )
             kv = F.linear(x_TD, weight[width:], bias[width:])
             k, v = rearrange(kv, "t (n h d) -> n t h d", n=2, h=self.heads).unbind(0)
-        return self.out(rearrange(varlen_attention(q, k, v, read_cu, cu), "t h d -> t (h d)"))
+        out = varlen_attention(q, k, v, read_cu, cu, dropout=self.dropout if self.training else 0.0)
+        return self.out(rearrange(out, "t h d -> t (h d)"))
 
 
 class FeedForward(nn.Sequential):
@@ -75,7 +77,7 @@ class TextLayer(nn.Module):
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        self.attention = Residual(SelfAttention(config.width, config.heads), config)
+        self.attention = Residual(SelfAttention(config.width, config.heads, config.dropout), config)
         self.feed_forward = Residual(FeedForward(config.width, config.mlp_ratio), config)
 
     def forward(self, x_TD: Tensor, cu: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel
 
 from relvlm.config import TextConfig
 from relvlm.encoders.packing import offsets_of
-from relvlm.encoders.text import TextEncoder, init_bert
+from relvlm.encoders.text import SelfAttention, TextEncoder, init_bert
 
 WORDS = 30
 LENGTHS = [4, 1, 7]
@@ -99,3 +99,14 @@ def test_initial_scale_is_that_of_the_config():
     assert layers[0].weight.std().item() == pytest.approx(0.08, rel=0.02)
     assert layers[1].weight.std().item() == pytest.approx(0.08, rel=0.02)
     assert layers[0].bias.abs().max() == 0 and (layers[2].weight == 1).all()
+
+
+def test_attention_weights_are_dropped_in_training_alone():
+    torch.manual_seed(0)
+    attention, x = SelfAttention(16, 2, dropout=0.5), torch.randn(6, 16)
+    cu = torch.tensor([0, 4, 6], dtype=torch.int32)
+    plain = attention.eval()(x, cu)
+    assert torch.equal(plain, attention(x, cu))
+    dropped = [attention.train()(x, cu) for _ in range(200)]
+    assert not torch.equal(dropped[0], dropped[1])
+    torch.testing.assert_close(torch.stack(dropped).mean(0), plain, rtol=0, atol=0.1)
