@@ -1,0 +1,58 @@
+// The C ABI of the CUDA op: no header of torch or Python, so that one library serves every version of both.
+
+#include "attention.h"
+
+namespace relvlm {
+namespace {
+
+constexpr int NO_SUCH_KERNEL = -1;
+
+template <class T, int D>
+int run(const Call& call) {
+  return call.backward ? Attention<T, D>::backward(call) : Attention<T, D>::forward(call);
+}
+
+template <class T>
+int run_width(const Call& call) {
+  switch (call.width) {
+    case 32: return run<T, 32>(call);
+    case 64: return run<T, 64>(call);
+    case 80: return run<T, 80>(call);
+    case 96: return run<T, 96>(call);
+    case 128: return run<T, 128>(call);
+    default: return NO_SUCH_KERNEL;
+  }
+}
+
+int run_element(const Call& call) {
+  switch (call.element) {
+    case FLOAT32: return run_width<float>(call);
+    case BFLOAT16: return run_width<Bfloat16>(call);
+    case FLOAT16: return run_width<Half>(call);
+    default: return NO_SUCH_KERNEL;
+  }
+}
+
+}  // namespace
+}  // namespace relvlm
+
+using namespace relvlm;
+
+extern "C" {
+
+// Size of `Call`: another one than the caller's means a library from other sources.
+int32_t relvlm_cuda_call_bytes() { return sizeof(Call); }
+
+// 0, an error of CUDA, or -1 where there is no kernel for the element or width.
+int32_t relvlm_cuda_attention(const Call* call) {
+  int error = cudaSetDevice(call->device);
+  if (!error) error = make_plan(*call);
+  return error ? error : run_element(*call);
+}
+
+const char* relvlm_cuda_error(int32_t error) {
+  return error == NO_SUCH_KERNEL ? "no kernel for this dtype or head width"
+                                 : cudaGetErrorString(static_cast<cudaError_t>(error));
+}
+
+}  // extern "C"
