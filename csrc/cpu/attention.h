@@ -42,7 +42,7 @@ struct Plan {
 // reads grad and writes dq, dk and dv.
 struct Call {
   const void *q, *k, *v, *grad;
-  void *out, *dq, *dk, *dv;
+  void *out, *lse, *dq, *dk, *dv;
   int64_t q_row, q_head, k_row, k_head, v_row, v_head, grad_row, grad_head;
   int64_t queries, keys, heads, width;
   double scale;

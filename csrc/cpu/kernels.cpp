@@ -126,7 +126,7 @@ RELVLM_INLINE T row_sum(const T* row, int start, int end) {
 // own weight over their number (the mean token's value is the mean of theirs).
 template <class T>
 struct Weights {
-  T total, share;
+  T total, share, peak;
 };
 
 template <class T>
@@ -148,7 +148,7 @@ RELVLM_INLINE Weights<T> exponentials(T* row, const View& view) {
     total += e;
   }
   const T own = view.mean ? exponential(splat(mean - peak))[0] : T(0);
-  return {sum<T>(total) + own, view.mean ? own / box : T(0)};
+  return {sum<T>(total) + own, view.mean ? own / box : T(0), peak};
 }
 
 template <class T>
@@ -205,6 +205,7 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
   const Rows<const T> q = rows_of<T>(call.q, call.q_row, head, call.q_head);
   const Rows<const T> k = rows_of<T>(call.k, call.k_row, head, call.k_head);
   const Rows<T> out = output_of<T>(call.out, call, head);
+  T* const lse = static_cast<T*>(call.lse) + head;
   T* const keys = buffers.take(buffers.transposed);
   T* const values = buffers.take(buffers.key_rows);
   T* const tile_q = buffers.take(buffers.queries);
@@ -227,6 +228,7 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
         const Weights<T> w = exponentials(row, view);
         if (view.mean) add_share(row, view, w.share);
         norm[i] = view.keys ? 1 / w.total : T(0);
+        lse[rows[i] * call.heads] = view.keys ? w.peak + __builtin_log(w.total) : -__builtin_inf();
       }
       gemm(count, padded, Operand<T>{scores, view.stride, 1}, values, padded, view.segments, view.end, tile_out,
            padded, false);

@@ -1,9 +1,9 @@
 """Fused ops for text that looks at boxes of images; depends on torch alone."""
 
-from relvlm_kernels.backends import chosen
+from relvlm_kernels.backends import check_choice, chosen
 from relvlm_kernels.ops import box_mean, mrc_pool, region_attention, varlen_attention
 from relvlm_kernels.regions import Regions
 
-__all__ = ["Regions", "box_mean", "mrc_pool", "region_attention", "varlen_attention"]
+__all__ = ["Regions", "box_mean", "chosen", "mrc_pool", "region_attention", "varlen_attention"]
 
-chosen()  # a backend asked for by RELVLM_KERNELS and not there is an error at import, not at the first step
+check_choice()  # a backend asked for by RELVLM_KERNELS and not there is an error at import, not at the first step

@@ -2,28 +2,34 @@
 
 import torch
 
-from relvlm_kernels import cpu
-from relvlm_kernels.backends import BACKENDS, CPU, Backend, chosen
+from relvlm_kernels.backends import BACKENDS, Backend, chosen
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def main() -> None:
     print(f"torch {torch.__version__}")
-    for backend in BACKENDS:
+    for backend in BACKENDS.values():
         print(f"{backend.name:10s} {_state(backend)}")
-    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-        print(f"cpu tensors of {str(dtype).removeprefix('torch.'):9s} -> {_choice(dtype)}")
+    for device in _devices():
+        for dtype in DTYPES:
+            print(f"{device} tensors of {str(dtype).removeprefix('torch.'):9s} -> {_choice(device, dtype)}")
 
 
 def _state(backend: Backend) -> str:
     if backend.missing:
         return f"not usable: {backend.missing}"
-    state = "usable (chosen)" if _choice(torch.float32) == backend.name else "usable"
-    return f"{state}: {cpu.description()}" if backend is CPU else state
+    is_chosen = any(_choice(device, torch.float32) == backend.name for device in _devices())
+    return f"{'usable (chosen)' if is_chosen else 'usable'}: {backend.ops.description()}"
 
 
-def _choice(dtype: torch.dtype) -> str:
+def _devices() -> list[str]:
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def _choice(device: str, dtype: torch.dtype) -> str:
     try:
-        return chosen("cpu", dtype).name
+        return chosen(device, dtype).name
     except RuntimeError as error:
         return str(error)
 

@@ -1,55 +1,63 @@
 """Which implementations of the ops can run here, and which one runs for a device and dtype.
 
-`reference`: plain PyTorch, any device and dtype. `cpu`: C++ (csrc/cpu), CPU tensors of float32 and float64; it has
-the two attention ops, the other two being matrix products and gathers that PyTorch runs well.
+A backend is the module `relvlm_kernels.<name>`. Beside the ops it has `missing()`, why it cannot run here (empty
+where it can), `takes(device, dtype)` and `description()`. Modules are imported when first asked for; one that fails
+to import is missing for that reason.
 
-Unless RELVLM_KERNELS names one, `cpu` runs where it can and `reference` everywhere else (that includes bfloat16
-and float16 on the CPU); a warning says so, once, where `cpu` would run if it had been built. RELVLM_KERNELS=cpu is
-an error where the library is not there; tensors that the named backend cannot take, such as those of a GPU, are an
-error as well.
+Unless RELVLM_KERNELS names a backend, the first of `ORDER` for the device that can run and takes the dtype runs. A
+warning says so, once, where plain PyTorch runs because the compiled kernels cannot. RELVLM_KERNELS=cpu is an error
+where that backend is missing; tensors that the named one does not take, such as those of a GPU, are an error too.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import torch
 
-from relvlm_kernels import cpu, reference
+NAMES = ("reference", "cpu", "triton", "cuda")
+ORDER = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}  # others: reference
 
 
-def _takes_all(device: torch.device, dtype: torch.dtype) -> bool:
-    return True
-
-
-@dataclass(frozen=True)
 class Backend:
-    """`missing` says why the backend cannot run here; empty where it can. `takes`: devices and dtypes it runs."""
+    """One implementation of the ops; `ops` is its module, imported at first use."""
 
-    name: str
-    missing: str = ""
-    ops: ModuleType = reference
-    takes: Callable[[torch.device, torch.dtype], bool] = _takes_all
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._ops: ModuleType | None = None
+        self._missing: str | None = None
+
+    @property
+    def ops(self) -> ModuleType:
+        if self._ops is None:
+            self._ops = import_module(f"relvlm_kernels.{self.name}")
+        return self._ops
+
+    @property
+    def missing(self) -> str:
+        """Why it cannot run here; empty where it can."""
+        if self._missing is None:
+            try:
+                self._missing = self.ops.missing()
+            except ImportError as error:
+                self._missing = str(error)
+        return self._missing
+
+    def takes(self, device: torch.device, dtype: torch.dtype) -> bool:
+        return not self.missing and self.ops.takes(device, dtype)
 
 
-def _cpu_takes(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cpu" and dtype in cpu.DTYPES
-
-
-REFERENCE = Backend("reference")
-CPU = Backend("cpu", cpu.missing(), cpu, _cpu_takes)
-BACKENDS = [REFERENCE, CPU]
+BACKENDS = {name: Backend(name) for name in NAMES}
 
 
 def chosen(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Backend:
     """The backend that runs for tensors of `device` and `dtype`.
 
-    Raises RuntimeError where RELVLM_KERNELS names one that is unknown, cannot run here or cannot take them.
+    Raises RuntimeError where RELVLM_KERNELS names one that is unknown, cannot run here or does not take them.
     """
     device = torch.device(device)
     wanted = os.environ.get("RELVLM_KERNELS")
@@ -58,28 +66,40 @@ def chosen(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float3
         if not backend.takes(device, dtype):
             raise RuntimeError(f"RELVLM_KERNELS={wanted}: no kernels for {dtype} on {device}")
         return backend
-    if not CPU.takes(device, dtype):
-        return REFERENCE
-    if CPU.missing:
-        _warn_of_slow_cpu()
-        return REFERENCE
-    return CPU
+    order = ORDER.get(device.type, ("reference",))
+    backend = next(BACKENDS[name] for name in order if BACKENDS[name].takes(device, dtype))
+    if backend.name == "reference":
+        _warn_of_slow(device.type)
+    return backend
 
 
 @cache
-def _warn_of_slow_cpu() -> None:
-    warnings.warn(
-        f"relvlm_kernels: plain PyTorch runs on the CPU, several times slower than the compiled kernels, which are "
-        f"not usable: {CPU.missing}",
-        RuntimeWarning,
-        stacklevel=3,
-    )
+def _warn_of_slow(device: str) -> None:
+    reasons = [
+        f"{name}: {BACKENDS[name].missing}" for name in ORDER.get(device, ()) if BACKENDS[name].missing
+    ]
+    if reasons:
+        warnings.warn(
+            f"relvlm_kernels: plain PyTorch runs on the {device}, several times slower than the compiled kernels, "
+            f"which are not usable: {'; '.join(reasons)}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def check_choice() -> None:
+    """Raises RuntimeError where RELVLM_KERNELS names a backend that is unknown or cannot run here."""
+    wanted = os.environ.get("RELVLM_KERNELS")
+    if wanted:
+        named(wanted)
 
 
 def named(name: str) -> Backend:
     """The backend of that name; raises RuntimeError where it is unknown or cannot run here."""
-    found = next((backend for backend in BACKENDS if backend.name == name), None)
+    found = BACKENDS.get(name)
     if found and not found.missing:
         return found
-    reason = found.missing if found else f"usable: {', '.join(b.name for b in BACKENDS if not b.missing)}"
+    reason = (
+        found.missing if found else f"usable: {', '.join(n for n, b in BACKENDS.items() if not b.missing)}"
+    )
     raise RuntimeError(f"RELVLM_KERNELS={name}: no such backend here ({reason})")

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from relvlm_kernels import reference
 from relvlm_kernels.reference import box_mean, box_mean_backward, mrc_pool, mrc_pool_backward
 from relvlm_kernels.regions import Regions
 
@@ -32,7 +33,7 @@ class _Call(ctypes.Structure):
     """Mirrors `Call` of csrc/cpu/attention.h."""
 
     _fields_ = (
-        [(name, ctypes.c_void_p) for name in ("q", "k", "v", "grad", "out", "dq", "dk", "dv")]
+        [(name, ctypes.c_void_p) for name in ("q", "k", "v", "grad", "out", "lse", "dq", "dk", "dv")]
         + [(f"{name}_{stride}", ctypes.c_int64) for name in "qkv" for stride in ("row", "head")]
         + [(name, ctypes.c_int64) for name in ("grad_row", "grad_head", "queries", "keys", "heads", "width")]
         + [("scale", ctypes.c_double)]
@@ -65,6 +66,10 @@ def missing() -> str:
     return ""
 
 
+def takes(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and dtype in DTYPES
+
+
 @cache
 def _library() -> ctypes.CDLL:
     """The compiled kernels; raises OSError saying why there are none."""
@@ -94,34 +99,49 @@ def select_instructions(name: str) -> bool:
     return bool(_library().relvlm_select(name.encode()))
 
 
-def region_attention(q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float) -> Tensor:
+def region_attention(
+    q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """See `ops.region_attention`."""
+    if dropout:
+        return reference.region_attention(q, k, v, regions, scale, dropout, seed)
     call = _call(q, k, v, scale)
-    out = _output(call, "out", q)
+    out = _output(call, "out", q), _output(call, "lse", q[:, :, 0])
     _region("region_attention", call, k, regions)
     return out
 
 
 def region_attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
+    dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    if dropout:
+        return reference.region_attention_backward(grad, q, k, v, out, lse, regions, scale, dropout, seed)
     call = _call(q, k, v, scale, grad)
     grads = _output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v)
     _region("region_attention_backward", call, k, regions)
     return grads
 
 
-def varlen_attention(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float) -> Tensor:
-    """See `ops.varlen_attention`. A sequence without keys gives zeros."""
+def varlen_attention(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See `ops.varlen_attention`."""
+    if dropout:
+        return reference.varlen_attention(q, k, v, cu_q, cu_k, scale, dropout, seed)
     call = _call(q, k, v, scale)
-    out = _output(call, "out", q)
+    out = _output(call, "out", q), _output(call, "lse", q[:, :, 0])
     _varlen("varlen_attention", call, cu_q, cu_k)
     return out
 
 
 def varlen_attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
+    scale: float, dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    if dropout:
+        return reference.varlen_attention_backward(grad, q, k, v, out, lse, cu_q, cu_k, scale, dropout, seed)
     call = _call(q, k, v, scale, grad)
     grads = _output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v)
     _varlen("varlen_attention_backward", call, cu_q, cu_k)

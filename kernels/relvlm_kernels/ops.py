@@ -5,7 +5,7 @@ Forward and backward run on the backend that `backends.chosen` names for the ten
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,25 +15,37 @@ from relvlm_kernels.backends import chosen
 from relvlm_kernels.regions import Regions
 
 
-def region_attention(q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float | None = None) -> Tensor:
+def region_attention(
+    q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float | None = None, dropout: float = 0.0,
+    seed: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Attention of packed queries to a box of an image, with one copy of K and V per image.
 
     q: (T, H, D), the queries of all groups one after another. k, v: (B, P + N, H, D), P prefix tokens and
     then N = rows * columns patches, row-major. Returns (T, H, D). `scale` defaults to D ** -0.5; softmax in fp32
-    (fp64 for fp64). Raises ValueError where the shapes disagree.
+    (fp64 for fp64). `dropout` in [0, 1) drops attention probabilities; which ones depends on `seed`, an int64
+    tensor (1,) on the device of q, drawn here if None (so that checkpointing draws it again), and on their places
+    alone. Under autocast q, k and v are cast to its dtype. Raises ValueError where the shapes disagree.
     """
     _check_regions(q, k, v, regions)
+    q, k, v = _autocast(q, k, v)
     return _region_attention(
         q, k, v, regions.offsets, regions.image, regions.box, regions.prefix, regions.mean, *regions.grid,
-        scale if scale is not None else q.shape[-1] ** -0.5,
-    )  # fmt: skip
+        scale if scale is not None else q.shape[-1] ** -0.5, dropout, _seed(seed, dropout, q),
+    )[0]  # fmt: skip
 
 
 def varlen_attention(
-    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float | None = None
-) -> Tensor:
-    """Attention within packed sequences. q: (Tq, H, D); k, v: (Tk, H, D); cu_*: (sequences + 1,) int32."""
-    return _varlen_attention(q, k, v, cu_q, cu_k, scale if scale is not None else q.shape[-1] ** -0.5)
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float | None = None, dropout: float = 0.0,
+    seed: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Attention within packed sequences; `dropout`, `seed` and autocast as in `region_attention`.
+
+    q: (Tq, H, D); k, v: (Tk, H, D); cu_*: (sequences + 1,) int32. A sequence without keys gives zeros.
+    """
+    q, k, v = _autocast(q, k, v)
+    scale = scale if scale is not None else q.shape[-1] ** -0.5
+    return _varlen_attention(q, k, v, cu_q, cu_k, scale, dropout, _seed(seed, dropout, q))[0]
 
 
 def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -49,6 +61,7 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
 
     h: (T, D); subject_rows, object_rows: (R,) int64 rows of h; weight: (F, 2 D); bias: (F,).
     """
+    h, weight, bias = _autocast(h, weight, bias)
     return _mrc_pool(h, subject_rows, object_rows, weight, bias)
 
 
@@ -63,32 +76,59 @@ def _check_regions(q: Tensor, k: Tensor, v: Tensor, regions: Regions) -> None:
         raise ValueError(f"region_attention: {k.shape[1]} keys are fewer than the grid's {patches} patches")
 
 
-def _on(x: Tensor) -> ModuleType:
-    return chosen(x.device, x.dtype).ops
+def _seed(seed: Tensor | None, dropout: float, x: Tensor) -> Tensor | None:
+    """The seed to use: none without dropout, one drawn on the device of `x` if none is given."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout {dropout}: expected a number in [0, 1)")
+    if not dropout:
+        return None
+    if seed is None:
+        return torch.randint(2**63 - 1, (1,), device=x.device)
+    if seed.shape != (1,) or seed.dtype != torch.int64 or seed.device != x.device:
+        raise ValueError(
+            f"seed {tuple(seed.shape)} {seed.dtype} on {seed.device}: expected (1,) int64 on {x.device}"
+        )
+    return seed
+
+
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """As PyTorch's own attention and linear layers: in autocast's dtype where it is on, float64 left alone."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x if x.dtype == torch.float64 else x.to(dtype) for x in tensors)
+
+
+def _run(op: str, x: Tensor, *args: Any) -> Any:
+    """Calls `op` of the backend for the device and dtype of `x`; autocast does not reach into it."""
+    with torch.autocast(x.device.type, enabled=False):
+        return getattr(chosen(x.device, x.dtype).ops, op)(*args)
 
 
 @custom_op("relvlm::region_attention", mutates_args=())
 def _region_attention(
     q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor,
-    mean: Tensor, rows: int, columns: int, scale: float,
-) -> Tensor:  # fmt: skip
+    mean: Tensor, rows: int, columns: int, scale: float, dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    return _on(q).region_attention(q, k, v, regions, scale).contiguous()
+    return _contiguous(_run("region_attention", q, q, k, v, regions, scale, dropout, seed))
 
 
 @_region_attention.register_fake
-def _(q, k, v, offsets, image, box, prefix, mean, rows, columns, scale):
-    return torch.empty_like(q, memory_format=torch.contiguous_format)
+def _(q, *rest):
+    return _empty(q), _empty_lse(q)
 
 
 @custom_op("relvlm::region_attention_backward", mutates_args=())
 def _region_attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, image: Tensor, box: Tensor,
-    prefix: Tensor, mean: Tensor, rows: int, columns: int, scale: float,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, offsets: Tensor, image: Tensor,
+    box: Tensor, prefix: Tensor, mean: Tensor, seed: Tensor | None, rows: int, columns: int, scale: float,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    dq, dk, dv = _on(q).region_attention_backward(grad, q, k, v, regions, scale)
-    return dq.contiguous(), dk.contiguous(), dv.contiguous()
+    args = grad, q, k, v, out, lse, regions, scale, dropout, seed
+    return _contiguous(_run("region_attention_backward", q, *args))
 
 
 @_region_attention_backward.register_fake
@@ -97,33 +137,39 @@ def _(grad, q, k, v, *rest):
 
 
 def _save_region_attention(ctx, inputs, output):
-    *tensors, ctx.rows, ctx.columns, ctx.scale = inputs
-    ctx.save_for_backward(*tensors)
+    q, k, v, *index, ctx.rows, ctx.columns, ctx.scale, ctx.dropout, seed = inputs
+    ctx.save_for_backward(q, k, v, *output, *index, seed)
+    ctx.mark_non_differentiable(output[1])
 
 
-def _region_attention_vjp(ctx, grad):
-    dq, dk, dv = _region_attention_backward(grad, *ctx.saved_tensors, ctx.rows, ctx.columns, ctx.scale)
-    return dq, dk, dv, *[None] * 8
+def _region_attention_vjp(ctx, grad, _):
+    args = *ctx.saved_tensors, ctx.rows, ctx.columns, ctx.scale, ctx.dropout
+    return *_region_attention_backward(grad, *args), *[None] * 10
 
 
 _region_attention.register_autograd(_region_attention_vjp, setup_context=_save_region_attention)
 
 
 @custom_op("relvlm::varlen_attention", mutates_args=())
-def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float) -> Tensor:
-    return _on(q).varlen_attention(q, k, v, cu_q, cu_k, scale).contiguous()
+def _varlen_attention(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return _contiguous(_run("varlen_attention", q, q, k, v, cu_q, cu_k, scale, dropout, seed))
 
 
 @_varlen_attention.register_fake
-def _(q, k, v, cu_q, cu_k, scale):
-    return _empty(q)
+def _(q, *rest):
+    return _empty(q), _empty_lse(q)
 
 
 @custom_op("relvlm::varlen_attention_backward", mutates_args=())
 def _varlen_attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _on(q).varlen_attention_backward(grad, q, k, v, cu_q, cu_k, scale)
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
+    seed: Tensor | None, scale: float, dropout: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    args = grad, q, k, v, out, lse, cu_q, cu_k, scale, dropout, seed
+    return _contiguous(_run("varlen_attention_backward", q, *args))
 
 
 @_varlen_attention_backward.register_fake
@@ -132,12 +178,13 @@ def _(grad, q, k, v, *rest):
 
 
 def _save_varlen_attention(ctx, inputs, output):
-    *tensors, ctx.scale = inputs
-    ctx.save_for_backward(*tensors)
+    q, k, v, cu_q, cu_k, ctx.scale, ctx.dropout, seed = inputs
+    ctx.save_for_backward(q, k, v, *output, cu_q, cu_k, seed)
+    ctx.mark_non_differentiable(output[1])
 
 
-def _varlen_attention_vjp(ctx, grad):
-    return *_varlen_attention_backward(grad, *ctx.saved_tensors, ctx.scale), None, None, None
+def _varlen_attention_vjp(ctx, grad, _):
+    return *_varlen_attention_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.dropout), *[None] * 5
 
 
 _varlen_attention.register_autograd(_varlen_attention_vjp, setup_context=_save_varlen_attention)
@@ -145,7 +192,7 @@ _varlen_attention.register_autograd(_varlen_attention_vjp, setup_context=_save_v
 
 @custom_op("relvlm::box_mean", mutates_args=())
 def _box_mean(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    return _on(x).box_mean(x, box, image, (rows, columns))
+    return _run("box_mean", x, x, box, image, (rows, columns))
 
 
 @_box_mean.register_fake
@@ -157,7 +204,7 @@ def _(x, box, image, rows, columns):
 def _box_mean_backward(
     grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int
 ) -> Tensor:
-    return _on(x).box_mean_backward(grad, x, box, image, (rows, columns))
+    return _run("box_mean_backward", x, grad, x, box, image, (rows, columns))
 
 
 @_box_mean_backward.register_fake
@@ -179,7 +226,7 @@ _box_mean.register_autograd(_box_mean_vjp, setup_context=_save_box_mean)
 
 @custom_op("relvlm::mrc_pool", mutates_args=())
 def _mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _on(h).mrc_pool(h, subject_rows, object_rows, weight, bias)
+    return _run("mrc_pool", h, h, subject_rows, object_rows, weight, bias)
 
 
 @_mrc_pool.register_fake
@@ -189,18 +236,25 @@ def _(h, subject_rows, object_rows, weight, bias):
 
 @custom_op("relvlm::mrc_pool_backward", mutates_args=())
 def _mrc_pool_backward(
-    grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor
+    grad: Tensor,
+    h: Tensor,
+    subject_rows: Tensor,
+    object_rows: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _on(h).mrc_pool_backward(grad, h, subject_rows, object_rows, weight, bias)
+    args = grad, h, subject_rows, object_rows, weight, bias, out
+    return _contiguous(_run("mrc_pool_backward", h, *args))
 
 
 @_mrc_pool_backward.register_fake
-def _(grad, h, subject_rows, object_rows, weight, bias):
+def _(grad, h, subject_rows, object_rows, weight, bias, out):
     return _empty(h), _empty(weight), _empty(bias)
 
 
 def _save_mrc_pool(ctx, inputs, output):
-    ctx.save_for_backward(*inputs)
+    ctx.save_for_backward(*inputs, output)
 
 
 def _mrc_pool_vjp(ctx, grad):
@@ -213,3 +267,12 @@ _mrc_pool.register_autograd(_mrc_pool_vjp, setup_context=_save_mrc_pool)
 
 def _empty(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _empty_lse(q: Tensor) -> Tensor:
+    return q.new_empty(q.shape[:2], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+
+
+def _contiguous(tensors: tuple[Tensor, ...]) -> Any:
+    """As the fakes promise."""
+    return tuple(x.contiguous() for x in tensors)

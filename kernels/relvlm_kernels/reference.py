@@ -1,6 +1,9 @@
 """The mathematics of the four ops and of their gradients in plain PyTorch: what every backend must equal.
 
-`<op>_backward` takes the output's gradient first and returns those of the op's floating-point inputs.
+An attention op returns its output and `lse` (T, H), the natural log-sum-exp of each query's scores, mean token
+included (fp32, fp64 for fp64; -inf where there is no key, and the output is 0). `<op>_backward` takes the output's
+gradient, the op's tensors, and what the forward returned; it gives the gradients of the op's floating-point inputs.
+All of it is computed in fp32 or fp64 and rounded once.
 """
 
 from __future__ import annotations
@@ -10,7 +13,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from relvlm_kernels.dropout import keep_scale
 from relvlm_kernels.regions import Regions, box_mask
+
+
+def missing() -> str:
+    return ""
+
+
+def takes(device: torch.device, dtype: torch.dtype) -> bool:
+    return True
+
+
+def description() -> str:
+    return "plain PyTorch, any device and dtype"
 
 
 class _Slots(NamedTuple):
@@ -29,39 +45,62 @@ class _Slots(NamedTuple):
         return self.pad(x).transpose(1, 2)
 
     def pack(self, x: Tensor) -> Tensor:
-        """(rows, H, columns, D) -> (T, H, D)."""
+        """(rows, H, columns, ...) -> (T, H, ...)."""
         return x.transpose(1, 2).flatten(0, 1).index_select(0, self.place)
 
+    def packed_rows(self) -> Tensor:
+        """(rows, columns) int64: the packed row in each place; 0 in the padding."""
+        return self.pad(torch.arange(len(self.place), device=self.place.device))
 
-def region_attention(q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float) -> Tensor:
+
+class _Scores(NamedTuple):
+    """Scores (B, H, Q, S + 1) of padded queries, the mean token last, -inf where nothing is to be seen.
+
+    The mean token's key is the mean of the keys, hence its score the mean of the scores; its value likewise spreads
+    its weight over the patches of the box, with `share` 1/n each.
+    """
+
+    slots: _Slots
+    scores: Tensor
+    share: Tensor
+
+    def fold(self, weights: Tensor) -> Tensor:
+        """Weights of the S tokens, the mean token's given to its patches."""
+        return weights[..., :-1] + weights[..., -1:] * self.share
+
+    def unfold(self, dfolded: Tensor) -> Tensor:
+        return torch.cat([dfolded, (dfolded * self.share).sum(-1, keepdim=True)], dim=-1)
+
+
+def region_attention(
+    q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """See `ops.region_attention`."""
-    slots, weights, share = _region_weights(q, k, regions, scale)
-    folded = weights[..., :-1] + weights[..., -1:] * share
-    return slots.pack(folded.to(v.dtype) @ v.transpose(1, 2))
+    dtype, (q, k, v) = q.dtype, _wide(q, k, v)
+    s = _region_scores(q, k, regions, scale)
+    lse = s.scores.logsumexp(-1)
+    dropped = _dropped(_weights(s.scores, lse), s.slots, dropout, seed)
+    return s.slots.pack(s.fold(dropped) @ v.transpose(1, 2)).to(dtype), s.slots.pack(lse)
 
 
 def region_attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    slots, weights, share = _region_weights(q, k, regions, scale)
-    folded = (weights[..., :-1] + weights[..., -1:] * share).to(v.dtype)
-    grad_BHQD = slots.heads(grad)
-    dv = folded.transpose(-1, -2) @ grad_BHQD
-    dfolded = (grad_BHQD @ v.permute(0, 2, 3, 1)).to(weights.dtype)
-    dweights = torch.cat([dfolded, (dfolded * share).sum(-1, keepdim=True)], dim=-1)
-    dscores = _softmax_backward(dweights, weights) * scale
-    dscores = (dscores[..., :-1] + dscores[..., -1:] * share).to(q.dtype)
-    dq = slots.pack(dscores @ k.transpose(1, 2))
-    dk = dscores.transpose(-1, -2) @ slots.heads(q)
-    return dq, dk.transpose(1, 2), dv.transpose(1, 2)
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
+    dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    dtype, (grad, q, k, v) = q.dtype, _wide(grad, q, k, v)
+    s = _region_scores(q, k, regions, scale)
+    weights = _weights(s.scores, s.slots.pad(lse).transpose(1, 2))
+    grad_BHQD = s.slots.heads(grad)
+    dv = s.fold(_dropped(weights, s.slots, dropout, seed)).transpose(-1, -2) @ grad_BHQD
+    dweights = _dropped(s.unfold(grad_BHQD @ v.permute(0, 2, 3, 1)), s.slots, dropout, seed)
+    dscores = s.fold(_softmax_backward(dweights, weights)) * scale
+    dq = s.slots.pack(dscores @ k.transpose(1, 2))
+    dk = dscores.transpose(-1, -2) @ s.slots.heads(q)
+    return dq.to(dtype), dk.transpose(1, 2).to(dtype), dv.transpose(1, 2).to(dtype)
 
 
-def _region_weights(q: Tensor, k: Tensor, regions: Regions, scale: float) -> tuple[_Slots, Tensor, Tensor]:
-    """Attention weights (B, H, Q, S + 1), the mean token last, and its share 1/n on the box's patches.
-
-    Queries are padded per image, so that K is never copied per group. The mean token's key is the mean of the
-    keys, hence its score the mean of the scores; its value likewise spreads its weight over the patches.
-    """
+def _region_scores(q: Tensor, k: Tensor, regions: Regions, scale: float) -> _Scores:
+    """Queries are padded per image, so that K is never copied per group."""
     group_T = _owner(regions.offsets, q.shape[0])
     slots = _by_image(regions.image[group_T].long(), k.shape[0])
     patches_GN = regions.patch_mask()
@@ -70,72 +109,103 @@ def _region_weights(q: Tensor, k: Tensor, regions: Regions, scale: float) -> tup
     inside = slots.pad(torch.cat([torch.zeros_like(prefix_GP), patches_GN], 1)[group_T])[:, None]
     with_mean = slots.pad(regions.mean[group_T])[:, None, :, None]
 
-    scores = (slots.heads(q) @ k.permute(0, 2, 3, 1)).to(_accumulator(q)) * scale
+    scores = slots.heads(q) @ k.permute(0, 2, 3, 1) * scale
     share = inside.to(scores.dtype) / inside.sum(-1, keepdim=True).clamp(min=1)
     mean_score = (scores * share).sum(-1, keepdim=True)
     scores = torch.cat([_masked(scores, visible), _masked(mean_score, with_mean)], dim=-1)
-    return slots, scores.softmax(-1), share
+    return _Scores(slots, scores, share)
 
 
-def varlen_attention(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float) -> Tensor:
+def varlen_attention(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `ops.varlen_attention`."""
-    queries, keys, weights = _varlen_weights(q, k, cu_q, cu_k, scale)
-    return queries.pack(weights.to(v.dtype) @ keys.heads(v))
+    dtype, (q, k, v) = q.dtype, _wide(q, k, v)
+    queries, keys, scores = _varlen_scores(q, k, cu_q, cu_k, scale)
+    lse = scores.logsumexp(-1)
+    dropped = _dropped(_weights(scores, lse), queries, dropout, seed)
+    return queries.pack(dropped @ keys.heads(v)).to(dtype), queries.pack(lse)
 
 
 def varlen_attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    queries, keys, weights = _varlen_weights(q, k, cu_q, cu_k, scale)
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
+    scale: float, dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    dtype, (grad, q, k, v) = q.dtype, _wide(grad, q, k, v)
+    queries, keys, scores = _varlen_scores(q, k, cu_q, cu_k, scale)
+    weights = _weights(scores, queries.pad(lse).transpose(1, 2))
     grad_pad = queries.heads(grad)
-    dv = weights.to(v.dtype).transpose(-1, -2) @ grad_pad
-    dweights = (grad_pad @ keys.heads(v).transpose(-1, -2)).to(weights.dtype)
-    dscores = (_softmax_backward(dweights, weights) * scale).to(q.dtype)
+    dv = _dropped(weights, queries, dropout, seed).transpose(-1, -2) @ grad_pad
+    dweights = _dropped(grad_pad @ keys.heads(v).transpose(-1, -2), queries, dropout, seed)
+    dscores = _softmax_backward(dweights, weights) * scale
     dq, dk = dscores @ keys.heads(k), dscores.transpose(-1, -2) @ queries.heads(q)
-    return queries.pack(dq), keys.pack(dk), keys.pack(dv)
+    return queries.pack(dq).to(dtype), keys.pack(dk).to(dtype), keys.pack(dv).to(dtype)
 
 
-def _varlen_weights(
+def _varlen_scores(
     q: Tensor, k: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float
 ) -> tuple[_Slots, _Slots, Tensor]:
-    """Slots of queries and keys, and attention weights (sequences, H, longest query, longest key)."""
+    """Slots of queries and keys, and scores (sequences, H, longest query, longest key)."""
     queries, keys = _by_sequence(cu_q, q.shape[0]), _by_sequence(cu_k, k.shape[0])
     exists = torch.arange(keys.shape[1], device=k.device) < (cu_k[1:] - cu_k[:-1])[:, None]
-    scores = (queries.heads(q) @ keys.heads(k).transpose(-1, -2)).to(_accumulator(q)) * scale
-    return queries, keys, _masked(scores, exists[:, None, None]).softmax(-1)
+    scores = queries.heads(q) @ keys.heads(k).transpose(-1, -2) * scale
+    return queries, keys, _masked(scores, exists[:, None, None])
 
 
 def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
-    """See `ops.box_mean`."""
-    weights_GN = _box_weights(box, grid, x.dtype)
-    patches_BND = x[:, x.shape[1] - weights_GN.shape[1] :]
-    return torch.einsum("gn,gnd->gd", weights_GN, patches_BND[image.long()])
+    """See `ops.box_mean`. One matrix product per image over all its boxes: no patch is copied."""
+    slots, weights_BGN, patches_BND = _box_weights(x, box, image, grid)
+    return (weights_BGN @ patches_BND).flatten(0, 1)[slots.place].to(x.dtype)
 
 
 def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
-    weights_GN = _box_weights(box, grid, x.dtype)
+    slots, weights_BGN, patches_BND = _box_weights(x, box, image, grid)
     dx = torch.zeros_like(x)
-    dx[:, x.shape[1] - weights_GN.shape[1] :].index_add_(
-        0, image.long(), torch.einsum("gn,gd->gnd", weights_GN, grad)
-    )
+    dpatches = weights_BGN.transpose(1, 2) @ slots.pad(*_wide(grad))
+    dx[:, x.shape[1] - patches_BND.shape[1] :] = dpatches.to(x.dtype)
     return dx
 
 
+def _box_weights(
+    x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]
+) -> tuple[_Slots, Tensor, Tensor]:
+    """Boxes by image, 1/n on the patches inside each (B, most boxes, N), and the patches."""
+    (x,) = _wide(x)
+    inside = box_mask(box, grid).to(x.dtype)
+    slots = _by_image(image.long(), x.shape[0])
+    return slots, slots.pad(inside / inside.sum(-1, keepdim=True)), x[:, x.shape[1] - inside.shape[1] :]
+
+
 def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """See `ops.mrc_pool`."""
-    pair = torch.cat([h[subject_rows], h[object_rows]], dim=-1)
-    return torch.relu(torch.nn.functional.linear(pair, weight, bias))
+    """See `ops.mrc_pool`. Where triplets outnumber the rows of h, each row is projected once, as either part."""
+    subject_weight, object_weight = weight.chunk(2, dim=1)
+    if len(subject_rows) > len(h):
+        out = torch.addmm(bias, h, subject_weight.T)[subject_rows]
+        out += (h @ object_weight.T)[object_rows]
+    else:
+        out = torch.addmm(bias, h[subject_rows], subject_weight.T)
+        out.addmm_(h[object_rows], object_weight.T)
+    return out.relu_()
 
 
 def mrc_pool_backward(
-    grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    pair = torch.cat([h[subject_rows], h[object_rows]], dim=-1)
-    active = torch.nn.functional.linear(pair, weight, bias) > 0
-    grad = grad * active
-    dsubject, dobject = (grad @ weight).chunk(2, dim=-1)
-    dh = torch.zeros_like(h).index_add_(0, subject_rows, dsubject).index_add_(0, object_rows, dobject)
-    return dh, grad.T @ pair, grad.sum(0)
+    grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor,
+    out: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    grad = grad * (out > 0)
+    dh, dweight = torch.zeros_like(h), torch.empty_like(weight, memory_format=torch.contiguous_format)
+    for rows, part, dpart in zip(
+        (subject_rows, object_rows), weight.chunk(2, dim=1), dweight.chunk(2, dim=1), strict=True
+    ):
+        if len(rows) > len(h):
+            grad_of_row = grad.new_zeros(len(h), grad.shape[1]).index_add_(0, rows, grad)
+            dh.addmm_(grad_of_row, part)
+            dpart.copy_(grad_of_row.T @ h)
+        else:
+            dh.index_add_(0, rows, grad @ part)
+            dpart.copy_(grad.T @ h[rows])
+    return dh, dweight, grad.sum(0)
 
 
 def _owner(offsets: Tensor, rows: int) -> Tensor:
@@ -152,7 +222,7 @@ def _by_sequence(cu: Tensor, rows: int) -> _Slots:
 
 
 def _by_image(image_T: Tensor, images: int) -> _Slots:
-    """Queries of one image side by side, in their packed order."""
+    """Rows of one image side by side, in their packed order."""
     order = torch.argsort(image_T, stable=True)
     counts = torch.bincount(image_T, minlength=images)
     starts = counts.cumsum(0) - counts
@@ -162,19 +232,26 @@ def _by_image(image_T: Tensor, images: int) -> _Slots:
     return _Slots(image_T * longest + rank, (images, longest))
 
 
-def _box_weights(box: Tensor, grid: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    inside = box_mask(box, grid).to(dtype)
-    return inside / inside.sum(-1, keepdim=True)
+def _weights(scores: Tensor, lse: Tensor) -> Tensor:
+    """exp(scores - lse); zeros, not NaN, where there is no key."""
+    return (scores - lse.clamp(min=torch.finfo(lse.dtype).min)[..., None]).exp()
 
 
 def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
     return weights * (grad - (grad * weights).sum(-1, keepdim=True))
 
 
+def _dropped(x: Tensor, slots: _Slots, dropout: float, seed: Tensor | None) -> Tensor:
+    """Weights or their gradients (rows, H, queries, keys) under the keep-mask; as they are without dropout."""
+    if not dropout or seed is None:
+        return x
+    return x * keep_scale(seed, dropout, slots.packed_rows(), x.shape[1], x.shape[3]).to(x.dtype)
+
+
 def _masked(scores: Tensor, visible: Tensor) -> Tensor:
-    """The lowest finite value where not visible, so that a row of padding is no NaN."""
-    return scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+    return scores.masked_fill(~visible, -torch.inf)
 
 
-def _accumulator(x: Tensor) -> torch.dtype:
-    return x.dtype if x.dtype == torch.float64 else torch.float32
+def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """In the dtype that is computed in."""
+    return tuple(x if x.dtype == torch.float64 else x.float() for x in tensors)

@@ -8,7 +8,8 @@ import torch
 
 from relvlm_kernels import Regions, backends, cpu, ops, reference
 
-pytestmark = pytest.mark.skipif(bool(backends.CPU.missing), reason=f"cpu kernels: {backends.CPU.missing}")
+MISSING = backends.BACKENDS["cpu"].missing
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
 
 WIDTHS = [5, 8, 16, 32, 64, 80, 96]
 INSTRUCTIONS = ["baseline", "avx2", "avx512"]
@@ -78,11 +79,11 @@ def varlen_case(width, heads=3, seed=0):
     return tensors, (cu_q, cu_k)
 
 
-def results(module, op, tensors, index, scale):
+def results(module, op, tensors, index, scale, dropout=0.0, seed=None):
     """Output and gradients, the output's gradient being a fixed function of its place."""
-    forward = getattr(module, op)(*tensors, *index, scale)
-    seed = torch.linspace(-1, 1, forward.numel(), dtype=torch.float64).sin().view(forward.shape)
-    return forward, *getattr(module, f"{op}_backward")(seed.to(forward.dtype), *tensors, *index, scale)
+    out, lse = getattr(module, op)(*tensors, *index, scale, dropout, seed)
+    grad = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).sin().view(out.shape).to(out.dtype)
+    return out, *getattr(module, f"{op}_backward")(grad, *tensors, out, lse, *index, scale, dropout, seed)
 
 
 def case(op, width, **options):
@@ -151,7 +152,7 @@ def test_nan_in_a_key_reaches_its_queries_alone():
     tensors, (regions,) = case("region_attention", 16)
     q, k, v = (x.float() for x in tensors)
     k[0] = torch.nan
-    out = cpu.region_attention(q, k, v, regions, 0.25)
+    out, _ = cpu.region_attention(q, k, v, regions, 0.25, 0.0, None)
     of_image = regions.image[reference._owner(regions.offsets, len(q))] == 0
     assert out[of_image].isnan().all()
     assert not out[~of_image].isnan().any()
@@ -171,9 +172,9 @@ def test_strided_inputs(poisoned):
 
 def test_expanded_gradient():
     (q, k, v), index = case("varlen_attention", 16)
-    ones = torch.ones((), dtype=q.dtype)
-    found = cpu.varlen_attention_backward(ones.expand(q.shape), q, k, v, *index, 0.25)
-    wanted = cpu.varlen_attention_backward(torch.ones_like(q), q, k, v, *index, 0.25)
+    saved = q, k, v, *cpu.varlen_attention(q, k, v, *index, 0.25, 0.0, None), *index, 0.25, 0.0, None
+    found = cpu.varlen_attention_backward(torch.ones((), dtype=q.dtype).expand(q.shape), *saved)
+    wanted = cpu.varlen_attention_backward(torch.ones_like(q), *saved)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
@@ -248,13 +249,13 @@ def test_refuses_bad_indices(field, value, message):
 def test_refuses_mixed_dtypes():
     q, cu = torch.randn(3, 1, 8), torch.tensor([0, 3]).int()
     with pytest.raises(ValueError, match="one dtype"):
-        cpu.varlen_attention(q, q.double(), q, cu, cu, 1.0)
+        cpu.varlen_attention(q, q.double(), q, cu, cu, 1.0, 0.0, None)
 
 
 def test_refuses_sequences_of_unequal_number():
     q = torch.randn(3, 1, 8)
     with pytest.raises(ValueError, match="2 offsets of queries, 3 of keys"):
-        cpu.varlen_attention(q, q, q, torch.tensor([0, 3]), torch.tensor([0, 1, 3]), 1.0)
+        cpu.varlen_attention(q, q, q, torch.tensor([0, 3]), torch.tensor([0, 1, 3]), 1.0, 0.0, None)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +277,9 @@ def test_backend_chosen(monkeypatch, wanted, dtype, name):
 
 def test_the_chosen_backend_is_the_one_that_runs(monkeypatch):
     ran = []
-    monkeypatch.setattr(cpu, "varlen_attention", lambda q, *rest: ran.append(1) or q.clone())
+    monkeypatch.setattr(
+        cpu, "varlen_attention", lambda q, *rest: ran.append(1) or (q.clone(), q[..., 0].clone())
+    )
     q, cu = torch.randn(3, 1, 8), torch.tensor([0, 3]).int()
     monkeypatch.delenv("RELVLM_KERNELS", raising=False)
     ops.varlen_attention(q, q, q, cu, cu)
