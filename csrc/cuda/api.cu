@@ -1,6 +1,7 @@
 // The C ABI of the CUDA op: no header of torch or Python, so that one library serves every version of both.
 
 #include "attention.h"
+#include "pool.h"
 
 namespace relvlm {
 namespace {
@@ -40,8 +41,8 @@ using namespace relvlm;
 
 extern "C" {
 
-// Size of `Call`: another one than the caller's means a library from other sources.
-int32_t relvlm_cuda_call_bytes() { return sizeof(Call); }
+// Sizes of the calls: others than the caller's mean a library from other sources.
+int32_t relvlm_cuda_call_bytes() { return sizeof(Call) + sizeof(BoxMean) + sizeof(PairLinear) + sizeof(RowSums); }
 
 // 0, an error of CUDA, or -1 where there is no kernel for the element or width.
 int32_t relvlm_cuda_attention(const Call* call) {
@@ -49,6 +50,16 @@ int32_t relvlm_cuda_attention(const Call* call) {
   if (!error) error = make_plan(*call);
   return error ? error : run_element(*call);
 }
+
+#define RELVLM_POOL(name, Type)                               \
+  int32_t relvlm_cuda_##name(const Type* call) {              \
+    const int error = cudaSetDevice(call->device);            \
+    return error ? error : name(*call);                       \
+  }
+RELVLM_POOL(box_mean, BoxMean)
+RELVLM_POOL(pair_linear, PairLinear)
+RELVLM_POOL(row_sums, RowSums)
+#undef RELVLM_POOL
 
 const char* relvlm_cuda_error(int32_t error) {
   return error == NO_SUCH_KERNEL ? "no kernel for this dtype or head width"

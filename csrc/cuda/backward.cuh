@@ -39,8 +39,8 @@ __device__ __forceinline__ void row_products(const T* a, const View* views, cons
 // Two products of the same 16 rows of the left and 16 of the right tiles: a b^T and c d^T.
 template <class T, int D>
 __device__ __forceinline__ void two_products(const T* a, const T* b, Block& ab, const T* c, const T* d, Block& cd) {
-  constexpr int stride = Shape<T, D>::stride, ahead = Shape<T, D>::inner;
-#pragma unroll ahead
+  constexpr int stride = Shape<T, D>::stride;
+#pragma unroll Shape<T, D>::inner
   for (int i = 0; i < D / 16; ++i) {
     Left<T> left;
     Right<T> right;

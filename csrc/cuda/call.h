@@ -1,6 +1,6 @@
 // What a call of the attention kernels holds, and the plan of who looks at which keys.
 //
-// Mirrored by relvlm_kernels/cuda.py. Pointers are to device memory; nothing of a plan is known to the host but the
+// Mirrored by relvlm_kernels/cuda/library.py. Pointers are to device memory; nothing of a plan is known to the host but the
 // sizes of its arrays.
 #pragma once
 
@@ -44,7 +44,7 @@ struct Plan {
   Tile *query_tiles, *key_tiles;
 };
 
-// Index tensors: of sequences (`image` is null: offsets are cu_q, key_offsets cu_k) or of groups.
+// Index tensors: of sequences (offsets are cu_q, key_offsets cu_k, and there is no grid) or of groups.
 struct Index {
   const int32_t *offsets, *key_offsets, *image, *box;
   const uint8_t *prefix, *mean;

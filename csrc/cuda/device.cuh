@@ -141,6 +141,14 @@ constexpr int WARP = 32;
 constexpr uint32_t ALL = 0xffffffffu;  // lanes
 
 __device__ __forceinline__ float to_float(float x) { return x; }
+
+template <class T>
+__device__ __forceinline__ void store_one(T* to, float x) {
+  to->bits = uint16_t(pack(x, x, T{}) & 0xffff);
+}
+
+__device__ __forceinline__ void store_one(float* to, float x) { *to = x; }
+
 __device__ __forceinline__ int lane_id() { return threadIdx.x % WARP; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / WARP; }
 

@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(THREADS) plan_groups(Call call) {
 }  // namespace
 
 int make_plan(const Call& call) {
-  const auto kernel = call.index.image ? plan_groups : plan_sequences;
+  const auto kernel = call.index.grid_columns ? plan_groups : plan_sequences;
   return launch(kernel, dim3(call.items), THREADS, SCAN_BYTES<THREADS>, call.stream, call);
 }
 

@@ -12,8 +12,8 @@ struct Grid {
   float inverse;  // of columns
 
   __device__ explicit Grid(const Index& index)
-      : prefix(index.image ? index.tokens - index.grid_rows * index.grid_columns : 0),
-        columns(index.image ? index.grid_columns : 1 << 30),
+      : prefix(index.tokens - index.grid_rows * index.grid_columns),
+        columns(index.grid_columns ? index.grid_columns : 1 << 30),
         inverse(1.f / float(columns)) {}
 
   // Exact: the next whole number is at least half a column away.

@@ -19,7 +19,7 @@
 
 struct dim3 {
   unsigned x, y, z;
-  explicit dim3(unsigned x_, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+  explicit dim3(unsigned x_ = 0, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
 extern dim3 gridDim, blockIdx, threadIdx;

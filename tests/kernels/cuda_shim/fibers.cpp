@@ -127,13 +127,12 @@ void run(const std::function<void()>& kernel, dim3 grid, int threads, size_t byt
   gridDim = grid;
   fibers.resize(threads);
   warps.assign(threads / 32, Warp{});
-  for (unsigned y = 0; y < grid.y; ++y)
-    for (unsigned x = 0; x < grid.x; ++x) {
-      blockIdx = dim3(x, y);
-      shared.reset(new char[bytes]);
-      std::memset(shared.get(), 0xff, bytes);
-      run_block(threads);
-    }
+  for (unsigned block = 0; block < grid.x * grid.y * grid.z; ++block) {
+    blockIdx = dim3(block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y);
+    shared.reset(new char[bytes]);
+    std::memset(shared.get(), 0xff, bytes);
+    run_block(threads);
+  }
 }
 
 void exchange(const uint32_t* own, int words, const std::function<void(const Lanes&)>& reading) {
