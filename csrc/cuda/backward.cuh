@@ -54,7 +54,7 @@ __device__ __forceinline__ void two_products(const T* a, const T* b, Block& ab, 
 }
 
 template <class T, int D, bool drops>
-__global__ void __launch_bounds__(THREADS) backward_of_queries(Call call) {
+__global__ void __launch_bounds__(THREADS, (BLOCKS<T, D, drops>)) backward_of_queries(Call call) {
   using S = Shape<T, D>;
   QueryTile<T, D> tile(call);
   if (!tile.count) return;
@@ -108,13 +108,13 @@ __global__ void __launch_bounds__(THREADS) backward_of_queries(Call call) {
         load_rows(right, k + at + d * 16, S::stride);
         multiply(dq[d], ds, right);
         if (tile.with_mean) multiply(in_box_k[d], ones, right);
-      }
+          }
     }
   });
 
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const View& view = tile.views[r];
+    const View view = tile.view(call, r);
     const float mean = row_sum(box_scores[r]) * view.share, grad = row_sum(box_grads[r]) * view.share;
     float fold = 0, dfold = 0;
     if (view.share > 0) {
@@ -172,8 +172,20 @@ struct QueryStep {
   }
 };
 
+// to += weights (16, 16) rows (16, D).
+template <class T, int D>
+__device__ __forceinline__ void add_product(const Block& weights, const T* rows, Block (&to)[D / 16]) {
+  const Left<T> left = left_of<T>(weights);
+#pragma unroll
+  for (int d = 0; d < D / 16; ++d) {
+    Right<T> right;
+    load_rows(right, rows + d * 16, Shape<T, D>::stride);
+    multiply(to[d], left, right);
+  }
+}
+
 template <class T, int D, bool drops>
-__global__ void __launch_bounds__(THREADS) backward_of_keys(Call call) {
+__global__ void __launch_bounds__(THREADS, (BLOCKS<T, D, drops>)) backward_of_keys(Call call) {
   using S = Shape<T, D>;
   // From the last image to the first: what the first pass read last is still in the cache.
   const Tile tile = call.plan.key_tiles[gridDim.x - 1 - blockIdx.x];
@@ -217,7 +229,7 @@ __global__ void __launch_bounds__(THREADS) backward_of_keys(Call call) {
         const int half = i / 2, odd = i % 2, place = b * 16 + half * 8 + block_column() + odd;
         const View view = step.views[place];
         const RowState state = step.states[place];
-#pragma unroll
+    #pragma unroll
         for (int r = 0; r < 2; ++r) {
           const int e = r * 2 + odd;
           const bool inside = in_box(view, places[r]), seen = inside || (places[r].prefix && view.prefix);
@@ -227,15 +239,8 @@ __global__ void __launch_bounds__(THREADS) backward_of_keys(Call call) {
           dp[half][e] = p * (keep * dp[half][e] - state.delta) + (inside ? state.dfold : 0.f);
         }
       }
-      const Left<T> weights = left_of<T>(s), ds = left_of<T>(dp);
-#pragma unroll
-      for (int d = 0; d < D / 16; ++d) {
-        Right<T> right;
-        load_rows(right, step.g + at + d * 16, S::stride);
-        multiply(dv[d], weights, right);
-        load_rows(right, step.q + at + d * 16, S::stride);
-        multiply(dk[d], ds, right);
-      }
+      add_product<T, D>(s, step.g + at, dv);
+      add_product<T, D>(dp, step.q + at, dk);
     }
     __syncthreads();
   }

@@ -66,8 +66,9 @@ struct Call {
   int64_t q_row, q_head, k_row, k_head, v_row, v_head, grad_row, grad_head;
   int32_t queries, keys, heads, width, items;
   int32_t element, backward, device;
-  float scale, dropout;
-  uint32_t threshold;  // of the generator: floor(dropout * 2^32)
+  float scale, dropout, kept;  // 1 / (1 - dropout)
+  uint32_t threshold;          // of the generator: floor(dropout * 2^32)
+  int32_t unused;
 };
 
 inline int query_tiles_of(const Call& call) { return call.queries / TILE_ROWS + call.items; }

@@ -18,18 +18,15 @@ struct Dropout<false> {
 
 template <>
 struct Dropout<true> {
-  uint32_t key0, key1, threshold;
-  float scale;
+  const Call& call;
+  uint32_t key0, key1;
 
-  __device__ explicit Dropout(const Call& call)
-      : key0(uint32_t(*call.seed)),
-        key1(uint32_t(uint64_t(*call.seed) >> 32)),
-        threshold(call.threshold),
-        scale(1.f / (1.f - call.dropout)) {}
+  __device__ explicit Dropout(const Call& of)
+      : call(of), key0(uint32_t(*of.seed)), key1(uint32_t(uint64_t(*of.seed) >> 32)) {}
 
   // 0, or what a kept weight is multiplied by. The mean token is the key after the last.
   __device__ __forceinline__ float keep(int key, int row, int head) const {
-    return first_word(key, row, head) >= threshold ? scale : 0.f;
+    return first_word(key, row, head) >= call.threshold ? call.kept : 0.f;
   }
 
   __device__ __forceinline__ uint32_t first_word(uint32_t c0, uint32_t c1, uint32_t c2) const {

@@ -84,11 +84,13 @@ __device__ __forceinline__ void weigh(Block (&s)[steps], uint32_t blocks, Softma
 
 template <class T, int D, bool drops>
 __device__ __forceinline__ void drop(Block (&weights)[PART / 16], const Dropout<drops>& dropout,
-                                     const QueryTile<T, D>& tile, int key) {
+                                     const QueryTile<T, D>& tile, const Call& call, int key) {
+  const int rows[2] = {tile.view(call, 0).row, tile.view(call, 1).row};
 #pragma unroll
   for (int i = 0; i < PART / 2; ++i) {
     const int half = i / 4 % 2, e = i % 4, j = key + i / 8 * 16 + half * 8 + block_column() + e % 2;
-    weights[i / 8][half][e] *= dropout.keep(j, tile.views[e / 2].row, tile.head);
+    weights[i / 8][half][e] *= dropout.keep(j, rows[e / 2], tile.head);
+    __syncwarp();  // one after another: all at once would take more registers than there are
   }
 }
 
@@ -114,7 +116,7 @@ __device__ __forceinline__ void add_values(const T* v, uint32_t blocks, Block (&
 }
 
 template <class T, int D, bool drops>
-__global__ void __launch_bounds__(THREADS) attend(Call call) {
+__global__ void __launch_bounds__(THREADS, (BLOCKS<T, D, drops>)) attend(Call call) {
   QueryTile<T, D> tile(call);
   if (!tile.count) return;
   const Dropout<drops> dropout(call);
@@ -131,7 +133,7 @@ __global__ void __launch_bounds__(THREADS) attend(Call call) {
       Block s[PART / 16] = {};
       const uint32_t box = scores_of(tile, k + at, key + part, scale, blocks, s, softmax);
       weigh(s, blocks, softmax, out);
-      if (drops) drop(s, dropout, tile, key + part);
+      if (drops) drop(s, dropout, tile, call, key + part);
       add_values<T, D>(v + at, blocks, s, box, tile.with_mean, out, in_box);
     }
   });
@@ -139,7 +141,7 @@ __global__ void __launch_bounds__(THREADS) attend(Call call) {
   float norm[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const View& view = tile.views[r];
+    const View view = tile.view(call, r);
     float total = row_sum(softmax.total[r]), fold = 0;
     const float mean = row_sum(softmax.box_scores[r]) * view.share;
     if (view.share > 0) {

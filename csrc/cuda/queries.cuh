@@ -46,7 +46,7 @@ struct QueryTile {
     head = blockIdx.y;
     begin = tile.begin;
     lay_out(call.backward);
-    find_reach(call.plan.views);
+    find_reach(call);
     copy(call);
   }
 
@@ -61,9 +61,14 @@ struct QueryTile {
   __device__ __forceinline__ int place(int r) const { return warp_id() * WARP_ROWS + block_row() + r * 8; }
   __device__ __forceinline__ bool holds(int r) const { return place(r) < count; }
 
-  __device__ __forceinline__ void find_reach(const View* all) {
+  // Of the lane's row r; what only the end needs is read again there, for want of registers.
+  __device__ __forceinline__ View view(const Call& call, int r) const {
+    return holds(r) ? call.plan.views[begin + place(r)] : View{};
+  }
+
+  __device__ __forceinline__ void find_reach(const Call& call) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) views[r] = holds(r) ? all[begin + place(r)] : View{};
+    for (int r = 0; r < 2; ++r) views[r] = view(call, r);
     with_mean = __any_sync(ALL, views[0].share > 0 || views[1].share > 0);
     warp_reach = join_lanes(join(reach_of(views[0], grid), reach_of(views[1], grid)));
     Reach* const of_warps = reinterpret_cast<Reach*>(steps + 4 * S::keys * S::stride);

@@ -17,9 +17,13 @@ struct Shape {
   static constexpr int chunks = D / chunk;
   static constexpr int keys = sizeof(T) == 4 ? 32 : 64;  // of a step through the keys
   static constexpr int queries = 32;                     // of a step through the queries
-  static constexpr int inner = sizeof(T) == 4 ? 1 : 4;   // products ahead: fp32 has no registers to spare
+  static constexpr int inner = sizeof(T) == 4 || D > 96 ? 1 : 2; // products of scores ahead of each other
   static constexpr size_t row_bytes = stride * sizeof(T);
 };
+
+// Blocks of threads whose registers are to fit a multiprocessor at a time: as many as can be had without spilling.
+template <class T, int D, bool drops>
+constexpr int BLOCKS = sizeof(T) == 4 ? 2 : D <= 32 ? 4 - drops : D <= 64 ? 3 : D <= 80 ? 3 - drops : 2;
 
 // One head of a (rows, heads, width) tensor.
 template <class T>
@@ -80,7 +84,7 @@ __device__ __forceinline__ void store_rows(float (&blocks)[D / 16][2][4], float 
     store_pair(pair + 8 * S::stride + d * 8, x[2] * scale1, x[3] * scale1);
   }
   __syncwarp();
-#pragma unroll 2
+#pragma unroll 1
   for (int i = lane_id(); i < WARP_ROWS * S::chunks; i += WARP) {
     const int row = row_of(i / S::chunks), column = i % S::chunks * S::chunk;
     if (row < 0) continue;

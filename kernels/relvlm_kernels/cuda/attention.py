@@ -95,7 +95,7 @@ def _call(
         _point_at_rows(call, name, x)
     queries, heads, width = q.shape
     call.set(queries=queries, keys=k.shape[:-2].numel(), heads=heads, width=width)
-    call.set(scale=scale, dropout=dropout, threshold=threshold(dropout))
+    call.set(scale=scale, dropout=dropout, kept=1 / (1 - dropout), threshold=threshold(dropout))
     call.point(seed=seed if dropout else None)
     if isinstance(index, Regions):
         _index_regions(call, index, k)

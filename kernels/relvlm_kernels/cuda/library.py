@@ -40,8 +40,8 @@ class Attention(ctypes.Structure):
         (Index, "index"),
         (ctypes.c_int64, "q_row q_head k_row k_head v_row v_head grad_row grad_head"),
         (ctypes.c_int32, "queries keys heads width items element backward device"),
-        (ctypes.c_float, "scale dropout"),
-        (ctypes.c_uint32, "threshold"),
+        (ctypes.c_float, "scale dropout kept"),
+        (ctypes.c_uint32, "threshold unused"),
     )
 
 
