@@ -16,20 +16,20 @@ int run(const Call& call) {
 template <class T>
 int run_width(const Call& call) {
   switch (call.width) {
-    case 32: return run<T, 32>(call);
-    case 64: return run<T, 64>(call);
-    case 80: return run<T, 80>(call);
-    case 96: return run<T, 96>(call);
-    case 128: return run<T, 128>(call);
+#define RELVLM_CASE(width) \
+  case width: return run<T, width>(call);
+    RELVLM_WIDTHS(RELVLM_CASE)
+#undef RELVLM_CASE
     default: return NO_SUCH_KERNEL;
   }
 }
 
 int run_element(const Call& call) {
   switch (call.element) {
-    case FLOAT32: return run_width<float>(call);
-    case BFLOAT16: return run_width<Bfloat16>(call);
-    case FLOAT16: return run_width<Half>(call);
+#define RELVLM_CASE(element, T) \
+  case element: return run_width<T>(call);
+    RELVLM_ELEMENTS(RELVLM_CASE)
+#undef RELVLM_CASE
     default: return NO_SUCH_KERNEL;
   }
 }

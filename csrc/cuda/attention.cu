@@ -34,10 +34,7 @@ int Attention<T, D>::backward(const Call& call) {
   return call.dropout > 0 ? backward_of<T, D, true>(call) : backward_of<T, D, false>(call);
 }
 
-template struct Attention<RELVLM_ELEMENT, 32>;
-template struct Attention<RELVLM_ELEMENT, 64>;
-template struct Attention<RELVLM_ELEMENT, 80>;
-template struct Attention<RELVLM_ELEMENT, 96>;
-template struct Attention<RELVLM_ELEMENT, 128>;
+#define RELVLM_COMPILED(width) template struct Attention<RELVLM_ELEMENT, width>;
+RELVLM_WIDTHS(RELVLM_COMPILED)
 
 }  // namespace relvlm

@@ -6,6 +6,14 @@
 
 namespace relvlm {
 
+// What there are kernels for; tests compile fewer. Mirrored by relvlm_kernels/cuda/attention.py.
+#if !defined(RELVLM_WIDTHS)
+#define RELVLM_WIDTHS(one) one(32) one(64) one(80) one(96) one(128)
+#endif
+#if !defined(RELVLM_ELEMENTS)
+#define RELVLM_ELEMENTS(one) one(FLOAT32, float) one(BFLOAT16, Bfloat16) one(FLOAT16, Half)
+#endif
+
 int make_plan(const Call& call);
 
 // Compiled once per element and width: attention.cu.

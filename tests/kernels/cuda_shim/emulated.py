@@ -16,7 +16,7 @@ import torch
 from relvlm_kernels import Regions, cuda, reference
 from relvlm_kernels.cuda import library
 
-GRID = (3, 7)
+GRID = (9, 15)
 SCALE = 0.31
 SEED = torch.tensor([-0x123456789ABCDEF])
 BOUND = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
@@ -34,8 +34,8 @@ def regions(generator: torch.Generator) -> Regions:
     """Groups of 0 to 70 tokens on images 0, 1 and 3 of four, not in order: one-patch and whole boxes, all flags."""
     lengths = torch.tensor([3, 0, 70, 5, 1, 4, 6, 9])
     box = torch.tensor([
-        [0, 0, 7, 3], [1, 1, 2, 2], [1, 0, 4, 3], [6, 2, 7, 3],
-        [0, 0, 1, 1], [2, 1, 7, 2], [0, 0, 7, 3], [3, 0, 5, 2],
+        [0, 0, 15, 9], [1, 1, 2, 2], [1, 4, 4, 8], [14, 8, 15, 9],
+        [0, 0, 1, 1], [2, 5, 12, 6], [0, 0, 15, 9], [3, 0, 5, 2],
     ])  # fmt: skip
     image = torch.tensor([3, 0, 0, 3, 1, 0, 3, 3])
     prefix = torch.tensor([1, 1, 0, 1, 0, 1, 1, 0]).bool()
@@ -86,7 +86,7 @@ def attention(op: str, dtype: str, width: str, dropout: str) -> None:
 def pooling(dtype: str) -> None:
     generator = torch.Generator().manual_seed(0)
     r, bound = regions(generator), BOUND[getattr(torch, dtype)]
-    x = torch.randn(4, 23, 40, generator=generator).to(getattr(torch, dtype))
+    x = torch.randn(4, 2 + GRID[0] * GRID[1], 40, generator=generator).to(getattr(torch, dtype))
     grad = torch.randn(len(r.image), 40, generator=generator).to(x.dtype)
     check("box_mean", cuda.box_mean(x, r.box, r.image, GRID), reference.box_mean(x.double(), r.box, r.image, GRID), bound)
     wanted = reference.box_mean_backward(grad.double(), x.double(), r.box, r.image, GRID)
