@@ -1,0 +1,42 @@
+"""The `triton` backend: all four ops on CUDA devices, in bfloat16, float16 and float32 (accumulated in float32).
+
+Same signatures as in `reference`. Results do not depend on the order in which programs run. Under
+TRITON_INTERPRET=1, set before triton is imported, the kernels run on CPU tensors, slowly: for tests.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+from triton import knobs
+
+from relvlm_kernels.triton.attention import (
+    region_attention,
+    region_attention_backward,
+    varlen_attention,
+    varlen_attention_backward,
+)
+from relvlm_kernels.triton.box_mean import box_mean, box_mean_backward
+from relvlm_kernels.triton.mrc_pool import mrc_pool, mrc_pool_backward
+
+__all__ = [
+    "box_mean", "box_mean_backward", "mrc_pool", "mrc_pool_backward", "region_attention",
+    "region_attention_backward", "varlen_attention", "varlen_attention_backward",
+]  # fmt: skip
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def missing() -> str:
+    """Why the backend cannot run here; empty where it can."""
+    if knobs.runtime.interpret or torch.cuda.is_available():
+        return ""
+    return "no CUDA device"
+
+
+def takes(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == ("cpu" if knobs.runtime.interpret else "cuda") and dtype in DTYPES
+
+
+def description() -> str:
+    return f"triton {triton.__version__}{', interpreted' if knobs.runtime.interpret else ''}"

@@ -1,0 +1,33 @@
+"""The one place where kernels start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def launch(
+    kernel: Any, programs: int, *, warps: int = 4, stages: int = 1, registers: int | None = None, **arguments: Any
+) -> None:
+    """Runs so many programs on the device of the tensors; none where there is nothing to do.
+
+    registers: at most so many per thread, for more programs at a time (NVIDIA; AMD's compiler is not told).
+    """
+    if programs == 0:
+        return
+    options = {"num_warps": warps, "num_stages": stages}
+    if registers and not torch.version.hip:
+        options["maxnreg"] = registers
+    with torch.cuda.device_of(next(x for x in arguments.values() if isinstance(x, torch.Tensor))):
+        start(kernel, programs, arguments | options)
+
+
+def start(kernel: Any, programs: int, arguments: dict[str, Any]) -> None:
+    """Apart, so that benchmarks/aot can compile what would start here."""
+    kernel[(programs,)](**arguments)
+
+
+def dense_rows(x: torch.Tensor) -> torch.Tensor:
+    """`x` as it is where its last dimension is dense; slices of a joint projection need no copy."""
+    return x if x.stride(-1) == 1 else x.contiguous()
