@@ -124,7 +124,9 @@ def nvcc() -> str:
     if not found:
         raise BuildFailed("no nvcc in $CUDA_HOME, on PATH or in /usr/local/cuda")
     if wanted != "1" and not torch_cuda():
-        raise BuildFailed(f"this Python has no torch for CUDA (RELVLM_CUDA=1 builds with {found} all the same)")
+        raise BuildFailed(
+            f"this Python has no torch for CUDA (RELVLM_CUDA=1 builds with {found} all the same)"
+        )
     return found
 
 

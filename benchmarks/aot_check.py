@@ -17,11 +17,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
 
-from aot import triton_kernels  # noqa: E402
+from aot import cuda_kernels, triton_kernels  # noqa: E402
 from aot.table import Row, text, worse  # noqa: E402
 
 COMMITTED = Path(__file__).with_name("results") / "aot_check.json"
-COMPILERS = [triton_kernels]  # each has version() -> key of its table, and measure(wanted) -> (name, Row) pairs
+# Each has version() -> key of its table, and measure(wanted) -> (name, Row) pairs.
+COMPILERS = [triton_kernels, cuda_kernels]
 
 
 def main() -> int:

@@ -54,7 +54,7 @@ __device__ __forceinline__ void two_products(const T* a, const T* b, Block& ab, 
 }
 
 template <class T, int D, bool drops>
-__global__ void __launch_bounds__(THREADS, (BLOCKS<T, D, drops>)) backward_of_queries(Call call) {
+__global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::queries)) backward_of_queries(Call call) {
   using S = Shape<T, D>;
   QueryTile<T, D> tile(call);
   if (!tile.count) return;
@@ -185,7 +185,7 @@ __device__ __forceinline__ void add_product(const Block& weights, const T* rows,
 }
 
 template <class T, int D, bool drops>
-__global__ void __launch_bounds__(THREADS, (BLOCKS<T, D, drops>)) backward_of_keys(Call call) {
+__global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::keys)) backward_of_keys(Call call) {
   using S = Shape<T, D>;
   // From the last image to the first: what the first pass read last is still in the cache.
   const Tile tile = call.plan.key_tiles[gridDim.x - 1 - blockIdx.x];

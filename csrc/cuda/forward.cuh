@@ -116,7 +116,7 @@ __device__ __forceinline__ void add_values(const T* v, uint32_t blocks, Block (&
 }
 
 template <class T, int D, bool drops>
-__global__ void __launch_bounds__(THREADS, (BLOCKS<T, D, drops>)) attend(Call call) {
+__global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) attend(Call call) {
   QueryTile<T, D> tile(call);
   if (!tile.count) return;
   const Dropout<drops> dropout(call);

@@ -21,9 +21,16 @@ struct Shape {
   static constexpr size_t row_bytes = stride * sizeof(T);
 };
 
-// Blocks of threads whose registers are to fit a multiprocessor at a time: as many as can be had without spilling.
+// Blocks of threads whose registers are to fit a multiprocessor at a time, as many as can be had without spilling:
+// of the forward, and of the backward's two passes.
 template <class T, int D, bool drops>
-constexpr int BLOCKS = sizeof(T) == 4 ? 2 : D <= 32 ? 4 - drops : D <= 64 ? 3 : D <= 80 ? 3 - drops : 2;
+struct Blocks {
+  static constexpr int narrow = sizeof(T) == 4 ? 2 : 4 - drops;  // heads of 32
+  static constexpr int wide = sizeof(T) == 4 || D > 80 ? 2 : 3;
+  static constexpr int forward = D <= 32 ? narrow : D == 80 && drops ? 2 : wide;
+  static constexpr int queries = D <= 32 ? narrow : D == 80 || drops ? 2 : wide;
+  static constexpr int keys = D <= 32 ? narrow : D == 80 ? 2 : wide;
+};
 
 // One head of a (rows, heads, width) tensor.
 template <class T>

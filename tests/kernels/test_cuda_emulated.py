@@ -16,17 +16,24 @@ pytestmark = [
 ]
 
 CASES = [  # op:dtype:width:dropout; copies late or at once, threads in either order by turns
-    ["region_attention:float32:32:0", "region_attention:float32:128:0.3", "varlen_attention:float32:80:0.2"],
+    ["region_attention:float32:32:0", "region_attention:float32:96:0.3", "varlen_attention:float32:80:0.2"],
     ["region_attention:bfloat16:64:0", "region_attention:bfloat16:80:0.1", "varlen_attention:bfloat16:128:0"],
-    ["varlen_attention:float16:32:0.5", "region_attention:float16:96:0", "region_attention:float16:20:0.2"],
+    ["varlen_attention:float16:32:0.5", "region_attention:float16:64:0", "region_attention:float16:20:0.2"],
     ["pooling:float32", "pooling:bfloat16", "pooling:float16"],
 ]
-FAULTS = {
-    "keys read before they are there": ("queries.cuh", "wait_for_copies<1>();\n      __syncthreads();", "wait_for_copies<1>();"),
-    "keys overwritten while they are read": ("queries.cuh", "work(k, k + S::keys * S::stride, key);\n      __syncthreads();", "work(k, k + S::keys * S::stride, key);"),
-    "copies not waited for": ("backward.cuh", "wait_for_copies<1>();", ""),
-    "a row beyond the tile": ("backward.cuh", "T *const warp_k = k + own * S::stride,", "T *const warp_k = k + (own + 300) * S::stride,"),
-    "a barrier that some threads skip": ("backward.cuh", "wait_for_copies<0>();\n  __syncthreads();", "wait_for_copies<0>();\n  if (threadIdx.x < 64) __syncthreads();"),
+WAIT, BARRIER = "wait_for_copies<1>();\n", "__syncthreads();\n"
+FAULTS = {  # file, right, wrong, what shows
+    "keys read before they are there": ("queries.cuh", f"{WAIT}      {BARRIER}", WAIT, "AssertionError"),
+    "keys overwritten while they are read": ("queries.cuh", f"key);\n      {BARRIER}", "key);\n", "AssertionError"),
+    "copies not waited for": ("backward.cuh", WAIT, "", "AssertionError"),
+    "a row beyond the tile": (
+        "backward.cuh", "warp_k = k + own * S::stride,", "warp_k = k + (own + 300) * S::stride,",
+        "heap-buffer-overflow",
+    ),
+    "a barrier that some threads skip": (
+        "backward.cuh", f"  {BARRIER}  const int64_t first", f"  if (threadIdx.x < 64) {BARRIER}  const int64_t first",
+        "a barrier that not all threads reach",
+    ),
 }  # fmt: skip
 
 
@@ -74,10 +81,11 @@ def test_a_fault_shows(tmp_path, fault):
     """What a GPU might let pass: one barrier less, a copy not waited for, a pointer out of bounds."""
     sources = tmp_path / "sources"
     shutil.copytree(ROOT / "csrc" / "cuda", sources)
-    name, right, wrong = FAULTS[fault]
+    name, right, wrong, symptom = FAULTS[fault]
     text = (sources / name).read_text()
     assert text.count(right) == 1
     (sources / name).write_text(text.replace(right, wrong))
     faulty = build(tmp_path, sources, small=True)
     cases = ["region_attention:float32:32:0"] * 4
-    assert python(faulty, SHIM / "emulated.py", *cases).returncode != 0
+    done = python(faulty, SHIM / "emulated.py", *cases)
+    assert done.returncode != 0 and symptom in done.stderr

@@ -1,4 +1,4 @@
-"""Builds the CUDA kernels for a CPU, under the address and undefined-behaviour sanitizers where the compiler has them."""
+"""Builds the CUDA kernels for a CPU, with the address and undefined-behaviour sanitizers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def build(folder: Path, sources: Path = SOURCES, small: bool = False) -> Path:
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(lambda job: _compile(job[1], folder / f"{job[0]}.o", sources), jobs.items()))
     library = folder / "_cuda.so"
-    subprocess.run(["g++", "-shared", "-fsanitize=address,undefined", *objects, "-o", str(library)], check=True)
+    subprocess.run(
+        ["g++", "-shared", "-fsanitize=address,undefined", *objects, "-o", str(library)], check=True
+    )
     return library
 
 

@@ -62,7 +62,11 @@ def results(module, op, tensors, index, dropout):
     seed = SEED if dropout else None
     out, lse = getattr(module, op)(*tensors, *index, SCALE, dropout, seed)
     grad = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).sin().view(out.shape).to(out.dtype)
-    return out, lse, *getattr(module, f"{op}_backward")(grad, *tensors, out, lse, *index, SCALE, dropout, seed)
+    return (
+        out,
+        lse,
+        *getattr(module, f"{op}_backward")(grad, *tensors, out, lse, *index, SCALE, dropout, seed),
+    )
 
 
 def check(name: str, found: torch.Tensor, wanted: torch.Tensor, bound: float) -> None:
@@ -88,7 +92,12 @@ def pooling(dtype: str) -> None:
     r, bound = regions(generator), BOUND[getattr(torch, dtype)]
     x = torch.randn(4, 2 + GRID[0] * GRID[1], 40, generator=generator).to(getattr(torch, dtype))
     grad = torch.randn(len(r.image), 40, generator=generator).to(x.dtype)
-    check("box_mean", cuda.box_mean(x, r.box, r.image, GRID), reference.box_mean(x.double(), r.box, r.image, GRID), bound)
+    check(
+        "box_mean",
+        cuda.box_mean(x, r.box, r.image, GRID),
+        reference.box_mean(x.double(), r.box, r.image, GRID),
+        bound,
+    )
     wanted = reference.box_mean_backward(grad.double(), x.double(), r.box, r.image, GRID)
     check("dx", cuda.box_mean_backward(grad, x, r.box, r.image, GRID), wanted, bound)
     h, weight, bias = (torch.randn(*s, generator=generator).to(x.dtype) for s in [(9, 64), (70, 128), (70,)])
