@@ -27,7 +27,7 @@ KERNEL = re.compile(r"\d(attend|backward_of_queries|backward_of_keys|linear_of_p
 # Dynamic shared memory is known to the host code alone.
 SIZES = """
 #include <cstdio>
-#include "backward.cuh"
+#include "backward_keys.cuh"
 #include "forward.cuh"
 using namespace relvlm;
 template <class T, int D> void print(const char* element) {

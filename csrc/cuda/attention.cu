@@ -1,7 +1,8 @@
 // The attention kernels of one element: compiled once for each (RELVLM_ELEMENT), for all widths of a head.
 
 #include "attention.h"
-#include "backward.cuh"
+#include "backward_keys.cuh"
+#include "backward_queries.cuh"
 #include "forward.cuh"
 
 namespace relvlm {

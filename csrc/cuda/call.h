@@ -1,13 +1,14 @@
 // What a call of the attention kernels holds, and the plan of who looks at which keys.
 //
-// Mirrored by relvlm_kernels/cuda/library.py. Pointers are to device memory; nothing of a plan is known to the host but the
-// sizes of its arrays.
+// Mirrored by relvlm_kernels/cuda/library.py. Pointers are to device memory; nothing of a plan is known to the host
+// but the sizes of its arrays.
 #pragma once
 
 #include <cstdint>
 
 namespace relvlm {
 
+constexpr float LOG2E = 1.4426950408889634f;
 constexpr int TILE_ROWS = 64;  // queries, or keys, that a block of threads owns
 
 enum Element : int32_t { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2 };

@@ -35,10 +35,11 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
 // 16 bytes, or zeros where `valid` is false; both addresses are multiples of 16.
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
-               "r"(valid ? 16 : 0));
+               "r"(valid ? 16 : 0)
+               : "memory");
 }
 
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Until all but the newest `pending` groups of this thread's copies are there.
 template <int pending>

@@ -94,27 +94,6 @@ __device__ __forceinline__ void drop(Block (&weights)[PART / 16], const Dropout<
   }
 }
 
-// out += weights V; in_box += (ones in the box) V.
-template <class T, int D>
-__device__ __forceinline__ void add_values(const T* v, uint32_t blocks, Block (&weights)[PART / 16],
-                                           uint32_t box, bool with_mean, Block (&out)[D / 16],
-                                           Block (&in_box)[D / 16]) {
-  using S = Shape<T, D>;
-#pragma unroll
-  for (int b = 0; b < PART / 16; ++b) {
-    if (!(blocks >> b & 1)) continue;
-    const Left<T> a = left_of<T>(weights[b]);
-    const Left<T> ones = ones_of<T>(box >> (b * 8));
-#pragma unroll
-    for (int d = 0; d < D / 16; ++d) {
-      Right<T> right;
-      load_rows(right, v + b * 16 * S::stride + d * 16, S::stride);
-      multiply(out[d], a, right);
-      if (with_mean) multiply(in_box[d], ones, right);
-    }
-  }
-}
-
 template <class T, int D, bool drops>
 __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) attend(Call call) {
   QueryTile<T, D> tile(call);
@@ -122,7 +101,7 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
   const Dropout<drops> dropout(call);
   const float scale = call.scale * LOG2E;
   Softmax softmax;
-  Block out[D / 16] = {}, in_box[D / 16] = {};
+  Block out[D / 16] = {}, of_box[D / 16] = {};
 
   tile.through_keys(call, [&](const T* k, const T* v, int key) {
 #pragma unroll 1
@@ -134,7 +113,10 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
       const uint32_t box = scores_of(tile, k + at, key + part, scale, blocks, s, softmax);
       weigh(s, blocks, softmax, out);
       if (drops) drop(s, dropout, tile, call, key + part);
-      add_values<T, D>(v + at, blocks, s, box, tile.with_mean, out, in_box);
+#pragma unroll
+      for (int b = 0; b < PART / 16; ++b)
+        if (blocks >> b & 1)
+          add_rows<T, D>(s[b], box >> (b * 8), tile.with_mean, v + at + b * 16 * Shape<T, D>::stride, out, of_box);
     }
   });
 
@@ -153,10 +135,7 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
     if (lane_id() % 4 == 0 && tile.holds(r))
       call.lse[int64_t(view.row) * call.heads + tile.head] =
           total > 0 ? (softmax.largest[r] + log2f(total)) / LOG2E : -INFINITY;
-    if (tile.with_mean)
-#pragma unroll
-      for (int d = 0; d < D / 4; ++d)
-        out[d / 4][d / 2 % 2][r * 2 + d % 2] += fold * in_box[d / 4][d / 2 % 2][r * 2 + d % 2];
+    if (tile.with_mean) add_scaled<D>(out, of_box, fold, r);
   }
   tile.store(call, out, norm[0], norm[1], call.out);
 }

@@ -7,8 +7,6 @@
 
 namespace relvlm {
 
-constexpr float LOG2E = 1.4426950408889634f;
-
 // Ones where the lane's bits are set: bit half * 4 + e of Block[half][e].
 template <class T>
 __device__ __forceinline__ Left<T> ones_of(uint32_t bits) {
@@ -16,6 +14,28 @@ __device__ __forceinline__ Left<T> ones_of(uint32_t bits) {
 #pragma unroll
   for (int i = 0; i < 8; ++i) ones[i / 4][i % 4] = bits >> i & 1 ? 1.f : 0.f;
   return left_of<T>(ones);
+}
+
+// to += weights (16, 16) rows (16, D); of_box += (ones in the box) rows.
+template <class T, int D>
+__device__ __forceinline__ void add_rows(const Block& weights, uint32_t box, bool with_mean, const T* rows,
+                                         Block (&to)[D / 16], Block (&of_box)[D / 16]) {
+  const Left<T> left = left_of<T>(weights), ones = ones_of<T>(box);
+#pragma unroll
+  for (int d = 0; d < D / 16; ++d) {
+    Right<T> right;
+    load_rows(right, rows + d * 16, Shape<T, D>::stride);
+    multiply(to[d], left, right);
+    if (with_mean) multiply(of_box[d], ones, right);
+  }
+}
+
+// to += factor from, of the lane's row r.
+template <int D>
+__device__ __forceinline__ void add_scaled(Block (&to)[D / 16], const Block (&from)[D / 16], float factor, int r) {
+#pragma unroll
+  for (int d = 0; d < D / 4; ++d)
+    to[d / 4][d / 2 % 2][r * 2 + d % 2] += factor * from[d / 4][d / 2 % 2][r * 2 + d % 2];
 }
 
 // Shared memory: queries (and their gradients in the backward), two steps of keys and values, the warps' reach.

@@ -25,13 +25,13 @@ WAIT, BARRIER = "wait_for_copies<1>();\n", "__syncthreads();\n"
 FAULTS = {  # file, right, wrong, what shows
     "keys read before they are there": ("queries.cuh", f"{WAIT}      {BARRIER}", WAIT, "AssertionError"),
     "keys overwritten while they are read": ("queries.cuh", f"key);\n      {BARRIER}", "key);\n", "AssertionError"),
-    "copies not waited for": ("backward.cuh", WAIT, "", "AssertionError"),
+    "copies not waited for": ("backward_keys.cuh", WAIT, "", "AssertionError"),
     "a row beyond the tile": (
-        "backward.cuh", "warp_k = k + own * S::stride,", "warp_k = k + (own + 300) * S::stride,",
+        "backward_keys.cuh", "warp_k = k + own * S::stride,", "warp_k = k + (own + 300) * S::stride,",
         "heap-buffer-overflow",
     ),
     "a barrier that some threads skip": (
-        "backward.cuh", f"  {BARRIER}  const int64_t first", f"  if (threadIdx.x < 64) {BARRIER}  const int64_t first",
+        "backward_keys.cuh", f"  {BARRIER}  const int64_t first", f"  if (threadIdx.x < 64) {BARRIER}  const int64_t first",
         "a barrier that not all threads reach",
     ),
 }  # fmt: skip
