@@ -52,7 +52,7 @@ def check(compiler, tables: dict, only: str, update: bool) -> list[str]:
         print(f"{version} is not in the table: its kernels are compared with nothing, only spills are an error")
     rows = dict(compiler.measure(only))
     print(f"\n{version}\n{text(rows)}\n")
-    if update:
+    if update and rows:
         tables.setdefault(version, {}).update({name: asdict(row) for name, row in rows.items()})
     return [line for name, row in rows.items() for line in worse(name, row, before.get(name))]
 
