@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SHARED_KIB = {"sm_80": 164, "sm_90": 228, "sm_100": 228}  # per multiprocessor (CUDA C++ guide, compute capabilities)
+SHARED_KIB = {
+    "sm_80": 164,
+    "sm_90": 228,
+    "sm_100": 228,
+}  # per multiprocessor (CUDA C++ guide, compute capabilities)
 REGISTERS, WARPS, BLOCKS = 65536, 64, 32  # per multiprocessor, the same for all three
 RESERVED_SHARED = 1024  # of each block, from sm_80 on
 MORE_REGISTERS, MORE_SHARED = 16, 2048  # a rise up to this is noise between compilers' minor choices

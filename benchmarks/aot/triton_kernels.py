@@ -103,7 +103,7 @@ def _instead_of_starting(target: str) -> Iterator[list[Any]]:
     found: list[Any] = []
 
     def compile_only(kernel: Any, programs: int, arguments: dict[str, Any]) -> None:
-        options = {name: x for name, x in arguments.items() if not (amd and name == "maxnreg")}
+        options = launch.for_amd(arguments) if amd else arguments
         with warnings.catch_warnings(action="ignore"):
             found.append(kernel.warmup(grid=(programs,), **options))
 
@@ -139,7 +139,9 @@ def _of_nvidia(target: str, kernel: Any) -> Row:
 
 def _of_amd(kernel: Any) -> Row:
     code = kernel.asm["amdgcn"]
-    found = {name: int(re.search(rf"\.{name}:\s+(\d+)", code)[1]) for name in ("vgpr_count", "vgpr_spill_count")}
+    found = {
+        name: int(re.search(rf"\.{name}:\s+(\d+)", code)[1]) for name in ("vgpr_count", "vgpr_spill_count")
+    }
     return Row(
         registers=found["vgpr_count"], spills=found["vgpr_spill_count"], shared=kernel.metadata.shared,
         tensor_core=len(re.findall(r"\bv_mfma_", code)), warps_per_sm=0,

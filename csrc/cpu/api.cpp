@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "attention.h"
 #include "plan.h"
@@ -81,6 +82,28 @@ Status attend(const Plan& plan, const Call& call) {
   return short_of_memory ? NO_MEMORY : OK;
 }
 
+// By group forward, by image backward: no two write the same row.
+Status mean_of_boxes(const BoxMean& call, const std::vector<int32_t>& order, const std::vector<int32_t>& starts) {
+  const Kernels& kernels = *selected;
+  const size_t bytes = kernels.box_bytes(call);
+  const int32_t total = call.backward ? call.images : call.groups;
+  bool short_of_memory = false;
+#pragma omp parallel num_threads(call.threads) if (call.threads > 1 && total > 1) reduction(|| : short_of_memory)
+  {
+    void* const scratch = scratch_of_thread(bytes);
+    short_of_memory = scratch == nullptr;
+#pragma omp for schedule(dynamic, 1)
+    for (int32_t i = 0; i < total; ++i) {
+      if (!scratch) continue;
+      if (call.backward)
+        kernels.box_mean_backward(call, i, order.data() + starts[i], starts[i + 1] - starts[i], scratch);
+      else
+        kernels.box_mean(call, i, scratch);
+    }
+  }
+  return short_of_memory ? NO_MEMORY : OK;
+}
+
 }  // namespace
 }  // namespace relvlm
 
@@ -88,8 +111,8 @@ using namespace relvlm;
 
 extern "C" {
 
-// Size of `Call`: another one than the caller's means a library from other sources.
-int32_t relvlm_call_bytes() { return sizeof(Call); }
+// Size of the structures: another one than the caller's means a library from other sources.
+int32_t relvlm_call_bytes() { return sizeof(Call) + sizeof(BoxMean); }
 
 int32_t relvlm_openmp() {
 #if defined(_OPENMP)
@@ -124,6 +147,18 @@ int32_t relvlm_region_attention(const Call* call, const Groups* groups) try {
   PlanBuilder builder;
   const Status status = builder.add_groups(*groups, call->queries);
   return status == OK ? attend(builder.plan(), *call) : status;
+} catch (const std::bad_alloc&) {
+  return NO_MEMORY;
+}
+
+int32_t relvlm_box_mean(const BoxMean* call) try {
+  const Groups groups{nullptr, call->image, call->box, nullptr, nullptr, call->groups, call->images, call->tokens,
+                      call->grid_rows, call->grid_columns};
+  const Status status = check_boxes(groups);
+  if (status != OK) return status;
+  std::vector<int32_t> starts;
+  const std::vector<int32_t> order = by_image(groups, starts);
+  return mean_of_boxes(*call, order, starts);
 } catch (const std::bad_alloc&) {
   return NO_MEMORY;
 }

@@ -7,16 +7,11 @@
 
 namespace relvlm {
 
-// Keys [from, from + count) of an item.
-struct Segment {
-  int32_t from, count;
-};
-
 // Queries that see the same keys: plan rows [rows_begin, rows_end), one or several groups.
 struct Run {
   int32_t rows_begin, rows_end;
-  int32_t segments_begin, segments_end;
-  int32_t keys;    // of all segments
+  int64_t keys_begin;  // place in the plan's keys
+  int32_t keys;
   int32_t prefix;  // the first keys, no part of the box
   bool mean;       // one more key, the mean of the box's
 };
@@ -28,25 +23,44 @@ struct Item {
   int32_t runs_begin, runs_end;
 };
 
+constexpr int KEYS_PADDING = 8;  // the last key of a run is repeated up to a multiple of this
+
 struct Plan {
   const int32_t* rows;  // packed query rows, item by item
-  const Segment* segments;
+  const int32_t* keys;  // within the item, run by run
   const Run* runs;
   const Item* items;
   int32_t item_count;
   int32_t most_keys;  // of any item
 };
 
-// Mirrored by `_Call` in relvlm_kernels/cpu.py. Pointers are to float or to double; strides count elements, the
-// last dimension has stride 1; outputs are contiguous (rows, heads, width). The forward writes out, the backward
-// reads grad and writes dq, dk and dv.
+enum Type : int32_t { FLOAT32 = 0, FLOAT64 = 1, BFLOAT16 = 2, FLOAT16 = 3 };
+
+// Mirrored by `_Call` in relvlm_kernels/cpu.py. Pointers are to elements of `type`, `lse` to float or, for float64,
+// double; strides count elements, the last dimension has stride 1; out, dq, dk, dv (rows, heads, width) and lse
+// (rows, heads) are contiguous. The forward writes out and lse, the backward reads them and grad, and writes dq, dk
+// and dv.
 struct Call {
   const void *q, *k, *v, *grad;
   void *out, *lse, *dq, *dk, *dv;
   int64_t q_row, q_head, k_row, k_head, v_row, v_head, grad_row, grad_head;
   int64_t queries, keys, heads, width;
   double scale;
-  int32_t is_double, backward, threads;
+  double keep_scale;     // 1 / (1 - dropout)
+  uint64_t seed;         // of the keep-mask
+  uint32_t drop_below;   // floor(dropout * 2^32); 0 without dropout
+  int32_t type, backward, threads;
+};
+
+// Mirrored by `_BoxMean` in relvlm_kernels/cpu.py. The forward reads x (images, tokens, width) and writes (groups,
+// width); the backward reads that one's gradient, whose rows lie `from_row` apart, and writes that of x. `to` is
+// contiguous.
+struct BoxMean {
+  const void* from;
+  void* to;
+  const int32_t *box, *image;
+  int64_t from_image, from_row, width;
+  int32_t groups, images, tokens, grid_rows, grid_columns, type, backward, threads;
 };
 
 // `scratch` holds `bytes` and is aligned to 64; the kernels write all outputs of (item, head).
@@ -55,6 +69,9 @@ struct Kernels {
   size_t (*bytes)(const Plan&, const Call&);
   void (*forward)(const Plan&, const Call&, const Item&, int64_t head, void* scratch);
   void (*backward)(const Plan&, const Call&, const Item&, int64_t head, void* scratch);
+  size_t (*box_bytes)(const BoxMean&);
+  void (*box_mean)(const BoxMean&, int32_t group, void* scratch);
+  void (*box_mean_backward)(const BoxMean&, int32_t image, const int32_t* groups, int32_t count, void* scratch);
 };
 
 extern const Kernels kernels_baseline;

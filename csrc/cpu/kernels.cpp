@@ -1,318 +1,280 @@
 // Attention of the runs of one item and one head, forward and backward; compiled once per instruction set.
 //
-// K and V of the item are packed once for all its queries. Scores of a tile of queries lie side by side without
-// gaps: the prefix, then the box row by row. A segment's last vector may write beyond its end; the next segment
-// overwrites that, and the row has room for one vector more.
+// K and V of the item are packed once for all its queries (their rows lie far apart in memory), in the type T of the
+// arithmetic whatever the type S of the tensors. Scores of a tile of queries lie side by side without gaps: the
+// prefix, then the box row by row.
+
+#include <type_traits>
 
 #include "attention.h"
-#include "gemm.h"
+#include "boxes.h"
+#include "products.h"
+#include "rows.h"
+#include "softmax.h"
 #include "vector.h"
 
 namespace relvlm {
 namespace RELVLM_ISA {
 
-constexpr int TILE_QUERIES = 36;
+constexpr int TILE_QUERIES = 36, TILE_ROOM = 48;  // room: in whole vectors
 
 // Rows of one head of a (rows, heads, width) tensor.
-template <class T>
+template <class S>
 struct Rows {
-  T* data;
+  S* data;
   ptrdiff_t stride;
-  T* operator[](int64_t row) const { return data + row * stride; }
+  S* operator[](int64_t row) const { return data + row * stride; }
 };
 
-template <class T>
-Rows<const T> rows_of(const void* data, int64_t stride, int64_t head, int64_t head_stride) {
-  return {static_cast<const T*>(data) + head * head_stride, static_cast<ptrdiff_t>(stride)};
+template <class S>
+Rows<const S> rows_of(const void* data, int64_t stride, int64_t head, int64_t head_stride) {
+  return {static_cast<const S*>(data) + head * head_stride, static_cast<ptrdiff_t>(stride)};
 }
 
-template <class T>
-Rows<T> output_of(void* data, const Call& call, int64_t head) {
-  return {static_cast<T*>(data) + head * call.width, static_cast<ptrdiff_t>(call.heads * call.width)};
+template <class S>
+Rows<S> dense_rows_of(void* data, const Call& call, int64_t head) {
+  return {static_cast<S*>(data) + head * call.width, static_cast<ptrdiff_t>(call.heads * call.width)};
 }
 
-// Sizes of the packed buffers, and the buffers: cut from the scratch in the order of use.
+// Buffers cut from the scratch in the order of use, each on a cache line.
 template <class T>
 struct Buffers {
-  int width;          // of a head, in whole vectors
-  ptrdiff_t columns;  // of K and V transposed: an odd number of cache lines, or all rows would share few sets
-  size_t key_rows, transposed, queries, scores;
+  int padded;  // width of a head, in whole vectors
+  size_t key_rows, queries, scores;
   T* next;
 
   Buffers(const Plan& plan, const Call& call, void* scratch) : next(static_cast<T*>(scratch)) {
-    constexpr int line = 64 / sizeof(T);
-    width = round_up(static_cast<int>(call.width), LANES<T>);
-    const int lines = round_up(plan.most_keys + LANES<T>, line) / line;
-    columns = (lines | 1) * line;
-    key_rows = size_t(round_up(plan.most_keys, line)) * width;
-    transposed = size_t(call.width) * columns;
-    queries = size_t(round_up(TILE_QUERIES, line)) * width;
-    scores = size_t(TILE_QUERIES) * round_up(plan.most_keys + 2 * LANES<T>, line);
+    padded = round_up(static_cast<int>(call.width), LANES<T>);
+    const size_t keys = round_up(plan.most_keys, 16);
+    key_rows = keys * padded;
+    queries = size_t(TILE_QUERIES) * padded;
+    scores = TILE_QUERIES * (keys + 2 * LANES<T>);
   }
 
   T* take(size_t count) {
     T* const taken = next;
-    constexpr size_t line = 64 / sizeof(T);
-    next += (count + line - 1) / line * line;
+    next += line_up(count);
     return taken;
   }
-};
-
-template <class T>
-void transpose(const T* const from, ptrdiff_t stride, int rows, int width, T* to, ptrdiff_t columns) {
-  constexpr int block = 8;  // eight rows at a time: their writes share a cache line
-  for (int i = 0; i < rows; i += block) {
-    const int n = rows - i < block ? rows - i : block;
-    for (int d = 0; d < width; ++d)
-      for (int j = 0; j < n; ++j) to[d * columns + i + j] = from[(i + j) * stride + d];
+  size_t bytes() const {  // of all buffers of the backward
+    return (4 * line_up(key_rows) + 3 * line_up(queries) + 3 * line_up(scores)) * sizeof(T);
   }
-}
-
-template <class T>
-RELVLM_INLINE void scale_row(const T* from, int width, T scale, T* to) {
-  int d = 0;
-  for (; d + LANES<T> <= width; d += LANES<T>) store(to + d, load(from + d) * scale);
-  for (; d < width; ++d) to[d] = from[d] * scale;
-}
-
-template <class T>
-RELVLM_INLINE void pack_row(const T* from, int width, int padded, T scale, T* to) {
-  scale_row(from, width, scale, to);
-  for (int d = width; d < padded; ++d) to[d] = 0;
-}
-
-template <class T>
-void pack_keys(Rows<const T> x, const Item& item, int width, int padded, T* to) {
-  for (int32_t i = 0; i < item.keys; ++i) pack_row(x[item.key_row + i], width, padded, T(1), to + i * padded);
-}
-
-template <class T>
-void pack_queries(Rows<const T> x, const int32_t* rows, int count, int width, int padded, T scale, T* to) {
-  for (int i = 0; i < count; ++i) pack_row(x[rows[i]], width, padded, scale, to + i * padded);
-}
-
-// A run's view of the item's keys, and how its scores lie.
-struct View {
-  const Segment *segments, *end;
-  int keys, prefix, stride;
-  bool mean;
+  static size_t line_up(size_t count) {
+    constexpr size_t line = 64 / sizeof(T);
+    return (count + line - 1) / line * line;
+  }
 };
+
+// Keys or values of the item: the forward, which reads them about once, takes them as they lie where type and width
+// allow; else they are packed.
+template <class T, class S>
+Rows<const T> keys_of(Rows<const S> x, const Item& item, int width, int padded, T* packed, bool in_place) {
+  if constexpr (std::is_same_v<T, S>)
+    if (in_place && width == padded) return {x[item.key_row], x.stride};
+  for (int32_t i = 0; i < item.keys; ++i)
+    pack_row(x[item.key_row + i], width, T(1), packed + ptrdiff_t(i) * padded);
+  return {packed, padded};
+}
+
+// Where the gradient of keys or values is summed: likewise.
+template <class T, class S>
+Rows<T> sums_of(Rows<S> x, const Item& item, int width, int padded, T* packed) {
+  Rows<T> sums{packed, padded};
+  if constexpr (std::is_same_v<T, S>)
+    if (width == padded) sums = {x[item.key_row], x.stride};
+  for (int32_t i = 0; i < item.keys; ++i) __builtin_memset(sums[i], 0, padded * sizeof(T));
+  return sums;
+}
+
+template <class T, class S>
+void write_sums(Rows<T> sums, const Item& item, int width, Rows<S> to) {
+  if (static_cast<void*>(sums.data) == to[item.key_row]) return;
+  for (int32_t i = 0; i < item.keys; ++i) write_row(sums[i], width, T(1), to[item.key_row + i]);
+}
+
+template <class T, class S>
+void pack_queries(Rows<const S> x, const int32_t* rows, int count, int width, int padded, T scale, T* to) {
+  for (int i = 0; i < count; ++i) pack_row(x[rows[i]], width, scale, to + ptrdiff_t(i) * padded);
+}
 
 template <class T>
 View view_of(const Plan& plan, const Run& run) {
-  return {plan.segments + run.segments_begin, plan.segments + run.segments_end, run.keys, run.prefix,
-          round_up(run.keys, LANES<T>) + LANES<T>, run.mean};
+  return {plan.keys + run.keys_begin, run.keys, run.prefix, round_up(run.keys, LANES<T>) + LANES<T>, run.mean};
 }
 
-// Products of `count` packed rows with the keys of the view: (count, view.keys) at stride view.stride.
-template <class T>
-void products(int count, const View& view, const T* rows, int padded, int width, const T* transposed,
-              ptrdiff_t columns, T* to) {
-  const Segment inner{0, width};
-  const Operand<T> a{rows, padded, 1};
-  for (const Segment* s = view.segments; s != view.end; to += s->count, ++s)
-    gemm(count, s->count, a, transposed + s->from, columns, &inner, &inner + 1, to, view.stride, false);
+Dropout dropout_of(const Call& call, const Item& item, int64_t head) {
+  return {call.seed, call.drop_below, static_cast<uint32_t>(head), call.keep_scale, item.keys};
 }
 
-// Sum of a row from `start`; its padding is zero.
-template <class T>
-RELVLM_INLINE T row_sum(const T* row, int start, int end) {
-  Vector<T> total{};
-  for (int j = start; j < end; j += LANES<T>) total += load(row + j);
-  return sum<T>(total);
+template <class S>
+RELVLM_INLINE void prefetch(const S* row, int width) {
+  for (int d = 0; d < width; d += 64 / int(sizeof(S))) __builtin_prefetch(row + d, 0, 2);
 }
 
-// exp(scores - largest) in place, and zero up to the next whole vector. `share` is what the mean token adds to each patch of the box, its
-// own weight over their number (the mean token's value is the mean of theirs).
-template <class T>
-struct Weights {
-  T total, share, peak;
+// Keys and values of the next head or item, asked of memory bit by bit during the work on this one: their rows lie
+// so far apart that the processor does not foresee them.
+template <class S>
+struct Ahead {
+  Rows<const S> k{}, v{};
+  int64_t key_row = 0;
+  int32_t keys = 0, asked = 0;
+
+  Ahead(const Plan& plan, const Call& call, const Item& item, int64_t head) {
+    const bool same = head + 1 < call.heads;
+    const Item* const next = same ? &item : &item + 1;
+    if (next == plan.items + plan.item_count || next->runs_begin == next->runs_end) return;
+    k = rows_of<S>(call.k, call.k_row, same ? head + 1 : 0, call.k_head);
+    v = rows_of<S>(call.v, call.v_row, same ? head + 1 : 0, call.v_head);
+    key_row = next->key_row, keys = next->keys;
+  }
+  void ask(int32_t end, int width) {
+    for (; asked < end; ++asked) {
+      prefetch(k[key_row + asked], width);
+      prefetch(v[key_row + asked], width);
+    }
+  }
 };
 
-template <class T>
-RELVLM_INLINE Weights<T> exponentials(T* row, const View& view) {
-  const int keys = view.keys, box = keys - view.prefix;
-  T mean = 0;
-  store(row + keys, Vector<T>{});
-  if (view.mean) mean = row_sum(row, view.prefix, keys) / box;
-  store(row + keys, splat(-static_cast<T>(__builtin_inf())));
-  Vector<T> most = load(row);
-  for (int j = LANES<T>; j < keys; j += LANES<T>) most = larger<T>(most, load(row + j));
-  T peak = largest<T>(most);
-  if (view.mean && mean > peak) peak = mean;  // by rounding only
-  Vector<T> total{};
-  const Vector<T> peaks = splat(peak);
-  for (int j = 0; j < keys; j += LANES<T>) {
-    const Vector<T> e = exponential(load(row + j) - peaks);
-    store(row + j, e);
-    total += e;
-  }
-  const T own = view.mean ? exponential(splat(mean - peak))[0] : T(0);
-  return {sum<T>(total) + own, view.mean ? own / box : T(0), peak};
+// A tile of queries of a run: plan rows [rows, rows + count).
+template <class Tile>
+RELVLM_INLINE void for_tiles(const Plan& plan, const Run& run, Tile tile) {
+  for (int32_t start = run.rows_begin; start < run.rows_end; start += TILE_QUERIES)
+    tile(plan.rows + start, run.rows_end - start < TILE_QUERIES ? run.rows_end - start : TILE_QUERIES);
 }
 
+// From peaks and totals to log-sum-exps and factors of the output; without keys -inf and 0.
 template <class T>
-RELVLM_INLINE void add_share(T* row, const View& view, T share) {
-  for (int j = view.prefix; j < view.keys; ++j) row[j] += share;
-}
-
-// dscores from the weights and their gradients `dweights` (in place); leaves the folded weights in `weights`.
-template <class T>
-RELVLM_INLINE void softmax_backward(T* weights, T* dweights, const View& view) {
-  const Weights<T> w = exponentials(weights, view);
-  const T norm = 1 / w.total, share = w.share * norm;
-  const int keys = view.keys, box = keys - view.prefix;
-  store(dweights + keys, Vector<T>{});
-  Vector<T> dot{};
-  for (int j = 0; j < keys; j += LANES<T>) {
-    const Vector<T> p = load(weights + j) * norm;
-    dot += p * load(dweights + j);
-    store(weights + j, p);
-  }
-  T delta = sum<T>(dot), dmean = 0;
-  if (view.mean) {
-    dmean = row_sum(dweights, view.prefix, keys);
-    delta += share * dmean;
-    dmean = share * (dmean / box - delta);  // the mean token's dscore over the number of patches
-  }
-  for (int j = 0; j < keys; j += LANES<T>)
-    store(dweights + j, load(weights + j) * (load(dweights + j) - delta));
-  if (view.mean) {
-    add_share(dweights, view, dmean);
-    add_share(weights, view, share);
+RELVLM_INLINE void finish(bool keys, int count, T* peaks, T* totals) {
+  for (int i = 0; i < count; i += LANES<T>) {
+    const Vector<T> total = load(totals + i);
+    store(peaks + i, keys ? load(peaks + i) + logarithm(total) : splat(-static_cast<T>(__builtin_inf())));
+    store(totals + i, keys ? T(1) / total : Vector<T>{});
   }
 }
 
-// (keys of the view, width) += transpose of `scores` (count, keys) times `rows` (count, width).
-template <class T>
-void accumulate(int count, const View& view, const T* scores, const T* rows, int padded, T* to) {
-  const Segment inner{0, count};
-  for (const Segment* s = view.segments; s != view.end; scores += s->count, ++s)
-    gemm(s->count, padded, Operand<T>{scores, 1, view.stride}, rows, padded, &inner, &inner + 1,
-         to + ptrdiff_t(s->from) * padded, padded, true);
-}
-
-template <class T>
-void zero(T* to, size_t count) {
-  for (size_t i = 0; i < count; ++i) to[i] = 0;
-}
-
-template <class T>
+template <class T, class S>
 void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t head, void* scratch) {
   if (item.runs_begin == item.runs_end) return;
   Buffers<T> buffers(plan, call, scratch);
-  const int width = static_cast<int>(call.width), padded = buffers.width;
-  const Rows<const T> q = rows_of<T>(call.q, call.q_row, head, call.q_head);
-  const Rows<const T> k = rows_of<T>(call.k, call.k_row, head, call.k_head);
-  const Rows<T> out = output_of<T>(call.out, call, head);
+  const int width = static_cast<int>(call.width), padded = buffers.padded;
+  const Rows<const S> q = rows_of<S>(call.q, call.q_row, head, call.q_head);
+  const Rows<S> out = dense_rows_of<S>(call.out, call, head);
   T* const lse = static_cast<T*>(call.lse) + head;
-  T* const keys = buffers.take(buffers.transposed);
-  T* const values = buffers.take(buffers.key_rows);
-  T* const tile_q = buffers.take(buffers.queries);
-  T* const tile_out = buffers.take(buffers.queries);
-  T* const scores = buffers.take(buffers.scores);
-  transpose(k[item.key_row], k.stride, item.keys, width, keys, buffers.columns);
-  pack_keys(rows_of<T>(call.v, call.v_row, head, call.v_head), item, width, padded, values);
+  T *const packed_k = buffers.take(buffers.key_rows), *const packed_v = buffers.take(buffers.key_rows);
+  T *const tile_q = buffers.take(buffers.queries), *const tile_out = buffers.take(buffers.queries);
+  T *const scores = buffers.take(buffers.scores), *const mask = buffers.take(buffers.scores);
+  const auto keys = keys_of(rows_of<S>(call.k, call.k_row, head, call.k_head), item, width, padded, packed_k, true);
+  const auto values = keys_of(rows_of<S>(call.v, call.v_row, head, call.v_head), item, width, padded, packed_v, true);
+  const Dropout dropout = dropout_of(call, item, head);
 
+  Ahead<S> ahead(plan, call, item, head);
   for (int32_t r = item.runs_begin; r < item.runs_end; ++r) {
-    const Run& run = plan.runs[r];
-    const View view = view_of<T>(plan, run);
-    for (int32_t start = run.rows_begin; start < run.rows_end; start += TILE_QUERIES) {
-      const int32_t* const rows = plan.rows + start;
-      const int count = run.rows_end - start < TILE_QUERIES ? run.rows_end - start : TILE_QUERIES;
+    const int32_t quota = int64_t(ahead.keys) * (r + 1 - item.runs_begin) / (item.runs_end - item.runs_begin);
+    const auto ask = [&] { ahead.ask(quota - ahead.asked < 2 ? quota : ahead.asked + 2, width); };
+    const View view = view_of<T>(plan, plan.runs[r]);
+    for_tiles(plan, plan.runs[r], [&](const int32_t* rows, int count) {
+      if (head + 1 < call.heads)
+        for (int i = 0; i < count; ++i) prefetch(q[rows[i]] + call.q_head, width);
       pack_queries(q, rows, count, width, padded, T(call.scale), tile_q);
-      products(count, view, tile_q, padded, width, keys, buffers.columns, scores);
-      T norm[TILE_QUERIES];
-      for (int i = 0; i < count; ++i) {
+      dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, scores, view.stride, ask);
+      T peaks[TILE_ROOM], totals[TILE_ROOM];
+      for (int i = 0; i < count && view.keys; ++i) {
+        const T mean_mask = dropout.below ? keep_row(view, rows[i], dropout, mask) : T(1);
         T* const row = scores + ptrdiff_t(i) * view.stride;
-        const Weights<T> w = exponentials(row, view);
-        if (view.mean) add_share(row, view, w.share);
-        norm[i] = view.keys ? 1 / w.total : T(0);
-        lse[rows[i] * call.heads] = view.keys ? w.peak + __builtin_log(w.total) : -__builtin_inf();
+        const Softmax<T> s = softmax(row, view, dropout.below ? mask : nullptr, mean_mask);
+        peaks[i] = s.peak, totals[i] = s.total;
       }
-      gemm(count, padded, Operand<T>{scores, view.stride, 1}, values, padded, view.segments, view.end, tile_out,
-           padded, false);
-      for (int i = 0; i < count; ++i) scale_row(tile_out + i * padded, width, norm[i], out[rows[i]]);
-    }
+      finish(view.keys > 0, count, peaks, totals);
+      product<T, GATHER>(count, view.keys, {scores, view.stride, 1}, values.data, values.stride, view.list, tile_out,
+                         padded, padded);
+      for (int i = 0; i < count; ++i) {
+        write_row(tile_out + ptrdiff_t(i) * padded, width, totals[i], out[rows[i]]);
+        lse[rows[i] * call.heads] = peaks[i];
+      }
+    });
+    ahead.ask(quota, width);
   }
 }
 
-template <class T>
+template <class T, class S>
 void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t head, void* scratch) {
-  const int width = static_cast<int>(call.width);
-  const Rows<T> dk = output_of<T>(call.dk, call, head), dv = output_of<T>(call.dv, call, head);
-  if (item.runs_begin == item.runs_end) {
-    for (int32_t i = 0; i < item.keys; ++i) {
-      zero(dk[item.key_row + i], width);
-      zero(dv[item.key_row + i], width);
-    }
-    return;
-  }
   Buffers<T> buffers(plan, call, scratch);
-  const int padded = buffers.width;
-  const Rows<const T> q = rows_of<T>(call.q, call.q_row, head, call.q_head);
-  const Rows<const T> k = rows_of<T>(call.k, call.k_row, head, call.k_head);
-  const Rows<const T> v = rows_of<T>(call.v, call.v_row, head, call.v_head);
-  const Rows<const T> grad = rows_of<T>(call.grad, call.grad_row, head, call.grad_head);
-  const Rows<T> dq = output_of<T>(call.dq, call, head);
-  T* const keys_t = buffers.take(buffers.transposed);
-  T* const values_t = buffers.take(buffers.transposed);
-  T* const keys = buffers.take(buffers.key_rows);
-  T* const sum_dk = buffers.take(buffers.key_rows);
-  T* const sum_dv = buffers.take(buffers.key_rows);
-  T* const tile_q = buffers.take(buffers.queries);
-  T* const tile_grad = buffers.take(buffers.queries);
+  const int width = static_cast<int>(call.width), padded = buffers.padded;
+  const Rows<S> dk = dense_rows_of<S>(call.dk, call, head), dv = dense_rows_of<S>(call.dv, call, head);
+  const Rows<const S> q = rows_of<S>(call.q, call.q_row, head, call.q_head);
+  const Rows<const S> grad = rows_of<S>(call.grad, call.grad_row, head, call.grad_head);
+  const Rows<S> out = dense_rows_of<S>(call.out, call, head), dq = dense_rows_of<S>(call.dq, call, head);
+  const T* const lse = static_cast<const T*>(call.lse) + head;
+  T *const packed_dk = buffers.take(buffers.key_rows), *const packed_dv = buffers.take(buffers.key_rows);
+  T *const packed_k = buffers.take(buffers.key_rows), *const packed_v = buffers.take(buffers.key_rows);
+  T *const tile_q = buffers.take(buffers.queries), *const tile_grad = buffers.take(buffers.queries);
   T* const tile_dq = buffers.take(buffers.queries);
-  T* const weights = buffers.take(buffers.scores);
-  T* const dscores = buffers.take(buffers.scores);
-  transpose(k[item.key_row], k.stride, item.keys, width, keys_t, buffers.columns);
-  transpose(v[item.key_row], v.stride, item.keys, width, values_t, buffers.columns);
-  pack_keys(k, item, width, padded, keys);
-  zero(sum_dk, size_t(item.keys) * padded);
-  zero(sum_dv, size_t(item.keys) * padded);
+  T *const weights = buffers.take(buffers.scores), *const dscores = buffers.take(buffers.scores);
+  T* const mask = buffers.take(buffers.scores);
+  const Rows<T> sum_dk = sums_of(dk, item, width, padded, packed_dk);
+  const Rows<T> sum_dv = sums_of(dv, item, width, padded, packed_dv);
+  if (item.runs_begin == item.runs_end) return write_sums(sum_dk, item, width, dk), write_sums(sum_dv, item, width, dv);
+  const auto keys = keys_of(rows_of<S>(call.k, call.k_row, head, call.k_head), item, width, padded, packed_k, false);
+  const auto values = keys_of(rows_of<S>(call.v, call.v_row, head, call.v_head), item, width, padded, packed_v, false);
+  const Dropout dropout = dropout_of(call, item, head);
 
+  Ahead<S> ahead(plan, call, item, head);
   for (int32_t r = item.runs_begin; r < item.runs_end; ++r) {
-    const Run& run = plan.runs[r];
-    const View view = view_of<T>(plan, run);
-    for (int32_t start = run.rows_begin; start < run.rows_end; start += TILE_QUERIES) {
-      const int32_t* const rows = plan.rows + start;
-      const int count = run.rows_end - start < TILE_QUERIES ? run.rows_end - start : TILE_QUERIES;
+    const int32_t quota = int64_t(ahead.keys) * (r + 1 - item.runs_begin) / (item.runs_end - item.runs_begin);
+    const auto ask = [&] { ahead.ask(quota - ahead.asked < 2 ? quota : ahead.asked + 2, width); };
+    const View view = view_of<T>(plan, plan.runs[r]);
+    for_tiles(plan, plan.runs[r], [&](const int32_t* rows, int count) {
+      if (head + 1 < call.heads)
+        for (int i = 0; i < count; ++i) {
+          prefetch(q[rows[i]] + call.q_head, width);
+          prefetch(grad[rows[i]] + call.grad_head, width);
+          prefetch(out[rows[i]] + width, width);
+        }
       pack_queries(q, rows, count, width, padded, T(call.scale), tile_q);
       pack_queries(grad, rows, count, width, padded, T(1), tile_grad);
-      products(count, view, tile_q, padded, width, keys_t, buffers.columns, weights);
-      products(count, view, tile_grad, padded, width, values_t, buffers.columns, dscores);
-      for (int i = 0; i < count && view.keys; ++i)
-        softmax_backward(weights + ptrdiff_t(i) * view.stride, dscores + ptrdiff_t(i) * view.stride, view);
-      accumulate(count, view, weights, tile_grad, padded, sum_dv);
-      accumulate(count, view, dscores, tile_q, padded, sum_dk);
-      gemm(count, padded, Operand<T>{dscores, view.stride, 1}, keys, padded, view.segments, view.end, tile_dq,
-           padded, false);
-      for (int i = 0; i < count; ++i) scale_row(tile_dq + i * padded, width, T(call.scale), dq[rows[i]]);
-    }
+      dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, weights, view.stride, ask);
+      dots(count, tile_grad, values.data, values.stride, view.list, view.keys, padded, dscores, view.stride, ask);
+      for (int i = 0; i < count && view.keys; ++i) {
+        const T delta = dot_row(tile_grad + ptrdiff_t(i) * padded, out[rows[i]], width);
+        const T mean_mask = dropout.below ? keep_row(view, rows[i], dropout, mask) : T(1);
+        softmax_backward(weights + ptrdiff_t(i) * view.stride, dscores + ptrdiff_t(i) * view.stride, view,
+                         lse[rows[i] * call.heads], delta, dropout.below ? mask : nullptr, mean_mask);
+      }
+      product<T, SCATTER>(view.keys, count, {weights, 1, view.stride}, tile_grad, padded, view.list, sum_dv.data,
+                          sum_dv.stride, padded);
+      product<T, SCATTER>(view.keys, count, {dscores, 1, view.stride}, tile_q, padded, view.list, sum_dk.data,
+                          sum_dk.stride, padded);
+      product<T, GATHER>(count, view.keys, {dscores, view.stride, 1}, keys.data, keys.stride, view.list, tile_dq,
+                         padded, padded);
+      for (int i = 0; i < count; ++i) write_row(tile_dq + ptrdiff_t(i) * padded, width, T(call.scale), dq[rows[i]]);
+    });
+    ahead.ask(quota, width);
   }
-  for (int32_t i = 0; i < item.keys; ++i) {
-    scale_row(sum_dk + ptrdiff_t(i) * padded, width, T(1), dk[item.key_row + i]);
-    scale_row(sum_dv + ptrdiff_t(i) * padded, width, T(1), dv[item.key_row + i]);
-  }
-}
-
-template <class T>
-size_t bytes_of(const Plan& plan, const Call& call) {
-  const Buffers<T> b(plan, call, nullptr);
-  const size_t slack = 10 * 64 / sizeof(T);  // each of the ten buffers begins on a cache line
-  return (2 * b.transposed + 3 * b.key_rows + 3 * b.queries + 2 * b.scores + slack) * sizeof(T);
+  write_sums(sum_dk, item, width, dk);
+  write_sums(sum_dv, item, width, dv);
 }
 
 size_t bytes(const Plan& plan, const Call& call) {
-  return call.is_double ? bytes_of<double>(plan, call) : bytes_of<float>(plan, call);
+  if (call.type == FLOAT64) return Buffers<double>(plan, call, nullptr).bytes();
+  return Buffers<float>(plan, call, nullptr).bytes();
 }
 
 void forward(const Plan& plan, const Call& call, const Item& item, int64_t head, void* scratch) {
-  (call.is_double ? forward_of<double> : forward_of<float>)(plan, call, item, head, scratch);
+  switch (call.type) {
+    case FLOAT64: return forward_of<double, double>(plan, call, item, head, scratch);
+    case BFLOAT16: return forward_of<float, Bfloat16>(plan, call, item, head, scratch);
+    case FLOAT16: return forward_of<float, Float16>(plan, call, item, head, scratch);
+    default: return forward_of<float, float>(plan, call, item, head, scratch);
+  }
 }
 
 void backward(const Plan& plan, const Call& call, const Item& item, int64_t head, void* scratch) {
-  (call.is_double ? backward_of<double> : backward_of<float>)(plan, call, item, head, scratch);
+  switch (call.type) {
+    case FLOAT64: return backward_of<double, double>(plan, call, item, head, scratch);
+    case BFLOAT16: return backward_of<float, Bfloat16>(plan, call, item, head, scratch);
+    case FLOAT16: return backward_of<float, Float16>(plan, call, item, head, scratch);
+    default: return backward_of<float, float>(plan, call, item, head, scratch);
+  }
 }
 
 }  // namespace RELVLM_ISA
@@ -323,6 +285,7 @@ void backward(const Plan& plan, const Call& call, const Item& item, int64_t head
 #define RELVLM_NAME(isa) RELVLM_QUOTE(isa)
 
 const Kernels RELVLM_TABLE(RELVLM_ISA) = {RELVLM_NAME(RELVLM_ISA), RELVLM_ISA::bytes, RELVLM_ISA::forward,
-                                          RELVLM_ISA::backward};
+                                          RELVLM_ISA::backward, RELVLM_ISA::box_bytes, RELVLM_ISA::box_mean,
+                                          RELVLM_ISA::box_mean_backward};
 
 }  // namespace relvlm

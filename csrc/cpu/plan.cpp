@@ -11,8 +11,7 @@ static bool rises_to(const int32_t* offsets, int32_t count, int64_t rows) {
   return offsets[0] == 0 && offsets[count] == rows;
 }
 
-static Status check(const Groups& groups, int64_t queries) {
-  if (!rises_to(groups.offsets, groups.count, queries)) return BAD_OFFSETS;
+Status check_boxes(const Groups& groups) {
   for (int32_t g = 0; g < groups.count; ++g) {
     if (groups.image[g] < 0 || groups.image[g] >= groups.images) return BAD_IMAGE;
     const int32_t* const box = groups.box + 4 * g;
@@ -22,8 +21,8 @@ static Status check(const Groups& groups, int64_t queries) {
   return OK;
 }
 
-// Groups by image, in their packed order: a counting sort. `starts` gets the first place of each image.
-static std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts) {
+// A counting sort.
+std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts) {
   starts.assign(groups.images + 1, 0);
   for (int32_t g = 0; g < groups.count; ++g) ++starts[groups.image[g] + 1];
   std::partial_sum(starts.begin(), starts.end(), starts.begin());
@@ -46,9 +45,10 @@ Status PlanBuilder::add_sequences(const int32_t* cu_q, const int32_t* cu_k, int3
     const int32_t length = cu_k[s + 1] - cu_k[s];
     const int32_t run = static_cast<int32_t>(runs_.size());
     if (cu_q[s] < cu_q[s + 1]) {
-      const int32_t segment = static_cast<int32_t>(segments_.size());
-      segments_.push_back({0, length});
-      runs_.push_back({cu_q[s], cu_q[s + 1], segment, segment + 1, length, 0, false});
+      const size_t begin = keys_.size();
+      for (int32_t i = 0; i < length; ++i) keys_.push_back(i);
+      pad_keys();
+      runs_.push_back({cu_q[s], cu_q[s + 1], static_cast<int64_t>(begin), length, 0, false});
     }
     items_.push_back({cu_k[s], length, run, static_cast<int32_t>(runs_.size())});
   }
@@ -56,7 +56,8 @@ Status PlanBuilder::add_sequences(const int32_t* cu_q, const int32_t* cu_k, int3
 }
 
 Status PlanBuilder::add_groups(const Groups& groups, int64_t queries) {
-  const Status status = check(groups, queries);
+  if (!rises_to(groups.offsets, groups.count, queries)) return BAD_OFFSETS;
+  const Status status = check_boxes(groups);
   if (status != OK) return status;
   std::vector<int32_t> starts;
   const std::vector<int32_t> order = by_image(groups, starts);
@@ -81,29 +82,25 @@ void PlanBuilder::add_run(const Groups& groups, int32_t group) {
   const int32_t* const box = groups.box + 4 * group;
   const int32_t first_patch = groups.tokens - groups.grid_rows * groups.grid_columns;
   const int32_t prefix = groups.prefix[group] ? first_patch : 0;
-  const int32_t rows = static_cast<int32_t>(rows_.size()), segments = static_cast<int32_t>(segments_.size());
-  const int32_t patches = (box[2] - box[0]) * (box[3] - box[1]);
-  runs_.push_back({rows, rows, segments, segments, prefix + patches, prefix, groups.mean[group] != 0});
-  if (prefix) add_segment(0, prefix);
+  const int32_t rows = static_cast<int32_t>(rows_.size());
+  const size_t begin = keys_.size();
+  for (int32_t i = 0; i < prefix; ++i) keys_.push_back(i);
   for (int32_t y = box[1]; y < box[3]; ++y)
-    add_segment(first_patch + y * groups.grid_columns + box[0], box[2] - box[0]);
+    for (int32_t x = box[0]; x < box[2]; ++x) keys_.push_back(first_patch + y * groups.grid_columns + x);
+  const int32_t keys = static_cast<int32_t>(keys_.size() - begin);
+  pad_keys();
+  runs_.push_back({rows, rows, static_cast<int64_t>(begin), keys, prefix, groups.mean[group] != 0});
 }
 
-// Of the last run; where it goes on from the segment before, that one grows.
-void PlanBuilder::add_segment(int32_t from, int32_t count) {
-  Run& run = runs_.back();
-  if (run.segments_end > run.segments_begin && segments_.back().from + segments_.back().count == from) {
-    segments_.back().count += count;
-    return;
-  }
-  segments_.push_back({from, count});
-  ++run.segments_end;
+// The kernels read keys by whole blocks, and must find none that lies outside of the tensors.
+void PlanBuilder::pad_keys() {
+  while (keys_.size() % KEYS_PADDING) keys_.push_back(keys_.back());
 }
 
 Plan PlanBuilder::plan() const {
   int32_t most = 0;
   for (const Item& item : items_) most = std::max(most, item.keys);
-  return {rows_.data(), segments_.data(), runs_.data(), items_.data(), static_cast<int32_t>(items_.size()), most};
+  return {rows_.data(), keys_.data(), runs_.data(), items_.data(), static_cast<int32_t>(items_.size()), most};
 }
 
 }  // namespace relvlm

@@ -17,6 +17,11 @@ struct Groups {
   int32_t count, images, tokens, grid_rows, grid_columns;
 };
 
+// Groups by image, in their packed order; `starts` gets the first place of each image, and the end.
+std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts);
+// Images and boxes alone.
+Status check_boxes(const Groups& groups);
+
 // Owns what a `Plan` points at.
 class PlanBuilder {
  public:
@@ -28,10 +33,9 @@ class PlanBuilder {
 
  private:
   void add_run(const Groups& groups, int32_t group);
-  void add_segment(int32_t from, int32_t count);
+  void pad_keys();
 
-  std::vector<int32_t> rows_;
-  std::vector<Segment> segments_;
+  std::vector<int32_t> rows_, keys_;
   std::vector<Run> runs_;
   std::vector<Item> items_;
 };

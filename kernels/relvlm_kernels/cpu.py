@@ -1,6 +1,6 @@
 """The `cpu` backend: the attention ops in C++ (csrc/cpu), loaded with ctypes from `_cpu.so` beside this file.
 
-Same signatures as in `reference`; the other two ops are those of `reference`. Index tensors are checked in C++,
+Same signatures as in `reference`; `mrc_pool` is that of `reference`. Index tensors are checked in C++,
 and what is wrong with them is a ValueError. Runs on `torch.get_num_threads()` threads where OpenMP was there at
 build time; results do not depend on their number.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from relvlm_kernels import reference
-from relvlm_kernels.reference import box_mean, box_mean_backward, mrc_pool, mrc_pool_backward
+from relvlm_kernels.dropout import threshold
+from relvlm_kernels.reference import mrc_pool, mrc_pool_backward
 from relvlm_kernels.regions import Regions
 
 __all__ = [
@@ -23,7 +23,12 @@ __all__ = [
     "region_attention_backward", "varlen_attention", "varlen_attention_backward",
 ]  # fmt: skip
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.bfloat16: 2,
+    torch.float16: 3,
+}  # `Type` of csrc/cpu/attention.h
 LIBRARY = Path(__file__).with_name("_cpu.so")
 BUILD_RECORD = Path(__file__).with_name("_cpu.txt")  # by setup.py: how it was built, or why not
 REINSTALL = "run pip install again in the source tree"
@@ -36,8 +41,9 @@ class _Call(ctypes.Structure):
         [(name, ctypes.c_void_p) for name in ("q", "k", "v", "grad", "out", "lse", "dq", "dk", "dv")]
         + [(f"{name}_{stride}", ctypes.c_int64) for name in "qkv" for stride in ("row", "head")]
         + [(name, ctypes.c_int64) for name in ("grad_row", "grad_head", "queries", "keys", "heads", "width")]
-        + [("scale", ctypes.c_double)]
-        + [(name, ctypes.c_int32) for name in ("is_double", "backward", "threads")]
+        + [("scale", ctypes.c_double), ("keep_scale", ctypes.c_double)]
+        + [("seed", ctypes.c_uint64), ("drop_below", ctypes.c_uint32)]
+        + [(name, ctypes.c_int32) for name in ("type", "backward", "threads")]
     )
 
 
@@ -47,6 +53,17 @@ class _Groups(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("offsets", "image", "box", "prefix", "mean")] + [
         (name, ctypes.c_int32) for name in ("count", "images", "tokens", "grid_rows", "grid_columns")
     ]
+
+
+class _BoxMean(ctypes.Structure):
+    """Mirrors `BoxMean` of csrc/cpu/attention.h."""
+
+    _fields_ = (
+        [(name, ctypes.c_void_p) for name in ("source", "to", "box", "image")]
+        + [(name, ctypes.c_int64) for name in ("source_image", "source_row", "width")]
+        + [(name, ctypes.c_int32) for name in ("groups", "images", "tokens", "grid_rows", "grid_columns")]
+        + [(name, ctypes.c_int32) for name in ("type", "backward", "threads")]
+    )
 
 
 _ERRORS = {  # `Status` of csrc/cpu/plan.h
@@ -78,7 +95,7 @@ def _library() -> ctypes.CDLL:
         raise OSError(f"{LIBRARY.name}: {record.strip()}")
     library = ctypes.CDLL(str(LIBRARY))
     library.relvlm_instructions.restype = ctypes.c_char_p
-    if library.relvlm_call_bytes() != ctypes.sizeof(_Call):
+    if library.relvlm_call_bytes() != ctypes.sizeof(_Call) + ctypes.sizeof(_BoxMean):
         raise OSError(f"{LIBRARY}: built from other sources than this Python code ({REINSTALL})")
     return library
 
@@ -103,22 +120,16 @@ def region_attention(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """See `ops.region_attention`."""
-    if dropout:
-        return reference.region_attention(q, k, v, regions, scale, dropout, seed)
-    call = _call(q, k, v, scale)
-    out = _output(call, "out", q), _output(call, "lse", q[:, :, 0])
+    call, outputs = _forward_call(q, k, v, scale, dropout, seed)
     _region("region_attention", call, k, regions)
-    return out
+    return outputs
 
 
 def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
     dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    if dropout:
-        return reference.region_attention_backward(grad, q, k, v, out, lse, regions, scale, dropout, seed)
-    call = _call(q, k, v, scale, grad)
-    grads = _output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v)
+    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed)
     _region("region_attention_backward", call, k, regions)
     return grads
 
@@ -128,24 +139,45 @@ def varlen_attention(
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `ops.varlen_attention`."""
-    if dropout:
-        return reference.varlen_attention(q, k, v, cu_q, cu_k, scale, dropout, seed)
-    call = _call(q, k, v, scale)
-    out = _output(call, "out", q), _output(call, "lse", q[:, :, 0])
+    call, outputs = _forward_call(q, k, v, scale, dropout, seed)
     _varlen("varlen_attention", call, cu_q, cu_k)
-    return out
+    return outputs
 
 
 def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
     scale: float, dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    if dropout:
-        return reference.varlen_attention_backward(grad, q, k, v, out, lse, cu_q, cu_k, scale, dropout, seed)
-    call = _call(q, k, v, scale, grad)
-    grads = _output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v)
+    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed)
     _varlen("varlen_attention_backward", call, cu_q, cu_k)
     return grads
+
+
+def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
+    """See `ops.box_mean`."""
+    out = torch.empty(len(box), x.shape[2], dtype=x.dtype)
+    x = x if x.stride(2) == 1 else x.contiguous()
+    _boxes(x, x.stride()[:2], out, x, box, image, grid, backward=False)
+    return out
+
+
+def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grad = grad.contiguous()
+    _boxes(grad, (0, x.shape[2]), out, x, box, image, grid, backward=True)
+    return out
+
+
+def _boxes(
+    source: Tensor, strides: tuple[int, ...], out: Tensor, x: Tensor, box: Tensor, image: Tensor,
+    grid: tuple[int, int], backward: bool,
+) -> None:  # fmt: skip
+    box, image = _int32(box), _int32(image)
+    call = _BoxMean(
+        source.data_ptr(), out.data_ptr(), box.data_ptr(), image.data_ptr(), *strides, x.shape[2], len(box),
+        *x.shape[:2], *grid, DTYPES[x.dtype], backward, torch.get_num_threads(),
+    )  # fmt: skip
+    _raise("box_mean", _library().relvlm_box_mean(ctypes.byref(call)))
 
 
 class _Prepared:
@@ -160,12 +192,31 @@ class _Prepared:
         self.alive.append(x)
 
 
-def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, grad: Tensor | None = None) -> _Prepared:
+def _forward_call(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[_Prepared, tuple[Tensor, Tensor]]:
+    call = _call({"q": q, "k": k, "v": v}, scale, dropout, seed)
+    lse = torch.empty(q.shape[:2], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+    return call, (_output(call, "out", q), _output(call, "lse", lse))
+
+
+def _backward_call(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float, dropout: float,
+    seed: Tensor | None,
+) -> tuple[_Prepared, tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+    call = _call({"q": q, "k": k, "v": v, "grad": grad}, scale, dropout, seed)
+    call.point("out", out.contiguous())
+    call.point("lse", lse.contiguous())
+    call.struct.backward = True
+    return call, (_output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v))
+
+
+def _call(inputs: dict[str, Tensor], scale: float, dropout: float, seed: Tensor | None) -> _Prepared:
     """Inputs of a call. Rows may lie apart (a slice of a joint projection); other layouts are copied."""
-    inputs = {"q": q, "k": k, "v": v} | ({"grad": grad} if grad is not None else {})
+    q, k = inputs["q"], inputs["k"]
     if any(x.dtype != q.dtype or x.device.type != "cpu" for x in inputs.values()) or q.dtype not in DTYPES:
         found = ", ".join(f"{name} {x.dtype} on {x.device}" for name, x in inputs.items())
-        raise ValueError(f"{found}: expected CPU tensors of one dtype, float32 or float64")
+        raise ValueError(f"{found}: expected CPU tensors of one dtype, of {', '.join(map(str, DTYPES))}")
     call = _Prepared()
     for name, x in inputs.items():
         rows, row_stride, head_stride = _with_uniform_rows(x)
@@ -175,9 +226,11 @@ def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, grad: Tensor | None = N
     call.struct.queries, call.struct.heads, call.struct.width = q.shape
     call.struct.keys = k.shape[:-2].numel()
     call.struct.scale = scale
-    call.struct.is_double = q.dtype == torch.float64
-    call.struct.backward = grad is not None
+    call.struct.type = DTYPES[q.dtype]
     call.struct.threads = torch.get_num_threads()
+    if dropout and seed is not None:
+        call.struct.drop_below, call.struct.keep_scale = threshold(dropout), 1 / (1 - dropout)
+        call.struct.seed = seed.item() % 2**64
     return call
 
 

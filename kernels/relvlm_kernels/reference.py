@@ -201,10 +201,10 @@ def mrc_pool_backward(
         if len(rows) > len(h):
             grad_of_row = grad.new_zeros(len(h), grad.shape[1]).index_add_(0, rows, grad)
             dh.addmm_(grad_of_row, part)
-            dpart.copy_(grad_of_row.T @ h)
+            torch.mm(grad_of_row.T, h, out=dpart)
         else:
             dh.index_add_(0, rows, grad @ part)
-            dpart.copy_(grad.T @ h[rows])
+            torch.mm(grad.T, h[rows], out=dpart)
     return dh, dweight, grad.sum(0)
 
 

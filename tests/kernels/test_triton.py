@@ -59,9 +59,10 @@ def test_a_kernel_that_got_worse_fails_the_check(tmp_path):
     table, case = tmp_path / "table.json", "pool D=768 bfloat16 sm_90"
     made = python(AOT, "--only", case, "--table", table, "--update")
     assert made.returncode == 0, made.stdout + made.stderr
-    (version, rows), = json.loads(table.read_text()).items()
+    tables = json.loads(table.read_text())
+    rows = next(rows for version, rows in tables.items() if version.startswith("triton "))
     rows[f"box_mean {case}"] |= {"tensor_core": 4, "registers": 1}
-    table.write_text(json.dumps({version: rows}))
+    table.write_text(json.dumps(tables))
     done = python(AOT, "--only", case, "--table", table)
     assert done.returncode == 1
     assert f"box_mean {case}: no tensor-core instructions any more" in done.stdout

@@ -1,5 +1,5 @@
-"""The Triton kernels against the reference in fp64. `test_triton.py` runs this file in a process of its own: in Triton's
-interpreter (TRITON_INTERPRET=1 before the import) on CPU tensors, or on a CUDA device.
+"""The Triton kernels against the reference in fp64. `test_triton.py` runs this file in a process of its own: in the
+interpreter of Triton (TRITON_INTERPRET=1 before the import) on CPU tensors, or on a CUDA device.
 
 Not with bfloat16 in the interpreter, which gets that wrong.
 """
@@ -11,6 +11,7 @@ from triton import knobs
 
 from relvlm_kernels import Regions, backends, ops, reference
 from relvlm_kernels import triton as kernels
+from relvlm_kernels.triton import plan
 
 INTERPRETED = knobs.runtime.interpret
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -47,7 +48,15 @@ def region_case(dtype, width=32, grid=(5, 7), prefix=1, heads=2):
     lengths, images = torch.tensor([5, 0, 40, 3, 1, 7, 6]), torch.tensor([2, 0, 0, 2, 1, 0, 2])
     rows, columns = grid
     whole = [0, 0, columns, rows]
-    box = [[1, 0, 4, 2], whole, [0, 1, columns, rows], [2, 2, 3, 3], whole, [columns - 1, 0, columns, 1], [0, 1, 2, 3]]
+    box = [
+        [1, 0, 4, 2],
+        whole,
+        [0, 1, columns, rows],
+        [2, 2, 3, 3],
+        whole,
+        [columns - 1, 0, columns, 1],
+        [0, 1, 2, 3],
+    ]
     prefixes, means = [0, 1, 0, 0, 1, 1, 1], [1, 1, 1, 1, 0, 0, 1]
     regions = Regions(
         torch.tensor([0, *lengths.cumsum(0)]).int(), images.int(), torch.tensor(box).int(),
@@ -67,7 +76,9 @@ def varlen_case(dtype, width=32, heads=2):
     """Sequences of 0 to 40 queries and 0 to 70 keys."""
     generator = torch.Generator().manual_seed(width)
     lengths = torch.tensor([3, 0, 17, 40, 1]), torch.tensor([7, 4, 16, 70, 0])
-    tensors = [randn(generator, int(n.sum()), heads, width, dtype=dtype) for n in (lengths[0], *[lengths[1]] * 2)]
+    tensors = [
+        randn(generator, int(n.sum()), heads, width, dtype=dtype) for n in (lengths[0], *[lengths[1]] * 2)
+    ]
     return tensors, tuple(torch.tensor([0, *n.cumsum(0)]).int().to(DEVICE) for n in lengths)
 
 
@@ -88,7 +99,9 @@ def by_sdpa(tensors, index, scale=0.2):
     """The same from PyTorch's own attention, a group (or sequence) at a time, the mean token appended for real."""
     q, k, v = (x.detach().clone().requires_grad_() for x in tensors)
     parts = [
-        scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in (q[rows], seen(k), seen(v))), scale=scale)
+        scaled_dot_product_attention(
+            *(x.transpose(0, 1)[None] for x in (q[rows], seen(k), seen(v))), scale=scale
+        )
         for rows, seen in (groups(*index) if len(index) == 1 else sequences(*index))
     ]
     out = torch.cat([part[0].transpose(0, 1) for part in parts])
@@ -142,20 +155,26 @@ CASES = [
     ("varlen_attention", {"width": 128}, torch.float16, 0.0),
 ]
 ON_GPU_ONLY = [
-    ("region_attention", {"width": width, "grid": grid}, dtype, dropout)
-    for width in (32, 64, 80, 96, 128)
-    for grid in ((14, 14), (32, 32))
-    for dtype in DTYPES
-    for dropout in (0.0, 0.1)
+    *[
+        ("region_attention", {"width": w, "grid": (14, 14)}, torch.bfloat16, 0.0)
+        for w in (32, 64, 80, 96, 128)
+    ],
+    *[("region_attention", {"width": 64, "grid": (24, 24)}, dtype, 0.1) for dtype in DTYPES],
+    ("region_attention", {"width": 64, "grid": (32, 32)}, torch.bfloat16, 0.0),
+    ("region_attention", {"width": 128}, torch.float32, 0.0),
+    ("varlen_attention", {"width": 64}, torch.bfloat16, 0.1),
 ]
 
 
-@pytest.mark.parametrize(("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else []))
+@pytest.mark.parametrize(
+    ("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else [])
+)
 def test_attention_equals_fp64_reference(op, options, dtype, dropout):
     """Output, lse and every gradient, with the very keep-mask of the reference where there is dropout."""
     tensors, index = (region_case if op == "region_attention" else varlen_case)(dtype, **options)
     wanted = attention(reference, op, [x.double() for x in tensors], index, dropout)
-    assert_close(op, attention(kernels, op, tensors, index, dropout), wanted, dtype, times=8)
+    hardware = 4 if dtype == torch.float32 and not INTERPRETED else 1  # its exp2 and log2 are approximate
+    assert_close(op, attention(kernels, op, tensors, index, dropout), wanted, dtype, times=8 * hardware)
 
 
 @pytest.mark.parametrize("case", [region_case, varlen_case])
@@ -165,8 +184,27 @@ def test_error_is_at_most_twice_that_of_pytorch_attention(case, dtype):
     op = case.__name__.replace("case", "attention")
     out, _, *gradients = attention(kernels, op, tensors, index)
     wanted = by_sdpa([x.double() for x in tensors], index)
-    for name, ours, theirs, exact in zip("oqkv", [out, *gradients], by_sdpa(tensors, index), wanted, strict=True):
+    for name, ours, theirs, exact in zip(
+        "oqkv", [out, *gradients], by_sdpa(tensors, index), wanted, strict=True
+    ):
         assert error(ours, exact) <= 2 * error(theirs, exact), name
+
+
+def test_plan_puts_the_rows_of_an_image_side_by_side():
+    """More groups than a block holds, in no order, some without rows."""
+    generator = torch.Generator().manual_seed(0)
+    lengths, image = (torch.randint(0, n, (300,), generator=generator) for n in (7, 5))
+    owner = torch.arange(300).repeat_interleave(lengths)
+    box = torch.randint(0, 60000, (300, 4), generator=generator)
+    flags = torch.randint(0, 2, (2, 300), generator=generator)
+    index = (torch.tensor([0, *lengths.cumsum(0)]), image, box, *flags)
+    found = plan.by_image(*(x.to(DEVICE) for x in index), images=6, rows=len(owner))
+    order = image[owner].argsort(stable=True)
+    x0, y0, x1, y1 = box[owner[order]].unbind(1)
+    words = [order, y0 | y1 << 16, x0 | x1 << 16, (flags[0] + 2 * flags[1])[owner[order]]]
+    assert torch.equal(found.table.cpu(), torch.stack(words).int())
+    assert found.starts.tolist() == torch.searchsorted(image[owner][order], torch.arange(7)).tolist()
+    assert found.with_mean.tolist() == [1, 1, 1, 1, 1, 0]
 
 
 def test_image_without_group_gets_zero_gradients():
@@ -233,7 +271,10 @@ def test_mrc_pool_equals_fp64_reference(dtype):
         args, seen = (tensors[0], subject, object_, *tensors[1:]), out.to(tensors[0].dtype)
         return module.mrc_pool(*args), *module.mrc_pool_backward(wave(seen), *args, seen)
 
-    found, wanted = results(kernels, h, weight, bias), results(reference, *(x.double() for x in (h, weight, bias)))
+    found, wanted = (
+        results(kernels, h, weight, bias),
+        results(reference, *(x.double() for x in (h, weight, bias))),
+    )
     assert_close("mrc_pool", found, wanted, dtype, times=3)
 
 

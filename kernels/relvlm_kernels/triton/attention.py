@@ -71,7 +71,14 @@ def region_attention_backward(
 
 
 def varlen_attention(
-    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_q: Tensor,
+    cu_k: Tensor,
+    scale: float,
+    dropout: float,
+    seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """See `ops.varlen_attention`."""
     return _forward(q, k, v, _sequences(cu_q, cu_k, k), scale, _Dropout(dropout, seed))
@@ -106,9 +113,9 @@ def _forward(
     q, k, v = dense_rows(q), dense_rows(k), dense_rows(v)
     out, lse = _new(q.shape, q), _new(q.shape[:2], q, torch.float32)
     tile = tiles.forward(_padded(q), q.dtype)
-    common = _arguments(q, k, v, owners, scale, dropout, tile)
     splits = _splits(len(q), owners, tile)
-    launch(attention_forward, owners.count * q.shape[1] * splits, **common, splits=splits, out=out, lse=lse)
+    arguments = _arguments(q, k, v, owners, scale, dropout, tile) | {"out": out, "lse": lse, "splits": splits}
+    _launch(attention_forward, owners.count * q.shape[1] * splits, arguments, tile)
     return out, lse
 
 
@@ -119,7 +126,7 @@ def _backward(
     grad, q, k, v = (dense_rows(x) for x in (grad, q, k, v))
     dq, dk, dv = (_new(x.shape, x) for x in (q, k, v))
     stats = _new((3, *lse.shape), q, torch.float32)
-    saved = {
+    saved: dict[str, Any] = {
         "grad": grad, "lse": lse.contiguous(), "stats": stats, "grad_scale": scale,
         "grad_row": grad.stride(0), "grad_head": grad.stride(1),
     }  # fmt: skip
@@ -127,13 +134,15 @@ def _backward(
 
     tile = tiles.backward_q(_padded(q), q.dtype)
     splits = _splits(len(q), owners, tile)
-    common = saved | _arguments(q, k, v, owners, scale, dropout, tile)
-    launch(attention_backward_q, programs * splits, **common, splits=splits, out=out.contiguous(), dq=dq)
+    arguments = saved | _arguments(q, k, v, owners, scale, dropout, tile)
+    arguments |= {"out": out.contiguous(), "dq": dq, "splits": splits}
+    _launch(attention_backward_q, programs * splits, arguments, tile)
 
     tile = tiles.backward_kv(_padded(q), q.dtype)
     splits = triton.cdiv(owners.keys_each, tile.keys)
-    common = saved | _arguments(q, k, v, owners, scale, dropout, tile)
-    launch(attention_backward_kv, programs * splits, **common, splits=splits, dk=dk, dv=dv)
+    arguments = saved | _arguments(q, k, v, owners, scale, dropout, tile)
+    arguments |= {"dk": dk, "dv": dv, "splits": splits}
+    _launch(attention_backward_kv, programs * splits, arguments, tile)
     return dq, dk, dv
 
 
@@ -154,9 +163,12 @@ def _arguments(
         "key_starts": owners.key_starts, "scale": scale * LOG2_E, "rows": len(q), "heads": q.shape[1],
         "keys": owners.keys, "prefix": owners.prefix, "width": owners.grid[1], "D": q.shape[2],
         "BLOCK_D": _padded(q), "BLOCK_Q": tile.queries, "BLOCK_K": tile.keys, "BOXED": owners.boxed,
-        "BITS": max(owners.grid) <= MOST_BITS, "warps": tile.warps, "stages": tile.stages,
-        "registers": tile.registers,
+        "BITS": max(owners.grid) <= MOST_BITS,
     }  # fmt: skip
+
+
+def _launch(kernel: Any, programs: int, arguments: dict[str, Any], tile: tiles.Tile) -> None:
+    launch(kernel, programs, arguments, tile.warps, tile.stages, tile.registers)
 
 
 def _padded(q: Tensor) -> int:

@@ -47,7 +47,9 @@ def _query_gradient(
         if WITH_MEAN:
             score_sum += tl.sum(tl.where(inside, scores, 0.0), 1)
             dweight_sum += tl.sum(tl.where(inside, dweights, 0.0), 1)
-            key_sum = tl.dot(as_weights(inside, scores, k_tile.dtype), k_tile, key_sum, input_precision="ieee")
+            key_sum = tl.dot(
+                as_weights(inside, scores, k_tile.dtype), k_tile, key_sum, input_precision="ieee"
+            )
         if DROPOUT:
             keep = kept(seed, key[None, :], row[:, None], head, threshold)
             dweights = tl.where(keep, dweights * keep_scale, 0.0)

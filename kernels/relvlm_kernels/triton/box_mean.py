@@ -19,7 +19,17 @@ TOKENS, BOXES, GRAD_FEATURES = 32, 16, 64  # of a backward's
 
 @triton.jit(do_not_specialize=["prefix", "width"])
 def _box_mean(
-    x, box, image, out, prefix, width, x_image, x_row, D: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr
+    x,
+    box,
+    image,
+    out,
+    prefix,
+    width,
+    x_image,
+    x_row,
+    D: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):
     """Reads the patches of its box alone."""
     tiles: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
@@ -69,10 +79,11 @@ def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Te
     """See `ops.box_mean`."""
     x = dense_rows(x)
     out = torch.empty(len(image), x.shape[2], dtype=x.dtype, device=x.device)
-    launch(
-        _box_mean, len(image) * triton.cdiv(x.shape[2], FEATURES), x=x, box=_int32(box), image=_int32(image),
-        out=out, x_image=x.stride(0), x_row=x.stride(1), BLOCK_P=PATCHES, BLOCK_D=FEATURES, **_grid(x, grid),
-    )  # fmt: skip
+    arguments = _grid(x, grid) | {
+        "x": x, "box": _int32(box), "image": _int32(image), "out": out, "x_image": x.stride(0), "x_row": x.stride(1),
+        "BLOCK_P": PATCHES, "BLOCK_D": FEATURES,
+    }  # fmt: skip
+    launch(_box_mean, len(image) * triton.cdiv(x.shape[2], FEATURES), arguments)
     return out
 
 
@@ -83,11 +94,12 @@ def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid:
     no_flag = torch.zeros(boxes, dtype=torch.bool, device=x.device)
     plan = by_image(one_each, image, box, no_flag, no_flag, x.shape[0], boxes)
     token_tiles = triton.cdiv(x.shape[1], TOKENS)
-    launch(
-        _box_mean_backward, x.shape[0] * token_tiles * triton.cdiv(x.shape[2], GRAD_FEATURES), grad=grad, dx=dx,
-        starts=plan.starts, table=plan.table, boxes=boxes, tokens=x.shape[1], token_tiles=token_tiles,
-        grad_row=grad.stride(0), BLOCK_T=TOKENS, BLOCK_G=BOXES, BLOCK_D=GRAD_FEATURES, **_grid(x, grid),
-    )  # fmt: skip
+    arguments = _grid(x, grid) | {
+        "grad": grad, "dx": dx, "starts": plan.starts, "table": plan.table, "boxes": boxes, "tokens": x.shape[1],
+        "token_tiles": token_tiles, "grad_row": grad.stride(0), "BLOCK_T": TOKENS, "BLOCK_G": BOXES,
+        "BLOCK_D": GRAD_FEATURES,
+    }  # fmt: skip
+    launch(_box_mean_backward, x.shape[0] * token_tiles * triton.cdiv(x.shape[2], GRAD_FEATURES), arguments)
     return dx
 
 

@@ -38,7 +38,9 @@ def _attend(
         )
         if WITH_MEAN:
             score_sum += tl.sum(tl.where(inside, scores, 0.0), 1)
-            value_sum = tl.dot(as_weights(inside, scores, v_tile.dtype), v_tile, value_sum, input_precision="ieee")
+            value_sum = tl.dot(
+                as_weights(inside, scores, v_tile.dtype), v_tile, value_sum, input_precision="ieee"
+            )
         scores = tl.where(visible, scores, -float("inf"))
         higher = tl.maximum(peak, tl.max(scores, 1))
         finite = tl.where(higher == -float("inf"), 0.0, higher)

@@ -8,17 +8,24 @@ import torch
 
 
 def launch(
-    kernel: Any, programs: int, *, warps: int = 4, stages: int = 1, registers: int | None = None, **arguments: Any
+    kernel: Any,
+    programs: int,
+    arguments: dict[str, Any],
+    warps: int = 4,
+    stages: int = 1,
+    registers: int | None = None,
 ) -> None:
     """Runs so many programs on the device of the tensors; none where there is nothing to do.
 
-    registers: at most so many per thread, for more programs at a time (NVIDIA; AMD's compiler is not told).
+    stages: tiles in flight. registers: at most so many per thread, for more programs at a time.
     """
     if programs == 0:
         return
-    options = {"num_warps": warps, "num_stages": stages}
-    if registers and not torch.version.hip:
+    options: dict[str, Any] = {"num_warps": warps, "num_stages": stages}
+    if registers:
         options["maxnreg"] = registers
+    if torch.version.hip:
+        options = for_amd(options)
     with torch.cuda.device_of(next(x for x in arguments.values() if isinstance(x, torch.Tensor))):
         start(kernel, programs, arguments | options)
 
@@ -31,3 +38,8 @@ def start(kernel: Any, programs: int, arguments: dict[str, Any]) -> None:
 def dense_rows(x: torch.Tensor) -> torch.Tensor:
     """`x` as it is where its last dimension is dense; slices of a joint projection need no copy."""
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def for_amd(options: dict[str, Any]) -> dict[str, Any]:
+    """AMD's compiler knows no `maxnreg`, and with tiles in flight it runs out of registers."""
+    return {name: x for name, x in options.items() if name != "maxnreg"} | {"num_stages": 1}

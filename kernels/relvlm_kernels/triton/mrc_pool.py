@@ -16,7 +16,7 @@ FEATURES = 128  # of a row of dh, at a time
 
 
 @triton.jit(do_not_specialize=["triplets"])
-def _pool(
+def _mrc_pool(
     h, subject, object_, weight, bias, out, triplets, h_row, weight_row, F: tl.constexpr, D: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -54,7 +54,7 @@ def _active(grad, out, r, f, triplets, grad_row, F: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["triplets"])
-def _pool_backward_rows(
+def _mrc_pool_backward_rows(
     grad, out, weight, pieces, triplets, grad_row, weight_row, F: tl.constexpr, D: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -75,7 +75,7 @@ def _pool_backward_rows(
 
 
 @triton.jit
-def _pool_backward_h(pieces, order, starts, dh, D: tl.constexpr, BLOCK_D: tl.constexpr):
+def _mrc_pool_backward_h(pieces, order, starts, dh, D: tl.constexpr, BLOCK_D: tl.constexpr):
     """A row of dh adds its pieces in the order of the triplets."""
     tiles: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
     row = tl.program_id(0) // tiles
@@ -87,7 +87,7 @@ def _pool_backward_h(pieces, order, starts, dh, D: tl.constexpr, BLOCK_D: tl.con
 
 
 @triton.jit(do_not_specialize=["triplets"])
-def _pool_backward_weight(
+def _mrc_pool_backward_weight(
     grad, out, h, subject, object_, dweight, dbias, triplets, grad_row, h_row, F: tl.constexpr, D: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -119,16 +119,22 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
     h, weight = dense_rows(h), dense_rows(weight)
     triplets, features = len(subject_rows), len(weight)
     out = torch.empty(triplets, features, dtype=h.dtype, device=h.device)
-    launch(
-        _pool, triton.cdiv(triplets, ROWS) * triton.cdiv(features, COLUMNS), out=out, weight=weight,
-        bias=bias.contiguous(), weight_row=weight.stride(0), stages=3, BLOCK_R=ROWS, BLOCK_F=COLUMNS, BLOCK_D=INNER,
-        **_gathered(h, subject_rows, object_rows), triplets=triplets, F=features, D=h.shape[1],
-    )  # fmt: skip
+    arguments = _gathered(h, subject_rows, object_rows) | {
+        "weight": weight, "weight_row": weight.stride(0), "bias": bias.contiguous(), "out": out,
+        "triplets": triplets, "F": features, "D": h.shape[1], "BLOCK_R": ROWS, "BLOCK_F": COLUMNS, "BLOCK_D": INNER,
+    }  # fmt: skip
+    launch(_mrc_pool, triton.cdiv(triplets, ROWS) * triton.cdiv(features, COLUMNS), arguments, stages=3)
     return out
 
 
 def mrc_pool_backward(
-    grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor
+    grad: Tensor,
+    h: Tensor,
+    subject_rows: Tensor,
+    object_rows: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     grad, h, weight = dense_rows(grad), dense_rows(h), dense_rows(weight)
     common = {
@@ -136,28 +142,36 @@ def mrc_pool_backward(
         "F": len(weight), "D": h.shape[1],
     }  # fmt: skip
     dweight, dbias = torch.empty(weight.shape, dtype=h.dtype, device=h.device), torch.empty_like(bias)
-    launch(
-        _pool_backward_weight, triton.cdiv(len(weight), ROWS) * 2 * triton.cdiv(h.shape[1], COLUMNS), **common,
-        dweight=dweight, dbias=dbias, BLOCK_R=INNER, BLOCK_F=ROWS, BLOCK_D=COLUMNS,
-        **_gathered(h, subject_rows, object_rows),
-    )  # fmt: skip
+    arguments = common | _gathered(h, subject_rows, object_rows) | {
+        "dweight": dweight, "dbias": dbias, "BLOCK_R": INNER, "BLOCK_F": ROWS, "BLOCK_D": COLUMNS,
+    }  # fmt: skip
+    programs = triton.cdiv(len(weight), ROWS) * 2 * triton.cdiv(h.shape[1], COLUMNS)
+    launch(_mrc_pool_backward_weight, programs, arguments, stages=1 if h.dtype == torch.float32 else 2)
     return _dh(common, h, subject_rows, object_rows, weight), dweight, dbias
 
 
-def _dh(common: dict[str, Any], h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor) -> Tensor:
+def _dh(
+    common: dict[str, Any], h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor
+) -> Tensor:
     triplets, width = len(subject_rows), h.shape[1]
     pieces = torch.empty(2 * triplets, width, dtype=torch.float32, device=h.device)
-    launch(
-        _pool_backward_rows, triton.cdiv(triplets, ROWS) * 2 * triton.cdiv(width, COLUMNS), **common,
-        weight=weight, weight_row=weight.stride(0), pieces=pieces, BLOCK_R=ROWS, BLOCK_F=INNER, BLOCK_D=COLUMNS,
-    )  # fmt: skip
+    arguments = common | {
+        "weight": weight, "weight_row": weight.stride(0), "pieces": pieces, "BLOCK_R": ROWS, "BLOCK_F": INNER,
+        "BLOCK_D": COLUMNS,
+    }  # fmt: skip
+    launch(_mrc_pool_backward_rows, triton.cdiv(triplets, ROWS) * 2 * triton.cdiv(width, COLUMNS), arguments)
     rows, order = torch.cat([subject_rows, object_rows]).sort(stable=True)
     starts = torch.searchsorted(rows, torch.arange(len(h) + 1, device=h.device), out_int32=True)
     dh = torch.empty(h.shape, dtype=h.dtype, device=h.device)
-    launch(
-        _pool_backward_h, len(h) * triton.cdiv(width, FEATURES), pieces=pieces, order=order, starts=starts, dh=dh,
-        D=width, BLOCK_D=FEATURES,
-    )  # fmt: skip
+    arguments = {
+        "pieces": pieces,
+        "order": order,
+        "starts": starts,
+        "dh": dh,
+        "D": width,
+        "BLOCK_D": FEATURES,
+    }
+    launch(_mrc_pool_backward_h, len(h) * triton.cdiv(width, FEATURES), arguments)
     return dh
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relvlm_kernels.triton.launch import launch
 
-BLOCK_GROUPS = 256
+BLOCK_GROUPS = 128
 BLOCK_ROWS = 4  # of a group, at a time
 
 
@@ -81,10 +81,11 @@ def by_image(
     with_mean = torch.empty(images, dtype=torch.int32, device=image.device)
     index = {"offsets": offsets, "image": image, "box": box}
     flags = {"prefix": prefix, "mean": mean}
-    launch(
-        _plan, images, starts=starts, table=table, with_mean=with_mean, groups=len(image), rows=rows,
-        BLOCK_G=BLOCK_GROUPS, BLOCK_R=BLOCK_ROWS,
+    arguments = {
+        "starts": starts, "table": table, "with_mean": with_mean, "groups": len(image), "rows": rows,
+        "BLOCK_G": BLOCK_GROUPS, "BLOCK_R": BLOCK_ROWS,
         **{name: x.to(torch.int32).contiguous() for name, x in index.items()},
         **{name: x.bool().contiguous().view(torch.uint8) for name, x in flags.items()},
-    )  # fmt: skip
+    }  # fmt: skip
+    launch(_plan, images, arguments)
     return Plan(starts, table, with_mean)

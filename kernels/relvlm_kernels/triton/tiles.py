@@ -15,7 +15,7 @@ MAX_WIDTH = 128
 
 
 class Tile(NamedTuple):
-    """queries x keys; stages: tiles read ahead, and one; registers: per thread at most, for a third block of 4 warps."""
+    """queries x keys; stages: tiles in flight; registers: per thread at most, for a third block of 4 warps."""
 
     queries: int
     keys: int
@@ -33,11 +33,13 @@ def forward(width: int, dtype: torch.dtype) -> Tile:
 
 def backward_q(width: int, dtype: torch.dtype) -> Tile:
     if dtype == torch.float32:
-        return Tile(16, 32, 8)
+        return Tile(16, 32 if width <= 64 else 16, 8)
     return Tile(32, 32, 4, stages=2)
 
 
 def backward_kv(width: int, dtype: torch.dtype) -> Tile:
     if dtype == torch.float32:
         return Tile(16, 32, 8)
-    return Tile(32, 32, 4, stages=2, registers=168) if width <= 64 else Tile(32, 32, 8)
+    if width < 64:
+        return Tile(16, 64, 4)
+    return Tile(32, 32, 4, stages=2) if width == 64 else Tile(32, 32, 8)
