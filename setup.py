@@ -1,11 +1,13 @@
-"""Packages of the distribution and its one compiled part, the CPU kernels; the metadata lies in pyproject.toml.
+"""Packages of the distribution and its compiled parts, the kernels; the metadata lies in pyproject.toml.
 
 `relvlm_kernels` lives under `kernels/` (which is not a package itself: a top-level module named `kernels`
 would shadow the Hub's package of that name that transformers looks for).
 
-The kernels are plain C++17 with a C interface: whatever compiler is there builds them ($CXX, else c++, g++ or
-clang++), once per instruction set, and one library serves every version of Python and torch. Where that fails the
-installation goes on, and `python -m relvlm_kernels` says why the kernels are missing (it reads `_cpu.txt`).
+The CPU kernels are plain C++17 with a C interface: whatever compiler is there builds them ($CXX, else c++, g++ or
+clang++), once per instruction set, and one library serves every version of Python and torch. So do the CUDA kernels,
+which nvcc builds ($CUDA_HOME, else on PATH or in /usr/local/cuda) where the Python that installs has a torch for CUDA;
+RELVLM_CUDA=1 builds them without that, RELVLM_CUDA=0 never. Where a build fails the installation goes on, and
+`python -m relvlm_kernels` says why kernels are missing (it reads `_cpu.txt` and `_cuda.txt`).
 """
 
 import os
@@ -13,7 +15,9 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +31,22 @@ X86_INSTRUCTIONS = {  # name: (flags, bytes of a vector)
     "avx512": (["-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512vl"], 64),
     "avx2": (["-mavx2", "-mfma"], 32),
 }
+
+CUDA_SOURCES = Path("csrc/cuda")
+NVCC_FLAGS = [
+    "-std=c++17", "-O3", "-Xcompiler=-fPIC", "-cudart=static", "-gencode=arch=compute_80,code=sm_80",
+    "-gencode=arch=compute_90,code=[sm_90,compute_90]",
+]  # fmt: skip
+# Elements of the attention kernels. ptxas -O3 interleaves so many of fp32's products that registers spill.
+ELEMENTS = {"float": ["-Xptxas=-O1"], "Bfloat16": [], "Half": []}
+# The CUDA version of the torch that the installing Python has; isolated builds hide it from this process.
+TORCH_CUDA = """
+import importlib.util, pathlib
+found = importlib.util.find_spec("torch")
+version = {}
+if found: exec((pathlib.Path(found.origin).parent / "version.py").read_text(), version)
+print(version.get("cuda") or "")
+"""
 
 
 class BuildFailed(Exception):
@@ -93,6 +113,49 @@ def build_cpu(library: Path) -> str:
     return f"built with {cxx[0]} for {', '.join(instructions)}; {threads}"
 
 
+def nvcc() -> str:
+    """Path of the CUDA compiler; raises BuildFailed where it is not there or not wanted."""
+    wanted = os.environ.get("RELVLM_CUDA", "")
+    if wanted == "0":
+        raise BuildFailed("RELVLM_CUDA=0")
+    homes = filter(None, (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")))
+    paths = [*(f"{home}/bin/nvcc" for home in homes), "nvcc", "/usr/local/cuda/bin/nvcc"]
+    found = next(filter(None, map(shutil.which, paths)), None)
+    if not found:
+        raise BuildFailed("no nvcc in $CUDA_HOME, on PATH or in /usr/local/cuda")
+    if wanted != "1" and not torch_cuda():
+        raise BuildFailed(
+            f"this Python has no torch for CUDA (RELVLM_CUDA=1 builds with {found} all the same)"
+        )
+    return found
+
+
+def torch_cuda() -> str:
+    command = [sys.executable, "-I", "-c", TORCH_CUDA]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def build_cuda(library: Path) -> str:
+    """Builds the CUDA library and says how; raises BuildFailed."""
+    compiler = nvcc()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        commands = {  # the longest first
+            str(folder / f"attention_{element}.o"): [*flags, f"-DRELVLM_ELEMENT={element}", "attention.cu"]
+            for element, flags in ELEMENTS.items()
+        } | {str(folder / f"{name}.o"): [f"{name}.cu"] for name in ("pair", "pool", "plan", "api")}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda out: run(nvcc_command(compiler, commands[out], out)), commands))
+        run([compiler, *NVCC_FLAGS, "-shared", *commands, "-o", str(folder / "_cuda.so")])
+        replace(library, (folder / "_cuda.so").read_bytes())
+    return f"built with {compiler} for sm_80, sm_90 and, compiled at first use, what is newer"
+
+
+def nvcc_command(compiler: str, arguments: list[str], out: str) -> list[str]:
+    *flags, source = arguments
+    return [compiler, *NVCC_FLAGS, *flags, "-c", str(CUDA_SOURCES / source), "-o", out]
+
+
 def replace(path: Path, content: bytes) -> None:
     """Writes under another name first: a process may have the old library mapped."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,18 +165,26 @@ def replace(path: Path, content: bytes) -> None:
 
 
 class BuildKernels(build_ext):
-    """Builds `_cpu.so` without Python's own flags and headers, and never fails the installation."""
+    """Builds the libraries without Python's own flags and headers, and never fails the installation."""
 
     def run(self) -> None:
         package = Path("kernels" if self.inplace or self.editable_mode else self.build_lib) / "relvlm_kernels"
-        library, record = package / "_cpu.so", package / "_cpu.txt"
+        found = self.build(build_cpu, package / "_cpu.so")
+        if found.startswith("not"):
+            self.warn(f"relvlm_kernels: the CPU kernels were {found}\nPlain PyTorch runs instead, slower.")
+        found = self.build(build_cuda, package / "_cuda.so")
+        if found.startswith("not") and os.environ.get("RELVLM_CUDA") == "1":
+            self.warn(f"relvlm_kernels: the CUDA kernels were {found}")
+
+    def build(self, how: Callable[[Path], str], library: Path) -> str:
+        """Builds, and writes beside the library how, or why not."""
         try:
-            found = build_cpu(library)
+            found = how(library)
         except (BuildFailed, OSError) as error:
             library.unlink(missing_ok=True)  # one from other sources would be worse than none
             found = f"not built: {error}"
-            self.warn(f"relvlm_kernels: the CPU kernels were {found}\nPlain PyTorch runs instead, slower.")
-        replace(record, f"{found}\n".encode())
+        replace(library.with_suffix(".txt"), f"{found}\n".encode())
+        return found
 
     def get_outputs(self) -> list[str]:
         return []

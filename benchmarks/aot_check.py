@@ -17,13 +17,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
 
-from aot import triton_kernels  # noqa: E402
+from aot import cuda_kernels, triton_kernels  # noqa: E402
 from aot.table import Row, text, worse  # noqa: E402
 
 COMMITTED = Path(__file__).with_name("results") / "aot_check.json"
-COMPILERS = [
-    triton_kernels
-]  # each has version() -> key of its table, and measure(wanted) -> (name, Row) pairs
+# Each has version() -> key of its table, and measure(wanted) -> (name, Row) pairs.
+COMPILERS = [triton_kernels, cuda_kernels]
 
 
 def main() -> int:
@@ -59,7 +58,7 @@ def check(compiler, tables: dict, only: str, update: bool) -> list[str]:
         print(f"{version} is not in the table: nothing to compare its kernels with")
     rows = dict(compiler.measure(only))
     print(f"\n{version}\n{text(rows)}\n")
-    if update:
+    if update and rows:
         tables.setdefault(version, {}).update({name: asdict(row) for name, row in rows.items()})
     if not before:  # a release that nobody has tuned for must not turn CI red
         return []

@@ -1,4 +1,4 @@
-"""Building the CPU kernels: with a compiler, without one, with one that fails; wheels and source archives."""
+"""Building the kernels: with a compiler, without one, with one that fails; wheels and source archives."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 LISTS = (
@@ -24,7 +25,9 @@ needs_compiler = pytest.mark.skipif(
 def source(tmp_path):
     """A source tree of its own, with nothing built."""
     for name in ("kernels", "csrc", "relvlm"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "_cpu.*"))
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "_c*.so", "_c*.txt")
+        )
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -33,6 +36,7 @@ def source(tmp_path):
 def python(folder, *arguments, **environment):
     """Runs Python in `folder` with its kernels first on the path."""
     plain = {k: v for k, v in os.environ.items() if k not in ("CXX", "RELVLM_KERNELS", "PYTHONPATH")}
+    plain["RELVLM_CUDA"] = "0"  # takes a minute where it can be built
     path = os.pathsep.join([str(folder / "kernels"), *filter(None, sys.path)])
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, capture_output=True, text=True,
@@ -99,8 +103,68 @@ def test_wheel_serves_any_python_3_of_this_platform(source):
     assert f"cpu {installed}" in used.stdout, used.stderr
 
 
+@pytest.fixture
+def toolkit(tmp_path):
+    """A stand-in for CUDA: its nvcc writes the files that it is asked for."""
+    nvcc = tmp_path / "cuda" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text('#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && echo "$@" > "$2"; shift; done\n')
+    nvcc.chmod(0o755)
+    return nvcc
+
+
+def cuda_record(source):
+    return (source / "kernels" / "relvlm_kernels" / "_cuda.txt").read_text()
+
+
+def build_cuda(source, toolkit, wanted, *command):
+    home = str(toolkit.parents[1])
+    return build(
+        source, *(command or ("build_ext", "--inplace")), CXX="false", CUDA_HOME=home, RELVLM_CUDA=wanted
+    )
+
+
+def test_cuda_kernels_are_built_where_asked_for(source, toolkit):
+    build_cuda(source, toolkit, "1")
+    assert cuda_record(source).startswith(f"built with {toolkit} for sm_80, sm_90")
+    listed = python(source, "-m", "relvlm_kernels")
+    assert "cuda       not usable" in listed.stdout and "_cuda.so" in listed.stdout  # it is no library
+
+
+def test_cuda_kernels_are_built_only_for_a_torch_that_has_cuda(source, toolkit):
+    build_cuda(source, toolkit, "")
+    expected = (
+        "built with" if torch.version.cuda else "not built: this Python has no torch for CUDA (RELVLM_CUDA=1"
+    )
+    assert cuda_record(source).startswith(expected)
+
+
+def test_cuda_kernels_are_not_built_where_not_wanted(source, toolkit):
+    build_cuda(source, toolkit, "0")
+    assert cuda_record(source) == "not built: RELVLM_CUDA=0\n"
+    assert (
+        "cuda       not usable: _cuda.so: not built: RELVLM_CUDA=0"
+        in python(source, "-m", "relvlm_kernels").stdout
+    )
+
+
+def test_an_nvcc_that_fails_is_the_reason_and_leaves_no_older_library(source, toolkit):
+    library = source / "kernels" / "relvlm_kernels" / "_cuda.so"
+    library.write_bytes(b"of other sources")
+    toolkit.write_text("#!/bin/sh\necho no such architecture\nexit 1\n")
+    assert "the CUDA kernels were not built" in build_cuda(source, toolkit, "1")
+    assert "no such architecture" in cuda_record(source) and not library.exists()
+
+
+def test_a_wheel_has_the_cuda_kernels_that_were_built(source, toolkit):
+    build_cuda(source, toolkit, "1", "-q", "bdist_wheel")
+    with zipfile.ZipFile(next((source / "dist").glob("*.whl"))) as archive:
+        packed = {Path(name).name for name in archive.namelist() if "relvlm_kernels/" in name}
+    assert packed >= {"_cuda.so", "_cuda.txt", "_cpu.txt", "library.py"}
+
+
 def test_source_archive_has_all_sources(source):
     build(source, "-q", "sdist")
     with tarfile.open(next((source / "dist").glob("*.tar.gz"))) as archive:
         packed = {Path(name).name for name in archive.getnames() if "/csrc/" in name}
-    assert packed >= {path.name for path in (ROOT / "csrc" / "cpu").iterdir()}
+    assert packed >= {path.name for path in (ROOT / "csrc").glob("*/*")}

@@ -1,0 +1,140 @@
+// The backward's second pass: dk and dv.
+#pragma once
+
+#include "backward.cuh"
+#include "dropout.cuh"
+#include "view.cuh"
+
+namespace relvlm {
+
+// Shared memory of the second pass: keys, values, two steps of queries, gradients, views and states.
+template <class T, int D>
+constexpr size_t QUERY_STEP_BYTES =
+    Shape<T, D>::queries * (2 * Shape<T, D>::row_bytes + sizeof(View) + sizeof(RowState));
+
+template <class T, int D>
+constexpr size_t KEY_TILE_BYTES = 2 * TILE_ROWS * Shape<T, D>::row_bytes + 2 * QUERY_STEP_BYTES<T, D>;
+
+template <class T, int D>
+struct QueryStep {
+  using S = Shape<T, D>;
+  T *q, *g;
+  View* views;
+  RowState* states;
+
+  __device__ __forceinline__ explicit QueryStep(char* memory)
+      : q(reinterpret_cast<T*>(memory)),
+        g(q + S::queries * S::stride),
+        views(reinterpret_cast<View*>(g + S::queries * S::stride)),
+        states(reinterpret_cast<RowState*>(views + S::queries)) {}
+
+  __device__ __forceinline__ void fetch(const Call& call, int head, int begin, int end) const {
+    const Head<T> queries = head_of<T>(call.q, call.q_row, call.q_head, head);
+    const Head<T> grads = head_of<T>(call.grad, call.grad_row, call.grad_head, head);
+    copy_queries<T, D, S::queries>(q, queries, g, grads, call.plan.views, begin, end);
+    const RowState* const of_head = call.states + int64_t(head) * call.queries;
+    for (int i = threadIdx.x; i < S::queries * 3; i += THREADS) {
+      const int place = i / 3, part = i % 3;
+      const bool valid = begin + place < end;
+      const int from = valid ? begin + place : 0;
+      if (part < 2)
+        copy_async(reinterpret_cast<Chunk*>(views + place) + part,
+                   reinterpret_cast<const Chunk*>(call.plan.views + from) + part, valid);
+      else
+        copy_async(states + place, of_head + from, valid);
+    }
+  }
+};
+
+// to += weights (16, 16) rows (16, D).
+template <class T, int D>
+__device__ __forceinline__ void add_product(const Block& weights, const T* rows, Block (&to)[D / 16]) {
+  const Left<T> left = left_of<T>(weights);
+#pragma unroll
+  for (int d = 0; d < D / 16; ++d) {
+    Right<T> right;
+    load_rows(right, rows + d * 16, Shape<T, D>::stride);
+    multiply(to[d], left, right);
+  }
+}
+
+// Products k.q in `s` and v.g in `dp` of 16 keys and 16 queries become weights and gradients of the scores, the mean
+// token's part included. `key` is the lane's first, the other is 8 on.
+template <class T, int D, bool drops>
+__device__ __forceinline__ void through_softmax(const QueryStep<T, D>& step, int first, const Place (&places)[2],
+                                                int key, int head, const Dropout<drops>& dropout, float scale,
+                                                Block& s, Block& dp) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int half = i / 2, odd = i % 2, place = first + half * 8 + block_column() + odd;
+    const View view = step.views[place];
+    const RowState state = step.states[place];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int e = r * 2 + odd;
+      const bool inside = in_box(view, places[r]), seen = inside || (places[r].prefix && view.prefix);
+      const float p = seen ? exp2f(s[half][e] * scale - state.lse2) : 0.f;
+      const float keep = seen ? dropout.keep(key + r * 8, view.row, head) : 0.f;
+      s[half][e] = p * keep + (inside ? state.fold : 0.f);
+      dp[half][e] = p * (keep * dp[half][e] - state.delta) + (inside ? state.dfold : 0.f);
+    }
+  }
+}
+
+template <class T, int D, bool drops>
+__global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::keys)) backward_of_keys(Call call) {
+  using S = Shape<T, D>;
+  // From the last image to the first: what the first pass read last is still in the cache.
+  const Tile tile = call.plan.key_tiles[gridDim.x - 1 - blockIdx.x];
+  if (!tile.count) return;
+  const int head = gridDim.y - 1 - blockIdx.y;
+  const Item item = call.plan.items[tile.item];
+  const Grid grid(call.index);
+  const Dropout<drops> dropout(call);
+  const float scale = call.scale * LOG2E;
+  char* const memory = shared_memory();
+  T *const k = reinterpret_cast<T*>(memory), *const v = k + TILE_ROWS * S::stride;
+  char* const after = memory + 2 * TILE_ROWS * S::row_bytes;
+  const auto step_at = [&](int stage) { return QueryStep<T, D>(after + stage * QUERY_STEP_BYTES<T, D>); };
+  const int own = warp_id() * WARP_ROWS;  // this warp's first key of the tile
+  T *const warp_k = k + own * S::stride, *const warp_v = v + own * S::stride;
+  const int key = tile.begin - item.key_row + own;
+  const Place places[2] = {place_of(grid, key + block_row(), item.keys),
+                           place_of(grid, key + block_row() + 8, item.keys)};
+  Block dk[D / 16] = {}, dv[D / 16] = {};
+
+  const int end = tile.begin + tile.count;
+  copy_keys<T, D, TILE_ROWS>(k, head_of<T>(call.k, call.k_row, call.k_head, head), tile.begin, end);
+  copy_keys<T, D, TILE_ROWS>(v, head_of<T>(call.v, call.v_row, call.v_head, head), tile.begin, end);
+  if (item.rows_begin < item.rows_end) step_at(0).fetch(call, head, item.rows_begin, item.rows_end);
+  commit_copies();
+  int stage = 0;
+  for (int begin = item.rows_begin; begin < item.rows_end; begin += S::queries, stage ^= 1) {
+    if (begin + S::queries < item.rows_end) step_at(stage ^ 1).fetch(call, head, begin + S::queries, item.rows_end);
+    commit_copies();
+    wait_for_copies<1>();
+    __syncthreads();
+    const QueryStep<T, D> step = step_at(stage);
+    const bool met = own < tile.count && reach_of(step.views[lane_id()], grid).meets(key, WARP_ROWS, grid);
+    const uint32_t meeting = __ballot_sync(ALL, met);
+#pragma unroll 1
+    for (int b = 0; b < S::queries / 16; ++b) {
+      if (!(meeting >> (b * 16) & 0xffff)) continue;
+      Block s = {}, dp = {};
+      const int at = b * 16 * S::stride;
+      two_products<T, D>(warp_k, step.q + at, s, warp_v, step.g + at, dp);
+      through_softmax(step, b * 16, places, key + block_row(), head, dropout, scale, s, dp);
+      add_product<T, D>(s, step.g + at, dv);
+      add_product<T, D>(dp, step.q + at, dk);
+    }
+    __syncthreads();
+  }
+  wait_for_copies<0>();
+  __syncthreads();
+  const int64_t first = int64_t(tile.begin) + own, row = int64_t(call.heads) * D;
+  const auto row_of = [&](int i) { return own + i < tile.count ? i : -1; };
+  store_rows<T, D>(dk, call.scale, call.scale, warp_k, static_cast<T*>(call.dk) + first * row + head * D, row, row_of);
+  store_rows<T, D>(dv, 1.f, 1.f, warp_v, static_cast<T*>(call.dv) + first * row + head * D, row, row_of);
+}
+
+}  // namespace relvlm

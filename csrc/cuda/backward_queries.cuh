@@ -1,0 +1,127 @@
+// The backward's first pass: dq, and what the second must know of each query.
+#pragma once
+
+#include "backward.cuh"
+#include "dropout.cuh"
+#include "queries.cuh"
+
+namespace relvlm {
+
+// Sum over the row of two (16, D) tiles' product, for the lane's two rows; `b` lies in global memory.
+template <class T, int D>
+__device__ __forceinline__ void row_products(const T* a, const View* views, const Head<T>& b, int held,
+                                             float (&to)[2]) {
+  using S = Shape<T, D>;
+  const int row = lane_id() / 2;
+  float sum = 0;
+  if (row < held) {
+    const T* const x = a + row * S::stride;
+    const T* const y = b[views[row].row];
+#pragma unroll 2
+    for (int c = lane_id() % 2; c < S::chunks; c += 2) {
+      const Chunk chunk = *reinterpret_cast<const Chunk*>(y + c * S::chunk);
+      const T* const values = reinterpret_cast<const T*>(&chunk);
+#pragma unroll
+      for (int i = 0; i < S::chunk; ++i) sum += to_float(x[c * S::chunk + i]) * to_float(values[i]);
+    }
+  }
+  sum += __shfl_xor_sync(ALL, sum, 1);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) to[r] = __shfl_sync(ALL, sum, (block_row() + r * 8) * 2);
+}
+
+// Of the lane's two rows; the sums are over the box.
+struct Gradients {
+  float lse2[2], delta[2] = {0, 0}, box_scores[2] = {0, 0}, box_grads[2] = {0, 0};
+};
+
+template <class T, int D>
+__device__ __forceinline__ Gradients gradients_of(const QueryTile<T, D>& tile, const Call& call) {
+  Gradients rows;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float lse = tile.holds(r) ? call.lse[int64_t(tile.views[r].row) * call.heads + tile.head] : 0.f;
+    rows.lse2[r] = lse == -INFINITY ? 0.f : lse * LOG2E;
+  }
+  return rows;
+}
+
+// Products q.k in `s` become gradients of the scores, without the mean token's part; `dp` holds g.v. Bit i of the
+// result says whether the i-th is in the box of a query.
+template <class T, int D, bool drops>
+__device__ __forceinline__ uint32_t through_softmax(const QueryTile<T, D>& tile, const Dropout<drops>& dropout,
+                                                    float scale, int key, Block& s, const Block& dp,
+                                                    Gradients& rows) {
+  uint32_t box = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int half = i / 2, odd = i % 2, j = key + half * 8 + block_column() + odd;
+    const Place place = place_of(tile.grid, j, tile.item.keys);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int e = r * 2 + odd;
+      const View& view = tile.views[r];
+      const float score = s[half][e] * scale, grad = dp[half][e];
+      const bool inside = in_box(view, place), seen = inside || (place.prefix && view.prefix);
+      if (inside && tile.with_mean) {
+        box |= 1u << (half * 4 + e);
+        rows.box_scores[r] += score;
+        rows.box_grads[r] += grad;
+      }
+      const float keep = seen ? dropout.keep(j, view.row, tile.head) : 0.f;
+      s[half][e] = seen ? exp2f(score - rows.lse2[r]) * (keep * grad - rows.delta[r]) : 0.f;
+    }
+  }
+  return box;
+}
+
+// When all keys have passed.
+template <class T, int D, bool drops>
+__device__ __forceinline__ RowState state_of(const QueryTile<T, D>& tile, const View& view,
+                                             const Dropout<drops>& dropout, const Gradients& rows, int r) {
+  const float mean = row_sum(rows.box_scores[r]) * view.share, grad = row_sum(rows.box_grads[r]) * view.share;
+  if (view.share == 0) return {rows.lse2[r], rows.delta[r], 0.f, 0.f};
+  const float own = exp2f(mean - rows.lse2[r]) * view.share;
+  const float keep = dropout.keep(tile.item.keys, view.row, tile.head);
+  return {rows.lse2[r], rows.delta[r], keep * own, own * (keep * grad - rows.delta[r])};
+}
+
+template <class T, int D, bool drops>
+__global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::queries)) backward_of_queries(Call call) {
+  using S = Shape<T, D>;
+  QueryTile<T, D> tile(call);
+  if (!tile.count) return;
+  const Dropout<drops> dropout(call);
+  const float scale = call.scale * LOG2E;
+  const View* const views = call.plan.views + tile.begin + warp_id() * WARP_ROWS;
+  const Head<T> saved = head_of<T>(call.saved, int64_t(call.heads) * D, D, tile.head);
+  Gradients rows = gradients_of(tile, call);
+  Block dq[D / 16] = {}, of_box[D / 16] = {};
+  bool first = true;
+
+  tile.through_keys(call, [&](const T* k, const T* v, int key) {
+    if (first) row_products<T, D>(tile.warp_g, views, saved, tile.count - warp_id() * WARP_ROWS, rows.delta);
+    first = false;
+    const uint32_t blocks = tile.template blocks_met<S::keys / 16>(key);
+#pragma unroll 1
+    for (int b = 0; b < S::keys / 16; ++b) {
+      if (!(blocks >> b & 1)) continue;
+      Block s = {}, dp = {};
+      const int at = b * 16 * S::stride;
+      two_products<T, D>(tile.warp_q, k + at, s, tile.warp_g, v + at, dp);
+      const uint32_t box = through_softmax(tile, dropout, scale, key + b * 16, s, dp, rows);
+      add_rows<T, D>(s, box, tile.with_mean, k + at, dq, of_box);
+    }
+  });
+
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const RowState state = state_of(tile, tile.view(call, r), dropout, rows, r);
+    if (lane_id() % 4 == 0 && tile.holds(r))
+      call.states[int64_t(tile.head) * call.queries + tile.begin + tile.place(r)] = state;
+    if (tile.with_mean) add_scaled<D>(dq, of_box, state.dfold, r);
+  }
+  tile.store(call, dq, call.scale, call.scale, call.dq);
+}
+
+}  // namespace relvlm

@@ -1,0 +1,163 @@
+// What the kernels that own queries share: their tile, and the way through the keys of their image.
+#pragma once
+
+#include "fragment.cuh"
+#include "tile.cuh"
+#include "view.cuh"
+
+namespace relvlm {
+
+// Ones where the lane's bits are set: bit half * 4 + e of Block[half][e].
+template <class T>
+__device__ __forceinline__ Left<T> ones_of(uint32_t bits) {
+  Block ones;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) ones[i / 4][i % 4] = bits >> i & 1 ? 1.f : 0.f;
+  return left_of<T>(ones);
+}
+
+// to += weights (16, 16) rows (16, D); of_box += (ones in the box) rows.
+template <class T, int D>
+__device__ __forceinline__ void add_rows(const Block& weights, uint32_t box, bool with_mean, const T* rows,
+                                         Block (&to)[D / 16], Block (&of_box)[D / 16]) {
+  const Left<T> left = left_of<T>(weights), ones = ones_of<T>(box);
+#pragma unroll
+  for (int d = 0; d < D / 16; ++d) {
+    Right<T> right;
+    load_rows(right, rows + d * 16, Shape<T, D>::stride);
+    multiply(to[d], left, right);
+    if (with_mean) multiply(of_box[d], ones, right);
+  }
+}
+
+// to += factor from, of the lane's row r.
+template <int D>
+__device__ __forceinline__ void add_scaled(Block (&to)[D / 16], const Block (&from)[D / 16], float factor, int r) {
+#pragma unroll
+  for (int d = 0; d < D / 4; ++d)
+    to[d / 4][d / 2 % 2][r * 2 + d % 2] += factor * from[d / 4][d / 2 % 2][r * 2 + d % 2];
+}
+
+// Shared memory: queries (and their gradients in the backward), two steps of keys and values, the warps' reach.
+template <class T, int D>
+constexpr size_t query_tile_bytes(bool backward) {
+  using S = Shape<T, D>;
+  return ((backward ? 2 : 1) * TILE_ROWS + 4 * S::keys) * S::row_bytes + THREADS / WARP * sizeof(Reach);
+}
+
+template <class T, int D>
+struct QueryTile {
+  using S = Shape<T, D>;
+
+  Item item;
+  Grid grid;
+  int head, begin, count;
+  bool with_mean;  // some query of this warp
+  Reach warp_reach, reach;
+  View views[2];            // of the lane's two rows
+  T *q, *warp_q, *warp_g;   // queries, and this warp's; gradients in the backward
+  T* steps;
+
+  __device__ explicit QueryTile(const Call& call) : grid(call.index) {
+    const Tile tile = call.plan.query_tiles[blockIdx.x];
+    count = tile.count;
+    if (!count) return;
+    item = call.plan.items[tile.item];
+    head = blockIdx.y;
+    begin = tile.begin;
+    lay_out(call.backward);
+    find_reach(call);
+    copy(call);
+  }
+
+  __device__ __forceinline__ void lay_out(bool backward) {
+    q = reinterpret_cast<T*>(shared_memory());
+    T* const g = q + (backward ? TILE_ROWS : 0) * S::stride;
+    warp_q = q + warp_id() * WARP_ROWS * S::stride;
+    warp_g = g + warp_id() * WARP_ROWS * S::stride;
+    steps = g + TILE_ROWS * S::stride;
+  }
+
+  __device__ __forceinline__ int place(int r) const { return warp_id() * WARP_ROWS + block_row() + r * 8; }
+  __device__ __forceinline__ bool holds(int r) const { return place(r) < count; }
+
+  // Of the lane's row r; what only the end needs is read again there, for want of registers.
+  __device__ __forceinline__ View view(const Call& call, int r) const {
+    return holds(r) ? call.plan.views[begin + place(r)] : View{};
+  }
+
+  __device__ __forceinline__ void find_reach(const Call& call) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) views[r] = view(call, r);
+    with_mean = __any_sync(ALL, views[0].share > 0 || views[1].share > 0);
+    warp_reach = join_lanes(join(reach_of(views[0], grid), reach_of(views[1], grid)));
+    Reach* const of_warps = reinterpret_cast<Reach*>(steps + 4 * S::keys * S::stride);
+    if (lane_id() == 0) of_warps[warp_id()] = warp_reach;
+    __syncthreads();
+    reach = of_warps[0];
+#pragma unroll
+    for (int warp = 1; warp < THREADS / WARP; ++warp) reach = join(reach, of_warps[warp]);
+  }
+
+  __device__ __forceinline__ void copy(const Call& call) {
+    const Head<T> queries = head_of<T>(call.q, call.q_row, call.q_head, head);
+    const Head<T> grads = head_of<T>(call.grad, call.grad_row, call.grad_head, head);
+    T* const to = call.backward ? q + TILE_ROWS * S::stride : nullptr;
+    copy_queries<T, D, TILE_ROWS>(q, queries, to, grads, call.plan.views, begin, begin + count);
+  }
+
+  // Which of some blocks of 16 keys this warp's queries may see.
+  template <int count>
+  __device__ __forceinline__ uint32_t blocks_met(int key) const {
+    uint32_t blocks = 0;
+#pragma unroll
+    for (int b = 0; b < count; ++b)
+      if (key + b * 16 < item.keys && warp_reach.meets(key + b * 16, 16, grid)) blocks |= 1u << b;
+    return blocks;
+  }
+
+  __device__ __forceinline__ int next_step(int key) const {
+    while (key < item.keys && !reach.meets(key, S::keys, grid)) key += S::keys;
+    return key;
+  }
+
+  // Calls `work(k, v, first key)` for each step of keys that some query may see.
+  template <class Work>
+  __device__ __forceinline__ void through_keys(const Call& call, Work work) {
+    const Head<T> keys = head_of<T>(call.k, call.k_row, call.k_head, head);
+    const Head<T> values = head_of<T>(call.v, call.v_row, call.v_head, head);
+    const auto fetch = [&](int key, int stage) {
+      T* const to = steps + stage * 2 * S::keys * S::stride;
+      const int64_t from = int64_t(item.key_row) + key, end = int64_t(item.key_row) + item.keys;
+      copy_keys<T, D, S::keys>(to, keys, from, end);
+      copy_keys<T, D, S::keys>(to + S::keys * S::stride, values, from, end);
+    };
+    int key = next_step(0), stage = 0;
+    if (key < item.keys) fetch(key, stage);
+    commit_copies();
+    while (key < item.keys) {
+      const int next = next_step(key + S::keys);
+      if (next < item.keys) fetch(next, stage ^ 1);
+      commit_copies();
+      wait_for_copies<1>();
+      __syncthreads();
+      const T* const k = steps + stage * 2 * S::keys * S::stride;
+      work(k, k + S::keys * S::stride, key);
+      __syncthreads();
+      key = next;
+      stage ^= 1;
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ void store(const Call& call, Block (&blocks)[D / 16], float scale0, float scale1,
+                                        void* to) const {
+    const View* const rows = call.plan.views + begin + warp_id() * WARP_ROWS;
+    const int held = count - warp_id() * WARP_ROWS;
+    store_rows<T, D>(blocks, scale0, scale1, warp_q, static_cast<T*>(to) + head * D, int64_t(call.heads) * D,
+                     [&](int i) { return i < held ? rows[i].row : -1; });
+  }
+};
+
+}  // namespace relvlm

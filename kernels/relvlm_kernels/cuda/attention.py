@@ -1,0 +1,151 @@
+"""`region_attention` and `varlen_attention` of the `cuda` backend, and their gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from relvlm_kernels.cuda import library
+from relvlm_kernels.cuda.library import Attention, Index, Plan, Prepared, int32
+from relvlm_kernels.dropout import threshold
+from relvlm_kernels.regions import Regions
+
+WIDTHS = (32, 64, 80, 96, 128)  # of the compiled kernels; other heads are padded with zeros
+TILE_ROWS = 64  # mirrors csrc/cuda/call.h
+VIEW, ITEM, TILE, STATE = 8, 4, 4, 4  # words of `View`, `Item`, `Tile`, `RowState`
+ALIGNMENT = 16  # bytes
+
+
+def region_attention(
+    q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """See `ops.region_attention` and, for lse, `reference`."""
+    return _forward("region_attention", q, k, v, regions, scale, dropout, seed)
+
+
+def region_attention_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
+    dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return _backward("region_attention_backward", grad, q, k, v, out, lse, regions, scale, dropout, seed)
+
+
+def varlen_attention(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See `ops.varlen_attention`."""
+    return _forward("varlen_attention", q, k, v, (cu_q, cu_k), scale, dropout, seed)
+
+
+def varlen_attention_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
+    scale: float, dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    index = cu_q, cu_k
+    return _backward("varlen_attention_backward", grad, q, k, v, out, lse, index, scale, dropout, seed)
+
+
+def _forward(
+    op: str, q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
+    dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    library.check(op, q=q, k=k, v=v)
+    width = q.shape[2]
+    q, k, v = _padded(op, q, k, v)
+    call = _call(op, q, k, v, index, scale, dropout, seed)
+    out, lse = _output(q), q.new_empty(q.shape[:2], dtype=torch.float32)
+    call.point(out=out, lse=lse)
+    call.run("relvlm_cuda_attention")
+    return out[..., :width], lse
+
+
+def _backward(
+    op: str, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
+    index: Regions | tuple[Tensor, Tensor], scale: float, dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    library.check(op, q=q, k=k, v=v, grad=grad, out=out)
+    width = q.shape[2]
+    grad, q, k, v, out = _padded(op, grad, q, k, v, out)
+    call = _call(op, q, k, v, index, scale, dropout, seed)
+    _point_at_rows(call, "grad", grad)
+    states = lse.new_empty(lse.numel(), STATE)
+    dq, dk, dv = _output(q), _output(k), _output(v)
+    call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states, dq=dq, dk=dk, dv=dv)
+    call.set(backward=1)
+    call.run("relvlm_cuda_attention")
+    return dq[..., :width], dk[..., :width], dv[..., :width]
+
+
+def _padded(op: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Heads as wide as the next kernel's: zeros change neither scores nor the outputs that are kept."""
+    width = tensors[0].shape[-1]
+    wanted = next((w for w in WIDTHS if w >= width), None)
+    if wanted is None:
+        raise ValueError(f"{op}: heads of {width}: the cuda kernels go up to {WIDTHS[-1]}")
+    return tuple(torch.nn.functional.pad(x, (0, wanted - width)) if wanted > width else x for x in tensors)
+
+
+def _call(
+    op: str, q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
+    dropout: float, seed: Tensor | None,
+) -> Prepared:  # fmt: skip
+    call = Prepared(Attention(), q)
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        _point_at_rows(call, name, x)
+    queries, heads, width = q.shape
+    call.set(queries=queries, keys=k.shape[:-2].numel(), heads=heads, width=width)
+    call.set(scale=scale, dropout=dropout, kept=1 / (1 - dropout), threshold=threshold(dropout))
+    call.point(seed=seed if dropout else None)
+    if isinstance(index, Regions):
+        _index_regions(call, index, k)
+    else:
+        _index_sequences(op, call, *index, q.device)
+    _plan(call, q)
+    return call
+
+
+def _point_at_rows(call: Prepared, name: str, x: Tensor) -> None:
+    """Rows may lie apart (a slice of a joint projection); other layouts are copied."""
+    one_run = x.dim() == 3 or x.stride(0) == x.shape[1] * x.stride(1)
+    strides = x.stride(-3), x.stride(-2)
+    aligned = all(n * x.element_size() % ALIGNMENT == 0 for n in strides)
+    if x.stride(-1) != 1 or not one_run or not aligned or x.data_ptr() % ALIGNMENT or x.is_contiguous():
+        x, strides = x.contiguous(), (x.shape[-2] * x.shape[-1], x.shape[-1])  # size 1 has any stride
+        x = x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
+    call.point(**{name: x})
+    call.set(**{f"{name}_row": strides[0], f"{name}_head": strides[1]})
+
+
+def _index_regions(call: Prepared, regions: Regions, k: Tensor) -> None:
+    tensors = {name: int32(getattr(regions, name), k.device) for name in ("offsets", "image", "box")}
+    tensors |= {name: getattr(regions, name).to(k.device).bool().contiguous() for name in ("prefix", "mean")}
+    call.struct.index = Index(
+        count=len(regions.image), grid_rows=regions.grid[0], grid_columns=regions.grid[1], tokens=k.shape[1],
+        **{name: x.data_ptr() for name, x in tensors.items()},
+    )  # fmt: skip
+    call.keep(*tensors.values())
+    call.set(items=k.shape[0])
+
+
+def _index_sequences(op: str, call: Prepared, cu_q: Tensor, cu_k: Tensor, device: torch.device) -> None:
+    if len(cu_q) != len(cu_k):
+        raise ValueError(f"{op}: {len(cu_q)} offsets of queries, {len(cu_k)} of keys")
+    cu_q, cu_k = int32(cu_q, device), int32(cu_k, device)
+    call.struct.index = Index(offsets=cu_q.data_ptr(), key_offsets=cu_k.data_ptr(), count=len(cu_q) - 1)
+    call.keep(cu_q, cu_k)
+    call.set(items=len(cu_q) - 1)
+
+
+def _plan(call: Prepared, like: Tensor) -> None:
+    """Room for the plan, which the device fills: its sizes follow from the shapes alone."""
+    struct = call.struct
+    tiles = struct.queries // TILE_ROWS + struct.items, struct.keys // TILE_ROWS + struct.items
+    sizes = [struct.queries * VIEW, struct.items * ITEM, *(TILE * n for n in tiles)]
+    room = like.new_empty(sum(sizes), dtype=torch.int32)
+    struct.plan = Plan(*(part.data_ptr() for part in room.split(sizes)))
+    call.keep(room)
+
+
+def _output(like: Tensor) -> Tensor:
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
