@@ -3,6 +3,7 @@
     python benchmarks/train_step.py                                  # mini and mid, every kind of batch
     python benchmarks/train_step.py --size base --kinds captions entities --repeats 3 --json out.json
     python benchmarks/train_step.py --device cuda --dtype bf16 --size base --images 64
+    python benchmarks/train_step.py --size mid --waterfall           # what each saving brings, one after another
 
 The losses of both sides are compared first. Times are medians of interleaved runs; memory is what autograd keeps for
 the backward pass, parameters not counted.
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +29,7 @@ from batches import made_batch
 from official_way import OfficialWay
 from torch import Tensor, nn
 
-from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig, load_config
+from relvlm.config import FusionConfig, ModelConfig, SavingsConfig, TextConfig, VisionConfig, load_config
 from relvlm.data.batch import BATCH_KINDS, Batch
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
@@ -68,6 +70,10 @@ def main() -> None:
             row = measure(model, sizes, work, device, dtype, args.repeats)
             rows.append({"size": size, **row, "mfu": row["flops"] / row["seconds"] / rate})
             _print(rows[-1], header=len(rows) == 1)
+            if args.waterfall:
+                rows[-1]["waterfall"] = waterfall(model, work, device, dtype, args.repeats)
+    for row in rows if args.waterfall else []:
+        _print_waterfall(row)
     if args.json:
         context = {"command": sys.argv, "machine": _machine(device), "dtype": args.dtype, "gemm": rate}
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +111,43 @@ def measure(
         "memory_ratio": kept["ours"] / kept["official"],
         "flops": TRAINING * flops[0],
     }
+
+
+def waterfall(
+    model: RelVLM, work: Workload, device: torch.device, dtype: torch.dtype, repeats: int
+) -> list[dict[str, Any]]:
+    """Seconds and kept memory of the official way, of the same without padding, then with one saving more at a time.
+
+    The texts of made batches differ, so that encoding equal ones once brings nothing here.
+    """
+    batch = made_batch(work, model.config.image_size, model.vision.grid[0], *_vocabularies(model)).to(device)
+    plain, optimizer = OfficialWay(model, work.padded), torch.optim.AdamW(model.parameters(), lr=1e-6)
+    config, savings = model.config, [field.name for field in fields(SavingsConfig)]
+    configs = [
+        replace(config, savings=SavingsConfig(**{name: i < count for i, name in enumerate(savings)}))
+        for count in range(len(savings) + 1)
+    ]
+
+    def ours(chosen: ModelConfig) -> Tensor:
+        model.config = chosen
+        return model(batch)[0]
+
+    steps: dict[str, Callable[[], Tensor]] = {"official": lambda: plain(batch)}
+    for name, chosen in zip(["no padding", *savings], configs, strict=True):
+        steps[name] = partial(ours, chosen)
+    seconds = {name: [timed_step(loss, optimizer, dtype, device)] for name, loss in steps.items()}
+    for _ in range(repeats - 1):
+        for name, loss in steps.items():
+            seconds[name].append(timed_step(loss, optimizer, dtype, device))
+    kept = {name: kept_bytes(loss, model, dtype) for name, loss in steps.items()}
+    model.config = config
+    return [{"with": name, "seconds": median(seconds[name]), "kept_bytes": kept[name]} for name in steps]
+
+
+def _vocabularies(model: RelVLM) -> tuple[int, int]:
+    """Numbers of words and of relations."""
+    assert model.mrc_head is not None
+    return model.mlm_head.decoder.out_features, model.mrc_head.second.out_features
 
 
 def check_equal(model: RelVLM, plain: OfficialWay, batch: Batch) -> None:
@@ -185,6 +228,12 @@ def _print(row: dict[str, Any], header: bool) -> None:
     )
 
 
+def _print_waterfall(row: dict[str, Any]) -> None:
+    print(f"\n| {row['size']} {row['kind']}: with | s | kept, MiB |\n|---|---:|---:|")
+    for step in row["waterfall"]:
+        print(f"| {step['with']} | {step['seconds']:.3f} | {step['kept_bytes'] / 2**20:.0f} |")
+
+
 def _machine(device: torch.device) -> str:
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
@@ -207,6 +256,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--waterfall", action="store_true", help="also one saving after another")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     return parser.parse_args()
 
