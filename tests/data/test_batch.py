@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from relvlm.data.batch import Batch, Group, View, assemble
+from relvlm.data.batch import Batch, Group, View, assemble, distinct_texts
 from relvlm.data.regions import Region, whole_region
 
 WHOLE = whole_region(32, 8)
@@ -85,3 +85,10 @@ def test_to_moves_every_tensor(batch):
     assert isinstance(moved, Batch)
     assert (moved.kind, moved.dataset) == ("entities", "coco")
     assert all(v.is_meta for v in vars(moved).values() if isinstance(v, torch.Tensor))
+
+
+def test_equal_texts_are_named_once_in_the_order_they_come():
+    found = distinct_texts([7, 8, 7, 9], [0, 2, 5, 7, 8])
+    assert found.rows.tolist() == [0, 1, 2, 3, 4, 7]
+    assert found.cu.tolist() == [0, 2, 5, 6]
+    assert found.of_group.tolist() == [0, 1, 0, 2]

@@ -95,12 +95,16 @@ def test_loss_in_chunks_of_no_rows_is_zero_with_gradient():
     assert value == 0 and all(p.grad is not None and not p.grad.any() for p in head.parameters())
 
 
-def test_loss_in_chunks_under_autocast_is_near_that_of_fp32():
+def test_loss_in_chunks_under_autocast_is_as_near_to_fp32_as_that_of_all_logits():
     torch.manual_seed(0)
     head, rows, label = MLMHead(nn.Embedding(20, 8)), torch.randn(7, 8, requires_grad=True), torch.arange(7)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = head.loss(rows, label)
-    exact = head.loss(rows, label)
-    assert mixed.dtype == torch.float32
-    for found, expected in zip(gradients(head, rows, mixed), gradients(head, rows, exact), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.02)
+        chunked, plain = head.loss(rows, label), mlm_loss(head(rows), label)
+    exact = gradients(head, rows, mlm_loss(head(rows), label))
+
+    def error(loss: torch.Tensor) -> float:
+        found = gradients(head, rows, loss)
+        return max(float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True))
+
+    assert chunked.dtype == torch.float32
+    assert 0 < error(chunked) < max(1.5 * error(plain), 0.02)
