@@ -89,9 +89,10 @@ RELVLM_INLINE T mean_of_box(T* row, const View& view) {
   return box_sum(row, view) / view.box();
 }
 
+// Takes from the prefix what a whole row was given and the box alone should have.
 template <class T>
-RELVLM_INLINE void add_to_box(T* row, const View& view, T x) {
-  for (int j = view.prefix; j < view.keys; ++j) row[j] += x;
+RELVLM_INLINE void take_from_prefix(T* row, const View& view, T x) {
+  for (int j = 0; j < view.prefix; ++j) row[j] -= x;
 }
 
 template <class T>
@@ -117,20 +118,17 @@ RELVLM_INLINE Softmax<T> softmax(T* row, const View& view, const T* mask, T mean
   for (int j = LANES<T>; j < keys; j += LANES<T>) most = larger<T>(most, load(row + j));
   T peak = largest<T>(most);
   if (mean > peak) peak = mean;  // by rounding only
+  const T own = view.mean ? exponential_of<T>(mean - peak) : T(0);
+  const T share = view.mean ? own * mean_mask / view.box() : T(0);
   Vector<T> totals{};
-  const Vector<T> peaks = splat(peak);
+  const Vector<T> peaks = splat(peak), shares = splat(share);
   for (int j = 0; j < keys; j += LANES<T>) {
     const Vector<T> e = exponential(load(row + j) - peaks);
-    store(row + j, mask ? e * load(mask + j) : e);
+    store(row + j, (mask ? e * load(mask + j) : e) + shares);
     totals += e;
   }
-  T total = sum<T>(totals);
-  if (view.mean) {
-    const T own = exponential_of<T>(mean - peak);
-    total += own;
-    add_to_box(row, view, own * mean_mask / view.box());
-  }
-  return {peak, total};
+  take_from_prefix(row, view, share);
+  return {peak, sum<T>(totals) + own};
 }
 
 // From scores and the gradients of the (dropped) weights: the weights of the values and the gradients of the scores,
@@ -146,16 +144,15 @@ RELVLM_INLINE void softmax_backward(T* weights, T* dweights, const View& view, T
     dshare = own * (mean_of_box(dweights, view) * mean_mask - delta) / view.box();
   }
   store(weights + keys, splat(-static_cast<T>(__builtin_inf())));
+  const Vector<T> shares = splat(share), dshares = splat(dshare);
   for (int j = 0; j < keys; j += LANES<T>) {
     const Vector<T> p = exponential(load(weights + j) - lse), dp = load(dweights + j);
     const Vector<T> kept = mask ? load(mask + j) : splat(T(1));
-    store(weights + j, mask ? p * kept : p);
-    store(dweights + j, p * ((mask ? dp * kept : dp) - delta));
+    store(weights + j, (mask ? p * kept : p) + shares);
+    store(dweights + j, p * ((mask ? dp * kept : dp) - delta) + dshares);
   }
-  if (view.mean) {
-    add_to_box(weights, view, share);
-    add_to_box(dweights, view, dshare);
-  }
+  take_from_prefix(weights, view, share);
+  take_from_prefix(dweights, view, dshare);
 }
 
 }  // namespace RELVLM_ISA
