@@ -118,10 +118,10 @@ def outcomes(task: str, rows: Sequence[Row], where: str) -> Outcomes:
 
 
 def _vsr(rows: Sequence[Row]) -> Outcomes:
-    """Calibrated figures at the threshold of all rows: the draws do not move it."""
-    table = _Table()
-    splits = {name: vsr.calibrated(part) for name, part in vsr.by_split(rows).items()}
-    whole = vsr.calibrated(rows)
+    """Calibrated figures at the threshold of all rows, or of all of dev: the draws do not move it."""
+    table, parts = _Table(), vsr.by_split(rows)
+    splits = {name: vsr.calibrated(part) for name, part in parts.items()}
+    whole, best_on_dev = vsr.calibrated(rows), vsr.dev_threshold(parts)
     for i, row in enumerate(rows):
         unit, label, split = f"{row.get('split')} {row.get('id', i)}", row["label"] == 1, row.get("split")
         right = (row["score"] >= 0.5) == label
@@ -131,6 +131,8 @@ def _vsr(rows: Sequence[Row]) -> Outcomes:
         table.add(unit, (row["score"] >= whole) == label, ["calibrated_at_median"])
         if split:
             table.add(unit, (row["score"] >= splits[split]) == label, [f"{split}/calibrated_at_median"])
+        if split == "test" and best_on_dev is not None:
+            table.add(unit, (row["score"] >= best_on_dev) == label, ["test_at_dev_threshold"])
     return table.done({})
 
 

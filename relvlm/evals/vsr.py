@@ -78,15 +78,22 @@ def _accuracy(rows: Sequence[Row]) -> Row:
 
 def _dev_calibrated(splits: dict[str, list[Row]]) -> Row:
     """Test accuracy at the threshold that is best on dev; nothing where one of the two is absent."""
-    if not {"dev", "test"} <= splits.keys():
+    threshold = dev_threshold(splits)
+    if threshold is None:
         return {}
-    threshold = m.best_threshold(*_columns(splits["dev"]))
     right = m.thresholded(*_columns(splits["test"]), threshold)
     return {
         "test_at_dev_threshold": m.percent(sum(right), len(right)),
         "test_at_dev_threshold_interval95": list(m.wilson(sum(right), len(right))),
         "dev_threshold": threshold,
     }
+
+
+def dev_threshold(splits: dict[str, list[Row]]) -> float | None:
+    """The threshold that is best on dev; None where there is no dev or no test to use it on."""
+    if not {"dev", "test"} <= splits.keys():
+        return None
+    return m.best_threshold(*_columns(splits["dev"]))
 
 
 def _columns(rows: Sequence[Row]) -> tuple[list[float], list[bool]]:

@@ -61,7 +61,6 @@ class Step:
 @dataclass(frozen=True)
 class Plan:
     parameters: int
-    states: Bytes
     steps: dict[BatchKind, Step]
     mean_seconds: float
     mean_flops: float
@@ -86,8 +85,7 @@ def plan(config: Config, cluster: Cluster, way: str) -> Plan:
     total = sum(weights.values())
     seconds = sum(weights[kind] * step.seconds for kind, step in steps.items()) / total
     mean_flops = sum(weights[kind] * sum(step.flops.values()) for kind, step in steps.items()) / total
-    states = memory.states(parameters, cluster.stage, cluster.gpus, element)
-    return Plan(parameters, states, steps, seconds, mean_flops, seconds * config.steps)
+    return Plan(parameters, steps, seconds, mean_flops, seconds * config.steps)
 
 
 def count_parameters(config: Config) -> int:

@@ -8,7 +8,6 @@ D text width, Dv image width, S image tokens, L text length.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from relvlm.config import ModelConfig, VisionConfig
@@ -41,23 +40,23 @@ class Sizes:
 
 def packed(sizes: Sizes, work: Workload) -> Flops:
     """Our step: each image and text once, one pass over the rows that are read, K and V once per image."""
-    masked_texts = 2 if work.aligned else 1
-    keys = 1 + work.seen * (sizes.image_tokens - 1)
-    passes = [(1, 1, keys)]  # texts, rows read of each, keys that it sees
-    if work.aligned:
-        passes = [(3, 1, keys), (1, work.masked, keys)]
     groups = work.images * work.groups
-    flops = {
+    fused = (n * fused_text(sizes.model, work.tokens, read, keys) for n, read, keys in _looks(sizes, work))
+    return {
         "vision encoder": work.images * image_flops(sizes.model),
-        "text encoder": masked_texts * groups * text_flops(sizes.model, work.tokens),
+        "text encoder": (2 if work.aligned else 1) * groups * text_flops(sizes.model, work.tokens),
         "image K, V": work.images * keys_values(sizes),
-    }
-    boxes = [(1, 1, sizes.image_tokens)] if work.boxes else []
-    share = work.boxes / work.groups
-    flops["fusion layers"] = groups * sum(
-        n * fused_text(sizes.model, work.tokens, read, seen) for n, read, seen in passes
-    ) + share * groups * sum(n * fused_text(sizes.model, work.tokens, r, s) for n, r, s in boxes)
-    return flops | _heads(sizes, work)
+        "fusion layers": groups * sum(fused),
+    } | _heads(sizes, work)
+
+
+def _looks(sizes: Sizes, work: Workload) -> list[tuple[float, int, float]]:
+    """How often a group's text goes through the fusion encoder, how many rows are then read, and the keys seen."""
+    keys = 1 + work.seen * (sizes.image_tokens - 1)
+    if not work.aligned:
+        return [(1, 1, keys)]
+    boxes = work.boxes / work.groups
+    return [(3, 1, keys), (1, work.masked, keys), (boxes, 1, sizes.image_tokens)]  # ITM, MLM, BBOX
 
 
 def official(sizes: Sizes, work: Workload) -> Flops:
@@ -80,8 +79,8 @@ def teacher(sizes: Sizes, work: Workload, padded: bool) -> Flops:
         return {}
     groups, length = work.images * work.groups, work.padded if padded else work.tokens
     keys = sizes.image_tokens
-    fused = padded_text if padded else _fused_text_of(work.masked)
-    each = 2 * text_flops(sizes.model, length) + fused(sizes.model, length, keys)
+    whole, read = padded_text(sizes.model, length, keys), fused_text(sizes.model, length, work.masked, keys)
+    each = 2 * text_flops(sizes.model, length) + (whole if padded else read)
     words = work.masked * 2.0 * sizes.model.text.width * (sizes.model.text.width + sizes.words)
     images = image_flops(sizes.model) + keys_values(sizes) * (work.groups if padded else 1)
     return {"momentum teacher": work.images * images + groups * (each + words)}
@@ -140,10 +139,6 @@ def fused_text(model: ModelConfig, length: int, read: int, keys: float) -> float
     width = model.text.width
     last = read * (_fusion_row(model, length, keys) - 4 * width**2) + length * 4 * width**2
     return full + last
-
-
-def _fused_text_of(read: int) -> Callable[[ModelConfig, int, float], float]:
-    return lambda model, length, keys: fused_text(model, length, read, keys)
 
 
 def _fusion_row(model: ModelConfig, length: int, keys: float) -> float:

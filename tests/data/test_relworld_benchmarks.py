@@ -314,3 +314,9 @@ def test_facts_name_predicates_in_use(config: WorldConfig) -> None:
     bank = Bank(config, 0)
     for _, scene in scene_pool(bank)[:40]:
         assert {fact[1] for fact in facts(config, scene)} <= set(config.predicates)
+
+
+def test_a_piece_that_falls_short_says_so(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    write_benchmarks(tmp_path / "benchmarks", world_config("mini", benchmark_pairs=PAIRS), seed=0)
+    records = objects(tmp_path / "benchmarks", "valse")["actant-swap"]
+    assert f"valse/actant-swap: {len(records)} rows instead of {PAIRS // 5}" in caplog.text

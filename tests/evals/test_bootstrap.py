@@ -49,6 +49,19 @@ def test_outcomes_of_every_task_give_its_metrics(suite: Path, tmp_path: Path, mo
         assert "overall" in found
 
 
+def test_accuracy_at_the_threshold_of_dev_is_bootstrapped_too() -> None:
+    scores = {"dev": [0.1, 0.2, 0.3, 0.4], "test": [0.1, 0.35, 0.15, 0.45, 0.2]}
+    labels = {"dev": [0, 0, 1, 1], "test": [0, 0, 1, 1, 0]}
+    rows = [
+        {"split": split, "id": i, "relation": "on", "score": score, "label": label}
+        for split, values in scores.items()
+        for i, (score, label) in enumerate(zip(values, labels[split], strict=True))
+    ]
+    found = outcomes("vsr", rows, "scores")
+    assert found.figures()["test_at_dev_threshold"] == pytest.approx(60)
+    assert "test_at_dev_threshold" in intervals(found, draws=20)
+
+
 def shares(right: list[float], name: str = "overall") -> Outcomes:
     column = np.array(right, dtype=float)[:, None]
     units = tuple(map(str, range(len(right))))

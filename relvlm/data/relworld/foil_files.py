@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from relvlm.data.relworld.foils import Maker
 from relvlm.data.relworld.scene import Scene
 from relvlm.data.relworld.world import NoScene, sample_predicate, sample_scene
 
+_log = logging.getLogger(__name__)
 _ATTEMPTS = 60  # calls of a maker per wanted row
 
 VALSE: dict[str, tuple[str, Maker]] = {  # file: (linguistic phenomenon, maker)
@@ -68,7 +70,12 @@ def _rows(bank: Bank, pool: list[tuple[int, Scene]], stream: str, make: Maker, b
         return {"image": f"{image}.jpg", **foil}
 
     wanted = max(20, bank.config.benchmark_pairs // 5)
-    return collect(wanted, _ATTEMPTS * wanted, one)
+    rows = collect(wanted, _ATTEMPTS * wanted, one)
+    if len(rows) < wanted:
+        _log.warning(
+            "%s: %d rows instead of %d: few scenes of this world have what it asks", stream, len(rows), wanted
+        )
+    return rows
 
 
 def write_valse(bank: Bank, pool: list[tuple[int, Scene]], folder: Path) -> None:
