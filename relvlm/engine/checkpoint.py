@@ -82,11 +82,10 @@ def check_same_model(checkpoint: Path, config: Config, relations: list[str], voc
     saved = read_description(checkpoint)
     mine: dict[str, object] = _flat(dataclasses.asdict(config.model))
     theirs = _flat(saved["model"])
-    for how in [name for name in mine.keys() | theirs.keys() if name.split(".")[0] in HOW_NOT_WHAT]:
-        mine.pop(how, None), theirs.pop(how, None)
     mine |= {"relations": relations, "vocab_size": vocab_size}
     theirs |= {"relations": saved["relations"], "vocab_size": saved["vocab_size"]}
-    differ = [k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k)]
+    what = [k for k in mine.keys() | theirs.keys() if k.split(".")[0] not in HOW_NOT_WHAT]
+    differ = [k for k in what if mine.get(k) != theirs.get(k)]
     if differ:
         shown = "; ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in sorted(differ)[:5])
         raise UserError(

@@ -208,6 +208,12 @@ def test_a_damaged_checkpoint_names_the_file(config, folder, file, content, mess
     assert found.startswith(f"{path}: ") and message in found
 
 
+def test_settings_that_change_speed_alone_do_not_make_another_model(config, folder):
+    saved = checkpoint.save(Engine(config), folder, 5, config)
+    faster = replace(MODEL, recompute=True, savings=replace(MODEL.savings, one_pass=False))
+    checkpoint.check_same_model(saved, replace(config, model=faster), RELATIONS, len(WORDS))
+
+
 def test_a_checkpoint_of_another_model_names_every_difference(config, folder):
     saved = checkpoint.save(Engine(config), folder, 5, config)
     checkpoint.check_same_model(saved, config, RELATIONS, len(WORDS))
