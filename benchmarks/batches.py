@@ -32,6 +32,7 @@ def made_batch(
         text_ids=ids_T, text_cu=cu, text_key=torch.arange(groups),
         image_index=torch.arange(work.images, dtype=torch.int32).repeat_interleave(work.groups),
         box=_boxes(groups, side, regional), whole=torch.full((groups,), not regional),
+        region=torch.arange(groups if regional else 0),
         target_box=torch.rand(groups, 4) * 0.5 + 0.2,
         mlm_ids=masked_T, mlm_row=row_M, mlm_label=ids_T[row_M],
         subject=subject_R, object=object_R, relation=torch.randint(0, relations, subject_R.shape),

@@ -139,6 +139,7 @@ class KindCounts:
     entities: int = 0
     mrc: int = 0
     vsg: int = 0
+    joint: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,20 @@ class KindRatios:
     entities: float = 0.0
     mrc: float = 0.0
     vsg: float = 0.0
+    joint: float = 0.0
+
+
+@dataclass(frozen=True)
+class JointWeights:
+    """Weights of the kinds' losses in a joint step, which encodes each photo once for all of them; 0 leaves one out.
+
+    A joint step is not in the paper, whose steps are of one kind each.
+    """
+
+    captions: float = 1.0
+    entities: float = 1.0
+    mrc: float = 1.0
+    vsg: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -158,6 +173,8 @@ class DataConfig:
     captions: list[DatasetConfig] = field(default_factory=list)
     entities: list[DatasetConfig] = field(default_factory=list)
     graphs: list[DatasetConfig] = field(default_factory=list)
+    joint: list[DatasetConfig] = field(default_factory=list)  # each sample has what each weighted kind needs
+    joint_weights: JointWeights = field(default_factory=JointWeights)
     batch: KindCounts = field(default_factory=KindCounts)
     ratio: KindRatios = field(default_factory=KindRatios)
     max_text_tokens: int = 36
@@ -180,6 +197,17 @@ class DataConfig:
     workers: int = 0
     max_faults: int = 100
     max_pixels: int = 178_956_970
+
+    @property
+    def drawn(self) -> list[str]:
+        """The kinds of batch whose ratio is positive."""
+        return [kind for kind, ratio in dataclasses.asdict(self.ratio).items() if ratio > 0]
+
+    @property
+    def trained(self) -> set[str]:
+        """The kinds that are drawn by themselves or as a part of joint batches."""
+        weights = dataclasses.asdict(self.joint_weights).items() if self.ratio.joint > 0 else ()
+        return {*self.drawn, *(kind for kind, weight in weights if weight)} - {"joint"}
 
 
 @dataclass(frozen=True)

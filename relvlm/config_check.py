@@ -50,36 +50,47 @@ def _sizes(model: ModelConfig) -> Iterator[str]:
 
 def _kinds(config: Config) -> Iterator[str]:
     model, data = config.model, config.data
-    sources = {"captions": data.captions, "entities": data.entities, "mrc": data.graphs, "vsg": data.graphs}
-    drawn = _drawn(data)
-    if not drawn:
+    if not data.drawn:
         yield "data.ratio: every kind is 0, there is nothing to train on"
-    for kind in drawn:
+    for kind in data.drawn:
         section = "graphs" if kind in ("mrc", "vsg") else kind
-        if not sources[kind]:
+        if not getattr(data, section):
             yield f"data.{section}: empty, but data.ratio.{kind} draws from it (add a path)"
         if getattr(data.batch, kind) <= 0:
             yield f"data.batch.{kind}: must be positive, data.ratio.{kind} draws it"
-    largest = max((getattr(data.batch, kind) for kind in drawn), default=0)
+    for kind, weight in dataclasses.asdict(data.joint_weights).items():
+        if not 0 <= weight < float("inf"):
+            yield f"data.joint_weights.{kind}: {weight}: must not be negative"
+    if data.ratio.joint > 0 and not data.trained:
+        yield "data.joint_weights: every kind is 0, there is nothing to train on"
+    largest = max((_groups(data, kind) for kind in data.drawn), default=0)
     if model.momentum.enabled and model.momentum.queue < largest:
         yield f"model.momentum.queue: {model.momentum.queue} holds less than one batch of {largest}"
-    if "entities" in drawn and not model.localisation:
-        yield "model.localisation: false, but data.ratio.entities draws entity batches"
-    if "mrc" in drawn and not model.relations:
-        yield "model.relations: false, but data.ratio.mrc draws relation batches"
+    for kind, switch in (("entities", "localisation"), ("mrc", "relations")):
+        if kind in data.trained and not getattr(model, switch):
+            by = f"data.ratio.{kind}" if kind in data.drawn else f"data.joint_weights.{kind}"
+            yield f"model.{switch}: false, but {by} draws {kind} batches"
+
+
+def _groups(data: DataConfig, kind: str) -> int:
+    """Most pairs of text and view that a global batch brings to the teacher's queue."""
+    if kind == "mrc":
+        return 0
+    images, regions = getattr(data.batch, kind), data.regions_per_image
+    if kind == "entities":  # counted in regions; each image may bring its caption
+        return images + images // max(regions, 1)
+    if kind == "joint":
+        weights = data.joint_weights
+        return images * ((weights.captions > 0) + (weights.vsg > 0) + (regions + 1) * (weights.entities > 0))
+    return images
 
 
 def _lengths(config: Config) -> Iterator[str]:
     """The position table must hold the longest text of every kind that is drawn."""
     places = config.model.text.max_positions
     longest = {"max_text_tokens": config.data.max_text_tokens}
-    if "vsg" in _drawn(config.data):
+    if "vsg" in config.data.trained:
         longest["max_vsg_tokens"] = config.data.max_vsg_tokens
     for name, tokens in longest.items():
         if places < tokens:
             yield f"model.text.max_positions: {places} is less than data.{name} {tokens}"
-
-
-def _drawn(data: DataConfig) -> list[str]:
-    """The kinds whose ratio is positive."""
-    return [kind for kind, ratio in dataclasses.asdict(data.ratio).items() if ratio > 0]

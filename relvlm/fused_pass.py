@@ -32,7 +32,7 @@ class Seen:
 
 def look(vision: VisionEncoder, batch: Batch, region_mask: str) -> Seen:
     """Encode a batch's images; `region_mask` is that of FusionConfig."""
-    if region_mask == "late_vision" and batch.kind in ("entities", "mrc"):
+    if region_mask == "late_vision" and any(s.kind in ("entities", "mrc") for s in batch.sections):
         return _late_views(vision, batch)
     image_BSD = vision(batch.pixels)
     whole_GD = image_BSD[batch.image_index.long(), 0]
@@ -56,8 +56,7 @@ def _box_views(batch: Batch, grid: tuple[int, int]) -> Regions:
 
 def _late_views(vision: VisionEncoder, batch: Batch) -> Seen:
     """A region shows its own [CLS] and patches, masked in the last vision blocks (X-VLM with ViT)."""
-    region = (~batch.whole).nonzero().squeeze(1)
-    images = batch.kind == "entities"
+    region, images = batch.region, batch.aligned > 0
     tokens_KD, key_cu = vision.late_regions(
         batch.pixels, batch.image_index[region], batch.box[region], images
     )
@@ -80,12 +79,13 @@ class FusedPass:
         self.savings = savings
         self.parts: list[Part] = []
 
-    def add(self, texts: Tensor, views: Tensor, rows: Tensor | None = None) -> None:
-        """Let text `texts[i]` look at view `views[i]`.
+    def add(self, texts: Tensor, views: Tensor, rows: Tensor | None = None) -> int:
+        """Let text `texts[i]` look at view `views[i]`; returns the part's place in what `run` returns.
 
         Of the part's packed tokens, `rows` (increasing) are read, by default each text's first ([CLS]).
         """
         self.parts.append((texts, views, rows))
+        return len(self.parts) - 1
 
     def run(self, fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
         """The fused rows read by each part, in the order of `add`; all parts go through in one packed batch."""

@@ -32,7 +32,7 @@ from relvlm.losses.itm import ITMHead
 from relvlm.losses.mlm import MLMHead
 from relvlm.losses.mrc import MRCHead
 from relvlm.momentum import Teacher
-from relvlm.objectives import Negatives, align, relate
+from relvlm.objectives import Negatives, outcomes
 from relvlm_kernels import Regions
 
 TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward
@@ -100,29 +100,32 @@ class RelVLM(nn.Module):
     # ---- training ----------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch, negatives: Negatives | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss, and each objective's loss and accuracy (detached scalars) by name.
+        """Total loss, and each objective's loss and accuracy (detached scalars) by name (KIND/NAME of a joint batch).
 
         ITM's `negatives` are drawn where they are not given.
         """
         with torch.no_grad():
             self.temperature.clamp_(*TEMPERATURE_RANGE)
         seen = look(self.vision, batch, self.config.fusion.region_mask)
-        related = batch.kind == "mrc"
-        outcome = relate(self, batch, seen) if related else align(self, batch, seen, negatives)
-        losses, metrics, fused_ND = outcome
-        total = torch.stack(list(losses.values())).sum() + self._touch(batch.kind, seen.cls_GD, fused_ND)
-        return total, {name: value.detach() for name, value in (losses | metrics).items()}
+        found, fused_ND = outcomes(self, batch, seen, negatives)
+        weighed = [self._touch(batch, seen.cls_GD, fused_ND)]
+        values: dict[str, Tensor] = {}
+        for section, (losses, metrics) in zip(batch.sections, found, strict=True):
+            weighed += [section.weight * loss for loss in losses.values()]
+            prefix = f"{section.kind}/" if batch.joint else ""
+            values |= {prefix + name: value.detach() for name, value in (losses | metrics).items()}
+        return torch.stack(weighed).sum(), values
 
-    def _touch(self, kind: str, cls_GD: Tensor, fused_ND: Tensor) -> Tensor:
+    def _touch(self, batch: Batch, cls_GD: Tensor, fused_ND: Tensor) -> Tensor:
         """0, with a gradient for the parameters that this kind of batch leaves out: ZeRO needs one for each."""
-        row = fused_ND[:1]
+        row, kinds = fused_ND[:1], {section.kind for section in batch.sections}
         idle: list[Tensor] = []
-        if kind == "mrc":
+        if not batch.aligned:
             idle += [self.itm_head(row), self.mlm_head(row), self.temperature]
             idle += [self.image_projection(cls_GD[:1]), self.text_projection(row)]
-        if self.box_head is not None and kind != "entities":
+        if self.box_head is not None and "entities" not in kinds:
             idle.append(self.box_head(row))
-        if self.mrc_head is not None and kind != "mrc":
+        if self.mrc_head is not None and "mrc" not in kinds:
             first = torch.zeros(1, dtype=torch.long, device=row.device)
             idle.append(self.mrc_head(row, first, first))
         return 0.0 * sum((x.float().sum() for x in idle), start=row.float().sum())

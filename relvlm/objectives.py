@@ -1,17 +1,20 @@
 """From an encoded batch to each objective's loss; every text that looks at an image goes through one fused pass.
 
+Aligned groups are those trained with ITC, ITM and MLM: all but MRC's.
+
 Legend: G groups, A groups of all ranks, K key numbers, E embedding width, M masked tokens, V words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relvlm.data.batch import Batch
+from relvlm.data.batch import Batch, Section
 from relvlm.fused_pass import FusedPass, Seen, look
 from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itc import itc_loss
@@ -25,11 +28,15 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """Losses, other numbers worth logging, and fused rows (n, D) that heads without work may take one of."""
+    """Losses of a section, and other numbers worth logging."""
 
     losses: dict[str, Tensor]
     metrics: dict[str, Tensor]
-    fused_ND: Tensor
+
+
+Finish = Callable[
+    [list[Tensor]], Outcome
+]  # of what the fused pass read, by the numbers that `FusedPass.add` gave
 
 
 class Negatives(NamedTuple):
@@ -47,7 +54,7 @@ class Negatives(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """Packed texts to encode; for each group, the places of its text and of the one with words masked among them."""
+    """Packed texts to encode; among them the places of each group's text, and of an aligned one's with words masked."""
 
     ids: Tensor
     cu: Tensor
@@ -55,87 +62,154 @@ class Texts(NamedTuple):
     masked: Tensor
 
 
-class Taught(NamedTuple):
-    """What the momentum teacher says of a batch."""
+class Features(NamedTuple):
+    """Of the aligned groups (G', E), L2-normalised: what they see, and their texts."""
 
-    keys: Keys
     image_GE: Tensor
     text_GE: Tensor
+
+    def of(self, section: Section) -> Features:
+        return Features(self.image_GE[section.groups], self.text_GE[section.groups])
+
+
+class Lesson(NamedTuple):
+    """The momentum teacher's features and fused rows of masked words (M, D) of a whole batch."""
+
+    features: Features
+    masked_MD: Tensor
+
+
+class Taught(NamedTuple):
+    """What the momentum teacher says of a section."""
+
+    keys: Keys
+    features: Features
     words: SoftWords
 
 
-def relate(model: RelVLM, batch: Batch, seen: Seen) -> Outcome:
+class Asked(NamedTuple):
+    """A batch on its way: encoded, with the fused pass that its sections put their questions to."""
+
+    model: RelVLM
+    batch: Batch
+    texts: Texts
+    features: Features | None
+    lesson: Lesson | None
+    step: FusedPass
+
+
+def outcomes(
+    model: RelVLM, batch: Batch, seen: Seen, negatives: Negatives | None = None
+) -> tuple[list[Outcome], Tensor]:
+    """Those of each section, and fused rows (n, D); all texts are encoded at once and fused in one pass.
+
+    `negatives`, of a batch that is one section, are drawn where they are not given.
+    """
+    texts = _texts(batch, model.config.savings.unique_texts)
+    text_TD = model.text(texts.ids, texts.cu)
+    features = lesson = None
+    if batch.aligned:
+        features = _features(model, batch, seen, texts, text_TD)
+        lesson = None if model.teacher is None else teach(model, model.teacher, batch)
+    step = FusedPass(texts.cu, seen, model.config.savings)
+    asked = Asked(model, batch, texts, features, lesson, step)
+    finish = [relate(asked, s) if s.kind == "mrc" else align(asked, s, negatives) for s in batch.sections]
+    read = step.run(model.fusion, text_TD)
+    found = [section(read) for section in finish]
+    if lesson is not None and model.teacher is not None:
+        model.teacher.enqueue(*(model.gather(x)[0] for x in lesson.features))
+    return found, read[0]
+
+
+def relate(asked: Asked, section: Section) -> Finish:
     """MRC: each entity's label with its visual context masked; then subject and object meet in the head."""
+    model, batch = asked.model, asked.batch
     assert model.mrc_head is not None
-    texts = _texts(batch, model.config.savings.unique_texts)
-    text_TD = model.text(texts.ids, texts.cu)
-    step = FusedPass(texts.cu, seen, model.config.savings)
-    step.add(texts.of_group, torch.arange(len(batch.whole), device=text_TD.device))
-    (entity_ED,) = step.run(model.fusion, text_TD)
-    logits_RV = model.mrc_head(entity_ED, batch.subject, batch.object)
-    losses = {"mrc": mrc_loss(logits_RV, batch.relation)}
-    return Outcome(losses, {"mrc_accuracy": _accuracy(logits_RV, batch.relation)}, entity_ED)
+    first, device = section.groups.start, batch.whole.device
+    views = torch.arange(first, section.groups.stop, device=device)
+    place = asked.step.add(asked.texts.of_group[section.groups], views)
+    head = model.mrc_head
+
+    def finish(read: list[Tensor]) -> Outcome:
+        logits_RV = head(read[place], batch.subject - first, batch.object - first)
+        losses = {"mrc": mrc_loss(logits_RV, batch.relation)}
+        return Outcome(losses, {"mrc_accuracy": _accuracy(logits_RV, batch.relation)})
+
+    return finish
 
 
-def align(model: RelVLM, batch: Batch, seen: Seen, negatives: Negatives | None = None) -> Outcome:
+def align(asked: Asked, section: Section, negatives: Negatives | None = None) -> Finish:
     """A = ITC + ITM + MLM of every group, and BBOX of those that have a box; `negatives` are drawn if not given."""
-    texts = _texts(batch, model.config.savings.unique_texts)
-    text_TD = model.text(texts.ids, texts.cu)
-    image_GE = F.normalize(model.image_projection(seen.cls_GD), dim=-1)
-    text_GE = model.text_features(text_TD[texts.cu[texts.of_group].long()])
-    keys = group_keys(batch)
+    model, batch, texts, whole_features, lesson, step = asked
+    assert whole_features is not None
+    features, first = whole_features.of(section), section.groups.start
+    keys = group_keys(batch)[section.groups]
     wrong_GG = _wrong(model, keys, keys)
-    taught = None if model.teacher is None else teach(model, model.teacher, batch, wrong_GG)
-    if negatives is None:
-        negatives = _draw(model, image_GE, text_GE, wrong_GG, taught)
+    taught = None if lesson is None else soft_targets(model, lesson, section, wrong_GG)
+    drawn = negatives if negatives is not None else _draw(model, features, wrong_GG, taught)
 
-    groups = torch.arange(len(keys), device=text_TD.device)
-    regions = (~batch.whole).nonzero().squeeze(1)
-    step = FusedPass(texts.cu, seen, model.config.savings)
-    matched = texts.of_group[torch.cat([groups, groups, negatives.text_of_view])]
-    step.add(matched, torch.cat([groups, negatives.view_of_text, groups]))
-    step.add(texts.masked, groups, batch.mlm_row)
-    if batch.kind == "entities":
-        step.add(texts.of_group[regions], len(groups) + regions)
-    matched_ND, masked_MD, *located = step.run(model.fusion, text_TD)
+    own = torch.arange(len(keys), device=keys.device)
+    matched_texts = texts.of_group[section.groups][torch.cat([own, own, drawn.text_of_view])]
+    matched = step.add(matched_texts, first + torch.cat([own, drawn.view_of_text, own]))
+    rows_M = batch.mlm_row[section.masked] - batch.text_cu[first]
+    masked = step.add(texts.masked[section.groups], first + own, rows_M)
+    if section.kind == "entities":
+        region = batch.region[section.regions]
+        located = step.add(texts.of_group[region], len(batch.whole) + region)
 
-    logits_N2 = model.itm_head(matched_ND)
-    losses = {"itm": itm_loss(logits_N2, negatives.target)}
-    if taught is None:
-        losses["itc"] = _contrast(model, keys, image_GE, text_GE)
-        losses["mlm"] = _words(model, masked_MD, batch.mlm_label)
-    else:
-        losses |= _distil(model, batch, image_GE, text_GE, masked_MD, taught)
-    for cls_ND in located:
-        losses["bbox"] = bbox_loss(model.predict_boxes(cls_ND[:, None]), batch.target_box[regions])
-    return Outcome(losses, {"itm_accuracy": _accuracy(logits_N2, negatives.target)}, matched_ND)
+    def finish(read: list[Tensor]) -> Outcome:
+        logits_N2 = model.itm_head(read[matched])
+        losses = {"itm": itm_loss(logits_N2, drawn.target), "itc": _contrast(model, keys, features, taught)}
+        soft = None if taught is None else taught.words
+        losses["mlm"] = _words(model, read[masked], batch.mlm_label[section.masked], soft)
+        if section.kind == "entities":
+            boxes_R4 = model.predict_boxes(read[located][:, None])
+            losses["bbox"] = bbox_loss(boxes_R4, batch.target_box[region])
+        return Outcome(losses, {"itm_accuracy": _accuracy(logits_N2, drawn.target)})
+
+    return finish
 
 
 @torch.no_grad()
-def teach(model: RelVLM, teacher: Teacher, batch: Batch, wrong_GG: Tensor) -> Taught:
+def teach(model: RelVLM, teacher: Teacher, batch: Batch) -> Lesson:
     """Move the teacher towards the student and let it encode the batch (ALBEF, section 3.3)."""
     teacher.update(model)
     seen = look(teacher.vision, batch, model.config.fusion.region_mask)
     texts = _texts(batch, model.config.savings.unique_texts)
     text_TD = teacher.text(texts.ids, texts.cu)
-    image_GE = F.normalize(teacher.image_projection(seen.cls_GD), dim=-1)
-    text_GE = F.normalize(teacher.text_projection(text_TD[texts.cu[texts.of_group].long()]), dim=-1)
     step = FusedPass(texts.cu, seen, model.config.savings)
-    step.add(texts.masked, torch.arange(len(wrong_GG), device=text_TD.device), batch.mlm_row)
+    step.add(texts.masked, torch.arange(batch.aligned, device=text_TD.device), batch.mlm_row)
     (masked_MD,) = step.run(teacher.fusion, text_TD)
-    keys = teacher.keys(image_GE, text_GE, model.temperature, wrong_GG)
-    return Taught(keys, image_GE, text_GE, SoftWords(teacher.mlm_head, masked_MD, teacher.alpha))
+    return Lesson(_features(teacher, batch, seen, texts, text_TD), masked_MD)
+
+
+def soft_targets(model: RelVLM, lesson: Lesson, section: Section, wrong_GG: Tensor) -> Taught:
+    teacher, features = model.teacher, lesson.features.of(section)
+    assert teacher is not None
+    keys = teacher.keys(*features, model.temperature, wrong_GG)
+    return Taught(
+        keys, features, SoftWords(teacher.mlm_head, lesson.masked_MD[section.masked], teacher.alpha)
+    )
+
+
+def _features(model: RelVLM | Teacher, batch: Batch, seen: Seen, texts: Texts, text_TD: Tensor) -> Features:
+    cls_GD = text_TD[texts.cu[texts.of_group[: batch.aligned]].long()]
+    return Features(
+        F.normalize(model.image_projection(seen.cls_GD[: batch.aligned]), dim=-1),
+        F.normalize(model.text_projection(cls_GD), dim=-1),
+    )
 
 
 def _texts(batch: Batch, unique: bool) -> Texts:
-    """Texts to encode, equal ones once if `unique`; an MRC batch has none with masked words."""
-    ids, cu, groups = batch.text_ids, batch.text_cu, len(batch.whole)
-    of_group = torch.arange(groups, device=ids.device)
+    """Texts to encode, equal ones once if `unique`; then those with masked words, of the aligned groups."""
+    ids, cu, aligned = batch.text_ids, batch.text_cu, batch.aligned
+    of_group = torch.arange(len(batch.whole), device=ids.device)
     if unique and batch.distinct is not None:
         ids, cu, of_group = ids[batch.distinct.rows], batch.distinct.cu, batch.distinct.of_group
-    masked = torch.arange(len(cu) - 1, len(cu) - 1 + groups, device=ids.device)
-    if batch.kind != "mrc":
-        ids, cu = torch.cat([ids, batch.mlm_ids]), torch.cat([cu, batch.text_cu[1:] + len(ids)])
+    masked = torch.arange(len(cu) - 1, len(cu) - 1 + aligned, device=ids.device)
+    if aligned:
+        masked_cu = batch.text_cu[1 : aligned + 1] + len(ids)
+        ids, cu = torch.cat([ids, batch.mlm_ids]), torch.cat([cu, masked_cu])
     return Texts(ids, cu, of_group, masked)
 
 
@@ -149,8 +223,14 @@ def _words(model: RelVLM, masked_MD: Tensor, label_M: Tensor, soft: SoftWords | 
     return mlm_loss(model.mlm_head(masked_MD), label_M, soft_MV, soft.alpha)
 
 
-def _contrast(model: RelVLM, keys_GK: Tensor, image_GE: Tensor, text_GE: Tensor) -> Tensor:
-    """ITC over the groups of all ranks."""
+def _contrast(model: RelVLM, keys_GK: Tensor, features: Features, taught: Taught | None) -> Tensor:
+    """ITC over the groups of all ranks; with a teacher, against its queues and soft targets (ALBEF, section 3.3)."""
+    image_GE, text_GE = features
+    if taught is not None:
+        images, texts, soft_i2t, soft_t2i, wrong_i2t, wrong_t2i = taught.keys
+        return itc_loss(
+            image_GE, text_GE, images, texts, model.temperature, 0, wrong_i2t, wrong_t2i, soft_i2t, soft_t2i
+        )
     (image_AE, first), (text_AE, _) = model.gather(image_GE), model.gather(text_GE)
     keys_AK = model.gather(keys_GK)[0]
     if model.config.itc_gradient == "own_rank":  # X-VLM: the loss of all rows, through the own ones alone
@@ -166,25 +246,9 @@ def _own_alone(all_AE: Tensor, own_GE: Tensor, first: int) -> Tensor:
     return torch.cat([before, own_GE, after])
 
 
-def _distil(
-    model: RelVLM, batch: Batch, image_GE: Tensor, text_GE: Tensor, masked_MD: Tensor, taught: Taught
-) -> dict[str, Tensor]:
-    """ITC against the queues and MLM, both with the momentum teacher's soft targets (ALBEF, section 3.3)."""
-    teacher, keys = model.teacher, taught.keys
-    assert teacher is not None
-    itc = itc_loss(
-        image_GE, text_GE, keys.images, keys.texts, model.temperature, 0,
-        keys.wrong_i2t, keys.wrong_t2i, keys.soft_i2t, keys.soft_t2i,
-    )  # fmt: skip
-    teacher.enqueue(model.gather(taught.image_GE)[0], model.gather(taught.text_GE)[0])
-    return {"itc": itc, "mlm": _words(model, masked_MD, batch.mlm_label, taught.words)}
-
-
-def _draw(
-    model: RelVLM, image_GE: Tensor, text_GE: Tensor, wrong_GG: Tensor, taught: Taught | None
-) -> Negatives:
+def _draw(model: RelVLM, features: Features, wrong_GG: Tensor, taught: Taught | None) -> Negatives:
     """Hard negatives of the local batch, by its similarities: to the teacher's features where there is one (ALBEF)."""
-    t2i, i2t = similarities(image_GE, text_GE, model.temperature, taught)
+    t2i, i2t = similarities(features, model.temperature, taught.features if taught else features)
     itself = torch.eye(len(wrong_GG), dtype=torch.bool, device=wrong_GG.device)
     view_of_text, has_view = hard_negatives(t2i, wrong_GG | itself, model.config.itm_floor)
     text_of_view, has_text = hard_negatives(i2t, wrong_GG.T | itself, model.config.itm_floor)
@@ -193,12 +257,10 @@ def _draw(
 
 
 @torch.no_grad()
-def similarities(
-    image_GE: Tensor, text_GE: Tensor, temperature: Tensor, taught: Taught | None = None
-) -> tuple[Tensor, Tensor]:
+def similarities(features: Features, temperature: Tensor, keys: Features) -> tuple[Tensor, Tensor]:
     """(G, G) text to view and view to text, over the temperature."""
-    image_keys_GE, text_keys_GE = (image_GE, text_GE) if taught is None else (taught.image_GE, taught.text_GE)
-    return text_GE @ image_keys_GE.T / temperature, image_GE @ text_keys_GE.T / temperature
+    t2i_GG, i2t_GG = features.text_GE @ keys.image_GE.T, features.image_GE @ keys.text_GE.T
+    return t2i_GG / temperature, i2t_GG / temperature
 
 
 def group_keys(batch: Batch) -> Tensor:

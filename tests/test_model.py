@@ -58,7 +58,8 @@ def make_batch(kind: str) -> Batch:
         kind=kind, dataset="made", pixels=torch.randn(3 if regional else 5, 3, 32, 32),
         image_key=torch.tensor([10, 11, 12] if regional else [10, 11, 12, 13, 10]),
         text_ids=ids, text_cu=cu, text_key=torch.tensor([1, 2, 3, 4, 2]), image_index=image_index, box=box,
-        whole=whole, target_box=torch.rand(5, 4) * 0.5 + 0.2, mlm_ids=masked, mlm_row=row, mlm_label=ids[row],
+        whole=whole, region=(~whole).nonzero().squeeze(1), target_box=torch.rand(5, 4) * 0.5 + 0.2,
+        mlm_ids=masked, mlm_row=row, mlm_label=ids[row],
         subject=torch.tensor([0, 2, 2]), object=torch.tensor([1, 3, 4]), relation=torch.tensor([0, 6, 3]),
     )  # fmt: skip
 
@@ -160,7 +161,7 @@ def test_an_image_with_no_region_left_trains_without_nan():
     model, batch = make_model(), make_batch("entities")
     from dataclasses import replace
 
-    batch = replace(batch, whole=torch.ones(5).bool())
+    batch = replace(batch, whole=torch.ones(5).bool(), region=torch.zeros(0).long())
     total, values = model(batch)
     total.backward()
     assert total.isfinite() and values["bbox"] == 0
@@ -264,10 +265,10 @@ def test_official_negatives_leave_out_the_pair_itself_alone():
     keys = objectives.group_keys(batch)
     assert objectives._wrong(masked, keys, keys).sum() > 5
     assert not objectives._wrong(official, keys, keys).any()
-    features = torch.nn.functional.normalize(torch.randn(5, 16), dim=-1)
+    features = objectives.Features(*[F.normalize(torch.randn(5, 16), dim=-1)] * 2)
     seen = set()
     for _ in range(60):
-        drawn = objectives._draw(official, features, features, objectives._wrong(official, keys, keys), None)
+        drawn = objectives._draw(official, features, objectives._wrong(official, keys, keys), None)
         assert (drawn.view_of_text != torch.arange(5)).all() and (drawn.target[5:] == 0).all()
         seen.add(int(drawn.view_of_text[1]))
     assert 4 in seen
@@ -297,7 +298,7 @@ def test_the_itc_gradient_of_two_ranks(choice):
         raise AssertionError
 
     model.gather = gather
-    loss = objectives._contrast(model, keys[own], image[own], text[own])
+    loss = objectives._contrast(model, keys[own], objectives.Features(image[own], text[own]), None)
     logits = image @ text.T / model.temperature
     target = torch.arange(6)
     both = [F.cross_entropy(x, target, reduction="none") for x in (logits, logits.T)]

@@ -6,11 +6,13 @@ the run. The batches of a run do not depend on the number of workers.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -53,7 +55,7 @@ class StepDataset(Dataset[Batch | UserError]):
     @cached_property
     def builder(self) -> ViewBuilder:
         """Made on first use, which is in the worker."""
-        relations = read_relations(Path(self.config.relations)) if _needs_relations(self.streams) else {}
+        relations = read_relations(Path(self.config.relations)) if "mrc" in self.config.trained else {}
         tokenizer = Tokenizer(Path(self.config.vocab))
         return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
 
@@ -65,7 +67,9 @@ class StepDataset(Dataset[Batch | UserError]):
             return error
         finally:
             self._publish()
-        return assemble(self.streams[plan.stream].kind, self.sets[plan.stream].path.name, views)
+        kind, name = self.streams[plan.stream].kind, self.sets[plan.stream].path.name
+        weights: dict[Any, float] = dataclasses.asdict(self.config.joint_weights)
+        return assemble(kind, name, views, weights if kind == "joint" else None)
 
     def _view(self, stream: int, epoch: int, index: int) -> View:
         """The sample's view, or that of a substitute, which the arguments and the seed fix.
@@ -163,7 +167,7 @@ def build_loader(
     """
     Tokenizer(Path(config.vocab))
     streams, sets = open_streams(config)
-    if _needs_relations(streams):
+    if "mrc" in config.trained:
         read_relations(Path(config.relations))
     dataset = StepDataset(config, streams, sets, image_size, patch_size, seed)
     return Loader(dataset, BatchPlan(streams, seed, start_step, rank, world_size))
@@ -218,7 +222,3 @@ def _images(config: DataConfig, kind: BatchKind) -> int:
             f"{config.regions_per_image}"
         )
     return count // config.regions_per_image
-
-
-def _needs_relations(streams: list[Stream]) -> bool:
-    return any(stream.kind == "mrc" for stream in streams)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from relvlm.config import DataConfig
-from relvlm.data.batch import BatchKind, Group, View
+from relvlm.data.batch import SECTION_KINDS, BatchKind, Group, View
 from relvlm.data.masking import mask
 from relvlm.data.regions import (
     Region,
@@ -45,6 +47,13 @@ class Unusable(ValueError):
     """A sound sample that lacks what its kind of batch needs."""
 
 
+class Texts(NamedTuple):
+    """What a kind of batch says of an image; triplets as in View."""
+
+    groups: Sequence[Group]
+    triplets: Sequence[tuple[int, int, int]] = ()
+
+
 class ViewBuilder:
     """Makes views; `counts` tells what had to be left out on the way (texts cut, triplets dropped, ...)."""
 
@@ -61,32 +70,47 @@ class ViewBuilder:
         self.tokenizer, self.relations = tokenizer, relations
         self.whole = whole_region(image_size, patch_size)
         self.counts: Counter[str] = Counter()
-
-    def view(self, kind: BatchKind, record: Record, rng: Random) -> View:
-        """The view of `record`; raises Unusable where its annotation lacks a part, ValueError if damaged."""
-        build = {
+        self._groups: dict[BatchKind, Callable[[Sample, Box, Random], Texts]] = {
             "captions": self._captions,
             "entities": self._entities,
             "mrc": self._mrc,
             "vsg": self._vsg,
-        }[kind]
-        flip = rng.random() < self.config.flip
-        return build(record, flip_sample(record.sample) if flip else record.sample, flip, rng)
+        }
 
-    def _captions(self, record: Record, sample: Sample, flip: bool, rng: Random) -> View:
+    def view(self, kind: BatchKind, record: Record, rng: Random) -> View:
+        """The view of `record`; raises Unusable where its annotation lacks a part, ValueError if damaged.
+
+        The photo of a joint view is whole, as relations want it, with the texts of each kind that has a weight.
+        """
+        flip = rng.random() < self.config.flip
+        sample = flip_sample(record.sample) if flip else record.sample
+        crop = self._crop(kind, sample, rng)
+        weighted = dataclasses.asdict(self.config.joint_weights)
+        kinds = [k for k in SECTION_KINDS if weighted[k]] if kind == "joint" else [kind]
+        parts = {k: self._groups[k](sample, crop, rng) for k in kinds}
+        triplets = parts["mrc"].triplets if "mrc" in parts else ()
+        geometry = kind == "captions" and self.config.randaugment_geometry
+        pixels = self._pixels(record, crop, flip, rng, geometry_augment if geometry else colour_augment)
+        key = text_key(f"{sample.source}/{sample.image_id}")
+        return View(pixels, key, {k: part.groups for k, part in parts.items()}, triplets)
+
+    def _crop(self, kind: BatchKind, sample: Sample, rng: Random) -> Box:
+        """What of the photo is seen: all of it by default and wherever relations are; near a random box by entities."""
+        if kind == "captions":
+            return random_crop(sample.width, sample.height, self.config.crop_scale, rng)
+        if kind == "entities" and self.config.crop_scale < 1 and sample.entities:
+            return crop_around(rng.choice(sample.entities).box, sample.width, sample.height, rng)
+        return (0, 0, sample.width, sample.height)
+
+    def _captions(self, sample: Sample, crop: Box, rng: Random) -> Texts:
         group = self._caption(sample, rng)
         if group is None:
             raise Unusable("no caption")
-        crop = random_crop(sample.width, sample.height, self.config.crop_scale, rng)
-        augment = geometry_augment if self.config.randaugment_geometry else colour_augment
-        return self._finish(record, crop, flip, rng, [group], augment=augment)
+        return Texts([group])
 
-    def _entities(self, record: Record, sample: Sample, flip: bool, rng: Random) -> View:
+    def _entities(self, sample: Sample, crop: Box, rng: Random) -> Texts:
         if not sample.entities:
             raise Unusable("no entity")
-        crop = _whole(sample)
-        if self.config.crop_scale < 1:
-            crop = crop_around(rng.choice(sample.entities).box, sample.width, sample.height, rng)
         groups = [
             self._group(describe(entity, rng), self._region(part, crop), rng)
             for entity, part in choose_entities(sample, crop, self.config.regions_per_image, rng)
@@ -95,16 +119,15 @@ class ViewBuilder:
         present = [group for group in groups if group is not None]
         if not present:
             raise Unusable("no entity with a label")
-        return self._finish(record, crop, flip, rng, present)
+        return Texts(present)
 
-    def _mrc(self, record: Record, sample: Sample, flip: bool, rng: Random) -> View:
+    def _mrc(self, sample: Sample, crop: Box, rng: Random) -> Texts:
         chosen, unknown = choose_relations(
             sample, self.relations, self.config.mrc_relations, self.config.mrc_entities, rng
         )
         self.counts["unknown_predicates"] += unknown
         if not chosen:
             raise Unusable("no relation of the vocabulary")
-        crop = _whole(sample)
         place_of = {
             name: i for i, name in enumerate(dict.fromkeys(e for r in chosen for e in (r.subject, r.object)))
         }
@@ -116,17 +139,16 @@ class ViewBuilder:
                 raise Unusable(f"entity {name} has no label")
             groups.append(group)
         triplets = [(place_of[r.subject], place_of[r.object], self.relations[r.predicate]) for r in chosen]
-        return self._finish(record, crop, flip, rng, groups, triplets)
+        return Texts(groups, triplets)
 
-    def _vsg(self, record: Record, sample: Sample, flip: bool, rng: Random) -> View:
+    def _vsg(self, sample: Sample, crop: Box, rng: Random) -> Texts:
         triplets = choose_triplets(sample, self.config.vsg_triplets, rng)
         phrases = [pre_caption(phrase, NO_LIMIT) for phrase in verbalise(sample, triplets, rng)]
         ids, kept, dropped = encode_triplets(phrases, self.tokenizer, self.config.max_vsg_tokens)
         self.counts["dropped_triplets"] += dropped
         if not kept:
             raise Unusable("no relation" if not phrases else "no triplet fits data.max_vsg_tokens")
-        group = self._masked(ids, " [SEP] ".join(kept), self.whole, rng)
-        return self._finish(record, _whole(sample), flip, rng, [group])
+        return Texts([self._masked(ids, " [SEP] ".join(kept), self.whole, rng)])
 
     def _caption(self, sample: Sample, rng: Random) -> Group | None:
         """One caption about the whole image, drawn at random."""
@@ -152,17 +174,15 @@ class ViewBuilder:
     def _region(self, box: Box, crop: Box) -> Region:
         return box_region(place(box, crop, self.image_size), self.image_size, self.patch_size)
 
-    def _finish(
+    def _pixels(
         self,
         record: Record,
         crop: Box,
         flip: bool,
         rng: Random,
-        groups: list[Group],
-        triplets: list[tuple[int, int, int]] | None = None,
-        augment: Callable[[Image.Image, Random], Image.Image] = colour_augment,
-    ) -> View:
-        """Decode last: what is unusable has not cost the decoding."""
+        augment: Callable[[Image.Image, Random], Image.Image],
+    ) -> np.ndarray:
+        """Decoded last: what is unusable has not cost the decoding."""
         sample = record.sample
         image = open_image(record.image, self.config.max_pixels)
         if image.size != (sample.width, sample.height):
@@ -174,9 +194,4 @@ class ViewBuilder:
             square = flip_image(square)
         if self.config.randaugment:
             square = augment(square, rng)
-        key = text_key(f"{sample.source}/{sample.image_id}")
-        return View(np.asarray(square), key, groups, triplets or [])
-
-
-def _whole(sample: Sample) -> Box:
-    return (0, 0, sample.width, sample.height)
+        return np.asarray(square)

@@ -59,8 +59,7 @@ def _check_inputs(config: Config) -> tuple[int, list[str]]:
             f"data.vocab: no file {config.data.vocab!r} (a WordPiece vocab.txt: RelWorld writes one; "
             "bert-base-uncased brings another)"
         )
-    needs_relations = config.data.ratio.mrc > 0
-    if needs_relations and not Path(config.data.relations).is_file():
+    if "mrc" in config.data.trained and not Path(config.data.relations).is_file():
         raise UserError(f"data.relations: no file {config.data.relations!r} (one predicate a line)")
     open_streams(config.data)
     return Tokenizer(Path(config.data.vocab)).vocab_size, checkpoint.read_relations(config)

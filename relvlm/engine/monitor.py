@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from relvlm.config import Config
+from relvlm.config import Config, DataConfig
 from relvlm.engine.distributed import mean_over_ranks, rank
 
 OBJECTIVES = {
@@ -23,15 +24,21 @@ OBJECTIVES = {
 }
 
 
+def objectives(data: DataConfig) -> list[str]:
+    """Names of all values that a run of this data logs: KIND/OBJECTIVE, or joint/KIND/OBJECTIVE."""
+    weights = dataclasses.asdict(data.joint_weights)
+    joint = [f"{kind}/{name}" for kind, names in OBJECTIVES.items() if weights[kind] for name in names]
+    known = OBJECTIVES | {"joint": joint}
+    return [f"{kind}/{name}" for kind in known if kind in data.drawn for name in known[kind]]
+
+
 class Monitor:
     """One CSV row a step (`metrics.csv`); `KIND/OBJECTIVE` columns are blank where a step has no such loss."""
 
     def __init__(self, config: Config, folder: Path, start_step: int) -> None:
         self.pending: list[tuple[int, str, str, float, int, dict[str, Tensor]]] = []
         self.path = folder / "metrics.csv"
-        kinds = [kind for kind in OBJECTIVES if getattr(config.data.ratio, kind) > 0]
-        names = [f"{kind}/{name}" for kind in kinds for name in OBJECTIVES[kind]]
-        self.columns = ["step", "dataset", "lr", "samples_per_s", *names]
+        self.columns = ["step", "dataset", "lr", "samples_per_s", *objectives(config.data)]
         self.last_flush = time.perf_counter()
         if rank() == 0:
             self._open_csv(start_step)

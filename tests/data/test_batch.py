@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from relvlm.data.batch import Batch, Group, View, assemble, distinct_texts
+from relvlm.data.batch import Batch, Group, Section, View, assemble, distinct_texts
 from relvlm.data.regions import Region, whole_region
 
 WHOLE = whole_region(32, 8)
@@ -14,17 +14,18 @@ def group(ids, key, region, positions=()):
     return Group(ids, key, region, masked, list(positions), [ids[p] for p in positions])
 
 
-def view(key, groups, triplets=()):
-    return View(np.full((32, 32, 3), key, np.uint8), key, groups, triplets)
+def view(key, groups, triplets=(), kind="entities"):
+    return View(np.full((32, 32, 3), key, np.uint8), key, {kind: groups}, triplets)
+
+
+FIRST = [group([2, 7, 8, 3], 70, PART, [1, 2]), group([2, 9, 3], 71, WHOLE, [1])]
+SECOND = [group([2, 9, 9, 3], 72, WHOLE), group([2, 6, 3], 73, PART, [1])]
+LABELS = [group([2, 7, 8, 3], 70, PART), group([2, 9, 3], 71, WHOLE)]
 
 
 @pytest.fixture
 def batch():
-    first = view(10, [group([2, 7, 8, 3], 70, PART, [1, 2]), group([2, 9, 3], 71, WHOLE, [1])], [(0, 1, 5)])
-    second = view(
-        11, [group([2, 9, 9, 3], 72, WHOLE), group([2, 6, 3], 73, PART, [1])], [(1, 0, 6), (0, 1, 2)]
-    )
-    return assemble("entities", "coco", [first, second])
+    return assemble("entities", "coco", [view(10, FIRST), view(11, SECOND)])
 
 
 def test_texts_are_packed_group_by_group(batch):
@@ -51,10 +52,34 @@ def test_masked_rows_count_in_packed_tokens(batch):
     assert torch.equal(batch.mlm_ids[kept], batch.text_ids[kept])
 
 
-def test_triplets_name_groups_of_the_batch(batch):
+def test_triplets_name_groups_of_the_batch():
+    views = [view(10, FIRST, [(0, 1, 5)], "mrc"), view(11, SECOND, [(1, 0, 6), (0, 1, 2)], "mrc")]
+    batch = assemble("mrc", "coco", views)
     assert batch.subject.tolist() == [0, 3, 2]
     assert batch.object.tolist() == [1, 2, 3]
     assert batch.relation.tolist() == [5, 6, 2]
+    assert len(batch.mlm_ids) == len(batch.mlm_row) == 0
+
+
+def test_a_joint_batch_has_a_section_for_each_kind_and_its_photos_once():
+    caption = group([2, 5, 5, 3], 74, WHOLE, [2])
+    views = [
+        View(np.zeros((32, 32, 3), np.uint8), key, {"mrc": LABELS, "captions": [caption], "entities": parts}, triplets)
+        for key, parts, triplets in ((10, FIRST, [(0, 1, 5)]), (11, SECOND, [(1, 0, 6)]))
+    ]  # fmt: skip
+    batch = assemble("joint", "coco", views, {"captions": 1.0, "entities": 2.0, "mrc": 0.5, "vsg": 0.0})
+    assert (batch.images, batch.aligned) == (2, 6)
+    assert batch.text_key.tolist() == [74, 74, 70, 71, 72, 73, 70, 71, 70, 71]
+    assert batch.image_index.tolist() == [0, 1, 0, 0, 1, 1, 0, 0, 1, 1]
+    assert batch.region.tolist() == [2, 5, 6, 8]
+    assert batch.sections == (
+        Section("captions", slice(0, 2), slice(0, 2), slice(0, 0), 1.0),
+        Section("entities", slice(2, 6), slice(2, 6), slice(0, 2), 2.0),
+        Section("mrc", slice(6, 10), slice(6, 6), slice(2, 4), 0.5),
+    )
+    assert (batch.subject.tolist(), batch.object.tolist()) == ([6, 9], [7, 8])
+    assert len(batch.mlm_ids) == int(batch.text_cu[6])
+    assert batch.mlm_ids[batch.mlm_row].tolist() == [4] * 6
 
 
 def test_dtypes_and_empty_parts():

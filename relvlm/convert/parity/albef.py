@@ -59,7 +59,8 @@ def _albef_forward(
     groups = len(mask)
     other = fresh_copy(model)  # the forward would move the teacher once more
     assert other.teacher is not None
-    taught = objectives.teach(other, other.teacher, batch, torch.zeros(groups, groups, dtype=torch.bool))
+    lesson, no_pair = objectives.teach(other, other.teacher, batch), torch.zeros(groups, groups)
+    taught = objectives.soft_targets(other, lesson, batch.sections[0], no_pair.bool())
     logits, losses, total = forward(model, batch, official)
     for loss in ("loss_mlm", "loss_itm"):
         errors.check(name + loss, losses[loss.removeprefix("loss_")], official[loss], "packed")
@@ -68,8 +69,8 @@ def _albef_forward(
     errors.check(name + "mlm_logits", logits["mlm"], official["mlm_logits"][masked], "packed")
     words = taught.words.head(taught.words.rows_MD)
     errors.check(name + "mlm_logits_m", words, official["mlm_logits_m"][masked], "packed")
-    errors.check(name + "image_feat_m", taught.image_GE, official["image_feat_m"], "packed")
-    errors.check(name + "text_feat_m", taught.text_GE, official["text_feat_m"], "packed")
+    errors.check(name + "image_feat_m", taught.features.image_GE, official["image_feat_m"], "packed")
+    errors.check(name + "text_feat_m", taught.features.text_GE, official["text_feat_m"], "packed")
 
     image_embeds_m = teacher.vision(inputs["images"])
     errors.check(name + "image_embeds_m", image_embeds_m, official["image_embeds_m"])
@@ -91,7 +92,8 @@ def _albef_forward(
         # The official loss rounds the one-hot part to fp32 (as ours does), the vectors' targets do not.
         one_hot = (1 - alpha) * torch.eye(*soft.shape)
         errors.check(name + key, soft - one_hot + (1 - alpha) * one_hot.bool().to(soft), official[key])
-    sims = objectives.similarities(image_feat, text_feat, temperature, taught)
+    features = objectives.Features(image_feat, text_feat)
+    sims = objectives.similarities(features, temperature, taught.features)
     check_weights(model, sims, official, errors, name)
     errors.check(name + "after_image_queue", teacher.image_queue.T, official["after_image_queue"], "packed")
     errors.check(name + "after_text_queue", teacher.text_queue.T, official["after_text_queue"], "packed")

@@ -39,7 +39,8 @@ def xvlm_batch(inputs: dict[str, Tensor], grid: tuple[int, int]) -> Batch:
         return batch
     shown = Regions.from_mask(batch.text_cu, batch.image_index, inputs["image_atts"].bool(), grid)
     whole, target = inputs["is_image"].bool(), inputs["target_bbox"]
-    return replace(batch, box=shown.box, whole=whole, target_box=target)
+    region = (~whole).nonzero().squeeze(1)
+    return replace(batch, box=shown.box, whole=whole, region=region, target_box=target)
 
 
 def _batch(
@@ -54,7 +55,7 @@ def _batch(
         kind=kind, dataset="vectors", pixels=pixels, image_key=torch.arange(len(pixels)),
         text_ids=ids_BL[real], text_cu=offsets_of(real.sum(1)), text_key=torch.arange(groups),
         image_index=image.to(torch.int32), box=torch.tensor([[0, 0, grid[1], grid[0]]] * groups, dtype=torch.int32),
-        whole=torch.ones(groups, dtype=torch.bool), target_box=torch.zeros(groups, 4),
+        whole=torch.ones(groups, dtype=torch.bool), region=none, target_box=torch.zeros(groups, 4),
         mlm_ids=masked_ids_BL[real], mlm_row=masked_BL[real].nonzero().squeeze(1), mlm_label=ids_BL[masked_BL],
         subject=none, object=none, relation=none,
     )  # fmt: skip

@@ -59,8 +59,9 @@ def _xvlm_part(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors
     errors.check(
         name + "loss_itc_idx_div2", itc_within(model, image, text, half), official["loss_itc_idx_div2"]
     )
-    features = model.image_features(image), model.text_features(text)
-    check_weights(model, objectives.similarities(*features, model.temperature), official, errors, name)
+    features = objectives.Features(model.image_features(image), model.text_features(text))
+    sims = objectives.similarities(features, model.temperature, features)
+    check_weights(model, sims, official, errors, name)
     if atts is not None:
         _box_losses(boxes, inputs["target_bbox"].to(dtype), inputs["is_image"], official, errors, name)
 
