@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relvlm.data.batch import Batch
+from relvlm.data.batch import Batch, Section
 from relvlm.plan.workload import Workload
 
 CLS, MASK, FIRST_WORD = 2, 4, 10
@@ -36,6 +40,31 @@ def made_batch(
         target_box=torch.rand(groups, 4) * 0.5 + 0.2,
         mlm_ids=masked_T, mlm_row=row_M, mlm_label=ids_T[row_M],
         subject=subject_R, object=object_R, relation=torch.randint(0, relations, subject_R.shape),
+    )  # fmt: skip
+
+
+def joint_of(parts: Sequence[Batch]) -> Batch:
+    """Batches of one kind each, about equally many images, as one joint batch about the first one's photos.
+
+    Part `mrc` comes last. No text counts as equal to one of another part.
+    """
+    groups = [0, *accumulate(len(part.whole) for part in parts)]
+    rows = [0, *accumulate(len(part.text_ids) for part in parts)]
+    masked = [0, *accumulate(len(part.mlm_row) for part in parts)]
+    regions = [0, *accumulate(len(part.region) for part in parts)]
+    spans = [[slice(a, b) for a, b in pairwise(ends)] for ends in (groups, masked, regions)]
+    sections = tuple(Section(part.kind, *span) for part, *span in zip(parts, *spans, strict=True))
+
+    def joined(name: str, shifts: Sequence[int] = (0,) * len(parts)) -> Tensor:
+        return torch.cat([getattr(p, name) + shift for p, shift in zip(parts, shifts, strict=False)])
+
+    offsets = [part.text_cu[1:] + first for part, first in zip(parts, rows, strict=False)]
+    return replace(
+        parts[0], kind="joint", joint=sections, text_cu=torch.cat([parts[0].text_cu[:1], *offsets]),
+        **{name: joined(name) for name in ("text_ids", "image_index", "box", "target_box", "mlm_label", "relation")},
+        **{name: joined(name, groups) for name in ("text_key", "region", "subject", "object")},
+        whole=torch.cat([part.whole for part in parts]), mlm_row=joined("mlm_row", rows),
+        mlm_ids=torch.cat([part.mlm_ids for part in parts if part.kind != "mrc"]),
     )  # fmt: skip
 
 

@@ -49,8 +49,6 @@ class OfficialWay(nn.Module):
         self.model, self.length = model, padded_length
 
     def forward(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            self.model.temperature.clamp_(0.001, 0.5)
         image_BSD = self.model.vision(batch.pixels)
         return torch.stack(list(self._losses(batch, image_BSD).values())).sum()
 

@@ -25,15 +25,15 @@ from statistics import median
 from typing import Any
 
 import torch
-from batches import made_batch
+from batches import joint_of, made_batch
 from official_way import OfficialWay
 from torch import Tensor, nn
 
 from relvlm.config import FusionConfig, ModelConfig, SavingsConfig, TextConfig, VisionConfig, load_config
 from relvlm.data.batch import BATCH_KINDS, Batch
-from relvlm.model import RelVLM
+from relvlm.model import TEMPERATURE_RANGE, RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
-from relvlm.plan.workload import Workload, workload
+from relvlm.plan.workload import Workload, sections
 
 RECIPE = Path(__file__).parents[1] / "configs/13m/rex_vlm.yaml"
 SIZES = {  # model, images of a batch
@@ -66,12 +66,13 @@ def main() -> None:
         torch.manual_seed(0)
         model = RelVLM(config, sizes.words, sizes.relations).to(device)
         for kind in args.kinds:
-            work = replace(workload(load_config(RECIPE).data, kind), images=args.images or images)
-            row = measure(model, sizes, work, device, dtype, args.repeats)
+            data = load_config(RECIPE).data
+            works = [replace(w, images=args.images or images) for w in sections(data, kind)]
+            row = measure(model, sizes, works, device, dtype, args.repeats)
             rows.append({"size": size, **row, "mfu": row["flops"] / row["seconds"] / rate})
             _print(rows[-1], header=len(rows) == 1)
             if args.waterfall:
-                rows[-1]["waterfall"] = waterfall(model, work, device, dtype, args.repeats)
+                rows[-1]["waterfall"] = waterfall(model, works, device, dtype, args.repeats)
     for row in rows if args.waterfall else []:
         _print_waterfall(row)
     if args.json:
@@ -81,17 +82,18 @@ def main() -> None:
 
 
 def measure(
-    model: RelVLM, sizes: Sizes, work: Workload, device: torch.device, dtype: torch.dtype, repeats: int
+    model: RelVLM, sizes: Sizes, works: list[Workload], device: torch.device, dtype: torch.dtype, repeats: int
 ) -> dict[str, Any]:
-    """Times, kept memory and FLOPs of both sides on one batch; RuntimeError where their losses differ."""
-    side = model.vision.grid[0]
-    batch = made_batch(work, sizes.model.image_size, side, sizes.words, sizes.relations).to(device)
-    plain = OfficialWay(model, work.padded)
+    """Times, kept memory and FLOPs of both sides on one batch; RuntimeError where their losses differ.
+
+    A joint batch has several `works`, which the official way does one after another, with images of their own.
+    """
+    batch, plain = both_sides(model, works, device)
     check_equal(model, plain, batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     sides: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: model(batch)[0],
-        "official": lambda: plain(batch),
+        "official": plain,
     }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     kept = {name: kept_bytes(loss, model, dtype) for name, loss in sides.items()}
@@ -99,10 +101,10 @@ def measure(
         for name, loss in sides.items():
             seconds[name].append(timed_step(loss, optimizer, dtype, device))
     times = {name: median(values) for name, values in seconds.items()}
-    flops = sum(packed(sizes, work).values()), sum(official(sizes, work).values())
+    flops = [sum(sum(way(sizes, work).values()) for work in works) for way in (packed, official)]
     return {
-        "kind": work.kind,
-        "images": work.images,
+        "kind": batch.kind,
+        "images": batch.images,
         "seconds": times["ours"],
         "official_seconds": times["official"],
         "time_ratio": times["official"] / times["ours"],
@@ -113,15 +115,32 @@ def measure(
     }
 
 
+def both_sides(
+    model: RelVLM, works: list[Workload], device: torch.device
+) -> tuple[Batch, Callable[[], Tensor]]:
+    """A batch for our step, and the official way's loss of the same."""
+    side, size = model.vision.grid[0], model.config.image_size
+    made = [made_batch(work, size, side, *_vocabularies(model), seed) for seed, work in enumerate(works)]
+    parts = [replace(part, pixels=made[0].pixels).to(device) for part in made]
+    ways = [OfficialWay(model, work.padded) for work in works]
+
+    def official() -> Tensor:
+        with torch.no_grad():
+            model.temperature.clamp_(*TEMPERATURE_RANGE)
+        return torch.stack([way(part) for way, part in zip(ways, parts, strict=True)]).sum()
+
+    return parts[0] if len(parts) == 1 else joint_of(parts), official
+
+
 def waterfall(
-    model: RelVLM, work: Workload, device: torch.device, dtype: torch.dtype, repeats: int
+    model: RelVLM, works: list[Workload], device: torch.device, dtype: torch.dtype, repeats: int
 ) -> list[dict[str, Any]]:
     """Seconds and kept memory of the official way, of the same without padding, then with one saving more at a time.
 
     The texts of made batches differ, so that encoding equal ones once brings nothing here.
     """
-    batch = made_batch(work, model.config.image_size, model.vision.grid[0], *_vocabularies(model)).to(device)
-    plain, optimizer = OfficialWay(model, work.padded), torch.optim.AdamW(model.parameters(), lr=1e-6)
+    batch, plain = both_sides(model, works, device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     config, savings = model.config, [field.name for field in fields(SavingsConfig)]
     configs = [
         replace(config, savings=SavingsConfig(**{name: i < count for i, name in enumerate(savings)}))
@@ -132,7 +151,7 @@ def waterfall(
         model.config = chosen
         return model(batch)[0]
 
-    steps: dict[str, Callable[[], Tensor]] = {"official": lambda: plain(batch)}
+    steps = {"official": plain}
     for name, chosen in zip(["no padding", *savings], configs, strict=True):
         steps[name] = partial(ours, chosen)
     seconds = {name: [timed_step(loss, optimizer, dtype, device)] for name, loss in steps.items()}
@@ -150,11 +169,11 @@ def _vocabularies(model: RelVLM) -> tuple[int, int]:
     return model.mlm_head.decoder.out_features, model.mrc_head.second.out_features
 
 
-def check_equal(model: RelVLM, plain: OfficialWay, batch: Batch) -> None:
+def check_equal(model: RelVLM, plain: Callable[[], Tensor], batch: Batch) -> None:
     """The same loss without dropout and with the same negatives."""
     model.eval()
     losses = []
-    for loss in (lambda: model(batch)[0], lambda: plain(batch)):
+    for loss in (lambda: model(batch)[0], plain):
         torch.manual_seed(1)
         with torch.no_grad():
             losses.append(float(loss()))

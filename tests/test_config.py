@@ -160,6 +160,15 @@ def test_the_model_section_survives_a_checkpoint_description(file):
             ["data.ratio.mrc=1", "data.batch.mrc=2", "data.graphs=[{path: x}]"],
             "model.relations: false, but data.ratio.mrc draws",
         ),
+        (["data.joint_weights.vsg=-1"], "data.joint_weights.vsg: -1.0: must not be negative"),
+        (
+            ["data.ratio.joint=1", "data.batch.joint=2"],
+            "data.joint: empty, but data.ratio.joint draws from it",
+        ),
+        (
+            ["data.ratio.joint=1", "data.batch.joint=2", "data.joint=[{path: x}]"],
+            "model.localisation: false, but data.joint_weights.entities draws",
+        ),
         (["optim.betas=[0.9]"], "optim.betas: expected two numbers, found [0.9]"),
         (["optim.lr=0"], "optim.lr: 0.0: must be positive"),
         (["log_every=0"], "log_every: 0: must be positive"),

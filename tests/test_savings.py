@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from batches import made_batch
+from batches import joint_of, made_batch
 
 from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, SavingsConfig, TextConfig, VisionConfig
 from relvlm.data.batch import Batch, distinct_texts
@@ -50,10 +50,16 @@ def batch_with_equal_texts(kind: str) -> Batch:
     )  # fmt: skip
 
 
-def outcome(config: ModelConfig, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def outcome(
+    config: ModelConfig, batch: Batch, first: bool = True
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Values and gradients; the negatives are the same each time, or follow on those of the call before."""
+    state = torch.get_rng_state()
     torch.manual_seed(0)
     model = RelVLM(config, 50, 7)
-    torch.manual_seed(1)  # the same negatives
+    torch.set_rng_state(state)
+    if first:
+        torch.manual_seed(1)
     total, values = model(batch)
     total.backward()
     return values, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -72,6 +78,46 @@ def test_without_a_saving_losses_and_gradients_are_the_same(saving: str, kind: s
 def test_recomputed_layers_give_the_same_losses_and_gradients(model: ModelConfig, kind: str) -> None:
     batch = made_batch(WORKS[kind], 32, 4, 50, 7)
     assert_same(outcome(model, batch), outcome(replace(model, recompute=True), batch))
+
+
+VSG = Workload("vsg", 4, 1, 9, 16, masked=3)
+
+
+@pytest.mark.parametrize("one_pass", [True, False])
+@pytest.mark.parametrize("vision", ["vit", "late", "swin"])
+def test_a_joint_step_is_the_sum_of_its_parts_alone(vision: str, one_pass: bool) -> None:
+    works = [WORKS["captions"], replace(WORKS["entities"], images=4), VSG, replace(WORKS["mrc"], images=4)]
+    parts = [made_batch(work, 32, 4, 50, 7, seed) for seed, work in enumerate(works)]
+    parts = [replace(part, pixels=parts[0].pixels) for part in parts]
+    joint = joint_of(parts)
+    weights = [1.0, 0.5, 2.0, 3.0]
+    sections = [s._replace(weight=w) for s, w in zip(joint.joint, weights, strict=True)]
+    model = SWIN if vision == "swin" else MODEL
+    if vision == "late":
+        model = replace(MODEL, vision=replace(MODEL.vision, late_blocks=1))
+        model = replace(model, fusion=replace(model.fusion, region_mask="late_vision"))
+    model = replace(model, savings=replace(model.savings, one_pass=one_pass))
+
+    values, gradients = outcome(model, replace(joint, joint=tuple(sections)))
+    alone = [outcome(model, part, first=i == 0) for i, part in enumerate(parts)]
+    expected = {
+        f"{part.kind}/{name}": value
+        for part, (found, _) in zip(parts, alone, strict=True)
+        for name, value in found.items()
+    }
+    summed = {
+        name: sum(weight * found[name] for weight, (_, found) in zip(weights, alone, strict=True))
+        for name in gradients
+    }
+    assert_same((values, gradients), (expected, summed))
+
+
+def test_a_joint_step_encodes_its_photos_once() -> None:
+    parts = [made_batch(replace(work, images=3), 32, 4, 50, 7) for work in WORKS.values()]
+    model, encoded = RelVLM(MODEL, 50, 7), []
+    model.vision.register_forward_hook(lambda module, args, output: encoded.append(len(output)))
+    model(joint_of(parts))
+    assert encoded == [3]
 
 
 def test_chunks_and_unique_texts_suit_the_momentum_teacher() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -78,8 +79,8 @@ def plan(config: Config, cluster: Cluster, way: str) -> Plan:
     element = 2 if config.dtype == "bf16" else 4
     sizes = Sizes(config.model)
     steps = {
-        kind: _step(sizes, work, cluster, way, parameters, element)
-        for kind, work in workloads(config).items()
+        kind: _step(sizes, works, cluster, way, parameters, element)
+        for kind, works in workloads(config).items()
     }
     weights = {kind: getattr(config.data.ratio, kind) for kind in steps}
     total = sum(weights.values())
@@ -97,22 +98,29 @@ def count_parameters(config: Config) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _step(sizes: Sizes, work: Workload, cluster: Cluster, way: str, parameters: int, element: int) -> Step:
+def _step(
+    sizes: Sizes, works: list[Workload], cluster: Cluster, way: str, parameters: int, element: int
+) -> Step:
     count, keep = WAYS[way]
-    share = _share(work, cluster.gpus)
-    computed = {name: flops.TRAINING * n for name, n in count(sizes, work).items()}
-    computed |= flops.teacher(sizes, work, padded=way == "official")
-    sent = traffic.collectives(parameters, cluster.stage, cluster.gpus, element)
-    features = traffic.contrast(sizes, share, cluster.gpus)
-    for name, size in features.items():
-        sent[name] = sent.get(name, 0.0) + size
+    shares = [_share(work, cluster.gpus) for work in works]
+    computed = {name: flops.TRAINING * n for name, n in _sum(count(sizes, work) for work in works).items()}
+    computed |= _sum(flops.teacher(sizes, work, padded=way == "official") for work in works)
+    features = [traffic.contrast(sizes, share, cluster.gpus) for share in shares]
+    sent = _sum([traffic.collectives(parameters, cluster.stage, cluster.gpus, element), *features])
     return Step(
         flops=computed,
         traffic=sent,
-        activations=keep(sizes, share, element),
+        activations=_sum(keep(sizes, share, element) for share in shares),
         compute=sum(computed.values()) / (cluster.gpus * cluster.device.flops * cluster.mfu),
         communicate=traffic.on_the_wire(sent, cluster.gpus) / cluster.bandwidth,
     )
+
+
+def _sum(parts: Iterable[dict[str, float]]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)  # type: ignore[arg-type]  # of floats
+    return dict(total)
 
 
 def _share(work: Workload, gpus: int) -> Workload:

@@ -40,12 +40,12 @@ class Sizes:
 
 def packed(sizes: Sizes, work: Workload) -> Flops:
     """Our step: each image and text once, one pass over the rows that are read, K and V once per image."""
-    groups = work.images * work.groups
+    groups, encoded = work.images * work.groups, work.images * work.encodes
     fused = (n * fused_text(sizes.model, work.tokens, read, keys) for n, read, keys in _looks(sizes, work))
     return {
-        "vision encoder": work.images * image_flops(sizes.model),
+        "vision encoder": encoded * image_flops(sizes.model),
         "text encoder": (2 if work.aligned else 1) * groups * text_flops(sizes.model, work.tokens),
-        "image K, V": work.images * keys_values(sizes),
+        "image K, V": encoded * keys_values(sizes),
         "fusion layers": groups * sum(fused),
     } | _heads(sizes, work)
 
@@ -82,7 +82,8 @@ def teacher(sizes: Sizes, work: Workload, padded: bool) -> Flops:
     whole, read = padded_text(sizes.model, length, keys), fused_text(sizes.model, length, work.masked, keys)
     each = 2 * text_flops(sizes.model, length) + (whole if padded else read)
     words = work.masked * 2.0 * sizes.model.text.width * (sizes.model.text.width + sizes.words)
-    images = image_flops(sizes.model) + keys_values(sizes) * (work.groups if padded else 1)
+    shared = work.encodes or padded
+    images = shared * image_flops(sizes.model) + keys_values(sizes) * (work.groups if padded else shared)
     return {"momentum teacher": work.images * images + groups * (each + words)}
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relvlm.config import Config, DataConfig
-from relvlm.data.batch import BATCH_KINDS, BatchKind
+from relvlm.data.batch import BATCH_KINDS, SECTION_KINDS, BatchKind
 
 # Averages of web captions and of detection labels, special tokens included.
 CAPTION_TOKENS, LABEL_TOKENS = 14, 4
@@ -19,6 +19,7 @@ class Workload:
 
     `masked`: MLM tokens of a group. `seen`: share of the patches that a group looks at. `relations`: MRC triplets
     an image. `boxes`: groups whose box is predicted from the full image. `aligned`: trained with ITC, ITM and MLM.
+    `encodes`: its images are encoded for it, not yet for an earlier section of the same joint step.
     """
 
     kind: BatchKind
@@ -30,16 +31,25 @@ class Workload:
     seen: float = 1.0
     relations: int = 0
     boxes: int = 0
+    encodes: bool = True
 
     @property
     def aligned(self) -> bool:
         return self.kind != "mrc"
 
 
-def workloads(config: Config) -> dict[BatchKind, Workload]:
-    """The global step of every kind that the recipe draws."""
-    drawn: list[BatchKind] = [kind for kind in BATCH_KINDS if getattr(config.data.ratio, kind) > 0]
-    return {kind: workload(config.data, kind) for kind in drawn}
+def workloads(config: Config) -> dict[BatchKind, list[Workload]]:
+    """The sections of the global step of every kind that the recipe draws: one, but for joint steps."""
+    drawn = [kind for kind in BATCH_KINDS if kind in config.data.drawn]
+    return {kind: sections(config.data, kind) for kind in drawn}
+
+
+def sections(data: DataConfig, kind: BatchKind) -> list[Workload]:
+    """Average sections of a step of one kind."""
+    if kind != "joint":
+        return [workload(data, kind)]
+    works = [workload(data, part) for part in SECTION_KINDS if getattr(data.joint_weights, part)]
+    return [replace(work, images=data.batch.joint, encodes=i == 0) for i, work in enumerate(works)]
 
 
 def workload(data: DataConfig, kind: BatchKind) -> Workload:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from relvlm.config import DataConfig, DatasetConfig, KindCounts, KindRatios
+from relvlm.config import DataConfig, DatasetConfig, JointWeights, KindCounts, KindRatios
 from relvlm.data.loader import build_loader
 from relvlm.data.schema import Entity, Relation, Sample
 from relvlm.data.shards import write_shards
@@ -75,6 +75,8 @@ def config(folder):
 
 
 def only(config, kind):
+    if kind == "joint":
+        return config
     return replace(config, ratio=KindRatios(**{kind: 1.0}))
 
 
@@ -164,6 +166,57 @@ def test_vsg_batch_verbalises_the_graph(config):
         assert len(triplets) == 3
         assert triplets[2] == "blue ball right of red cube"
         assert set(triplets[:2]) == {"red cube left of blue ball", "red cube [UNK] blue ball"}
+
+
+def joint(config, **weights):
+    weights = dict.fromkeys(("captions", "entities", "mrc", "vsg"), 0.0) | weights
+    return replace(
+        config,
+        joint=config.graphs,
+        joint_weights=JointWeights(**weights),
+        batch=replace(config.batch, joint=4),
+        ratio=KindRatios(joint=1.0),
+    )
+
+
+def test_joint_batch_says_of_each_photo_all_that_is_known(config):
+    batch = first(joint(config, captions=1, entities=1, mrc=2, vsg=0.5), "joint")
+    assert (batch.kind, batch.images) == ("joint", 4)
+    assert [(s.kind, s.weight) for s in batch.sections] == [
+        ("captions", 1), ("entities", 1), ("vsg", 0.5), ("mrc", 2)
+    ]  # fmt: skip
+    said = {s.kind: texts(batch)[s.groups] for s in batch.sections}
+    photos = {s.kind: batch.image_index[s.groups].tolist() for s in batch.sections}
+    assert photos == {
+        "captions": [0, 1, 2, 3],
+        "entities": [i for i in range(4) for _ in range(3)],
+        "vsg": [0, 1, 2, 3],
+        "mrc": [i for i in range(4) for _ in range(2)],
+    }
+    assert set(said["mrc"]) == {"[CLS] cube [SEP]", "[CLS] ball [SEP]"}
+    assert all("picture number" in text for text in said["captions"])
+    for subject, target in zip(batch.subject, batch.object, strict=True):
+        assert batch.image_index[subject] == batch.image_index[target]
+        assert batch.sections[3].groups.start <= min(subject, target)
+
+
+def test_joint_photos_are_whole_and_a_kind_without_weight_is_left_out(config):
+    cropped = replace(config, crop_scale=0.2)
+    batch = first(joint(cropped, captions=1, vsg=1), "joint")
+    assert {s.kind for s in batch.sections} == {"captions", "vsg"}
+    assert torch.equal(batch.pixels, first(joint(config, captions=1, vsg=1), "joint").pixels)
+
+
+def test_a_joint_batch_passes_over_samples_that_lack_a_kind(config, folder, tmp_path):
+    bare = replace(scene(30)[2], relations=())
+    scenes = [
+        (key, image, bare if i % 2 else sample) for i, (key, image, sample) in enumerate(map(scene, range(8)))
+    ]
+    mixed = replace(config, graphs=[write(tmp_path, "mixed", scenes)])
+    loader = build_loader(joint(mixed, captions=1, vsg=1), image_size=32, patch_size=8, seed=0)
+    batch = next(loader)
+    assert all(len(batch.whole[s.groups]) == 4 for s in batch.sections)
+    assert loader.counts()["unusable"] > 0
 
 
 @pytest.mark.parametrize("kind", ["captions", "entities", "mrc", "vsg"])

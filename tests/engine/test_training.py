@@ -68,6 +68,15 @@ def test_the_other_three_models_train_from_their_configs(name, left_out, tiny, t
     assert (tmp_path / "run/checkpoints/step_0000004/teacher.pt").exists() == (name == "albef")
 
 
+def test_joint_steps_log_every_objective_of_every_kind(tiny, relworld, tmp_path):
+    joint = [f"data.joint=[{{path: {relworld / 'graphs'}, block: 2}}]", "data.batch.joint=8"]
+    train(*tiny, *joint, f"out={tmp_path}", "data.ratio={joint: 1}", "data.joint_weights={mrc: 2}", "steps=3")
+    (first, *_), kinds = losses(tmp_path), {"captions", "entities", "mrc", "vsg"}
+    logged = {name for name, value in first.items() if value and name.startswith("joint/")}
+    assert {name.split("/")[1] for name in logged} == kinds
+    assert {"joint/entities/bbox", "joint/mrc/mrc_accuracy", "joint/vsg/itm"} < logged
+
+
 def test_killed_with_sigkill_and_started_again_it_ends_with_the_same_losses(tiny, unbroken, tmp_path):
     out = tmp_path / "run"
     command = [*TRAIN, *tiny, f"out={out}"]
