@@ -1,4 +1,4 @@
-"""`relvlm data`: build, relate, lint, stats and preview shard sets."""
+"""`relvlm data`: build, relate, merge, lint, stats and preview shard sets."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     _add_build(commands.add_parser("build", help="make a shard set from a raw dataset"))
     _add_relate(commands.add_parser("relate", help="add spatial relations derived from boxes"))
+    _add_merge(commands.add_parser("merge", help="join sets that annotate the same photos"))
     _add_lint(commands.add_parser("lint", help="check checksums, schema, images and duplicates"))
     _add_stats(commands.add_parser("stats", help="counts, histograms of labels and predicates, text lengths"))
     _add_preview(commands.add_parser("preview", help="contact sheet with boxes, captions and relations"))
@@ -82,6 +83,14 @@ def _add_relate(parser: argparse.ArgumentParser) -> None:
     relate.add_arguments(parser)
     _teach(parser, relate.EPILOG)
     parser.set_defaults(data_main=relate.main)
+
+
+def _add_merge(parser: argparse.ArgumentParser) -> None:
+    from relvlm.data import merge
+
+    merge.add_arguments(parser)
+    _teach(parser, merge.EPILOG)
+    parser.set_defaults(data_main=merge.main)
 
 
 def _add_lint(parser: argparse.ArgumentParser) -> None:
