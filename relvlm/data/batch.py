@@ -21,12 +21,8 @@ from relvlm.data.transforms import normalise
 
 BatchKind = Literal["captions", "entities", "mrc", "vsg", "joint"]
 BATCH_KINDS: tuple[BatchKind, ...] = ("captions", "entities", "mrc", "vsg", "joint")
-SECTION_KINDS: tuple[BatchKind, ...] = (
-    "captions",
-    "entities",
-    "vsg",
-    "mrc",
-)  # that without masked words last
+# In their order within a joint batch: what has no masked words comes last.
+SECTION_KINDS: tuple[BatchKind, ...] = ("captions", "entities", "vsg", "mrc")
 
 
 class Section(NamedTuple):
