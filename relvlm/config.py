@@ -6,7 +6,7 @@ An unknown key is an error that names the nearest known one. A run dumps what it
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,11 @@ RANDOM = "random"  # in `init`: no pretrained weights, on purpose
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Vision transformer; `width`, `layers`, `heads` of a Swin are its first stage's."""
+    """Vision transformer; `width`, `layers`, `heads` of a Swin are its first stage's.
+
+    `patch_keep`, where below 1, is *not exact*: the share of a ViT's patches that training keeps of images that every
+    text sees whole (captions, vsg), drawn anew each step, and apart for a momentum teacher (FLIP, Li et al., 2023).
+    """
 
     kind: Literal["vit", "swin", "clip_vit"] = "vit"
     width: int = 768
@@ -35,9 +39,14 @@ class VisionConfig:
     dropout: float = 0.0
     init_std: float = 0.02
     position_std: float = 0.02
+    patch_keep: float = 1.0
     late_blocks: int = (
         4  # the last blocks of a ViT, in which regions are masked (fusion.region_mask: late_vision)
     )
+
+    def kept_patches(self, patches: int) -> int:
+        """How many of an image's `patches` training keeps."""
+        return max(1, round(self.patch_keep * patches))
 
 
 @dataclass(frozen=True)
@@ -231,6 +240,14 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class LowResolutionConfig:
+    """*Not exact*, and off at 0 steps: the first `steps` see smaller images, position embeddings resized to them."""
+
+    steps: int = 0
+    image_size: int = 0
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     every: int = 1000
     keep: int = 0
@@ -269,6 +286,7 @@ class Config:
     init: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
@@ -294,6 +312,25 @@ def parse(tree: dict[str, Any], origin: str) -> Config:
 def model_config(tree: dict[str, Any], origin: str = "model.json") -> ModelConfig:
     """The model section alone, as a checkpoint keeps it."""
     return build(ModelConfig, tree, origin, "model")
+
+
+def exact(config: Config) -> Config:
+    """The same without the options that are not exact: every step sees all patches, at full size."""
+    vision = replace(config.model.vision, patch_keep=1.0)
+    return replace(config, model=replace(config.model, vision=vision), low_resolution=LowResolutionConfig())
+
+
+def not_exact(config: Config) -> dict[str, Config]:
+    """The options in use that are not exact, in words, each with the config that has it alone."""
+    plain, vision, low = exact(config), config.model.vision, config.low_resolution
+    found = {}
+    if vision.patch_keep < 1:
+        share = f"model.vision.patch_keep: {vision.patch_keep:g} (not exact)"
+        found[share] = replace(plain, model=config.model)
+    if low.steps:
+        phase = f"low_resolution: {low.steps:,} steps at {low.image_size} px (not exact)"
+        found[phase] = replace(plain, low_resolution=low)
+    return found
 
 
 def to_tree(config: Config) -> dict[str, Any]:

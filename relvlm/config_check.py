@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 def problems(config: Config) -> Iterator[str]:
     """One line for each thing wrong, beginning with the field."""
-    yield from (*_numbers(config), *_sizes(config.model), *_kinds(config), *_lengths(config))
+    yield from (
+        *_numbers(config),
+        *_sizes(config.model),
+        *_not_exact(config),
+        *_kinds(config),
+        *_lengths(config),
+    )
 
 
 def _numbers(config: Config) -> Iterator[str]:
@@ -46,6 +52,25 @@ def _sizes(model: ModelConfig) -> Iterator[str]:
         if not 0 < model.vision.late_blocks <= model.vision.layers:
             blocks, layers = model.vision.late_blocks, model.vision.layers
             yield f"model.vision.late_blocks: {blocks}: must be within the {layers} layers"
+
+
+def _not_exact(config: Config) -> Iterator[str]:
+    """Fewer patches, by dropping or by smaller images; a Swin needs the grid that its windows divide."""
+    model, low = config.model, config.low_resolution
+    keep, patch, swin = model.vision.patch_keep, model.vision.patch_size, model.vision.kind == "swin"
+    if not 0 < keep <= 1:
+        yield f"model.vision.patch_keep: {keep}: must be above 0 and at most 1"
+    if keep < 1 and swin:
+        yield "model.vision.patch_keep: needs a ViT, a Swin's windows are of all patches (set it to 1.0)"
+    if not 0 <= low.steps < config.steps:
+        yield f"low_resolution.steps: {low.steps}: must be within the {config.steps} steps and leave some at full size"
+    if low.steps and swin:
+        yield "low_resolution.steps: needs a ViT, a Swin is built for one image size (set it to 0)"
+    elif low.steps and (low.image_size % patch or not 0 < low.image_size < model.image_size):
+        yield (
+            f"low_resolution.image_size: {low.image_size}: must be a multiple of patch_size {patch} "
+            f"below model.image_size {model.image_size}"
+        )
 
 
 def _kinds(config: Config) -> Iterator[str]:

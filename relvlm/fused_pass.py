@@ -32,13 +32,25 @@ class Seen:
 
 def look(vision: VisionEncoder, batch: Batch, region_mask: str) -> Seen:
     """Encode a batch's images; `region_mask` is that of FusionConfig."""
-    if region_mask == "late_vision" and any(s.kind in ("entities", "mrc") for s in batch.sections):
+    if region_mask == "late_vision" and batch.boxed:
         return _late_views(vision, batch)
-    image_BSD = vision(batch.pixels)
+    kept_BK = None if batch.boxed else vision.draw_patches(batch.pixels)
+    image_BSD = vision(batch.pixels, kept_BK)
+    if kept_BK is not None:
+        return _kept_views(image_BSD, batch)
+    grid = vision.grid_of(batch.pixels)
     whole_GD = image_BSD[batch.image_index.long(), 0]
-    region_GD = box_mean(image_BSD, batch.box, batch.image_index, vision.grid)
+    region_GD = box_mean(image_BSD, batch.box, batch.image_index, grid)
     cls_GD = torch.where(batch.whole[:, None], whole_GD, region_GD)
-    return Seen(image_BSD, _box_views(batch, vision.grid), None, cls_GD)
+    return Seen(image_BSD, _box_views(batch, grid), None, cls_GD)
+
+
+def _kept_views(image_BSD: Tensor, batch: Batch) -> Seen:
+    """Whole images of which some patches are left: one row of them."""
+    whole = Regions.whole(batch.text_cu, batch.image_index, (1, image_BSD.shape[1] - 1))
+    image_G = batch.image_index.long()
+    twice = torch.arange(len(image_G), device=image_G.device).repeat(2)
+    return Seen(image_BSD, whole.pick(twice, batch.text_cu), None, image_BSD[image_G, 0])
 
 
 def _box_views(batch: Batch, grid: tuple[int, int]) -> Regions:

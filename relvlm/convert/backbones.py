@@ -19,7 +19,7 @@ from torch import Tensor
 from relvlm.config import ModelConfig, VisionConfig
 from relvlm.convert.links import Link, Tensors, cat, check_names, prefixed, same
 from relvlm.convert.names import bert_links, clip_block_links, vision_links
-from relvlm.convert.position import resize_bias_table, resize_positions
+from relvlm.encoders.position import resize_bias_table, resize_positions
 from relvlm.errors import UserError
 
 FILES = ("model.safetensors", "pytorch_model.bin")

@@ -12,8 +12,8 @@ from torch import Tensor
 from relvlm.config import ModelConfig
 from relvlm.convert.links import Tensors, check_names, to_ours, to_theirs
 from relvlm.convert.names import TEACHER, TIED, Family, official_links
-from relvlm.convert.position import resize_bias_table, resize_positions
 from relvlm.convert.sizes import describe
+from relvlm.encoders.position import resize_bias_table, resize_positions
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 

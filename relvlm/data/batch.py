@@ -21,6 +21,7 @@ from relvlm.data.transforms import normalise
 
 BatchKind = Literal["captions", "entities", "mrc", "vsg", "joint"]
 BATCH_KINDS: tuple[BatchKind, ...] = ("captions", "entities", "mrc", "vsg", "joint")
+WHOLE_KINDS: tuple[BatchKind, ...] = ("captions", "vsg")  # every group sees its whole image
 # In their order within a joint batch: what has no masked words comes last.
 SECTION_KINDS: tuple[BatchKind, ...] = ("captions", "entities", "vsg", "mrc")
 
@@ -98,6 +99,11 @@ class Batch:
         """Those of a joint batch; any other is one section."""
         groups, masked, regions = len(self.whole), len(self.mlm_row), len(self.region)
         return self.joint or (Section(self.kind, slice(0, groups), slice(0, masked), slice(0, regions)),)
+
+    @property
+    def boxed(self) -> bool:
+        """Whether groups may see a box: what a box is in needs all patches of the image."""
+        return any(section.kind not in WHOLE_KINDS for section in self.sections)
 
     @property
     def aligned(self) -> int:

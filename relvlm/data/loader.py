@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from relvlm.config import DataConfig, DatasetConfig
+from relvlm.config import DataConfig, DatasetConfig, LowResolutionConfig
 from relvlm.data.batch import BATCH_KINDS, Batch, BatchKind, View, assemble
 from relvlm.data.regions import read_relations
 from relvlm.data.sampler import BatchPlan, StepPlan, Stream
@@ -29,6 +29,7 @@ from relvlm.errors import UserError
 COUNTS = ("faults", "unusable", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
 TIMEOUT_S = 600  # for one batch; a disk that hangs must not hang the run
 ATTEMPTS = 1000  # draws for one place in a batch before the dataset is given up
+FULL_SIZE = LowResolutionConfig()
 _log = logging.getLogger(__name__)
 
 
@@ -46,9 +47,11 @@ class StepDataset(Dataset[Batch | UserError]):
         image_size: int,
         patch_size: int,
         seed: int,
+        low_resolution: LowResolutionConfig,
     ) -> None:
         self.config, self.streams, self.sets = config, streams, sets
         self.image_size, self.patch_size, self.seed = image_size, patch_size, seed
+        self.low_resolution = low_resolution
         self.counts = torch.zeros(max(1, config.workers), len(COUNTS), dtype=torch.int64).share_memory_()
         self.bad: set[tuple[int, int]] = set()
 
@@ -60,6 +63,8 @@ class StepDataset(Dataset[Batch | UserError]):
         return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
 
     def __getitem__(self, plan: StepPlan) -> Batch | UserError:
+        low = plan.step < self.low_resolution.steps
+        self.builder.resize(self.low_resolution.image_size if low else self.image_size)
         pairs = zip(plan.epoch.tolist(), plan.index.tolist(), strict=True)
         try:
             views = [self._view(plan.stream, epoch, index) for epoch, index in pairs]
@@ -160,8 +165,9 @@ def build_loader(
     start_step: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    low_resolution: LowResolutionConfig = FULL_SIZE,
 ) -> Loader:
-    """The batches of `rank` from `start_step` on.
+    """The batches of `rank` from `start_step` on; of smaller images in the first steps, if so asked.
 
     Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
     """
@@ -169,7 +175,7 @@ def build_loader(
     streams, sets = open_streams(config)
     if "mrc" in config.trained:
         read_relations(Path(config.relations))
-    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed)
+    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution)
     return Loader(dataset, BatchPlan(streams, seed, start_step, rank, world_size))
 
 

@@ -66,9 +66,9 @@ class ViewBuilder:
         relations: Mapping[str, int],
     ) -> None:
         self.config = config
-        self.image_size, self.patch_size = image_size, patch_size
+        self.patch_size = patch_size
+        self.resize(image_size)
         self.tokenizer, self.relations = tokenizer, relations
-        self.whole = whole_region(image_size, patch_size)
         self.counts: Counter[str] = Counter()
         self._groups: dict[BatchKind, Callable[[Sample, Box, Random], Texts]] = {
             "captions": self._captions,
@@ -76,6 +76,11 @@ class ViewBuilder:
             "mrc": self._mrc,
             "vsg": self._vsg,
         }
+
+    def resize(self, image_size: int) -> None:
+        """Make views of this size from now on."""
+        self.image_size = image_size
+        self.whole = whole_region(image_size, self.patch_size)
 
     def view(self, kind: BatchKind, record: Record, rng: Random) -> View:
         """The view of `record`; raises Unusable where its annotation lacks a part, ValueError if damaged.

@@ -35,14 +35,33 @@ class VisionEncoder(nn.Module):
                     f"model.vision.window: {config.window} does not divide a map of {side} x {side}"
                 )
         self.width = config.width * 2**stages
+        self.config, self.stride = config, stride
         self.grid = (image_size // stride, image_size // stride)
         self.backbone = (Swin if config.kind == "swin" else ViT)(config, image_size)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+    def forward(self, pixels_BCHW: Tensor, kept_BK: Tensor | None = None) -> Tensor:
+        """All tokens, or those of the patches `kept_BK` of each image behind the first one."""
+        if kept_BK is not None:
+            return self._vit()(self._cast(pixels_BCHW), kept_BK)
         tokens_BSD = self.backbone(self._cast(pixels_BCHW))
         if self.kind == "swin":
             tokens_BSD = torch.cat([tokens_BSD.mean(1, keepdim=True), tokens_BSD], dim=1)
         return tokens_BSD
+
+    def grid_of(self, pixels_BCHW: Tensor) -> tuple[int, int]:
+        """(rows, columns) of these images' patches: `grid`, or fewer in training at a low resolution."""
+        return pixels_BCHW.shape[2] // self.stride, pixels_BCHW.shape[3] // self.stride
+
+    def draw_patches(self, pixels_BCHW: Tensor) -> Tensor | None:
+        """Not exact: the patches (B, K) that a step of training keeps of each image, at random (FLIP, Li et al., 2023).
+
+        None where all are kept, as always in evaluation.
+        """
+        rows, columns = self.grid_of(pixels_BCHW)
+        kept = self.config.kept_patches(rows * columns)
+        if kept == rows * columns or not self.training:
+            return None
+        return torch.rand(len(pixels_BCHW), rows * columns, device=pixels_BCHW.device).topk(kept).indices
 
     def late_regions(
         self, pixels_BCHW: Tensor, image_R: Tensor, box_R4: Tensor, images: bool
@@ -53,7 +72,7 @@ class VisionEncoder(nn.Module):
         last blocks: their [CLS] and the patches inside are carried and nothing else.
         """
         early_BSD = self._vit().early(self._cast(pixels_BCHW))
-        inside_RN = box_mask(box_R4, self.grid)
+        inside_RN = box_mask(box_R4, self.grid_of(pixels_BCHW))
         visible_RS = torch.cat([torch.ones_like(inside_RN[:, :1]), inside_RN], dim=1)
         region, place = visible_RS.nonzero().unbind(1)
         cu = offsets_of(visible_RS.sum(1))
@@ -73,7 +92,9 @@ class VisionEncoder(nn.Module):
 
     def _vit(self) -> ViT:
         if not isinstance(self.backbone, ViT):
-            raise ValueError("late vision masking needs a ViT: a Swin's tokens attend within windows")
+            raise ValueError(
+                "late vision masking needs a ViT, dropped patches too: a Swin's tokens attend within windows"
+            )
         return self.backbone
 
     def _cast(self, pixels_BCHW: Tensor) -> Tensor:

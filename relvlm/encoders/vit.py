@@ -5,6 +5,7 @@ Not transformers' own: regions need their last blocks run apart from the others,
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from relvlm.config import VisionConfig
+from relvlm.encoders.position import position_resizer
 from relvlm_kernels import varlen_attention
 
 
@@ -85,17 +87,32 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(width, eps=eps)
         self._initialise(config)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        return self.late(self.early(pixels_BCHW))
+    def forward(self, pixels_BCHW: Tensor, kept_BK: Tensor | None = None) -> Tensor:
+        return self.late(self.early(pixels_BCHW, kept_BK))
 
-    def early(self, pixels_BCHW: Tensor) -> Tensor:
-        """Tokens (B, 1 + N, D) before the last `late_blocks` blocks."""
-        patches = self.patch_embedding(pixels_BCHW).flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
-        x = self.pre_norm(self.dropout(x + self.position))
+    def early(self, pixels_BCHW: Tensor, kept_BK: Tensor | None = None) -> Tensor:
+        """Tokens (B, 1 + N, D) before the last `late_blocks` blocks.
+
+        Of each image's patches `kept_BK` alone (int64), (B, 1 + K, D), if given.
+        """
+        square = self.patch_embedding(pixels_BCHW)
+        position = self._positions(square.shape[-1])
+        patches = square.flatten(2).transpose(1, 2) + position[:, 1:]
+        if kept_BK is not None:
+            patches = patches.gather(1, kept_BK[:, :, None].expand(-1, -1, patches.shape[2]))
+        first = (self.class_token + position[:, :1]).expand(len(patches), -1, -1)
+        x = self.pre_norm(self.dropout(torch.cat([first, patches], dim=1)))
         for block in self.blocks[: -self.late_blocks]:
             x = block(x)
         return x
+
+    def _positions(self, side: int) -> Tensor:
+        """The table (1, 1 + N, D); in training, of smaller images the table resized (config: low_resolution)."""
+        own = math.isqrt(self.position.shape[1] - 1)
+        if side == own or not self.training:
+            return self.position
+        resized = position_resizer(own, side, self.position.device) @ self.position.float()
+        return resized.to(self.position.dtype)
 
     def late(self, x: Tensor, mask: Tensor | None = None, cu: Tensor | None = None) -> Tensor:
         """The last blocks and norm: of (B, S, D) with hidden keys, or of the visible tokens alone, packed (T, D).

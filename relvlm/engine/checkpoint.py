@@ -27,7 +27,7 @@ from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
 from relvlm.model import Gather, RelVLM, one_rank
 
-HOW_NOT_WHAT = {"savings", "recompute"}  # settings of a model that change its speed alone
+HOW_NOT_WHAT = {"savings", "recompute", "vision.patch_keep"}  # how a model is trained, not what it is
 DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what model.json must hold
 
 
@@ -84,7 +84,7 @@ def check_same_model(checkpoint: Path, config: Config, relations: list[str], voc
     theirs = _flat(saved["model"])
     mine |= {"relations": relations, "vocab_size": vocab_size}
     theirs |= {"relations": saved["relations"], "vocab_size": saved["vocab_size"]}
-    what = [k for k in mine.keys() | theirs.keys() if k.split(".")[0] not in HOW_NOT_WHAT]
+    what = [k for k in mine.keys() | theirs.keys() if not {k, k.split(".")[0]} & HOW_NOT_WHAT]
     differ = [k for k in what if mine.get(k) != theirs.get(k)]
     if differ:
         shown = "; ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in sorted(differ)[:5])

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from relvlm.config import Config, dump
+from relvlm.config import Config, dump, not_exact
 from relvlm.convert.init import check_init, initialise
 from relvlm.data.batch import Batch
 from relvlm.data.loader import build_loader, open_streams
@@ -46,6 +46,8 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     if distributed.rank() == 0:
         Path(config.out).mkdir(parents=True, exist_ok=True)
         dump(config, Path(config.out) / "config.yaml")
+        for option in not_exact(config):
+            log.info("trained with %s", option)
     distributed.barrier()
     last = _train(config, engine, step, folder, device)
     distributed.stop()
@@ -112,6 +114,7 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
         start_step=start,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        low_resolution=config.low_resolution,
     )
     engine.train()
     with contextlib.closing(monitor):

@@ -9,7 +9,7 @@ import relvlm
 from relvlm.cli import main as command
 from relvlm.convert import from_official, to_official
 from relvlm.convert.official import back, check_shapes, convert
-from relvlm.convert.position import resize_bias_table, resize_positions
+from relvlm.encoders.position import resize_bias_table, resize_positions
 from relvlm.encoders.swin import relative_position_index, shift_mask
 from relvlm.errors import UserError
 

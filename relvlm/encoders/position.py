@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,15 @@ def resize_positions(table_1SD: Tensor, side: int) -> Tensor:
     square = patches.unflatten(1, (old, old)).permute(0, 3, 1, 2)
     square = F.interpolate(square.float(), (side, side), mode="bicubic", align_corners=False)
     return torch.cat([cls, square.to(table_1SD.dtype).permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+@cache
+def position_resizer(old: int, new: int, device: torch.device) -> Tensor:
+    """(1 + new^2, 1 + old^2) fp32: `resize_positions` as a matrix, for a table that learns.
+
+    The gradient of `interpolate` is not deterministic on a GPU, that of a product is.
+    """
+    return resize_positions(torch.eye(1 + old**2, device=device)[None], new)[0]
 
 
 def resize_bias_table(table_TH: Tensor, window: int) -> Tensor:
