@@ -21,7 +21,8 @@ def flop_limits(
     `lengths`: tokens of each text. `retrieval`: both sides have all encodings.
     """
     config, pairs, sizes = model.config, len(text_of_pair), Sizes(model.config)
-    keys, tokens, image = keys_values(sizes), sizes.image_tokens, image_flops(config)
+    tokens = sizes.image_tokens
+    keys, image = keys_values(sizes, tokens), image_flops(config, tokens)
     public = pairs * (keys + padded_text(config, padded, tokens))
     ours = photos * keys + sum(fused_text(config, lengths[t], 1, tokens) for t in text_of_pair)
     if retrieval:

@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 import yaml
 
-from relvlm.config import Config, ModelConfig, dump, load_config, model_config, parse, to_tree
+from relvlm.config import (
+    Config,
+    ModelConfig,
+    dump,
+    exact,
+    load_config,
+    model_config,
+    not_exact,
+    parse,
+    to_tree,
+)
 from relvlm.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -14,6 +24,8 @@ MINIMAL: dict[str, Any] = {
     "model": {"localisation": False, "relations": False},
     "data": {"captions": [{"path": "shards"}], "batch": {"captions": 4}, "ratio": {"captions": 1}},
 }
+
+SWIN = ["model.vision.kind=swin", "model.vision.patch_size=4"]
 
 
 @pytest.fixture
@@ -169,6 +181,24 @@ def test_the_model_section_survives_a_checkpoint_description(file):
             ["data.ratio.joint=1", "data.batch.joint=2", "data.joint=[{path: x}]"],
             "model.localisation: false, but data.joint_weights.entities draws",
         ),
+        (["model.vision.patch_keep=0.0"], "model.vision.patch_keep: 0.0: must be above 0 and at most 1"),
+        (["model.vision.patch_keep=1.5"], "model.vision.patch_keep: 1.5: must be above 0 and at most 1"),
+        ([*SWIN, "model.vision.patch_keep=0.5"], "model.vision.patch_keep: needs a ViT"),
+        ([*SWIN, "low_resolution={steps: 5, image_size: 112}"], "low_resolution.steps: needs a ViT"),
+        (
+            ["low_resolution={steps: 5, image_size: 120}"],
+            "low_resolution.image_size: 120: must be a multiple",
+        ),
+        (
+            ["low_resolution={steps: 5, image_size: 224}"],
+            "low_resolution.image_size: 224: must be a multiple",
+        ),
+        (
+            ["low_resolution.steps=5"],
+            "low_resolution.image_size: 0: must be a multiple of patch_size 16 below",
+        ),
+        (["low_resolution.steps=200000"], "low_resolution.steps: 200000: must be within the 200000 steps"),
+        (["low_resolution.steps=-1"], "low_resolution.steps: -1: must be within"),
         (["optim.betas=[0.9]"], "optim.betas: expected two numbers, found [0.9]"),
         (["optim.lr=0"], "optim.lr: 0.0: must be positive"),
         (["log_every=0"], "log_every: 0: must be positive"),
@@ -191,6 +221,18 @@ def test_the_model_section_survives_a_checkpoint_description(file):
 )
 def test_fields_that_do_not_fit_together_are_refused(file, overrides, message):
     assert refusal(file, *overrides).startswith(f"{file}: {message}")
+
+
+def test_options_that_are_not_exact_are_named_so_each_alone(file):
+    both = ["model.vision.patch_keep=0.5", "low_resolution={steps: 1000, image_size: 160}", "steps=5000"]
+    config, plain = load_config(file, both), load_config(file, ["steps=5000"])
+    found = not_exact(config)
+    assert list(found) == [
+        "model.vision.patch_keep: 0.5 (not exact)",
+        "low_resolution: 1,000 steps at 160 px (not exact)",
+    ]
+    assert list(found.values()) == [load_config(file, [option, "steps=5000"]) for option in both[:2]]
+    assert exact(config) == plain and not_exact(plain) == {}
 
 
 def test_a_tree_without_a_file_is_parsed_too():

@@ -3,6 +3,8 @@
 Losses and every gradient, fp32, 1e-5; the official codes run it the plain way.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,8 @@ import torch.nn.functional as F
 from relvlm import objectives
 from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
 from relvlm.data.batch import Batch
+from relvlm.encoders.position import resize_positions
+from relvlm.encoders.vit import ViT
 from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itm import IGNORED
 from relvlm.model import RelVLM
@@ -72,12 +76,12 @@ def padded(batch: Batch, ids: torch.Tensor):
     return out, mask
 
 
-def plain_losses(model: RelVLM, batch: Batch, negatives) -> dict[str, torch.Tensor]:
+def plain_losses(model: RelVLM, batch: Batch, negatives, grid=(GRID, GRID)) -> dict[str, torch.Tensor]:
     """Replicated images, padded texts, dense masks, one fusion pass per objective."""
     image = model.encode_image(batch.pixels)[batch.image_index.long()]
     ids, mask = padded(batch, batch.text_ids)
     text = model.encode_text(ids, mask)
-    seen = torch.zeros(5, GRID, GRID, dtype=torch.bool)
+    seen = torch.zeros(5, *grid, dtype=torch.bool)
     for g, (x0, y0, x1, y1) in enumerate(batch.box.tolist()):
         seen[g, y0:y1, x0:x1] = True
     seen = seen.flatten(1)
@@ -159,8 +163,6 @@ def test_every_parameter_gets_a_gradient_from_every_kind(kind, vision):
 
 def test_an_image_with_no_region_left_trains_without_nan():
     model, batch = make_model(), make_batch("entities")
-    from dataclasses import replace
-
     batch = replace(batch, whole=torch.ones(5).bool(), region=torch.zeros(0).long())
     total, values = model(batch)
     total.backward()
@@ -280,6 +282,66 @@ def test_given_negatives_are_used():
     first, second = (model(batch, given)[1]["itm"] for _ in range(2))
     other = objectives.Negatives.given(given.text_of_view, given.view_of_text)
     assert first == second != model(batch, other)[1]["itm"]
+
+
+DROPPING = replace(VIT, patch_keep=0.5)
+
+
+@pytest.mark.parametrize("kind", ["captions", "vsg"])
+def test_dropped_patches_are_seen_by_no_text(kind, monkeypatch):
+    """The losses of the plain way on the tokens that are left."""
+    model, batch = make_model(DROPPING), make_batch(kind)
+    kept = torch.stack([torch.randperm(16)[:8] for _ in range(5)])
+    monkeypatch.setattr(model.vision, "draw_patches", lambda pixels: kept)
+    given = objectives.Negatives.given(torch.tensor([1, 0, 3, 2, 0]), torch.tensor([4, 2, 1, 0, 3]))
+    total, values = model(batch, given)
+    packed = gradients(model, total)
+    monkeypatch.setattr(model, "encode_image", lambda pixels: model.vision(pixels, kept))
+    grid = torch.tensor([[0, 0, 8, 1]], dtype=torch.int32).expand(5, 4)
+    expected = plain_losses(model, replace(batch, box=grid), given, (1, 8))
+    for name, loss in expected.items():
+        torch.testing.assert_close(values[name], loss.detach(), rtol=1e-5, atol=1e-5)
+    plain = gradients(model, sum(expected.values()))
+    for name in plain:
+        torch.testing.assert_close(packed[name], plain[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["captions", "entities", "mrc", "vsg"])
+def test_patches_are_dropped_in_training_alone_and_where_no_box_needs_them(kind, monkeypatch):
+    model, batch, lengths = (
+        make_model(DROPPING, momentum=MomentumConfig(enabled=True, queue=8)),
+        make_batch(kind),
+        [],
+    )
+
+    def remember(vit, x, *rest, original=ViT.late, **kwargs):
+        lengths.append(x.shape[1])
+        return original(vit, x, *rest, **kwargs)
+
+    monkeypatch.setattr(ViT, "late", remember)
+    model(batch)
+    teacher = [] if kind == "mrc" else [lengths[0]]
+    assert lengths == [9 if kind in ("captions", "vsg") else 17, *teacher]
+    lengths.clear()
+    model.eval()(batch)
+    assert set(lengths) == {17}
+
+
+@pytest.mark.parametrize("kind", ["captions", "entities", "mrc", "vsg"])
+@pytest.mark.parametrize("vision", [VIT, LATE], ids=["vit", "late"])
+def test_a_step_on_smaller_images_is_that_of_a_model_of_their_size(kind, vision):
+    model, batch = make_model(vision), make_batch(kind)
+    boxes = torch.cat([batch.box[:, :2].clamp(max=1), batch.box[:, 2:].clamp(max=2)], dim=1)
+    batch = replace(batch, pixels=batch.pixels[..., :16, :16].contiguous(), box=boxes)
+    small = RelVLM(replace(model.config, image_size=16), WORDS, RELATIONS)
+    state = model.state_dict()
+    state["vision.backbone.position"] = resize_positions(state["vision.backbone.position"], 2)
+    small.load_state_dict(state)
+    outcomes = []
+    for each in (model, small):
+        torch.manual_seed(2)  # the same negatives
+        outcomes.append(each(batch)[1])
+    torch.testing.assert_close(*outcomes)
 
 
 @pytest.mark.parametrize("choice", ["all_ranks", "own_rank"])

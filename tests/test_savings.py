@@ -28,6 +28,7 @@ MODEL = ModelConfig(
 SWIN = replace(
     MODEL, vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[1, 1], window=4)
 )
+DROPPED = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.5))
 
 
 def batch_with_equal_texts(kind: str) -> Batch:
@@ -74,7 +75,7 @@ def test_without_a_saving_losses_and_gradients_are_the_same(saving: str, kind: s
 
 
 @pytest.mark.parametrize("kind", WORKS)
-@pytest.mark.parametrize("model", [MODEL, SWIN], ids=["vit", "swin"])
+@pytest.mark.parametrize("model", [MODEL, SWIN, DROPPED], ids=["vit", "swin", "dropped patches"])
 def test_recomputed_layers_give_the_same_losses_and_gradients(model: ModelConfig, kind: str) -> None:
     batch = made_batch(WORKS[kind], 32, 4, 50, 7)
     assert_same(outcome(model, batch), outcome(replace(model, recompute=True), batch))

@@ -5,7 +5,6 @@ Not transformers' own: regions need their last blocks run apart from the others,
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -77,10 +76,10 @@ class ViT(nn.Module):
         super().__init__()
         eps, _, pre_norm = KINDS[config.kind]
         width, patch = config.width, config.patch_size
-        self.late_blocks = config.late_blocks
+        self.late_blocks, self.side = config.late_blocks, image_size // patch
         self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch, bias=not pre_norm)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.position = nn.Parameter(torch.zeros(1, 1 + (image_size // patch) ** 2, width))
+        self.position = nn.Parameter(torch.zeros(1, 1 + self.side**2, width))
         self.dropout = nn.Dropout(config.dropout)
         self.pre_norm = nn.LayerNorm(width, eps=eps) if pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
@@ -108,10 +107,9 @@ class ViT(nn.Module):
 
     def _positions(self, side: int) -> Tensor:
         """The table (1, 1 + N, D); in training, of smaller images the table resized (config: low_resolution)."""
-        own = math.isqrt(self.position.shape[1] - 1)
-        if side == own or not self.training:
+        if side == self.side or not self.training:
             return self.position
-        resized = position_resizer(own, side, self.position.device) @ self.position.float()
+        resized = position_resizer(self.side, side, self.position.device) @ self.position.float()
         return resized.to(self.position.dtype)
 
     def late(self, x: Tensor, mask: Tensor | None = None, cu: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relvlm.config import Config, load_config
+from relvlm.config import Config, exact, load_config, not_exact
 from relvlm.data.arguments import positive
 from relvlm.plan.devices import DEVICES, GIB
 from relvlm.plan.memory import states
@@ -21,7 +21,8 @@ HOUR = 3600
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Memory of a GPU by ZeRO stage, FLOPs and traffic of a step, days and GPU-hours of the whole recipe: our step "
-        "beside the official codes' way (separate padded passes on copied images)."
+        "beside the official codes' way (separate padded passes on copied images). Options that are not exact "
+        "(model.vision.patch_keep, low_resolution), where they are on, have a table of their own."
     )
     parser.epilog = "example: relvlm plan --config configs/13m/rex_vlm.yaml --nodes 4 --gpus 8 --device h200"
     parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. configs/13m/rex_vlm.yaml")
@@ -38,12 +39,18 @@ def main(args: argparse.Namespace) -> None:
     from relvlm.plan.estimate import Cluster, plan  # imports torch, which a wrong config need not wait for
 
     cluster = Cluster(DEVICES[args.device], args.nodes, args.gpus, args.zero, args.mfu)
-    plans = {way: plan(config, cluster, way) for way in ("ours", "official")}
+    plans = {way: plan(exact(config), cluster, way) for way in ("ours", "official")}
+    options = not_exact(config)
+    if len(options) > 1:
+        options["all of these (not exact)"] = config
+    saving = {name: plan(chosen, cluster, "ours") for name, chosen in options.items()}
     millions = plans["ours"].parameters / 1e6
     print(f"{config.name}: {millions:.1f}M parameters, {config.steps:,} steps, {config.dtype}")
     print(f"{args.nodes} x {args.gpus} {args.device}, ZeRO-{args.zero}\n")
     for table in (_steps(plans), _memory(config, cluster, plans), _recipe(cluster, plans)):
         print("\n".join(table) + "\n")
+    if saving:
+        print("\n".join(_not_exact(cluster, plans["ours"], saving)) + "\n")
     print(_assumptions(args.mfu))
 
 
@@ -86,6 +93,21 @@ def _recipe(cluster: Cluster, plans: dict[str, Plan]) -> list[str]:
         lines.append(
             f"| {way} | {found.mean_seconds:.3f} | {found.mean_flops / 1e12:.1f} | {hours / 24:.1f} "
             f"| {hours * cluster.gpus:,.0f} |"
+        )
+    return lines
+
+
+def _not_exact(cluster: Cluster, ours: Plan, saving: dict[str, Plan]) -> list[str]:
+    """What options that change the losses save of our exact step."""
+    lines = [
+        "| ours with | TFLOP a step | FLOPs saved | days | GPU-hours | activations, GiB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, found in saving.items():
+        hours, kept = found.total_seconds / HOUR, sum(found.activations.values()) / GIB
+        lines.append(
+            f"| {name} | {found.mean_flops / 1e12:.1f} | {1 - found.mean_flops / ours.mean_flops:.0%} "
+            f"| {hours / 24:.1f} | {hours * cluster.gpus:,.0f} | {kept:.2f} |"
         )
     return lines
 

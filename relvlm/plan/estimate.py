@@ -74,19 +74,39 @@ class Plan:
 
 
 def plan(config: Config, cluster: Cluster, way: str) -> Plan:
-    """The whole recipe done in one of WAYS; raises UserError where a batch cannot be shared by the GPUs."""
-    parameters = count_parameters(config)
+    """The whole recipe done in one of WAYS; raises UserError where a batch cannot be shared by the GPUs.
+
+    The official way knows of no dropped patches. Means are over both phases of `low_resolution`, `steps` of full size.
+    """
+    parameters, low = count_parameters(config), config.low_resolution
+    steps = _steps(config, config.model.image_size, cluster, way, parameters)
+    seconds, mean_flops = _means(config, steps)
+    if low.steps:
+        small = _means(config, _steps(config, low.image_size, cluster, way, parameters))
+        share = low.steps / config.steps
+        seconds += share * (small[0] - seconds)
+        mean_flops += share * (small[1] - mean_flops)
+    return Plan(parameters, steps, seconds, mean_flops, seconds * config.steps)
+
+
+def _steps(
+    config: Config, image_size: int, cluster: Cluster, way: str, parameters: int
+) -> dict[BatchKind, Step]:
+    """A step of every kind that is drawn, on images of `image_size`."""
     element = 2 if config.dtype == "bf16" else 4
-    sizes = Sizes(config.model)
-    steps = {
+    sizes = Sizes(replace(config.model, image_size=image_size))
+    return {
         kind: _step(sizes, works, cluster, way, parameters, element)
         for kind, works in workloads(config).items()
     }
+
+
+def _means(config: Config, steps: dict[BatchKind, Step]) -> tuple[float, float]:
+    """Seconds and FLOPs of a step, by how often each kind is drawn."""
     weights = {kind: getattr(config.data.ratio, kind) for kind in steps}
     total = sum(weights.values())
     seconds = sum(weights[kind] * step.seconds for kind, step in steps.items()) / total
-    mean_flops = sum(weights[kind] * sum(step.flops.values()) for kind, step in steps.items()) / total
-    return Plan(parameters, steps, seconds, mean_flops, seconds * config.steps)
+    return seconds, sum(weights[kind] * sum(step.flops.values()) for kind, step in steps.items()) / total
 
 
 def count_parameters(config: Config) -> int:

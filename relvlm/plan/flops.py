@@ -37,22 +37,29 @@ class Sizes:
         stride = vision.patch_size * (2 ** (len(vision.depths) - 1) if vision.kind == "swin" else 1)
         return 1 + (self.model.image_size // stride) ** 2
 
+    def kept_tokens(self, work: Workload) -> int:
+        """Image tokens that our step encodes: fewer where patches are dropped (not exact)."""
+        if work.boxed:
+            return self.image_tokens
+        return 1 + self.model.vision.kept_patches(self.image_tokens - 1)
+
 
 def packed(sizes: Sizes, work: Workload) -> Flops:
     """Our step: each image and text once, one pass over the rows that are read, K and V once per image."""
     groups, encoded = work.images * work.groups, work.images * work.encodes
     fused = (n * fused_text(sizes.model, work.tokens, read, keys) for n, read, keys in _looks(sizes, work))
+    tokens = sizes.kept_tokens(work)
     return {
-        "vision encoder": encoded * image_flops(sizes.model),
+        "vision encoder": encoded * image_flops(sizes.model, tokens),
         "text encoder": (2 if work.aligned else 1) * groups * text_flops(sizes.model, work.tokens),
-        "image K, V": encoded * keys_values(sizes),
+        "image K, V": encoded * keys_values(sizes, tokens),
         "fusion layers": groups * sum(fused),
     } | _heads(sizes, work)
 
 
 def _looks(sizes: Sizes, work: Workload) -> list[tuple[float, int, float]]:
     """How often a group's text goes through the fusion encoder, how many rows are then read, and the keys seen."""
-    keys = 1 + work.seen * (sizes.image_tokens - 1)
+    keys = 1 + work.seen * (sizes.kept_tokens(work) - 1)
     if not work.aligned:
         return [(1, 1, keys)]
     boxes = work.boxes / work.groups
@@ -66,9 +73,9 @@ def official(sizes: Sizes, work: Workload) -> Flops:
     fusion_passes = (4 if work.aligned else 1) + work.boxes / work.groups
     length, keys = work.padded, sizes.image_tokens
     return {
-        "vision encoder": work.images * image_flops(sizes.model),
+        "vision encoder": work.images * image_flops(sizes.model, keys),
         "text encoder": text_passes * groups * text_flops(sizes.model, length),
-        "image K, V": fusion_passes * groups * keys_values(sizes),
+        "image K, V": fusion_passes * groups * keys_values(sizes, keys),
         "fusion layers": fusion_passes * groups * padded_text(sizes.model, length, keys),
     } | _heads(sizes, work)
 
@@ -78,25 +85,29 @@ def teacher(sizes: Sizes, work: Workload, padded: bool) -> Flops:
     if not (sizes.model.momentum.enabled and work.aligned):
         return {}
     groups, length = work.images * work.groups, work.padded if padded else work.tokens
-    keys = sizes.image_tokens
+    keys = sizes.image_tokens if padded else sizes.kept_tokens(work)
     whole, read = padded_text(sizes.model, length, keys), fused_text(sizes.model, length, work.masked, keys)
     each = 2 * text_flops(sizes.model, length) + (whole if padded else read)
     words = work.masked * 2.0 * sizes.model.text.width * (sizes.model.text.width + sizes.words)
     shared = work.encodes or padded
-    images = shared * image_flops(sizes.model) + keys_values(sizes) * (work.groups if padded else shared)
+    projected = keys_values(sizes, keys) * (work.groups if padded else shared)
+    images = shared * image_flops(sizes.model, keys) + projected
     return {"momentum teacher": work.images * images + groups * (each + words)}
 
 
-def image_flops(model: ModelConfig) -> float:
-    """The vision encoder on one image."""
-    return (_swin if model.vision.kind == "swin" else _vit)(model.vision, model.image_size)
+def image_flops(model: ModelConfig, tokens: int) -> float:
+    """The vision encoder on one image; `tokens` of a ViT's go through its layers."""
+    if model.vision.kind == "swin":
+        return _swin(model.vision, model.image_size)
+    return _vit(model.vision, model.image_size, tokens)
 
 
-def _vit(vision: VisionConfig, image_size: int) -> float:
+def _vit(vision: VisionConfig, image_size: int, tokens: int) -> float:
+    """Patches are dropped behind the patch embedding."""
     patches = (image_size // vision.patch_size) ** 2
     embedding = 2 * patches * 3 * vision.patch_size**2 * vision.width
-    layer = _layer_token(vision.width, vision.mlp_ratio) + 4 * (patches + 1) * vision.width
-    return embedding + vision.layers * (patches + 1) * layer
+    layer = _layer_token(vision.width, vision.mlp_ratio) + 4 * tokens * vision.width
+    return embedding + vision.layers * tokens * layer
 
 
 def _swin(vision: VisionConfig, image_size: int) -> float:
@@ -123,10 +134,10 @@ def text_flops(model: ModelConfig, length: int) -> float:
     return text.layers * length * (_layer_token(text.width, text.mlp_ratio) + 4 * length * text.width)
 
 
-def keys_values(sizes: Sizes) -> float:
+def keys_values(sizes: Sizes, tokens: int) -> float:
     """K and V of one image for all fusion layers."""
     model = sizes.model
-    return model.fusion.layers * 4.0 * sizes.image_tokens * sizes.image_width * model.text.width
+    return model.fusion.layers * 4.0 * tokens * sizes.image_width * model.text.width
 
 
 def padded_text(model: ModelConfig, length: int, keys: float) -> float:

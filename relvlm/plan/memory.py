@@ -39,13 +39,13 @@ def packed_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
     fused = (4 * groups if work.aligned else groups) + work.images * work.boxes
     read = (3 + work.masked) * groups + work.images * work.boxes if work.aligned else groups
     rows = fused * work.tokens * (sizes.model.fusion.layers - 1) + read
-    images = work.images * work.encodes
-    keys = images * sizes.image_tokens * 2 * text.width * sizes.model.fusion.layers
+    images, tokens = work.images * work.encodes, sizes.kept_tokens(work)
+    keys = images * tokens * 2 * text.width * sizes.model.fusion.layers
     last = fused * work.tokens * 3 * text.width  # keys and values of the rows that are not read
     return {
-        "vision encoder": _vision(sizes, images, element),
+        "vision encoder": _vision(sizes, images, tokens, element),
         "text encoder": _text(sizes, encoded, element),
-        "image K, V": element * (keys + images * sizes.image_tokens * sizes.image_width),
+        "image K, V": element * (keys + images * tokens * sizes.image_width),
         "fusion layers": rows * _fused_row(sizes, element) + element * last,
     } | _words(sizes, work, element)
 
@@ -58,7 +58,7 @@ def official_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
     copies = passes * sizes.image_tokens
     rows = passes * work.padded
     return {
-        "vision encoder": _vision(sizes, work.images, element),
+        "vision encoder": _vision(sizes, work.images, sizes.image_tokens, element),
         "text encoder": _text(sizes, (2 if work.aligned else 1) * groups * work.padded, element),
         "image K, V": element * copies * (2 * text.width * layers + sizes.image_width),
         "fusion layers": rows * layers * _fused_row(sizes, element),
@@ -79,10 +79,10 @@ def _fused_row(sizes: Sizes, element: int) -> float:
     return sizes.model.text.width * (element * (TEXT_LAYER + CROSS_ATTENTION) + masks)
 
 
-def _vision(sizes: Sizes, images: int, element: int) -> float:
+def _vision(sizes: Sizes, images: int, tokens: int, element: int) -> float:
     vision, pixels = sizes.model.vision, 3 * sizes.model.image_size**2
     if vision.kind != "swin":
-        kept = sizes.image_tokens * vision.width * (vision.layers * VIT_LAYER + EMBEDDINGS)
+        kept = tokens * vision.width * (vision.layers * VIT_LAYER + EMBEDDINGS)
         return images * element * (kept + pixels)
     patches, width, kept = (sizes.model.image_size // vision.patch_size) ** 2, vision.width, 0
     for stage, depth in enumerate(vision.depths):

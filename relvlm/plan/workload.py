@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from relvlm.config import Config, DataConfig
-from relvlm.data.batch import BATCH_KINDS, SECTION_KINDS, BatchKind
+from relvlm.data.batch import BATCH_KINDS, SECTION_KINDS, WHOLE_KINDS, BatchKind
 
 # Averages of web captions and of detection labels, special tokens included.
 CAPTION_TOKENS, LABEL_TOKENS = 14, 4
@@ -20,6 +20,7 @@ class Workload:
     `masked`: MLM tokens of a group. `seen`: share of the patches that a group looks at. `relations`: MRC triplets
     an image. `boxes`: groups whose box is predicted from the full image. `aligned`: trained with ITC, ITM and MLM.
     `encodes`: its images are encoded for it, not yet for an earlier section of the same joint step.
+    `beside_boxes`: other sections of the same joint step see boxes.
     """
 
     kind: BatchKind
@@ -32,10 +33,16 @@ class Workload:
     relations: int = 0
     boxes: int = 0
     encodes: bool = True
+    beside_boxes: bool = False
 
     @property
     def aligned(self) -> bool:
         return self.kind != "mrc"
+
+    @property
+    def boxed(self) -> bool:
+        """Whether groups of its step may see a box."""
+        return self.beside_boxes or self.kind not in WHOLE_KINDS
 
 
 def workloads(config: Config) -> dict[BatchKind, list[Workload]]:
@@ -49,7 +56,9 @@ def sections(data: DataConfig, kind: BatchKind) -> list[Workload]:
     if kind != "joint":
         return [workload(data, kind)]
     works = [workload(data, part) for part in SECTION_KINDS if getattr(data.joint_weights, part)]
-    return [replace(work, images=data.batch.joint, encodes=i == 0) for i, work in enumerate(works)]
+    boxes = any(work.boxed for work in works)
+    shared = [replace(work, images=data.batch.joint, beside_boxes=boxes) for work in works]
+    return [replace(work, encodes=i == 0) for i, work in enumerate(shared)]
 
 
 def workload(data: DataConfig, kind: BatchKind) -> Workload:

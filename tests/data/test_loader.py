@@ -8,7 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from relvlm.config import DataConfig, DatasetConfig, JointWeights, KindCounts, KindRatios
+from relvlm.config import (
+    DataConfig,
+    DatasetConfig,
+    JointWeights,
+    KindCounts,
+    KindRatios,
+    LowResolutionConfig,
+)
 from relvlm.data.loader import build_loader
 from relvlm.data.schema import Entity, Relation, Sample
 from relvlm.data.shards import write_shards
@@ -300,6 +307,26 @@ def test_resume_continues_the_same_run(config):
     run = load(augmented, 12)
     assert all(same(a, b) for a, b in zip(run[7:], load(augmented, 5, start_step=7), strict=True))
     assert not same(run[0], load(augmented, 1, seed=1)[0])
+
+
+def test_the_first_steps_are_of_smaller_images_and_grids(config):
+    low = LowResolutionConfig(steps=7, image_size=16)
+    run, full = load(config, 10, low_resolution=low), load(config, 10)
+    assert {b.kind for b in run[:7]} == {"captions", "entities", "mrc", "vsg"}
+    for small, large in zip(run[:7], full, strict=False):
+        assert small.pixels.shape == (large.images, 3, 16, 16)
+        assert torch.equal(small.text_ids, large.text_ids)
+        assert small.box.min() == 0 and small.box.max() == 2 and (small.box[:, 2:] > small.box[:, :2]).all()
+        torch.testing.assert_close(small.target_box, large.target_box)
+    assert all(same(a, b) for a, b in zip(run[7:], full[7:], strict=True))
+
+
+@pytest.mark.parametrize("start", [4, 7])
+def test_resume_in_and_after_the_low_resolution_phase(config, start):
+    low = LowResolutionConfig(steps=7, image_size=16)
+    run = load(config, 10, low_resolution=low)
+    resumed = load(replace(config, workers=2), 10 - start, low_resolution=low, start_step=start)
+    assert all(same(a, b) for a, b in zip(run[start:], resumed, strict=True))
 
 
 def test_ranks_share_the_batch_of_one(config):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from relvlm.config import VisionConfig
+from relvlm.encoders.position import position_resizer, resize_positions
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError
 from relvlm_kernels.regions import box_mask
@@ -97,3 +98,86 @@ def test_a_swin_has_no_late_masking():
         VisionEncoder(SWIN, 32).masked_regions(
             torch.randn(1, 3, 32, 32), torch.tensor([0]), torch.ones(1, 17)
         )
+
+
+@pytest.mark.parametrize("kind", ["vit", "clip_vit"])
+def test_kept_patches_have_their_own_positions_and_see_each_other_alone(kind):
+    """As in the whole sequence with all other patches hidden, in every block."""
+    torch.manual_seed(0)
+    encoder = VisionEncoder(replace(VIT, kind=kind, late_blocks=2), 32)
+    pixels, kept = torch.randn(2, 3, 32, 32), torch.tensor([[3, 0, 14], [7, 8, 2]])
+    mask = torch.zeros(2, 17, dtype=torch.bool)
+    mask[:, 0] = True
+    mask.scatter_(1, 1 + kept, True)
+    whole = encoder.masked_regions(pixels, torch.arange(2), mask)
+    rows = torch.cat([torch.zeros(2, 1, dtype=torch.long), 1 + kept], dim=1)
+    expected = torch.stack([tokens[row] for tokens, row in zip(whole, rows, strict=True)])
+    torch.testing.assert_close(encoder(pixels, kept), expected)
+
+
+def test_all_patches_kept_in_another_order_are_the_same_tokens():
+    torch.manual_seed(0)
+    encoder, pixels = VisionEncoder(VIT, 32), torch.randn(2, 3, 32, 32)
+    order = torch.stack([torch.randperm(16), torch.arange(16)])
+    found, whole = encoder(pixels, order), encoder(pixels)
+    torch.testing.assert_close(found[:, 0], whole[:, 0])
+    torch.testing.assert_close(found[0, 1:], whole[0, 1 + order[0]])
+    torch.testing.assert_close(found[1], whole[1])
+
+
+def test_patches_are_drawn_anew_for_each_image_and_step():
+    torch.manual_seed(0)
+    encoder, pixels = VisionEncoder(replace(VIT, patch_keep=0.5), 32), torch.zeros(64, 3, 32, 32)
+    first, second = encoder.draw_patches(pixels).sort().values, encoder.draw_patches(pixels).sort().values
+    assert first.shape == (64, 8) and (first.diff() > 0).all() and first.min() == 0 and first.max() == 15
+    assert not torch.equal(first[0], first[1]) and not torch.equal(first, second)
+    often = torch.cat([first, second]).flatten().bincount()
+    assert often.min() > 40 and often.max() < 90  # 64 each are expected
+    small = torch.zeros(2, 3, 16, 16)
+    assert encoder.draw_patches(small).shape == (2, 2)
+    assert VisionEncoder(replace(VIT, patch_keep=0.01), 32).draw_patches(pixels).shape == (64, 1)
+
+
+def test_no_patch_is_dropped_in_evaluation_or_by_default():
+    pixels = torch.zeros(1, 3, 32, 32)
+    assert VisionEncoder(replace(VIT, patch_keep=0.5), 32).eval().draw_patches(pixels) is None
+    assert VisionEncoder(VIT, 32).draw_patches(pixels) is None
+    assert VisionEncoder(SWIN, 32).draw_patches(pixels) is None
+
+
+def test_a_swin_drops_no_patches():
+    with pytest.raises(ValueError, match="dropped patches"):
+        VisionEncoder(SWIN, 32)(torch.zeros(1, 3, 32, 32), torch.tensor([[0]]))
+
+
+def test_smaller_images_are_encoded_as_by_a_model_of_their_size():
+    """One whose position table is the resized one; the table itself learns from them."""
+    torch.manual_seed(0)
+    encoder, small = (
+        VisionEncoder(replace(VIT, late_blocks=1), 32),
+        VisionEncoder(replace(VIT, late_blocks=1), 24),
+    )
+    state = encoder.state_dict()
+    table = state["backbone.position"]
+    small.load_state_dict(state | {"backbone.position": resize_positions(table, 3)})
+    pixels, box = torch.randn(2, 3, 24, 24), torch.tensor([[1, 0, 3, 2]], dtype=torch.int32)
+    assert encoder.grid_of(pixels) == (3, 3) == small.grid
+    torch.testing.assert_close(encoder(pixels), small(pixels))
+    image = torch.tensor([1])
+    found, expected = (e.late_regions(pixels, image, box, images=True) for e in (encoder, small))
+    torch.testing.assert_close(found, expected)
+    encoder(pixels).square().sum().backward()
+    assert (encoder.backbone.position.grad != 0).all()
+
+
+def test_images_of_another_size_are_refused_in_evaluation():
+    with pytest.raises(RuntimeError, match="size"):
+        VisionEncoder(VIT, 32).eval()(torch.zeros(1, 3, 24, 24))
+
+
+@pytest.mark.parametrize(("old", "new"), [(4, 3), (14, 10), (3, 5)])
+def test_the_matrix_of_resized_positions_is_their_interpolation(old, new):
+    torch.manual_seed(0)
+    table = torch.randn(1, 1 + old**2, 5)
+    resized = position_resizer(old, new, table.device) @ table
+    torch.testing.assert_close(resized, resize_positions(table, new))

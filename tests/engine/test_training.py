@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import relvlm
@@ -92,6 +93,30 @@ def test_killed_with_sigkill_and_started_again_it_ends_with_the_same_losses(tiny
     assert latest(out / "checkpoints") != out / "checkpoints/step_0000040"
     train(*tiny, f"out={out}")
     assert losses(out) == losses(unbroken)
+
+
+DROPPING = "model.vision.patch_keep=0.5"
+SMALL_FIRST = "low_resolution={steps: 4, image_size: 16}"
+
+
+@pytest.mark.parametrize(
+    ("option", "steps"), [(DROPPING, [2]), (SMALL_FIRST, [2, 4])], ids=["patches", "size"]
+)
+def test_options_that_are_not_exact_train_resume_exactly_and_say_so(option, steps, tiny, unbroken, tmp_path):
+    """From the middle of the low-resolution phase, and from its end."""
+    short = [*tiny, option, "steps=8", "checkpoint={every: 2, keep: 0}"]
+    done = train(*short, f"out={tmp_path / 'run'}")
+    assert f"trained with {option.split('=')[0]}" in done.stderr and "(not exact)" in done.stderr
+    expected = losses(tmp_path / "run")
+    assert expected != losses(unbroken)[:8] and len(expected) == 8
+    for step in steps:
+        again = tmp_path / f"from_{step}"
+        shutil.copytree(tmp_path / "run", again)
+        (again / "checkpoints/latest").write_text(f"step_{step:07d}")
+        train(*short, f"out={again}")
+        assert losses(again) == expected
+    model = relvlm.load(tmp_path / "run")
+    assert model.encode_image(torch.zeros(1, 3, 32, 32)).shape[1] == 1 + 16
 
 
 def test_two_processes_with_the_deepspeed_launcher(tiny, tmp_path):

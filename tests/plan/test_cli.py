@@ -36,3 +36,18 @@ def test_the_recipe_fits_and_its_cost_is_told_for_both_ways() -> None:
 def test_what_cannot_be_planned_is_one_clear_error(argument: list[str], message: str) -> None:
     done = plan("--config", "configs/13m/rex_vlm.yaml", *argument)
     assert done.returncode == 2 and message in done.stderr and not done.stdout
+
+
+def test_what_is_not_exact_is_told_apart_and_changes_nothing_else() -> None:
+    recipe = ["--config", "configs/13m/rex_vlm.yaml"]
+    options = ["model.vision.patch_keep=0.5", "low_resolution={steps: 100000, image_size: 160}"]
+    plain, done = plan(*recipe).stdout, plan(*recipe, *options).stdout
+    tables, assumed = plain.split("Assumed")
+    assert "not exact" not in plain and done.startswith(tables) and done.endswith(assumed)
+    rows = [line.split("|") for line in done.splitlines() if "(not exact)" in line]
+    assert [row[1].strip() for row in rows] == [
+        "model.vision.patch_keep: 0.5 (not exact)",
+        "low_resolution: 100,000 steps at 160 px (not exact)",
+        "all of these (not exact)",
+    ]
+    assert [row[3].strip() for row in rows] == ["32%", "8%", "37%"]

@@ -66,13 +66,14 @@ def _raw(formula):
     return formula
 
 
-def batch_of(work: Workload):
+def batch_of(work: Workload, image_size: int = 64):
     """All texts of the mean length, all views whole, so that the formulas' averages are exact."""
-    batch = made_batch(replace(work, padded=work.tokens), 64, 4, 90, 7)
+    side = image_size // 16
+    batch = made_batch(replace(work, padded=work.tokens), image_size, side, 90, 7)
     cu = torch.arange(0, work.images * work.groups + 1, dtype=torch.int32) * work.tokens
     ids = torch.randint(10, 90, (int(cu[-1]),))
     row = (cu[:-1, None].long() + 1 + torch.arange(work.masked)).flatten()
-    box = torch.tensor([[0, 0, 4, 4]], dtype=torch.int32).expand(len(batch.box), 4)
+    box = torch.tensor([[0, 0, side, side]], dtype=torch.int32).expand(len(batch.box), 4)
     return replace(batch, text_ids=ids, mlm_ids=ids, text_cu=cu, mlm_row=row, mlm_label=ids[row], box=box)
 
 
@@ -90,8 +91,28 @@ def test_formulas_agree_with_counted_flops(work: Workload, side: str) -> None:
     assert found == pytest.approx(sum(expected.values()), rel=0.02)
 
 
-def test_the_momentum_teacher_is_counted_once() -> None:
-    model = replace(MODEL, momentum=MomentumConfig(enabled=True, queue=8))
+@pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
+def test_dropped_patches_are_not_counted(work: Workload) -> None:
+    dropping = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.5))
+    sizes, exact = Sizes(dropping, 90, 7), Sizes(MODEL, 90, 7)
+    found = counted(lambda: RelVLM(dropping, 90, 7)(batch_of(work)))
+    assert found == pytest.approx(sum(packed(sizes, work).values()), rel=0.02)
+    assert (packed(sizes, work) == packed(exact, work)) == (work.kind != "captions")
+    assert official(sizes, work) == official(exact, work)
+
+
+@pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
+def test_a_step_at_low_resolution_is_counted_as_a_smaller_models(work: Workload) -> None:
+    small = batch_of(work, 48)
+    found = counted(lambda: RelVLM(MODEL, 90, 7)(small))
+    expected = packed(Sizes(replace(MODEL, image_size=48), 90, 7), work)
+    assert found == pytest.approx(sum(expected.values()), rel=0.02)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_the_momentum_teacher_is_counted_once(keep: float) -> None:
+    vision = replace(MODEL.vision, patch_keep=keep)
+    model = replace(MODEL, vision=vision, momentum=MomentumConfig(enabled=True, queue=8))
     sizes, work = Sizes(model, 90, 7), WORKS[0]
     found = counted(lambda: RelVLM(model, 90, 7)(batch_of(work)))
     expected = sum(packed(sizes, work).values()) + sum(teacher(sizes, work, padded=False).values())
@@ -111,8 +132,8 @@ def test_gigaflops_of_an_image_at_base_size(kind: str, plain: float, ours: float
 def test_vision_encoders_cost_what_is_published() -> None:
     """17.6 billion multiply-adds for ViT-B/16, 15.4 for Swin-B at 224 px (Liu et al., 2021, table 1: 15.4)."""
     swin = VisionConfig(kind="swin", width=128, heads=4, patch_size=4)
-    assert image_flops(ModelConfig()) / 2e9 == pytest.approx(17.6, abs=0.1)
-    assert image_flops(ModelConfig(vision=swin)) / 2e9 == pytest.approx(15.4, abs=0.1)
+    assert image_flops(ModelConfig(), 197) / 2e9 == pytest.approx(17.6, abs=0.1)
+    assert image_flops(ModelConfig(vision=swin), 50) / 2e9 == pytest.approx(15.4, abs=0.1)
 
 
 def test_only_the_kinds_that_are_drawn_are_counted() -> None:

@@ -1,5 +1,7 @@
 """Estimates of kept activations against what autograd really keeps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from batches import made_batch
@@ -40,6 +42,17 @@ def test_activations_are_within_a_tenth_of_what_is_kept(work: Workload, way: str
         plain = OfficialWay(model, work.padded)
         kept, expected = kept_bytes(lambda: plain(batch), model, torch.float32), official_activations
     assert sum(expected(sizes, work, 4).values()) == pytest.approx(kept, rel=0.1)
+
+
+@pytest.mark.slow
+def test_dropped_patches_keep_nothing_but_their_embedding() -> None:
+    dropping = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.25))
+    model, sizes, work = RelVLM(dropping, 500, 7), Sizes(dropping, 500, 7), WORKS[0]
+    batch = made_batch(work, 128, 8, 500, 7)
+    kept = kept_bytes(lambda: model(batch)[0], model, torch.float32)
+    expected = sum(packed_activations(sizes, work, 4).values())
+    assert expected == pytest.approx(kept, rel=0.1)
+    assert expected < 0.8 * sum(packed_activations(Sizes(MODEL, 500, 7), work, 4).values())
 
 
 def test_zero_shards_one_part_more_at_each_stage() -> None:
