@@ -4,6 +4,7 @@
     python benchmarks/train_step.py --size base --kinds captions entities --repeats 3 --json out.json
     python benchmarks/train_step.py --device cuda --dtype bf16 --size base --images 64
     python benchmarks/train_step.py --size mid --waterfall           # what each saving brings, one after another
+    python benchmarks/train_step.py --size mid --patch-keep 0.5      # also ours on half of the patches: not exact
 
 The losses of both sides are compared first. Times are medians of interleaved runs; memory is what autograd keeps for
 the backward pass, parameters not counted.
@@ -24,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import dropping
 import torch
 from batches import joint_of, made_batch
 from official_way import OfficialWay
@@ -68,13 +70,14 @@ def main() -> None:
         for kind in args.kinds:
             data = load_config(RECIPE).data
             works = [replace(w, images=args.images or images) for w in sections(data, kind)]
-            row = measure(model, sizes, works, device, dtype, args.repeats)
+            row = measure(model, sizes, works, device, dtype, args.repeats, args.patch_keep)
             rows.append({"size": size, **row, "mfu": row["flops"] / row["seconds"] / rate})
             _print(rows[-1], header=len(rows) == 1)
             if args.waterfall:
                 rows[-1]["waterfall"] = waterfall(model, works, device, dtype, args.repeats)
     for row in rows if args.waterfall else []:
         _print_waterfall(row)
+    dropping.print_table([row for row in rows if "not_exact" in row])
     if args.json:
         context = {"command": sys.argv, "machine": _machine(device), "dtype": args.dtype, "gemm": rate}
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -82,11 +85,18 @@ def main() -> None:
 
 
 def measure(
-    model: RelVLM, sizes: Sizes, works: list[Workload], device: torch.device, dtype: torch.dtype, repeats: int
+    model: RelVLM,
+    sizes: Sizes,
+    works: list[Workload],
+    device: torch.device,
+    dtype: torch.dtype,
+    repeats: int,
+    keep: float = 1.0,
 ) -> dict[str, Any]:
     """Times, kept memory and FLOPs of both sides on one batch; RuntimeError where their losses differ.
 
-    A joint batch has several `works`, which the official way does one after another, with images of their own.
+    A joint batch has several `works`, which the official way does one after another, with images of their own. Below
+    1, `keep` is the share of the patches in a third step, ours again, which is not exact.
     """
     batch, plain = both_sides(model, works, device)
     check_equal(model, plain, batch)
@@ -95,6 +105,8 @@ def measure(
         "ours": lambda: model(batch)[0],
         "official": plain,
     }
+    if keep < 1 and not batch.boxed:
+        sides["not exact"] = lambda: dropping.loss(model, batch, keep)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     kept = {name: kept_bytes(loss, model, dtype) for name, loss in sides.items()}
     for _ in range(repeats):
@@ -102,7 +114,7 @@ def measure(
             seconds[name].append(timed_step(loss, optimizer, dtype, device))
     times = {name: median(values) for name, values in seconds.items()}
     flops = [sum(sum(way(sizes, work).values()) for work in works) for way in (packed, official)]
-    return {
+    row = {
         "kind": batch.kind,
         "images": batch.images,
         "seconds": times["ours"],
@@ -113,6 +125,9 @@ def measure(
         "memory_ratio": kept["ours"] / kept["official"],
         "flops": TRAINING * flops[0],
     }
+    if "not exact" in sides:
+        row["not_exact"] = dropping.summary(sizes, works, keep, times["not exact"], kept["not exact"])
+    return row
 
 
 def both_sides(
@@ -276,6 +291,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--waterfall", action="store_true", help="also one saving after another")
+    parser.add_argument(
+        "--patch-keep", type=float, default=1.0, help="not exact: also on this share of the patches"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures there")
     return parser.parse_args()
 
