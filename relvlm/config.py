@@ -6,7 +6,7 @@ An unknown key is an error that names the nearest known one. A run dumps what it
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -312,25 +312,6 @@ def parse(tree: dict[str, Any], origin: str) -> Config:
 def model_config(tree: dict[str, Any], origin: str = "model.json") -> ModelConfig:
     """The model section alone, as a checkpoint keeps it."""
     return build(ModelConfig, tree, origin, "model")
-
-
-def exact(config: Config) -> Config:
-    """The same without the options that are not exact: every step sees all patches, at full size."""
-    vision = replace(config.model.vision, patch_keep=1.0)
-    return replace(config, model=replace(config.model, vision=vision), low_resolution=LowResolutionConfig())
-
-
-def not_exact(config: Config) -> dict[str, Config]:
-    """The options in use that are not exact, in words, each with the config that has it alone."""
-    plain, vision, low = exact(config), config.model.vision, config.low_resolution
-    found = {}
-    if vision.patch_keep < 1:
-        share = f"model.vision.patch_keep: {vision.patch_keep:g} (not exact)"
-        found[share] = replace(plain, model=config.model)
-    if low.steps:
-        phase = f"low_resolution: {low.steps:,} steps at {low.image_size} px (not exact)"
-        found[phase] = replace(plain, low_resolution=low)
-    return found
 
 
 def to_tree(config: Config) -> dict[str, Any]:

@@ -6,17 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from relvlm.config import (
-    Config,
-    ModelConfig,
-    dump,
-    exact,
-    load_config,
-    model_config,
-    not_exact,
-    parse,
-    to_tree,
-)
+from relvlm.config import Config, ModelConfig, dump, load_config, model_config, parse, to_tree
+from relvlm.config_exact import exact, not_exact
 from relvlm.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from relvlm.config import Config, dump, not_exact
+from relvlm.config import Config, dump
+from relvlm.config_exact import not_exact
 from relvlm.convert.init import check_init, initialise
 from relvlm.data.batch import Batch
 from relvlm.data.loader import build_loader, open_streams

@@ -5,15 +5,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import made_batch
+from batches import joint_of, made_batch
 from official_way import OfficialWay
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig, load_config
+from relvlm.config import (
+    DataConfig,
+    FusionConfig,
+    JointWeights,
+    KindCounts,
+    ModelConfig,
+    MomentumConfig,
+    TextConfig,
+    VisionConfig,
+    load_config,
+)
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes, image_flops, official, packed, teacher
-from relvlm.plan.workload import Workload, workload, workloads
+from relvlm.plan.workload import Workload, sections, workload, workloads
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = load_config(ROOT / "configs/13m/rex_vlm.yaml")
@@ -99,6 +109,20 @@ def test_dropped_patches_are_not_counted(work: Workload) -> None:
     assert found == pytest.approx(sum(packed(sizes, work).values()), rel=0.02)
     assert (packed(sizes, work) == packed(exact, work)) == (work.kind != "captions")
     assert official(sizes, work) == official(exact, work)
+
+
+@pytest.mark.parametrize("boxes", [0.0, 1.0], ids=["whole", "beside mrc"])
+def test_a_joint_step_drops_patches_where_no_section_sees_boxes(boxes: float) -> None:
+    data = DataConfig(joint_weights=JointWeights(entities=0, mrc=boxes), batch=KindCounts(joint=3))
+    dropping = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.5))
+    works = sections(data, "joint")
+    batch = joint_of([batch_of(work) for work in works])
+    found = counted(lambda: RelVLM(dropping, 90, 7)(batch))
+    fewer, exact = (
+        sum(sum(packed(Sizes(model, 90, 7), work).values()) for work in works) for model in (dropping, MODEL)
+    )
+    assert found == pytest.approx(fewer, rel=0.02)
+    assert (fewer == exact) == bool(boxes)
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
