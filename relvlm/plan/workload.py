@@ -20,7 +20,7 @@ class Workload:
     `masked`: MLM tokens of a group. `seen`: share of the patches that a group looks at. `relations`: MRC triplets
     an image. `boxes`: groups whose box is predicted from the full image. `aligned`: trained with ITC, ITM and MLM.
     `encodes`: its images are encoded for it, not yet for an earlier section of the same joint step.
-    `beside_boxes`: other sections of the same joint step see boxes.
+    `beside_boxes`: sections of its joint step see boxes.
     """
 
     kind: BatchKind
