@@ -274,12 +274,15 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class Config:
+    """`accumulate`: the chunks that a step goes through one after another (relvlm/accumulation.py)."""
+
     name: str = "run"
     out: str = "runs/run"
     seed: int = 0
     steps: int = 200_000
     log_every: int = 20
     threads: int = 0
+    accumulate: int = 1
     dtype: Literal["fp32", "bf16"] = "fp32"
     max_skipped_steps: int = 10
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -25,6 +25,7 @@ def _numbers(config: Config) -> Iterator[str]:
     positive = {
         "steps": config.steps,
         "log_every": config.log_every,
+        "accumulate": config.accumulate,
         "checkpoint.every": config.checkpoint.every,
         "optim.lr": config.optim.lr,
     }

@@ -195,6 +195,7 @@ def test_the_model_section_survives_a_checkpoint_description(file):
         (["log_every=0"], "log_every: 0: must be positive"),
         (["checkpoint.every=0"], "checkpoint.every: 0: must be positive"),
         (["steps=-1"], "steps: -1: must be positive"),
+        (["accumulate=0"], "accumulate: 0: must be positive"),
         (
             ["model.text.max_positions=20"],
             "model.text.max_positions: 20 is less than data.max_text_tokens 36",

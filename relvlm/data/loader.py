@@ -1,7 +1,7 @@
 """Batches for training: the plan's samples, read, augmented and packed, by worker processes if asked.
 
 A sample that cannot be read or used is logged, counted and replaced by another of its dataset; too many end
-the run. The batches of a run do not depend on the number of workers.
+the run. The batches of a run do not depend on the number of workers, nor its samples on that of chunks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,8 +34,8 @@ FULL_SIZE = LowResolutionConfig()
 _log = logging.getLogger(__name__)
 
 
-class StepDataset(Dataset[Batch | UserError]):
-    """StepPlan -> Batch. An error that ends the run is returned: torch would bury it in a traceback.
+class StepDataset(Dataset[list[Batch] | UserError]):
+    """StepPlan -> chunks. An error that ends the run is returned: torch would bury it in a traceback.
 
     `counts` (workers, len(COUNTS)) lies in shared memory, one row for each worker.
     """
@@ -48,10 +49,11 @@ class StepDataset(Dataset[Batch | UserError]):
         patch_size: int,
         seed: int,
         low_resolution: LowResolutionConfig,
+        accumulate: int,
     ) -> None:
         self.config, self.streams, self.sets = config, streams, sets
         self.image_size, self.patch_size, self.seed = image_size, patch_size, seed
-        self.low_resolution = low_resolution
+        self.low_resolution, self.accumulate = low_resolution, accumulate
         self.counts = torch.zeros(max(1, config.workers), len(COUNTS), dtype=torch.int64).share_memory_()
         self.bad: set[tuple[int, int]] = set()
 
@@ -62,7 +64,7 @@ class StepDataset(Dataset[Batch | UserError]):
         tokenizer = Tokenizer(Path(self.config.vocab))
         return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
 
-    def __getitem__(self, plan: StepPlan) -> Batch | UserError:
+    def __getitem__(self, plan: StepPlan) -> list[Batch] | UserError:
         low = plan.step < self.low_resolution.steps
         self.builder.resize(self.low_resolution.image_size if low else self.image_size)
         pairs = zip(plan.epoch.tolist(), plan.index.tolist(), strict=True)
@@ -72,9 +74,11 @@ class StepDataset(Dataset[Batch | UserError]):
             return error
         finally:
             self._publish()
-        kind, name = self.streams[plan.stream].kind, self.sets[plan.stream].path.name
-        weights: dict[Any, float] = dataclasses.asdict(self.config.joint_weights)
-        return assemble(kind, name, views, weights if kind == "joint" else None)
+        stream, name = self.streams[plan.stream], self.sets[plan.stream].path.name
+        joint: dict[Any, float] = dataclasses.asdict(self.config.joint_weights)
+        weights = joint if stream.kind == "joint" else None
+        runs = _runs(len(views), stream.block, self.accumulate)
+        return [assemble(stream.kind, name, views[run], weights) for run in runs]
 
     def _view(self, stream: int, epoch: int, index: int) -> View:
         """The sample's view, or that of a substitute, which the arguments and the seed fix.
@@ -127,8 +131,8 @@ class StepDataset(Dataset[Batch | UserError]):
         self.counts[worker.id if worker else 0] = row
 
 
-class Loader(Iterator[Batch]):
-    """The endless batches of one rank; `counts()` tells what was left out so far."""
+class Loader(Iterator[list[Batch]]):
+    """The endless batches of one rank, each in its chunks; `counts()` tells what was left out so far."""
 
     def __init__(self, dataset: StepDataset, plan: BatchPlan) -> None:
         self._dataset = dataset
@@ -145,11 +149,11 @@ class Loader(Iterator[Batch]):
             )
         )
 
-    def __next__(self) -> Batch:
-        batch = next(self._batches)
-        if isinstance(batch, UserError):
-            raise batch
-        return batch
+    def __next__(self) -> list[Batch]:
+        chunks = next(self._batches)
+        if isinstance(chunks, UserError):
+            raise chunks
+        return chunks
 
     def counts(self) -> dict[str, int]:
         """Faulty samples (each once per worker), unusable ones, texts cut, triplets and predicates left out."""
@@ -166,8 +170,11 @@ def build_loader(
     rank: int = 0,
     world_size: int = 1,
     low_resolution: LowResolutionConfig = FULL_SIZE,
+    accumulate: int = 1,
 ) -> Loader:
-    """The batches of `rank` from `start_step` on; of smaller images in the first steps, if so asked.
+    """The batches of `rank` from `start_step` on, each as `accumulate` chunks of nearly as many images.
+
+    The images are smaller in the first steps, if so asked.
 
     Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
     """
@@ -175,8 +182,10 @@ def build_loader(
     streams, sets = open_streams(config)
     if "mrc" in config.trained:
         read_relations(Path(config.relations))
-    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution)
-    return Loader(dataset, BatchPlan(streams, seed, start_step, rank, world_size))
+    plan = BatchPlan(streams, seed, start_step, rank, world_size)
+    _check_chunks(streams, world_size, accumulate)
+    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate)
+    return Loader(dataset, plan)
 
 
 def open_streams(config: DataConfig) -> tuple[list[Stream], list[ShardSet]]:
@@ -228,3 +237,19 @@ def _images(config: DataConfig, kind: BatchKind) -> int:
             f"{config.regions_per_image}"
         )
     return count // config.regions_per_image
+
+
+def _runs(images: int, block: int, chunks: int) -> list[slice]:
+    """Nearly equal runs of a step's images; a block, whose images are each other's negatives, stays whole."""
+    edges = [block * (images // block * chunk // chunks) for chunk in range(chunks + 1)]
+    return [slice(*edge) for edge in pairwise(edges)]
+
+
+def _check_chunks(streams: list[Stream], world_size: int, accumulate: int) -> None:
+    for stream in streams:
+        blocks = stream.images // (world_size * stream.block)
+        if blocks < accumulate:
+            raise UserError(
+                f"accumulate: {accumulate} chunks are more than the {blocks} images (or blocks of images) that a "
+                f"rank has of a {stream.kind} batch (take at most {blocks}, or a larger data.batch.{stream.kind})"
+            )

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(minutes=10)  # a rank that waits longer for another ends the run
 OURS = {"optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"}
-OURS |= {"bf16", "fp16"}
+OURS |= {"bf16", "fp16", "gradient_accumulation_steps"}
 LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun and deepspeed set
 
 
@@ -36,10 +36,8 @@ def read_deepspeed_config(path: Path | None) -> dict[str, Any]:
         raise UserError(f"{path}: no readable DeepSpeed config: {error}") from error
     for key in sorted(OURS & settings.keys()):
         raise UserError(
-            f"{path}: {key}: is decided by the relvlm config (optim, data.batch, dtype); remove it"
+            f"{path}: {key}: is decided by the relvlm config (optim, data.batch, dtype, accumulate); remove it"
         )
-    if settings.get("gradient_accumulation_steps", 1) != 1:
-        raise UserError(f"{path}: gradient_accumulation_steps: only 1 is supported")
     return settings
 
 
@@ -155,14 +153,6 @@ def barrier() -> None:
         dist.barrier()
 
 
-def all_agree(flag: Tensor) -> bool:
-    """Whether a 0-dim bool is true on every rank (one host sync)."""
-    verdict = flag.to(torch.int32)
-    if world_size() > 1:
-        dist.all_reduce(verdict, op=dist.ReduceOp.MIN)
-    return bool(verdict)
-
-
 def mean_over_ranks(values: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(values)
@@ -210,6 +200,7 @@ def initialize(model: torch.nn.Module, optimizer: Any, scheduler: Any, config: C
 
     settings = settings | {
         "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": config.accumulate,
         "gradient_clipping": config.optim.clip_norm,
         "bf16": {"enabled": config.dtype == "bf16"},
         "zero_allow_untested_optimizer": True,

@@ -116,19 +116,20 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         low_resolution=config.low_resolution,
+        accumulate=config.accumulate,
     )
     engine.train()
     with contextlib.closing(monitor):
         for step in range(start + 1, config.steps + 1):
-            batch = next(loader)
+            chunks = [chunk.to(device) for chunk in next(loader)]
             lr = engine.optimizer.param_groups[0]["lr"]
-            values, stepped = train_step(engine, batch.to(device))
-            samples = batch.images * distributed.world_size()
-            monitor.record(step, batch.kind, batch.dataset, lr, samples, values)
+            values, stepped = train_step(engine, chunks)
+            samples = sum(chunk.images for chunk in chunks) * distributed.world_size()
+            monitor.record(step, chunks[0].kind, chunks[0].dataset, lr, samples, values)
             skipped = 0 if stepped else skipped + 1
             if skipped > config.max_skipped_steps:
                 monitor.flush()  # every rank is here
-                raise RuntimeError(_diagnosis(step, batch, values))
+                raise RuntimeError(_diagnosis(step, chunks[0], values))
             save = step % config.checkpoint.every == 0 or step == config.steps
             if save or step % config.log_every == 0:
                 monitor.flush()
@@ -140,16 +141,24 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
     return last
 
 
-def train_step(engine: Any, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
-    """One forward, backward and update; all ranks skip the update together where loss or gradient is not finite.
+def train_step(engine: Any, chunks: list[Batch]) -> tuple[dict[str, torch.Tensor], bool]:
+    """Forward and backward of each chunk, and one update; all ranks skip it where a loss or gradient is not finite.
 
     Returns the objectives' values, and whether there was an update.
     """
-    total, values = engine(batch)
-    if not distributed.all_agree(total.detach().isfinite().all()):
-        engine.zero_grad()
-        return values, False
-    engine.backward(total)
+    parts = engine(chunks) if len(chunks) > 1 else [None]
+    totals: list[torch.Tensor] = []
+    found: list[dict[str, torch.Tensor]] = []
+    for chunk, part in zip(chunks, parts, strict=True):
+        total, values = engine(chunk, part=part)
+        totals.append(total.detach())
+        found.append(values)
+        last = len(found) == len(chunks)
+        if last:  # what is accumulated cannot be taken back, but NaN spreads over all of it and to every rank
+            total = total * torch.where(torch.stack(totals).isfinite().all(), 1.0, float("nan"))
+        engine.set_gradient_accumulation_boundary(last)
+        engine.backward(total, scale_wrt_gas=False)
+    values = {name: torch.stack([part[name] for part in found]).sum(0) for name in found[0]}
     if engine.zero_optimization_stage() == 0 and not _finite_gradients(engine.module):
         engine.zero_grad()
         return values, False

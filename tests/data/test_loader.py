@@ -87,8 +87,12 @@ def only(config, kind):
     return replace(config, ratio=KindRatios(**{kind: 1.0}))
 
 
-def load(config, count, **kwargs):
+def steps(config, count, **kwargs):
     return list(islice(build_loader(config, image_size=32, patch_size=8, **{"seed": 0, **kwargs}), count))
+
+
+def load(config, count, **kwargs):
+    return [batch for (batch,) in steps(config, count, **kwargs)]
 
 
 def first(config, kind, **kwargs):
@@ -337,6 +341,50 @@ def test_ranks_share_the_batch_of_one(config):
     assert torch.equal(shares[1].pixels, whole.pixels[1::2])
 
 
+@pytest.mark.parametrize("chunks", [2, 3])
+def test_the_chunks_of_a_step_hold_its_samples_in_order(config, chunks):
+    augmented = replace(config, crop_scale=0.5, flip=0.5, randaugment=True)
+    graphs = [replace(config.graphs[0], block=1)]
+    augmented = replace(augmented, graphs=graphs)
+    whole, parts = load(augmented, 12), steps(augmented, 12, accumulate=chunks)
+    assert {batch.kind for batch in whole} == {"captions", "entities", "mrc", "vsg"}
+    for batch, step in zip(whole, parts, strict=True):
+        sizes = [chunk.images for chunk in step]
+        assert len(step) == chunks and max(sizes) - min(sizes) <= 1
+        for name in ("pixels", "image_key", "text_ids", "text_key", "box", "mlm_label", "relation"):
+            joined = torch.cat([getattr(chunk, name) for chunk in step])
+            assert torch.equal(joined, getattr(batch, name)), name
+        assert {(chunk.kind, chunk.dataset) for chunk in step} == {(batch.kind, batch.dataset)}
+
+
+def test_a_block_is_in_one_chunk(config):
+    graphs = only(replace(config, batch=KindCounts(vsg=10)), "vsg")
+    for step in steps(graphs, 3, accumulate=3):
+        assert [chunk.images for chunk in step] == [2, 4, 4]
+
+
+def test_chunks_do_not_depend_on_workers_or_resume(config):
+    run = steps(config, 6, accumulate=2)
+    for other in (
+        steps(replace(config, workers=2), 6, accumulate=2)[4:],
+        steps(config, 2, start_step=4, accumulate=2),
+    ):
+        for one, two in zip(run[4:], other, strict=True):
+            assert all(same(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("captions", 4), ("entities", 2), ("vsg", 1)],  # entities: 2 regions an image; vsg: in pairs
+)
+def test_more_chunks_than_a_rank_has_images_are_refused(config, kind, most):
+    steps(only(config, kind), 1, world_size=2, accumulate=most)
+    with pytest.raises(
+        UserError, match=f"accumulate: {most + 1} chunks are more than the {most} images .* {kind} b"
+    ):
+        steps(only(config, kind), 1, world_size=2, accumulate=most + 1)
+
+
 def test_epochs_augment_differently(config):
     small = replace(only(config, "captions"), batch=KindCounts(captions=COUNT), crop_scale=0.2)
     one, two = load(small, 2)
@@ -365,7 +413,7 @@ def faulty(config, tmp_path):
 def test_faulty_samples_are_replaced_and_counted(faulty, workers, caplog):
     loader = build_loader(replace(faulty, workers=workers), image_size=32, patch_size=8, seed=0)
     with caplog.at_level(logging.WARNING):
-        batch = next(loader)
+        (batch,) = next(loader)
     bad = [text_key(f"scenes/{i}") for i in (3, 7, 11)]
     assert batch.images == COUNT
     assert not set(bad) & set(batch.image_key.tolist())
@@ -425,11 +473,11 @@ def test_annotation_of_another_size_is_a_fault(config, tmp_path):
 def test_long_captions_are_cut_and_counted(config):
     short = replace(only(config, "captions"), max_text_tokens=4)
     loader = build_loader(short, image_size=32, patch_size=8, seed=0)
-    batch = next(loader)
+    (batch,) = next(loader)
     assert all(len(t.split()) <= 4 for t in texts(batch))
     assert loader.counts()["truncated_texts"] == 8
     wordy = build_loader(replace(only(config, "captions"), max_words=2), image_size=32, patch_size=8, seed=0)
-    assert set(texts(next(wordy))) == {"[CLS] picture number [SEP]"}
+    assert set(texts(*next(wordy))) == {"[CLS] picture number [SEP]"}
     assert wordy.counts()["cut_captions"] == 8
 
 
