@@ -11,11 +11,13 @@ A groups of all ranks, D width, E embedding width, M masked tokens, R triplets, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relvlm.accumulation import Part, parts, random_numbers
 from relvlm.config import ModelConfig
 from relvlm.data.batch import Batch
 from relvlm.data.text import Tokenizer
@@ -26,13 +28,12 @@ from relvlm.encoders.spans import fuse_spans
 from relvlm.encoders.text import TextEncoder
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError
-from relvlm.fused_pass import look
 from relvlm.losses.bbox import BoxHead
 from relvlm.losses.itm import ITMHead
 from relvlm.losses.mlm import MLMHead
 from relvlm.losses.mrc import MRCHead
 from relvlm.momentum import Teacher
-from relvlm.objectives import Negatives, outcomes
+from relvlm.objectives import Negatives, encode, outcomes
 from relvlm_kernels import Regions
 
 TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward
@@ -99,18 +100,27 @@ class RelVLM(nn.Module):
 
     # ---- training ----------------------------------------------------------------------------------------
 
-    def forward(self, batch: Batch, negatives: Negatives | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, batch: Batch | list[Batch], negatives: Negatives | None = None, part: Part | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]] | list[Part]:
         """Total loss, and each objective's loss and accuracy (detached scalars) by name (KIND/NAME of a joint batch).
 
-        ITM's `negatives` are drawn where they are not given.
+        ITM's `negatives` are drawn where they are not given. Of the chunks of a step, a list, their parts: with its
+        `part`, a chunk's losses and values are those that add up to the step's (relvlm/accumulation.py).
         """
         with torch.no_grad():
             self.temperature.clamp_(*TEMPERATURE_RANGE)
-        seen = look(self.vision, batch, self.config.fusion.region_mask)
-        found, fused_ND = outcomes(self, batch, seen, negatives)
-        weighed = [self._touch(batch, seen.cls_GD, fused_ND)]
+        if isinstance(batch, list):  # here, because ZeRO-3 gathers the temperature for a forward alone
+            return parts(self, batch)
+        with nullcontext() if part is None else random_numbers(part.seed):
+            encoded = encode(self, batch, self.config)
+            found, fused_ND = outcomes(self, batch, encoded, negatives, part)
+        weighed = [self._touch(batch, encoded.seen.cls_GD, fused_ND)]
         values: dict[str, Tensor] = {}
-        for section, (losses, metrics) in zip(batch.sections, found, strict=True):
+        if part is not None and part.contrast is not None and encoded.features is not None:
+            weighed.append(part.contrast.surrogate(encoded.features, self.temperature))
+        for section, outcome in zip(batch.sections, found, strict=True):
+            losses, metrics = outcome if part is None else part.weigh(section, outcome)
             weighed += [section.weight * loss for loss in losses.values()]
             prefix = f"{section.kind}/" if batch.joint else ""
             values |= {prefix + name: value.detach() for name, value in (losses | metrics).items()}

@@ -21,9 +21,11 @@ from relvlm.losses.itc import itc_loss
 from relvlm.losses.itm import IGNORED, hard_negatives, itm_loss
 from relvlm.losses.mlm import SoftWords, mlm_loss
 from relvlm.losses.mrc import mrc_loss
-from relvlm.momentum import Keys, Teacher
+from relvlm.momentum import Teacher
 
 if TYPE_CHECKING:
+    from relvlm.accumulation import Part
+    from relvlm.config import ModelConfig
     from relvlm.model import RelVLM
 
 
@@ -71,6 +73,12 @@ class Features(NamedTuple):
     def of(self, section: Section) -> Features:
         return Features(self.image_GE[section.groups], self.text_GE[section.groups])
 
+    @classmethod
+    def joined(cls, features: list[Features], sections: list[Section]) -> Features:
+        """One section's, of all batches of a step."""
+        parts = [f.of(section) for f, section in zip(features, sections, strict=True)]
+        return cls(*(torch.cat(x) for x in zip(*parts, strict=True)))
+
 
 class Lesson(NamedTuple):
     """The momentum teacher's features and fused rows of masked words (M, D) of a whole batch."""
@@ -79,12 +87,13 @@ class Lesson(NamedTuple):
     masked_MD: Tensor
 
 
-class Taught(NamedTuple):
-    """What the momentum teacher says of a section."""
+class Encoded(NamedTuple):
+    """A batch's images and packed texts (T, D), and the features of its aligned groups, if it has any."""
 
-    keys: Keys
-    features: Features
-    words: SoftWords
+    seen: Seen
+    texts: Texts
+    text_TD: Tensor
+    features: Features | None
 
 
 class Asked(NamedTuple):
@@ -98,26 +107,37 @@ class Asked(NamedTuple):
     step: FusedPass
 
 
-def outcomes(
-    model: RelVLM, batch: Batch, seen: Seen, negatives: Negatives | None = None
-) -> tuple[list[Outcome], Tensor]:
-    """Those of each section, and fused rows (n, D); all texts are encoded at once and fused in one pass.
-
-    `negatives`, of a batch that is one section, are drawn where they are not given.
-    """
-    texts = _texts(batch, model.config.savings.unique_texts)
+def encode(model: RelVLM | Teacher, batch: Batch, config: ModelConfig) -> Encoded:
+    """The images and texts of a batch by the encoders of the model or of its teacher."""
+    seen = look(model.vision, batch, config.fusion.region_mask)
+    texts = _texts(batch, config.savings.unique_texts)
     text_TD = model.text(texts.ids, texts.cu)
-    features = lesson = None
-    if batch.aligned:
-        features = _features(model, batch, seen, texts, text_TD)
-        lesson = None if model.teacher is None else teach(model, model.teacher, batch)
+    features = _features(model, batch, seen, texts, text_TD) if batch.aligned else None
+    return Encoded(seen, texts, text_TD, features)
+
+
+def outcomes(
+    model: RelVLM,
+    batch: Batch,
+    encoded: Encoded,
+    negatives: Negatives | None = None,
+    part: Part | None = None,
+) -> tuple[list[Outcome], Tensor]:
+    """Those of each section, and fused rows (n, D); all texts are fused in one pass.
+
+    `negatives`, of a batch that is one section, are drawn where they are not given. A `part` of a step lacks ITC.
+    """
+    seen, texts, text_TD, features = encoded
+    (lesson,) = teach(model, [batch]) if part is None else (part.lesson,)
     step = FusedPass(texts.cu, seen, model.config.savings)
     asked = Asked(model, batch, texts, features, lesson, step)
     finish = [relate(asked, s) if s.kind == "mrc" else align(asked, s, negatives) for s in batch.sections]
     read = step.run(model.fusion, text_TD)
     found = [section(read) for section in finish]
-    if lesson is not None and model.teacher is not None:
-        model.teacher.enqueue(*(model.gather(x)[0] for x in lesson.features))
+    if part is None and features is not None:
+        itc = contrast(model, [batch], [features], [lesson])
+        for section, outcome in zip(batch.sections, found, strict=True):
+            outcome.losses.update({"itc": itc[section.kind]} if section.kind in itc else {})
     return found, read[0]
 
 
@@ -144,9 +164,10 @@ def align(asked: Asked, section: Section, negatives: Negatives | None = None) ->
     assert whole_features is not None
     features, first = whole_features.of(section), section.groups.start
     keys = group_keys(batch)[section.groups]
-    wrong_GG = _wrong(model, keys, keys)
-    taught = None if lesson is None else soft_targets(model, lesson, section, wrong_GG)
-    drawn = negatives if negatives is not None else _draw(model, features, wrong_GG, taught)
+    drawn = negatives
+    if drawn is None:
+        taught = None if lesson is None else lesson.features.of(section)
+        drawn = _draw(model, features, _wrong(model, keys, keys), taught)
 
     own = torch.arange(len(keys), device=keys.device)
     matched_texts = texts.of_group[section.groups][torch.cat([own, own, drawn.text_of_view])]
@@ -159,8 +180,8 @@ def align(asked: Asked, section: Section, negatives: Negatives | None = None) ->
 
     def finish(read: list[Tensor]) -> Outcome:
         logits_N2 = model.itm_head(read[matched])
-        losses = {"itm": itm_loss(logits_N2, drawn.target), "itc": _contrast(model, keys, features, taught)}
-        soft = None if taught is None else taught.words
+        losses = {"itm": itm_loss(logits_N2, drawn.target)}
+        soft = None if lesson is None else _soft_words(model, lesson.masked_MD[section.masked])
         losses["mlm"] = _words(model, read[masked], batch.mlm_label[section.masked], soft)
         if section.kind == "entities":
             boxes_R4 = model.predict_boxes(read[located][:, None])
@@ -171,25 +192,27 @@ def align(asked: Asked, section: Section, negatives: Negatives | None = None) ->
 
 
 @torch.no_grad()
-def teach(model: RelVLM, teacher: Teacher, batch: Batch) -> Lesson:
-    """Move the teacher towards the student and let it encode the batch (ALBEF, section 3.3)."""
+def teach(model: RelVLM, batches: list[Batch]) -> list[Lesson | None]:
+    """Move the teacher, if any, towards the student and let it encode a step's batches (ALBEF, section 3.3)."""
+    teacher = model.teacher
+    if teacher is None or not batches[0].aligned:
+        return [None] * len(batches)
     teacher.update(model)
-    seen = look(teacher.vision, batch, model.config.fusion.region_mask)
-    texts = _texts(batch, model.config.savings.unique_texts)
-    text_TD = teacher.text(texts.ids, texts.cu)
-    step = FusedPass(texts.cu, seen, model.config.savings)
+    return [_lesson(teacher, batch, model.config) for batch in batches]
+
+
+def _lesson(teacher: Teacher, batch: Batch, config: ModelConfig) -> Lesson:
+    seen, texts, text_TD, features = encode(teacher, batch, config)
+    assert features is not None
+    step = FusedPass(texts.cu, seen, config.savings)
     step.add(texts.masked, torch.arange(batch.aligned, device=text_TD.device), batch.mlm_row)
     (masked_MD,) = step.run(teacher.fusion, text_TD)
-    return Lesson(_features(teacher, batch, seen, texts, text_TD), masked_MD)
+    return Lesson(features, masked_MD)
 
 
-def soft_targets(model: RelVLM, lesson: Lesson, section: Section, wrong_GG: Tensor) -> Taught:
-    teacher, features = model.teacher, lesson.features.of(section)
-    assert teacher is not None
-    keys = teacher.keys(*features, model.temperature, wrong_GG)
-    return Taught(
-        keys, features, SoftWords(teacher.mlm_head, lesson.masked_MD[section.masked], teacher.alpha)
-    )
+def _soft_words(model: RelVLM, masked_MD: Tensor) -> SoftWords:
+    assert model.teacher is not None
+    return SoftWords(model.teacher.mlm_head, masked_MD, model.teacher.alpha)
 
 
 def _features(model: RelVLM | Teacher, batch: Batch, seen: Seen, texts: Texts, text_TD: Tensor) -> Features:
@@ -223,14 +246,34 @@ def _words(model: RelVLM, masked_MD: Tensor, label_M: Tensor, soft: SoftWords | 
     return mlm_loss(model.mlm_head(masked_MD), label_M, soft_MV, soft.alpha)
 
 
-def _contrast(model: RelVLM, keys_GK: Tensor, features: Features, taught: Taught | None) -> Tensor:
+def contrast(
+    model: RelVLM, batches: list[Batch], features: list[Features], lessons: list[Lesson | None]
+) -> dict[str, Tensor]:
+    """ITC of each aligned section, over its groups in all of a step's batches and on all ranks."""
+    losses: dict[str, Tensor] = {}
+    taught = [lesson.features for lesson in lessons if lesson is not None]
+    for place, section in enumerate(batches[0].sections):
+        if section.kind != "mrc":
+            sections = [batch.sections[place] for batch in batches]
+            keys = [group_keys(batch)[s.groups] for batch, s in zip(batches, sections, strict=True)]
+            own = Features.joined(features, sections)
+            by_teacher = Features.joined(taught, sections) if taught else None
+            losses[section.kind] = _contrast(model, torch.cat(keys), own, by_teacher)
+    if model.teacher is not None:
+        model.teacher.enqueue(*(model.gather(torch.cat(x))[0] for x in zip(*taught, strict=True)))
+    return losses
+
+
+def _contrast(model: RelVLM, keys_GK: Tensor, features: Features, taught: Features | None = None) -> Tensor:
     """ITC over the groups of all ranks; with a teacher, against its queues and soft targets (ALBEF, section 3.3)."""
     image_GE, text_GE = features
     if taught is not None:
-        images, texts, soft_i2t, soft_t2i, wrong_i2t, wrong_t2i = taught.keys
+        assert model.teacher is not None
+        keys = model.teacher.keys(*taught, model.temperature, _wrong(model, keys_GK, keys_GK))
         return itc_loss(
-            image_GE, text_GE, images, texts, model.temperature, 0, wrong_i2t, wrong_t2i, soft_i2t, soft_t2i
-        )
+            image_GE, text_GE, keys.images, keys.texts, model.temperature, 0,
+            keys.wrong_i2t, keys.wrong_t2i, keys.soft_i2t, keys.soft_t2i,
+        )  # fmt: skip
     (image_AE, first), (text_AE, _) = model.gather(image_GE), model.gather(text_GE)
     keys_AK = model.gather(keys_GK)[0]
     if model.config.itc_gradient == "own_rank":  # X-VLM: the loss of all rows, through the own ones alone
@@ -246,14 +289,25 @@ def _own_alone(all_AE: Tensor, own_GE: Tensor, first: int) -> Tensor:
     return torch.cat([before, own_GE, after])
 
 
-def _draw(model: RelVLM, features: Features, wrong_GG: Tensor, taught: Taught | None) -> Negatives:
+def _draw(model: RelVLM, features: Features, wrong_GG: Tensor, taught: Features | None) -> Negatives:
     """Hard negatives of the local batch, by its similarities: to the teacher's features where there is one (ALBEF)."""
-    t2i, i2t = similarities(features, model.temperature, taught.features if taught else features)
-    itself = torch.eye(len(wrong_GG), dtype=torch.bool, device=wrong_GG.device)
-    view_of_text, has_view = hard_negatives(t2i, wrong_GG | itself, model.config.itm_floor)
-    text_of_view, has_text = hard_negatives(i2t, wrong_GG.T | itself, model.config.itm_floor)
+    t2i, i2t = similarities(features, model.temperature, taught or features)
+    excluded_GG = _excluded(wrong_GG)
+    view_of_text, has_view = hard_negatives(t2i, excluded_GG, model.config.itm_floor)
+    text_of_view, has_text = hard_negatives(i2t, excluded_GG.T, model.config.itm_floor)
     negative = torch.where(torch.cat([has_view, has_text]), 0, IGNORED)
     return Negatives(view_of_text, text_of_view, torch.cat([torch.ones_like(view_of_text), negative]))
+
+
+def counted_pairs(model: RelVLM, keys_GK: Tensor) -> Tensor:
+    """How many pairs ITM counts of such groups: each with itself, and each text and each view that has a negative."""
+    possible_GG = ~_excluded(_wrong(model, keys_GK, keys_GK))
+    return len(keys_GK) + possible_GG.any(0).sum() + possible_GG.any(1).sum()
+
+
+def _excluded(wrong_GG: Tensor) -> Tensor:
+    """What no negative is drawn from: `wrong_GG` and the groups themselves."""
+    return wrong_GG | torch.eye(len(wrong_GG), dtype=torch.bool, device=wrong_GG.device)
 
 
 @torch.no_grad()

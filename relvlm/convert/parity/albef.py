@@ -59,18 +59,20 @@ def _albef_forward(
     groups = len(mask)
     other = fresh_copy(model)  # the forward would move the teacher once more
     assert other.teacher is not None
-    lesson, no_pair = objectives.teach(other, other.teacher, batch), torch.zeros(groups, groups)
-    taught = objectives.soft_targets(other, lesson, batch.sections[0], no_pair.bool())
+    (lesson,) = objectives.teach(other, [batch])
+    assert lesson is not None
+    taught, no_pair = lesson.features, torch.zeros(groups, groups).bool()
+    keys = other.teacher.keys(*taught, other.temperature, no_pair)
     logits, losses, total = forward(model, batch, official)
     for loss in ("loss_mlm", "loss_itm"):
         errors.check(name + loss, losses[loss.removeprefix("loss_")], official[loss], "packed")
     errors.check(name + "loss_ita", losses["itc"], official["loss_ita"], "packed")
     errors.check(name + "itm_logits", logits["itm"], official["itm_logits"], "packed")
     errors.check(name + "mlm_logits", logits["mlm"], official["mlm_logits"][masked], "packed")
-    words = taught.words.head(taught.words.rows_MD)
+    words = other.teacher.mlm_head(lesson.masked_MD)
     errors.check(name + "mlm_logits_m", words, official["mlm_logits_m"][masked], "packed")
-    errors.check(name + "image_feat_m", taught.features.image_GE, official["image_feat_m"], "packed")
-    errors.check(name + "text_feat_m", taught.features.text_GE, official["text_feat_m"], "packed")
+    errors.check(name + "image_feat_m", taught.image_GE, official["image_feat_m"], "packed")
+    errors.check(name + "text_feat_m", taught.text_GE, official["text_feat_m"], "packed")
 
     image_embeds_m = teacher.vision(inputs["images"])
     errors.check(name + "image_embeds_m", image_embeds_m, official["image_embeds_m"])
@@ -85,7 +87,7 @@ def _albef_forward(
 
     image_feat = model.image_features(model.encode_image(inputs["images"]))
     text_feat = model.text_features(model.encode_text(inputs["input_ids"], mask))
-    keys, temperature = taught.keys, model.temperature
+    temperature = model.temperature
     errors.check(name + "sim_i2t", image_feat @ keys.texts.T / temperature, official["sim_i2t"])
     errors.check(name + "sim_t2i", text_feat @ keys.images.T / temperature, official["sim_t2i"])
     for key, soft in (("sim_i2t_targets", keys.soft_i2t), ("sim_t2i_targets", keys.soft_t2i)):
@@ -93,7 +95,7 @@ def _albef_forward(
         one_hot = (1 - alpha) * torch.eye(*soft.shape)
         errors.check(name + key, soft - one_hot + (1 - alpha) * one_hot.bool().to(soft), official[key])
     features = objectives.Features(image_feat, text_feat)
-    sims = objectives.similarities(features, temperature, taught.features)
+    sims = objectives.similarities(features, temperature, taught)
     check_weights(model, sims, official, errors, name)
     errors.check(name + "after_image_queue", teacher.image_queue.T, official["after_image_queue"], "packed")
     errors.check(name + "after_text_queue", teacher.text_queue.T, official["after_text_queue"], "packed")
