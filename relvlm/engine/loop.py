@@ -157,7 +157,7 @@ def train_step(engine: Any, chunks: list[Batch]) -> tuple[dict[str, torch.Tensor
         if last:  # what is accumulated cannot be taken back, but NaN spreads over all of it and to every rank
             total = total * torch.where(torch.stack(totals).isfinite().all(), 1.0, float("nan"))
         engine.set_gradient_accumulation_boundary(last)
-        engine.backward(total, scale_wrt_gas=False)
+        engine.backward(total * engine.gradient_accumulation_steps())  # by which it divides
     values = {name: torch.stack([part[name] for part in found]).sum(0) for name in found[0]}
     if engine.zero_optimization_stage() == 0 and not _finite_gradients(engine.module):
         engine.zero_grad()

@@ -1,23 +1,26 @@
-"""Two processes on gloo equal one: gathered rows, their gradients, ITC, agreement and skipped steps."""
+"""Two processes on gloo equal one: gathered rows, their gradients, ITC, chunks of a step and skipped steps."""
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from batches import made_batch
 from torch import Tensor
 
+from relvlm.config import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
 from relvlm.engine import distributed
 from relvlm.engine.loop import train_step
 from relvlm.errors import UserError
 from relvlm.losses.itc import itc_loss
+from relvlm.model import Gather, RelVLM, one_rank
+from relvlm.objectives import Negatives
+from relvlm.plan.workload import Workload
 
 SIZES = [2, 5]
 
@@ -35,8 +38,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def _worker(rank: int, port: int, folder: Path) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=distributed.TIMEOUT)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    distributed.start(threads=1)
     torch.save({work.__name__: work() for work in WORK}, folder / f"{rank}.pt")
     distributed.stop()
 
@@ -88,49 +92,70 @@ def half_of_itc():
     return itc_of(*(x[half] for x in similarities()), distributed.gather_rows)
 
 
-def agreement():
-    rank = distributed.rank()
-    verdicts = [distributed.all_agree(torch.tensor(flag)) for flag in (True, rank == 0, rank == 1, False)]
-    return verdicts, distributed.mean_over_ranks(torch.tensor([1.0, 2.0 * rank])).tolist()
+def means():
+    return distributed.mean_over_ranks(torch.tensor([1.0, 2.0 * distributed.rank()])).tolist()
 
 
-class Engine:
-    """As much of DeepSpeed's engine as a step uses: one weight, whose loss is not finite where the batch says so."""
-
-    skipped_steps = 0
+class Line(torch.nn.Module):
+    """Its loss is its weight and what the batch adds, its gradient 1."""
 
     def __init__(self) -> None:
-        self.weight = torch.ones(1, requires_grad=True)
-        self.calls: list[str] = []
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
 
-    def __call__(self, batch: SimpleNamespace) -> tuple[Tensor, dict[str, Tensor]]:
-        total = (self.weight * batch.factor).sum()
+    def forward(
+        self, batch: float | list[float], part: None = None
+    ) -> tuple[Tensor, dict[str, Tensor]] | list[None]:
+        if isinstance(batch, list):
+            return [None] * len(batch)
+        total = self.weight.sum() + batch
         return total, {"itc": total.detach()}
-
-    def zero_optimization_stage(self) -> int:
-        return 1
-
-    def zero_grad(self) -> None:
-        self.weight.grad = None
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
-        self.calls.append("backward")
-
-    def step(self) -> None:
-        with torch.no_grad():
-            self.weight -= 0.1 * self.weight.grad
-        self.calls.append("step")
 
 
 def steps_with_a_nan_on_rank_1():
-    engine, rank = Engine(), distributed.rank()
-    nan = float("nan") if rank else 1.0
-    stepped = [train_step(engine, SimpleNamespace(factor=f))[1] for f in (1.0, nan, 1.0)]
-    return stepped, engine.calls, engine.weight.detach()
+    """At each ZeRO stage: which steps were taken, and the weight at the end."""
+    nan = float("nan") if distributed.rank() else 0.0
+    steps = [[0.0], [nan], [0.0], [0.0, nan, 0.0], [0.0, 0.0]]
+    found = []
+    for stage in range(4):
+        model, config = Line(), Config(accumulate=2, optim=OptimConfig(clip_norm=0.0))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        settings = {"zero_optimization": {"stage": stage}}
+        engine = distributed.initialize(model, optimizer, None, config, settings)
+        stepped = [train_step(engine, step)[1] for step in steps]
+        found.append((stepped, engine.module.weight.item()))
+    return found
 
 
-WORK = [gathered, half_of_itc, agreement, steps_with_a_nan_on_rank_1]
+MODEL = ModelConfig(
+    image_size=32, embed_dim=16, vision=VisionConfig(width=32, layers=1, heads=2, patch_size=8),
+    text=TextConfig(layers=1, heads=2, width=32, max_positions=16, dropout=0.0),
+    fusion=FusionConfig(layers=1, heads=2), mrc_hidden=24,
+)  # fmt: skip
+WORK_OF_A_CHUNK = Workload("captions", 3, 1, 5, 8, masked=1)
+
+
+def in_chunks(gather: Gather, seeds: Sequence[int]):
+    """Values and gradients of a step in chunks made from the seeds."""
+    torch.manual_seed(0)
+    model = RelVLM(MODEL, 50, 7, gather)
+    chunks = [made_batch(WORK_OF_A_CHUNK, 32, 4, 50, 7, seed) for seed in seeds]
+    negatives = Negatives.given(torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
+    found = []
+    for chunk, part in zip(chunks, model(chunks), strict=True):
+        total, values = model(chunk, negatives, part)
+        total.backward()
+        found.append(values)
+    sums = {name: sum(values[name] for values in found) for name in found[0]}
+    return sums | {name: p.grad for name, p in model.named_parameters()}
+
+
+def two_of_four_chunks():
+    first = 2 * distributed.rank()
+    return in_chunks(distributed.gather_rows, [first, first + 1])
+
+
+WORK = [gathered, half_of_itc, means, steps_with_a_nan_on_rank_1, two_of_four_chunks]
 
 
 @pytest.mark.slow
@@ -158,18 +183,25 @@ def test_itc_on_two_processes_is_itc_of_the_whole_batch(ranks):
 
 
 @pytest.mark.slow
-def test_ranks_agree_only_where_all_do(ranks):
-    for verdicts, mean in (rank["agreement"] for rank in ranks):
-        assert verdicts == [True, False, False, False]
-        assert mean == [1.0, 1.0]
+def test_numbers_are_averaged_over_ranks(ranks):
+    assert [rank["means"] for rank in ranks] == [[1.0, 1.0]] * 2
 
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_rank_skips_the_step_on_both(ranks):
-    for stepped, calls, weight in (rank["steps_with_a_nan_on_rank_1"] for rank in ranks):
-        assert stepped == [True, False, True]
-        assert calls == ["backward", "step"] * 2
-        assert weight.isfinite().all()
+    for found in (rank["steps_with_a_nan_on_rank_1"] for rank in ranks):
+        for stepped, weight in found:
+            assert stepped == [True, False, True, False, True]
+            assert weight == pytest.approx(1 - 0.1 * (1 + 1 + 2))
+
+
+@pytest.mark.slow
+def test_two_chunks_on_each_of_two_processes_are_four_chunks_on_one(ranks):
+    one, other = (rank["two_of_four_chunks"] for rank in ranks)
+    whole = in_chunks(one_rank, range(4))
+    assert one.keys() == whole.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close((one[name] + other[name]) / 2, value, rtol=1e-5, atol=1e-5)
 
 
 def test_a_single_process_gathers_nothing():
@@ -177,7 +209,6 @@ def test_a_single_process_gathers_nothing():
     rows, first = distributed.gather_rows(x)
     assert rows is x and first == 0
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
-    assert distributed.all_agree(torch.tensor(True)) and not distributed.all_agree(torch.tensor(False))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +217,10 @@ def test_a_single_process_gathers_nothing():
         ("{", "no readable DeepSpeed config"),
         ('{"bf16": {"enabled": true}}', "bf16: is decided by the relvlm config"),
         ('{"optimizer": {}}', "optimizer: is decided by the relvlm config"),
-        ('{"gradient_accumulation_steps": 4}', "gradient_accumulation_steps: only 1 is supported"),
+        (
+            '{"gradient_accumulation_steps": 4}',
+            "gradient_accumulation_steps: is decided by the relvlm config",
+        ),
     ],
 )
 def test_a_deepspeed_config_that_contradicts_ours_is_refused(tmp_path, text, message):
