@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
         print("\n".join(table) + "\n")
     if saving:
         print("\n".join(_not_exact(cluster, plans["ours"], saving)) + "\n")
-    print(_assumptions(args.mfu))
+    print(_assumptions(args.mfu, config.accumulate))
 
 
 def _steps(plans: dict[str, Plan]) -> list[str]:
@@ -113,10 +113,11 @@ def _not_exact(cluster: Cluster, ours: Plan, saving: dict[str, Plan]) -> list[st
     return lines
 
 
-def _assumptions(mfu: float) -> str:
+def _assumptions(mfu: float, chunks: int) -> str:
+    ours = f"our step in {chunks} chunks (accumulate), the official one whole; " if chunks > 1 else ""
     return (
         f"Assumed: {mfu:.0%} of the device's bf16 peak on both sides (which spares the official way its copies' memory "
-        f"traffic); training = 3 forwards; communication not overlapped, rings at the slowest link's bandwidth; "
+        f"traffic); training = 3 forwards; {ours}communication not overlapped, rings at the slowest link's bandwidth; "
         f"captions of {CAPTION_TOKENS} tokens, labels of {LABEL_TOKENS}, triplets of {TRIPLET_TOKENS}; boxes over "
         f"{SEEN_BY_A_REGION:.0%} of the patches; activations of the kind that keeps most, without workspaces and "
         "fragmentation; data loading keeps up."

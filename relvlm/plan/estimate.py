@@ -95,8 +95,9 @@ def _steps(
     """A step of every kind that is drawn, on images of `image_size`."""
     element = 2 if config.dtype == "bf16" else 4
     sizes = Sizes(replace(config.model, image_size=image_size))
+    chunks = config.accumulate if way == "ours" else 1  # the official codes have no chunks
     return {
-        kind: _step(sizes, works, cluster, way, parameters, element)
+        kind: _step(sizes, works, cluster, way, parameters, element, chunks)
         for kind, works in workloads(config).items()
     }
 
@@ -119,18 +120,28 @@ def count_parameters(config: Config) -> int:
 
 
 def _step(
-    sizes: Sizes, works: list[Workload], cluster: Cluster, way: str, parameters: int, element: int
+    sizes: Sizes,
+    works: list[Workload],
+    cluster: Cluster,
+    way: str,
+    parameters: int,
+    element: int,
+    chunks: int,
 ) -> Step:
     count, keep = WAYS[way]
     shares = [_share(work, cluster.gpus) for work in works]
+    kept = _sum(keep(sizes, _chunk(share, chunks), element) for share in shares)
     computed = {name: flops.TRAINING * n for name, n in _sum(count(sizes, work) for work in works).items()}
     computed |= _sum(flops.teacher(sizes, work, padded=way == "official") for work in works)
+    if chunks > 1 and any(work.aligned for work in works):
+        kept |= _sum(memory.features(sizes, share, element) for share in shares)
+        computed |= _sum(flops.encoders(sizes, work) for work in works)
     features = [traffic.contrast(sizes, share, cluster.gpus) for share in shares]
-    sent = _sum([traffic.collectives(parameters, cluster.stage, cluster.gpus, element), *features])
+    sent = _sum([traffic.collectives(parameters, cluster.stage, cluster.gpus, element, chunks), *features])
     return Step(
         flops=computed,
         traffic=sent,
-        activations=_sum(keep(sizes, share, element) for share in shares),
+        activations=kept,
         compute=sum(computed.values()) / (cluster.gpus * cluster.device.flops * cluster.mfu),
         communicate=traffic.on_the_wire(sent, cluster.gpus) / cluster.bandwidth,
     )
@@ -147,3 +158,12 @@ def _share(work: Workload, gpus: int) -> Workload:
     if work.images % gpus:
         raise UserError(f"data.batch.{work.kind}: {work.images} images cannot be shared by {gpus} GPUs")
     return replace(work, images=work.images // gpus)
+
+
+def _chunk(share: Workload, chunks: int) -> Workload:
+    """The largest of the chunks of a GPU's share."""
+    if share.images < chunks:
+        raise UserError(
+            f"accumulate: {chunks} chunks are more than the {share.images} {share.kind} images of a GPU"
+        )
+    return replace(share, images=-(-share.images // chunks))

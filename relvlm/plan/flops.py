@@ -57,6 +57,12 @@ def packed(sizes: Sizes, work: Workload) -> Flops:
     } | _heads(sizes, work)
 
 
+def encoders(sizes: Sizes, work: Workload) -> Flops:
+    """What a step in chunks does beforehand, for the features of all of them: the encoders' forward pass alone."""
+    step = packed(sizes, work)
+    return {"encoders beforehand": step["vision encoder"] + step["text encoder"]}
+
+
 def _looks(sizes: Sizes, work: Workload) -> list[tuple[float, int, float]]:
     """How often a group's text goes through the fusion encoder, how many rows are then read, and the keys seen."""
     keys = 1 + work.seen * (sizes.kept_tokens(work) - 1)

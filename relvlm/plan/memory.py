@@ -50,6 +50,12 @@ def packed_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
     } | _words(sizes, work, element)
 
 
+def features(sizes: Sizes, work: Workload, element: int) -> Bytes:
+    """Of a step in chunks: the gradients of ITC to the features of all of them, image and text of each group."""
+    groups = work.images * work.groups if work.aligned else 0
+    return {"features' gradients": 2.0 * element * groups * sizes.model.embed_dim}
+
+
 def official_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
     """The official codes' step: rows of padding, K and V of every copy of an image, dense masks."""
     text, layers = sizes.model.text, sizes.model.fusion.layers

@@ -13,11 +13,11 @@ Bytes = dict[str, float]
 ITC_KEYS = 24  # bytes of a group's three int64 keys, which tell false negatives
 
 
-def collectives(parameters: int, stage: int, gpus: int, element: int) -> Bytes:
-    """Gradients and weights; nothing on one GPU.
+def collectives(parameters: int, stage: int, gpus: int, element: int, chunks: int = 1) -> Bytes:
+    """Gradients and weights; nothing on one GPU. ZeRO 2 and 3 reduce the gradients of each chunk.
 
     ZeRO-3 gathers the weights once: on its defaults a model of up to 1e9 parameters stays whole until the backward
-    pass is over.
+    pass is over. In a step of several chunks they do not: it gathers them for every forward and backward pass.
     """
     if gpus == 1:
         return {}
@@ -25,8 +25,9 @@ def collectives(parameters: int, stage: int, gpus: int, element: int) -> Bytes:
     if stage == 0:
         return {"all_reduce": size}
     if stage == 3:
-        return {"reduce_scatter": size, "all_gather": size / gpus}
-    return {"all_reduce": size, "all_gather": size / gpus}
+        gathers = 1 if chunks == 1 else 1 + 2 * chunks
+        return {"reduce_scatter": chunks * size, "all_gather": gathers * size / gpus}
+    return {"all_reduce": (chunks if stage == 2 else 1) * size, "all_gather": size / gpus}
 
 
 def contrast(sizes: Sizes, work: Workload, gpus: int) -> Bytes:

@@ -225,7 +225,7 @@ def test_a_joint_batch_passes_over_samples_that_lack_a_kind(config, folder, tmp_
     ]
     mixed = replace(config, graphs=[write(tmp_path, "mixed", scenes)])
     loader = build_loader(joint(mixed, captions=1, vsg=1), image_size=32, patch_size=8, seed=0)
-    batch = next(loader)
+    (batch,) = next(loader)
     assert all(len(batch.whole[s.groups]) == 4 for s in batch.sections)
     assert loader.counts()["unusable"] > 0
 

@@ -25,9 +25,23 @@ def test_the_recipe_fits_and_its_cost_is_told_for_both_ways() -> None:
     assert "Assumed" in done.stdout
 
 
+def test_chunks_cost_a_forward_pass_and_save_memory() -> None:
+    told = []
+    for argument in ([], ["accumulate=4"]):
+        done = plan("--config", "configs/13m/rex_vlm.yaml", *argument)
+        assert done.returncode == 0, done.stderr
+        rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("|")]
+        cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+        told.append((float(cells["captions"][0]), float(cells["mrc"][0]), float(cells["ZeRO-1"][3])))
+        assert ("in 4 chunks" in done.stdout) == bool(argument)
+    (flops, mrc_flops, memory), (more_flops, same_flops, less_memory) = told
+    assert 1.2 < more_flops / flops < 4 / 3 and same_flops == mrc_flops and less_memory < memory / 3.9
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
+        (["accumulate=17"], "accumulate: 17 chunks are more than the 16 vsg images of a GPU"),
         (["--gpus", "7"], "data.batch.captions: 1024 images cannot be shared by 7 GPUs"),
         (["--mfu", "1.5"], "must be above 0 and at most 1"),
         (["data.bach=3"], "did you mean 'batch'?"),

@@ -22,7 +22,7 @@ from relvlm.config import (
     load_config,
 )
 from relvlm.model import RelVLM
-from relvlm.plan.flops import Sizes, image_flops, official, packed, teacher
+from relvlm.plan.flops import Sizes, encoders, image_flops, official, packed, teacher
 from relvlm.plan.workload import Workload, sections, workload, workloads
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +99,13 @@ def test_formulas_agree_with_counted_flops(work: Workload, side: str) -> None:
         expected = official(sizes, work)
     # not in the formulas: region means, similarities, heads run for their zero gradient
     assert found == pytest.approx(sum(expected.values()), rel=0.02)
+
+
+@pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
+def test_chunks_are_encoded_beforehand(work: Workload) -> None:
+    model, chunks = RelVLM(MODEL, 90, 7), [batch_of(work), batch_of(work)]
+    expected = 2 * sum(encoders(Sizes(MODEL, 90, 7), work).values()) if work.aligned else 0
+    assert counted(lambda: model(chunks)) == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)

@@ -11,7 +11,7 @@ from train_step import kept_bytes
 from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
-from relvlm.plan.memory import official_activations, packed_activations, states
+from relvlm.plan.memory import features, official_activations, packed_activations, states
 from relvlm.plan.workload import Workload
 
 MODEL = ModelConfig(
@@ -42,6 +42,19 @@ def test_activations_are_within_a_tenth_of_what_is_kept(work: Workload, way: str
         plain = OfficialWay(model, work.padded)
         kept, expected = kept_bytes(lambda: plain(batch), model, torch.float32), official_activations
     assert sum(expected(sizes, work, 4).values()) == pytest.approx(kept, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
+def test_a_chunk_keeps_what_is_its_own_and_a_gradient_of_each_feature(work: Workload) -> None:
+    model, sizes = RelVLM(MODEL, 500, 7), Sizes(MODEL, 500, 7)
+    chunks = [made_batch(work, 128, 8, 500, 7, seed) for seed in range(3)]
+    parts = model(chunks)
+    kept = kept_bytes(lambda: model(chunks[0], part=parts[0])[0], model, torch.float32)
+    gradients = [x for part in parts if part.contrast for x in part.contrast.features]
+    whole = replace(work, images=3 * work.images)
+    assert sum(features(sizes, whole, 4).values()) == sum(x.nbytes for x in gradients)
+    assert sum(packed_activations(sizes, work, 4).values()) == pytest.approx(kept, rel=0.1)
 
 
 @pytest.mark.slow

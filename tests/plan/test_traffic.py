@@ -18,11 +18,18 @@ deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 deepspeed.init_distributed("gloo", verbose=False)
 model = torch.nn.Sequential(*(torch.nn.Linear(400, 400) for _ in range(3)))
 optimizer = torch.optim.AdamW(model.parameters())
-settings = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": int(sys.argv[-1])}}
+stage, chunks = map(int, sys.argv[-2:])
+settings = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": stage}}
+settings["gradient_accumulation_steps"] = chunks
 settings["comms_logger"] = {"enabled": True, "verbose": False, "prof_all": True, "debug": False}
 engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
 def step():
-    engine.backward(engine(torch.randn(2, 400)).sum())
+    if chunks > 1:
+        with torch.no_grad():
+            engine(torch.randn(2, 400))
+    for chunk in range(chunks):
+        engine.set_gradient_accumulation_boundary(chunk == chunks - 1)
+        engine.backward(engine(torch.randn(2, 400)).sum())
     engine.step()
 step()
 comms_logger.comms_dict.clear()
@@ -36,14 +43,18 @@ torch.distributed.destroy_process_group()
 NAMES = {"all_gather_into_tensor": "all_gather", "reduce_scatter_tensor": "reduce_scatter"}
 
 
-def logged(stage: int, folder: Path) -> tuple[int, dict[str, int]]:
+def logged(stage: int, chunks: int, folder: Path) -> tuple[int, dict[str, int]]:
     """Number of parameters, and the log of one step, small messages (flags, norms) left out."""
     script = folder / "step.py"
     script.write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(
-        [*torchrun, str(script), str(stage)], capture_output=True, text=True, env=environment, timeout=300
+        [*torchrun, str(script), str(stage), str(chunks)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     line = next(line for line in done.stdout.splitlines() if "LOG " in line)
@@ -52,10 +63,10 @@ def logged(stage: int, folder: Path) -> tuple[int, dict[str, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1, 3])
-def test_bytes_equal_those_that_deepspeed_logs(stage: int, tmp_path: Path) -> None:
-    parameters, sizes = logged(stage, tmp_path)
-    expected = collectives(parameters, stage, gpus=2, element=4)
+@pytest.mark.parametrize(("stage", "chunks"), [(0, 1), (1, 1), (3, 1), (1, 3), (2, 3), (3, 3)])
+def test_bytes_equal_those_that_deepspeed_logs(stage: int, chunks: int, tmp_path: Path) -> None:
+    parameters, sizes = logged(stage, chunks, tmp_path)
+    expected = collectives(parameters, stage, gpus=2, element=4, chunks=chunks)
     assert sizes.keys() == expected.keys()
     for name, size in expected.items():
         assert sizes[name] == pytest.approx(size, rel=0.01)
