@@ -1,0 +1,142 @@
+"""What a step in chunks keeps in memory, and what it costs: against the same step in one.
+
+    python benchmarks/accumulate.py                                          # base, 8 captions in 1, 2, 4, 8 chunks
+    python benchmarks/accumulate.py --size mid --kind entities --images 16 --chunks 2 4
+    python benchmarks/accumulate.py --device cuda --dtype bf16 --images 128 --chunks 2 4 8
+
+Losses that chunks do not change are compared first. Times are medians of interleaved runs; memory is what autograd
+keeps for the largest backward pass, parameters not counted, and the step's gradients of features.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median
+
+import torch
+from batches import made_batch
+from torch import Tensor
+from train_step import RECIPE, SIZES, kept_bytes, timed_step
+
+from relvlm.config import load_config
+from relvlm.data.batch import Batch
+from relvlm.model import RelVLM
+from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS
+from relvlm.plan.workload import workload
+
+KINDS = ("captions", "entities", "mrc", "vsg")
+DRAWN = ("itm", "accuracy")  # of pairs that are drawn within a chunk
+
+
+def main() -> None:
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    device, dtype = torch.device(args.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
+    torch.manual_seed(0)
+    config, _ = SIZES[args.size]
+    model = RelVLM(config, BERT_WORDS, GQA_RELATIONS).to(device)
+    work = replace(workload(load_config(RECIPE).data, args.kind), images=args.images)
+    batch = made_batch(work, config.image_size, model.vision.grid[0], BERT_WORDS, GQA_RELATIONS).to(device)
+    steps = {count: split(batch, count) for count in [1, *args.chunks]}
+    for chunks in steps.values():
+        check_equal(model, batch, chunks)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    losses = {count: last_loss(model, chunks) for count, chunks in steps.items()}
+    seconds: dict[int, list[float]] = {count: [] for count in steps}
+    for _ in range(args.repeats):
+        for count, loss in losses.items():
+            seconds[count].append(timed_step(loss, optimizer, dtype, device))
+    print(f"{args.size}, {args.images} images of {args.kind}, {args.dtype}\n")
+    print("| chunks | kept, MiB | of the whole | s | of the whole |\n|---:|---:|---:|---:|---:|")
+    kept = {count: kept_by_chunk(model, chunks, dtype) for count, chunks in steps.items()}
+    for count in steps:
+        time, whole = median(seconds[count]), median(seconds[1])
+        print(
+            f"| {count} | {kept[count] / 2**20:.0f} | {kept[count] / kept[1]:.0%} | {time:.2f} | {time / whole:.2f}x |"
+        )
+
+
+def split(batch: Batch, count: int) -> list[Batch]:
+    """Nearly equal runs of the images of a batch of one kind."""
+    edges = [batch.images * chunk // count for chunk in range(count + 1)]
+    return [_run(batch, first, last) for first, last in pairwise(edges)]
+
+
+def _run(batch: Batch, first: int, last: int) -> Batch:
+    own = (batch.image_index >= first) & (batch.image_index < last)
+    g0, groups = int(own.int().argmax()), int(own.sum())
+    group = slice(g0, g0 + groups)
+    t0, t1 = int(batch.text_cu[g0]), int(batch.text_cu[g0 + groups])
+    masked = (batch.mlm_row >= t0) & (batch.mlm_row < t1)
+    related, region = own[batch.subject], own[batch.region]
+    aligned = slice(t0, t1) if batch.aligned else slice(0)
+    return replace(
+        batch, pixels=batch.pixels[first:last], image_key=batch.image_key[first:last],
+        text_ids=batch.text_ids[t0:t1], text_cu=batch.text_cu[g0 : g0 + groups + 1] - t0,
+        image_index=batch.image_index[group] - first, region=batch.region[region] - g0,
+        **{name: getattr(batch, name)[group] for name in ("text_key", "box", "whole", "target_box")},
+        mlm_ids=batch.mlm_ids[aligned], mlm_row=batch.mlm_row[masked] - t0, mlm_label=batch.mlm_label[masked],
+        subject=batch.subject[related] - g0, object=batch.object[related] - g0, relation=batch.relation[related],
+    )  # fmt: skip
+
+
+def last_loss(model: RelVLM, chunks: list[Batch]) -> Callable[[], Tensor]:
+    """The loss of the last chunk, after the backward passes of the others; of one chunk, the whole step's."""
+
+    def loss() -> Tensor:
+        if len(chunks) == 1:
+            return model(chunks[0])[0]
+        parts = model(chunks)
+        for chunk, part in zip(chunks[:-1], parts[:-1], strict=True):
+            model(chunk, part=part)[0].backward()
+        return model(chunks[-1], part=parts[-1])[0]
+
+    return loss
+
+
+def kept_by_chunk(model: RelVLM, chunks: list[Batch], dtype: torch.dtype) -> int:
+    """Bytes at the largest chunk's backward pass."""
+    if len(chunks) == 1:
+        return kept_bytes(lambda: model(chunks[0])[0], model, dtype)
+    parts = model(chunks)
+    gradients = [x for part in parts if part.contrast is not None for x in part.contrast.features]
+    largest = kept_bytes(lambda: model(chunks[-1], part=parts[-1])[0], model, dtype)
+    return largest + sum(x.nbytes for x in gradients)
+
+
+@torch.no_grad()
+def check_equal(model: RelVLM, batch: Batch, chunks: list[Batch]) -> None:
+    """RuntimeError where the chunks' values, but for those of drawn pairs, are not the whole step's."""
+    if len(chunks) == 1:
+        return
+    model.eval()
+    found = [model(chunk, part=part)[1] for chunk, part in zip(chunks, model(chunks), strict=True)]
+    for name, value in model(batch)[1].items():
+        total = sum(float(values[name]) for values in found)
+        if not name.startswith(DRAWN[0]) and abs(total - float(value)) > 1e-3 * abs(float(value)):
+            raise RuntimeError(
+                f"{name}: {total} in {len(chunks)} chunks, {float(value)} in one: not comparable"
+            )
+    model.train()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=SIZES, default="base")
+    parser.add_argument("--kind", choices=KINDS, default="captions")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--chunks", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
