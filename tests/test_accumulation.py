@@ -139,8 +139,12 @@ def test_chunks_give_the_losses_and_gradients_of_the_whole_step(kind, count, con
 
 
 @pytest.mark.parametrize("kind", ["captions", "entities"])
-def test_both_passes_of_a_chunk_drop_the_same(kind, monkeypatch):
-    noisy = replace(MODEL, text=replace(MODEL.text, dropout=0.3), vision=replace(MODEL.vision, dropout=0.3))
+def test_both_passes_of_a_chunk_drop_the_same_features_and_patches(kind, monkeypatch):
+    noisy = replace(
+        MODEL,
+        text=replace(MODEL.text, dropout=0.3),
+        vision=replace(MODEL.vision, dropout=0.3, patch_keep=0.5),
+    )
     model, chunks, seen = made_model(noisy), chunks_of(kind, 3), []
 
     def remember(*args, original=objectives._features):

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from relvlm.config import CheckpointConfig, Config, DataConfig, KindRatios, OptimConfig
-from relvlm.engine import distributed, loop
-from relvlm.engine.schedule import build_optimizer, build_scheduler
+from relvlm.config import CheckpointConfig, Config, DataConfig, KindRatios
+from relvlm.engine import loop
 from relvlm.errors import UserError
 
 NAN = float("nan")
@@ -136,53 +135,6 @@ def test_an_error_of_the_loader_comes_through(config, monkeypatch):
     monkeypatch.setattr(loop, "build_loader", lambda *_, **__: loader)
     with pytest.raises(UserError, match="shard 3: torn"):
         loop._train(config, Engine(), 0, Path("checkpoints"), torch.device("cpu"))
-
-
-class Root(torch.nn.Module):
-    """Its loss is finite always, its gradient only where the batch is "good": the root of 0. "lost" is no loss at all.
-
-    The steps of a good gradient are all the same.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = torch.nn.Linear(2, 2)
-
-    def forward(
-        self, batch: str | list[str], part: None = None
-    ) -> tuple[Tensor, dict[str, Tensor]] | list[None]:
-        if isinstance(batch, list):
-            return [None] * len(batch)
-        x = self.linear(torch.ones(1, 2, dtype=self.linear.weight.dtype))
-        total = x.sum() + {"good": 0.0, "steep": torch.sqrt(x[0, 0] - x[0, 0]), "lost": NAN}[batch]
-        return total.float(), {"itc": total.detach()}
-
-
-STEPS = [
-    ["good"], ["steep"], ["lost"], ["good"], ["good", "good", "good"], ["steep", "good"], ["good", "lost", "good"],
-    ["good", "good"],
-]  # fmt: skip
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the stand-in model stays on the CPU")
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_what_is_not_finite_is_a_skipped_step_of_which_nothing_remains(stage, dtype, process_group):
-    found = {}
-    for steps in (STEPS, [step for step in STEPS if set(step) == {"good"}]):
-        torch.manual_seed(0)
-        model, config = Root(), Config(dtype=dtype, accumulate=2, optim=OptimConfig(warmup_steps=1))
-        optimizer = build_optimizer(model, config.optim)
-        scheduler = build_scheduler(optimizer, config.optim, 10)
-        engine = distributed.initialize(
-            model, optimizer, scheduler, config, {"zero_optimization": {"stage": stage}}
-        )
-        assert [loop.train_step(engine, step)[1] for step in steps] == [
-            set(step) == {"good"} for step in steps
-        ]
-        found[len(steps)] = [p.detach().clone() for p in engine.module.parameters()]
-    for one, other in zip(*found.values(), strict=True):
-        assert one.isfinite().all() and torch.equal(one, other)
 
 
 def test_it_says_at_the_end_what_the_loader_left_out(config, monkeypatch, caplog):

@@ -1,13 +1,17 @@
-"""A step in chunks under DeepSpeed, at every ZeRO stage: what plain PyTorch does with the same chunks."""
+"""A step under DeepSpeed at every ZeRO stage, whole and in chunks: plain PyTorch's, or none where it is not finite."""
+
+import socket
 
 import pytest
 import torch
 from batches import made_batch
+from torch import Tensor
 
 from relvlm.config import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
 from relvlm.data.batch import Batch
 from relvlm.engine import checkpoint, distributed
 from relvlm.engine.loop import train_step
+from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.model import RelVLM
 from relvlm.plan.workload import Workload
 
@@ -27,6 +31,26 @@ WORKS = [
 RATE, CLIP, CHUNKS = 0.1, 0.5, 3
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the model stays on the CPU")
+
+
+@pytest.fixture(scope="module")
+def process_group():
+    with pytest.MonkeyPatch.context() as patch, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+        probe.close()
+        alone = {
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        for name, value in alone.items():
+            patch.setenv(name, value)
+        distributed.start(threads=1)
+        yield
+        distributed.stop()
 
 
 def steps() -> list[list[Batch]]:
@@ -94,3 +118,47 @@ def test_bf16_follows_fp32(stage, process_group):
         assert stepped
         for name in (name for name in values if "accuracy" not in name):
             assert found[name].item() == pytest.approx(values[name].item(), rel=0.05), name
+
+
+class Root(torch.nn.Module):
+    """Its loss is finite always, its gradient only where the batch is "good": the root of 0. "lost" is no loss at all.
+
+    The steps of a good gradient are all the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(2, 2)
+
+    def forward(
+        self, batch: str | list[str], part: None = None
+    ) -> tuple[Tensor, dict[str, Tensor]] | list[None]:
+        if isinstance(batch, list):
+            return [None] * len(batch)
+        x = self.linear(torch.ones(1, 2, dtype=self.linear.weight.dtype))
+        total = x.sum() + {"good": 0.0, "steep": torch.sqrt(x[0, 0] - x[0, 0]), "lost": float("nan")}[batch]
+        return total.float(), {"itc": total.detach()}
+
+
+STEPS = [
+    ["good"], ["steep"], ["lost"], ["good"], ["good", "good", "good"], ["steep", "good"], ["good", "lost", "good"],
+    ["good", "good"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_what_is_not_finite_is_a_skipped_step_of_which_nothing_remains(stage, dtype, process_group):
+    found = {}
+    for steps in (STEPS, [step for step in STEPS if set(step) == {"good"}]):
+        torch.manual_seed(0)
+        model, config = Root(), Config(dtype=dtype, accumulate=2, optim=OptimConfig(warmup_steps=1))
+        optimizer = build_optimizer(model, config.optim)
+        scheduler = build_scheduler(optimizer, config.optim, 10)
+        engine = distributed.initialize(
+            model, optimizer, scheduler, config, {"zero_optimization": {"stage": stage}}
+        )
+        assert [train_step(engine, step)[1] for step in steps] == [set(step) == {"good"} for step in steps]
+        found[len(steps)] = [p.detach().clone() for p in engine.module.parameters()]
+    for one, other in zip(*found.values(), strict=True):
+        assert one.isfinite().all() and torch.equal(one, other)
