@@ -10,7 +10,7 @@ Legend: G groups, E embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -57,28 +57,26 @@ class Part:
     def weigh(self, section: Section, outcome: Outcome) -> Outcome:
         """The chunk's part of a section's losses and metrics, ITC being one of the metrics."""
         losses, metrics = (
-            {
-                name: value * self.shares[f"{section.kind}/{name.removesuffix('_accuracy')}"]
-                for name, value in x.items()
-            }
-            for x in outcome
+            {name: value * self._share(section, name) for name, value in x.items()} for x in outcome
         )
         if self.contrast is not None and section.kind in self.contrast.values:
             metrics["itc"] = self.contrast.values[section.kind]
         return Outcome(losses, metrics)
+
+    def _share(self, section: Section, name: str) -> Tensor | float:
+        return self.shares[f"{section.kind}/{name.removesuffix('_accuracy')}"]
 
 
 @torch.no_grad()
 def parts(model: RelVLM, chunks: list[Batch]) -> list[Part]:
     """Of the chunks of a step, which have the same sections."""
     seeds = torch.randint(2**62, (len(chunks),)).tolist()
-    lessons = teach(model, chunks)
-    contrasts: list[Contrast | None] = [None] * len(chunks)
+    lessons, shares = teach(model, chunks), _shares(model, chunks)
+    contrasts: Sequence[Contrast | None] = [None] * len(chunks)
     if chunks[0].aligned:
-        contrasts = _contrasts(
-            model, chunks, [_features(model, *x) for x in zip(chunks, seeds, strict=True)], lessons
-        )
-    return [Part(*part) for part in zip(seeds, _shares(model, chunks), contrasts, lessons, strict=True)]
+        features = [_features(model, chunk, seed) for chunk, seed in zip(chunks, seeds, strict=True)]
+        contrasts = _contrasts(model, chunks, features, lessons)
+    return [Part(*part) for part in zip(seeds, shares, contrasts, lessons, strict=True)]
 
 
 def _features(model: RelVLM, chunk: Batch, seed: int) -> Features:
@@ -90,8 +88,8 @@ def _features(model: RelVLM, chunk: Batch, seed: int) -> Features:
 
 def _contrasts(
     model: RelVLM, chunks: list[Batch], features: list[Features], lessons: list[Lesson | None]
-) -> list[Contrast | None]:
-    """The gradient stops at the features."""
+) -> list[Contrast]:
+    """Of each chunk; the gradient stops at the features."""
     with torch.enable_grad():
         losses = contrast(model, chunks, features, lessons)
         total = torch.stack([s.weight * losses[s.kind] for s in chunks[0].sections if s.kind in losses]).sum()
