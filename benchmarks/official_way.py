@@ -23,7 +23,7 @@ from relvlm.losses.itm import hard_negatives, itm_loss
 from relvlm.losses.mlm import mlm_loss
 from relvlm.losses.mrc import mrc_loss
 from relvlm.model import RelVLM
-from relvlm.objectives import false_negatives, group_keys
+from relvlm.pairs import false_negatives, group_keys
 from relvlm_kernels.regions import box_mask
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from relvlm.data.batch import Batch, Section
 from relvlm.losses.precision import at_least_fp32
-from relvlm.objectives import Features, Lesson, Outcome, contrast, counted_pairs, encode, group_keys, teach
+from relvlm.objectives import Lesson, Outcome, encode, teach
+from relvlm.pairs import Features, contrast, counted_pairs, group_keys
 
 if TYPE_CHECKING:
     from relvlm.model import RelVLM
@@ -91,7 +92,7 @@ def _contrasts(
 ) -> list[Contrast]:
     """Of each chunk; the gradient stops at the features."""
     with torch.enable_grad():
-        losses = contrast(model, chunks, features, lessons)
+        losses = contrast(model, chunks, features, [lesson.features for lesson in lessons if lesson])
         total = torch.stack([s.weight * losses[s.kind] for s in chunks[0].sections if s.kind in losses]).sum()
     leaves = [x for pair in features for x in pair]
     *slopes, temperature = torch.autograd.grad(total, [*leaves, model.temperature])

@@ -33,7 +33,8 @@ from relvlm.losses.itm import ITMHead
 from relvlm.losses.mlm import MLMHead
 from relvlm.losses.mrc import MRCHead
 from relvlm.momentum import Teacher
-from relvlm.objectives import Negatives, encode, outcomes
+from relvlm.objectives import encode, outcomes
+from relvlm.pairs import Negatives
 from relvlm_kernels import Regions
 
 TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward

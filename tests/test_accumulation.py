@@ -15,7 +15,7 @@ from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig,
 from relvlm.data.batch import Batch, Group, View, assemble
 from relvlm.data.regions import Region, whole_region
 from relvlm.model import RelVLM
-from relvlm.objectives import Negatives
+from relvlm.pairs import Negatives, contrast
 
 KINDS = ["captions", "entities", "mrc", "vsg", "joint"]
 WEIGHTS = {"captions": 0.5, "entities": 1.0, "vsg": 2.0, "mrc": 1.0}
@@ -126,7 +126,7 @@ def made_model(config: ModelConfig) -> RelVLM:
 def test_chunks_give_the_losses_and_gradients_of_the_whole_step(kind, count, config, monkeypatch):
     chunks, model = chunks_of(kind, count), made_model(config)
     given = neighbours(chunks)
-    monkeypatch.setattr(objectives, "_draw", lambda *_: next(given))
+    monkeypatch.setattr(objectives, "draw_negatives", lambda *_: next(given))
     other = copy.deepcopy(model)
     assert_same(in_one(model, batch_of(kind, made_views(kind)))[::-1], in_chunks(other, chunks)[::-1])
     assert next(given, None) is None
@@ -170,7 +170,7 @@ def test_gradients_with_dropout_are_those_of_the_same_dropout(monkeypatch):
     for chunk, part in zip(chunks, found, strict=True):
         with random_numbers(part.seed):
             features.append(objectives.encode(model, chunk, noisy).features)
-    objectives.contrast(model, chunks, features, [None, None])["captions"].backward()
+    contrast(model, chunks, features, [])["captions"].backward()
     expected = gradients(model)
     model.zero_grad()
     for chunk, part in zip(chunks, found, strict=True):
@@ -204,7 +204,9 @@ def test_a_pair_without_a_negative_has_no_share():
 def test_negatives_come_from_the_chunk(monkeypatch):
     model, chunks, drawn = made_model(MODEL), chunks_of("captions", 2), []
     monkeypatch.setattr(
-        objectives, "_draw", lambda *args, draw=objectives._draw: drawn.append(draw(*args)) or drawn[-1]
+        objectives,
+        "draw_negatives",
+        lambda *args, draw=objectives.draw_negatives: drawn.append(draw(*args)) or drawn[-1],
     )
     in_chunks(model, chunks)
     assert [len(negatives.view_of_text) for negatives in drawn] == [chunk.images for chunk in chunks]

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from relvlm import objectives
+from relvlm import objectives, pairs
 from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
 from relvlm.data.batch import Batch
 from relvlm.encoders.position import resize_positions
@@ -17,7 +17,7 @@ from relvlm.encoders.vit import ViT
 from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itm import IGNORED
 from relvlm.model import RelVLM
-from relvlm.objectives import false_negatives
+from relvlm.pairs import false_negatives
 
 WORDS, RELATIONS, GRID = 50, 7, 4
 LENGTHS = [4, 3, 6, 3, 5]
@@ -132,11 +132,11 @@ def test_packed_pass_equals_separate_padded_passes(kind, vision, monkeypatch):
     model, batch = make_model(vision), make_batch(kind)
     drawn = {}
 
-    def remember(*args, original=objectives._draw):
+    def remember(*args, original=objectives.draw_negatives):
         drawn["negatives"] = original(*args)
         return drawn["negatives"]
 
-    monkeypatch.setattr(objectives, "_draw", remember)
+    monkeypatch.setattr(objectives, "draw_negatives", remember)
     total, values = model(batch)
     packed = gradients(model, total)
     expected = plain_losses(model, batch, drawn.get("negatives"))
@@ -180,7 +180,7 @@ def test_false_negatives_are_never_drawn():
         [False, False, False, False, True],
     ]
     for _ in range(50):
-        drawn, exists = objectives.hard_negatives(torch.randn(5, 5), excluded)
+        drawn, exists = pairs.hard_negatives(torch.randn(5, 5), excluded)
         assert exists.all() and not excluded[torch.arange(5), drawn].any()
 
 
@@ -220,7 +220,7 @@ def test_momentum_itc_equals_albef_written_out(alpha):
 
     image, text = features(model, model.image_projection, model.text_projection)
     image_m, text_m = features(teacher, teacher.image_projection, teacher.text_projection)
-    keys = objectives.group_keys(batch)
+    keys = pairs.group_keys(batch)
     wrong = false_negatives(keys, keys)
     i2t = one_way(image, image_m, text_m, queues[1], wrong.T)
     t2i = one_way(text, text_m, image_m, queues[0], wrong)
@@ -264,13 +264,13 @@ def test_a_hidden_patch_is_no_key_in_the_last_vision_blocks():
 def test_official_negatives_leave_out_the_pair_itself_alone():
     batch = make_batch("captions")  # texts 1 and 4 are the same, images 0 and 4 too
     masked, official = (make_model(negatives=choice) for choice in ("masked", "official"))
-    keys = objectives.group_keys(batch)
-    assert objectives._wrong(masked, keys, keys).sum() > 5
-    assert not objectives._wrong(official, keys, keys).any()
-    features = objectives.Features(*[F.normalize(torch.randn(5, 16), dim=-1)] * 2)
+    keys = pairs.group_keys(batch)
+    assert pairs.wrong_pairs(masked, keys, keys).sum() > 5
+    assert not pairs.wrong_pairs(official, keys, keys).any()
+    features = pairs.Features(*[F.normalize(torch.randn(5, 16), dim=-1)] * 2)
     seen = set()
     for _ in range(60):
-        drawn = objectives._draw(official, features, objectives._wrong(official, keys, keys), None)
+        drawn = pairs.draw_negatives(official, features, pairs.wrong_pairs(official, keys, keys), None)
         assert (drawn.view_of_text != torch.arange(5)).all() and (drawn.target[5:] == 0).all()
         seen.add(int(drawn.view_of_text[1]))
     assert 4 in seen
@@ -278,9 +278,9 @@ def test_official_negatives_leave_out_the_pair_itself_alone():
 
 def test_given_negatives_are_used():
     model, batch = make_model().eval(), make_batch("captions")
-    given = objectives.Negatives.given(torch.tensor([1, 0, 3, 2, 0]), torch.tensor([4, 2, 1, 0, 3]))
+    given = pairs.Negatives.given(torch.tensor([1, 0, 3, 2, 0]), torch.tensor([4, 2, 1, 0, 3]))
     first, second = (model(batch, given)[1]["itm"] for _ in range(2))
-    other = objectives.Negatives.given(given.text_of_view, given.view_of_text)
+    other = pairs.Negatives.given(given.text_of_view, given.view_of_text)
     assert first == second != model(batch, other)[1]["itm"]
 
 
@@ -293,7 +293,7 @@ def test_dropped_patches_are_seen_by_no_text(kind, monkeypatch):
     model, batch = make_model(DROPPING), make_batch(kind)
     kept = torch.stack([torch.randperm(16)[:8] for _ in range(5)])
     monkeypatch.setattr(model.vision, "draw_patches", lambda pixels: kept)
-    given = objectives.Negatives.given(torch.tensor([1, 0, 3, 2, 0]), torch.tensor([4, 2, 1, 0, 3]))
+    given = pairs.Negatives.given(torch.tensor([1, 0, 3, 2, 0]), torch.tensor([4, 2, 1, 0, 3]))
     total, values = model(batch, given)
     packed = gradients(model, total)
     monkeypatch.setattr(model, "encode_image", lambda pixels: model.vision(pixels, kept))
@@ -360,7 +360,7 @@ def test_the_itc_gradient_of_two_ranks(choice):
         raise AssertionError
 
     model.gather = gather
-    loss = objectives._contrast(model, keys[own], objectives.Features(image[own], text[own]), None)
+    loss = pairs.contrast_groups(model, keys[own], pairs.Features(image[own], text[own]), None)
     logits = image @ text.T / model.temperature
     target = torch.arange(6)
     both = [F.cross_entropy(x, target, reduction="none") for x in (logits, logits.T)]

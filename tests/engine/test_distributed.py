@@ -19,7 +19,7 @@ from relvlm.engine.loop import train_step
 from relvlm.errors import UserError
 from relvlm.losses.itc import itc_loss
 from relvlm.model import Gather, RelVLM, one_rank
-from relvlm.objectives import Negatives
+from relvlm.pairs import Negatives
 from relvlm.plan.workload import Workload
 
 SIZES = [2, 5]

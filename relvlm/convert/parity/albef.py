@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from relvlm import objectives
+from relvlm import objectives, pairs
 from relvlm.convert.official import to_official
 from relvlm.convert.parity.errors import Errors
 from relvlm.convert.parity.shared import (
@@ -94,8 +94,8 @@ def _albef_forward(
         # The official loss rounds the one-hot part to fp32 (as ours does), the vectors' targets do not.
         one_hot = (1 - alpha) * torch.eye(*soft.shape)
         errors.check(name + key, soft - one_hot + (1 - alpha) * one_hot.bool().to(soft), official[key])
-    features = objectives.Features(image_feat, text_feat)
-    sims = objectives.similarities(features, temperature, taught)
+    features = pairs.Features(image_feat, text_feat)
+    sims = pairs.similarities(features, temperature, taught)
     check_weights(model, sims, official, errors, name)
     errors.check(name + "after_image_queue", teacher.image_queue.T, official["after_image_queue"], "packed")
     errors.check(name + "after_text_queue", teacher.text_queue.T, official["after_text_queue"], "packed")

@@ -17,7 +17,7 @@ from relvlm.encoders.packing import pack, unpack
 from relvlm.losses.itc import itc_loss, shared_targets
 from relvlm.losses.itm import negative_weights
 from relvlm.model import RelVLM
-from relvlm.objectives import Negatives
+from relvlm.pairs import Negatives
 
 Vectors = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relvlm import objectives
+from relvlm import pairs
 from relvlm.convert.parity.errors import Errors
 from relvlm.convert.parity.shared import (
     Vectors,
@@ -59,8 +59,8 @@ def _xvlm_part(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors
     errors.check(
         name + "loss_itc_idx_div2", itc_within(model, image, text, half), official["loss_itc_idx_div2"]
     )
-    features = objectives.Features(model.image_features(image), model.text_features(text))
-    sims = objectives.similarities(features, model.temperature, features)
+    features = pairs.Features(model.image_features(image), model.text_features(text))
+    sims = pairs.similarities(features, model.temperature, features)
     check_weights(model, sims, official, errors, name)
     if atts is not None:
         _box_losses(boxes, inputs["target_bbox"].to(dtype), inputs["is_image"], official, errors, name)
