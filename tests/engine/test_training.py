@@ -119,9 +119,11 @@ def test_options_that_are_not_exact_train_resume_exactly_and_say_so(option, step
     assert model.encode_image(torch.zeros(1, 3, 32, 32)).shape[1] == 1 + 16
 
 
-def test_a_run_in_chunks_goes_on_from_a_checkpoint_as_if_unbroken(tiny, tmp_path):
+@pytest.mark.parametrize("name", ["rex_vlm", "albef"])  # the latter with a momentum teacher
+def test_a_run_in_chunks_goes_on_from_a_checkpoint_as_if_unbroken(name, tiny, tmp_path):
     out = tmp_path / "run"
-    command = [*tiny, f"out={out}", "accumulate=2", "steps=8", "checkpoint.every=4", "model.text.dropout=0.1"]
+    command = ["--config", f"configs/mini/{name}.yaml", *tiny[2:], f"out={out}", "accumulate=2"]
+    command += ["steps=8", "checkpoint.every=4", "model.text.dropout=0.1"]
     train(*command)
     rows, model = losses(out), (out / "checkpoints/step_0000008/model.safetensors").read_bytes()
     (out / "checkpoints/latest").write_text("step_0000004")
