@@ -161,7 +161,7 @@ def test_both_passes_of_a_chunk_drop_the_same_features_and_patches(kind, monkeyp
         assert not torch.isclose(first.text_GE, second.text_GE).all()
 
 
-def test_gradients_with_dropout_are_those_of_the_same_dropout(monkeypatch):
+def test_gradients_with_dropout_are_those_of_the_same_dropout():
     """ITC alone, for which the whole step can be written down with each chunk's random numbers."""
     noisy = replace(MODEL, text=replace(MODEL.text, dropout=0.3))
     model, chunks = made_model(noisy), chunks_of("captions", 2)
