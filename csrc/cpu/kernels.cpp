@@ -174,7 +174,10 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
     const View view = view_of<T>(plan, plan.runs[r]);
     for_tiles(plan, plan.runs[r], [&](const int32_t* rows, int count) {
       if (head + 1 < call.heads)
-        for (int i = 0; i < count; ++i) prefetch(q[rows[i]] + call.q_head, width);
+        for (int i = 0; i < count; ++i) {
+          prefetch(q[rows[i]] + call.q_head, width);
+          prefetch(out[rows[i]] + width, width);
+        }
       pack_queries(q, rows, count, width, padded, T(call.scale), tile_q);
       dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, scores, view.stride, ask);
       T peaks[TILE_ROOM], totals[TILE_ROOM];

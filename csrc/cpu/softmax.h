@@ -1,6 +1,7 @@
 // Rows of scores: their softmax with the mean token and dropout, and its gradient.
 //
-// A row has room for one vector beyond its keys, which is set so that it changes nothing.
+// A row has room for one vector beyond its keys. What lies there is replaced in registers: a store just before a wider
+// load of the same place would hold up every row.
 #pragma once
 
 #include "attention.h"
@@ -75,18 +76,11 @@ T keep_row(const View& view, uint32_t row, const Dropout& dropout, T* to) {
   return to[view.keys];
 }
 
-// Sum of the box's part of a row; its padding is zero.
 template <class T>
-RELVLM_INLINE T box_sum(const T* row, const View& view) {
+RELVLM_INLINE T mean_of_box(const T* row, const View& view) {
   Vector<T> total{};
-  for (int j = view.prefix; j < view.keys; j += LANES<T>) total += load(row + j);
-  return sum<T>(total);
-}
-
-template <class T>
-RELVLM_INLINE T mean_of_box(T* row, const View& view) {
-  store(row + view.keys, Vector<T>{});
-  return box_sum(row, view) / view.box();
+  for (int j = view.prefix; j < view.keys; j += LANES<T>) total += load_or(row + j, view.keys - j, T(0));
+  return sum<T>(total) / view.box();
 }
 
 // Takes from the prefix what a whole row was given and the box alone should have.
@@ -113,9 +107,8 @@ RELVLM_INLINE Softmax<T> softmax(T* row, const View& view, const T* mask, T mean
   const int keys = view.keys;
   const T infinity = static_cast<T>(__builtin_inf());
   const T mean = view.mean ? mean_of_box(row, view) : -infinity;
-  store(row + keys, splat(-infinity));
-  Vector<T> most = load(row);
-  for (int j = LANES<T>; j < keys; j += LANES<T>) most = larger<T>(most, load(row + j));
+  Vector<T> most = splat(-infinity);
+  for (int j = 0; j < keys; j += LANES<T>) most = larger<T>(most, load_or(row + j, keys - j, -infinity));
   T peak = largest<T>(most);
   if (mean > peak) peak = mean;  // by rounding only
   const T own = view.mean ? exponential_of<T>(mean - peak) : T(0);
@@ -123,7 +116,7 @@ RELVLM_INLINE Softmax<T> softmax(T* row, const View& view, const T* mask, T mean
   Vector<T> totals{};
   const Vector<T> peaks = splat(peak), shares = splat(share);
   for (int j = 0; j < keys; j += LANES<T>) {
-    const Vector<T> e = exponential(load(row + j) - peaks);
+    const Vector<T> e = exponential(load_or(row + j, keys - j, -infinity) - peaks);
     store(row + j, (mask ? e * load(mask + j) : e) + shares);
     totals += e;
   }
@@ -143,7 +136,6 @@ RELVLM_INLINE void softmax_backward(T* weights, T* dweights, const View& view, T
     share = own * mean_mask / view.box();
     dshare = own * (mean_of_box(dweights, view) * mean_mask - delta) / view.box();
   }
-  store(weights + keys, splat(-static_cast<T>(__builtin_inf())));
   const Vector<T> shares = splat(share), dshares = splat(dshare);
   for (int j = 0; j < keys; j += LANES<T>) {
     const Vector<T> p = exponential(load(weights + j) - lse), dp = load(dweights + j);

@@ -39,6 +39,21 @@ RELVLM_INLINE Vector<T> splat(T x) {
   return x - Vector<T>{};
 }
 
+template <class T>
+using Lanes = decltype(Vector<T>{} < Vector<T>{});
+
+template <class T, size_t... I>
+RELVLM_INLINE Lanes<T> numbered(std::index_sequence<I...>) {
+  return Lanes<T>{I...};
+}
+
+// The first `count` (one or more, or all) elements; the others are `rest`.
+template <class T>
+RELVLM_INLINE Vector<T> load_or(const T* from, int count, T rest) {
+  const Lanes<T> inside = numbered<T>(std::make_index_sequence<LANES<T>>()) < count;
+  return inside ? load(from) : splat(rest);
+}
+
 // A NaN in `b` wins over nothing: it shows up in the exponentials instead.
 template <class T>
 RELVLM_INLINE Vector<T> larger(Vector<T> a, Vector<T> b) {
