@@ -75,7 +75,7 @@ Status attend(const Plan& plan, const Call& call) {
     void* const scratch = scratch_of_thread(bytes);
     short_of_memory = scratch == nullptr;
     // Every thread takes part: it must not skip its share of the loop in silence.
-#pragma omp for schedule(dynamic, 4)
+#pragma omp for schedule(guided)
     for (int64_t i = 0; i < total; ++i)
       if (scratch) kernel(plan, call, plan.items[i / call.heads], i % call.heads, scratch);
   }
