@@ -1,30 +1,21 @@
 // Attention of the runs of one item and one head, forward and backward; compiled once per instruction set.
 //
-// K and V of the item are packed once for all its queries (their rows lie far apart in memory), in the type T of the
-// arithmetic whatever the type S of the tensors. Scores of a tile of queries lie side by side without gaps: the
-// prefix, then the box row by row.
+// Arithmetic is of type T, whatever the type S of the tensors. Queries are packed tile by tile; keys, values and their
+// gradients are taken as they lie where type and width allow, else packed once for all queries of the item.
 
 #include <type_traits>
 
+#include "ahead.h"
 #include "attention.h"
 #include "boxes.h"
 #include "products.h"
 #include "rows.h"
 #include "softmax.h"
+#include "tiles.h"
 #include "vector.h"
 
 namespace relvlm {
 namespace RELVLM_ISA {
-
-constexpr int TILE_QUERIES = 36, TILE_ROOM = 48;  // room: in whole vectors
-
-// Rows of one head of a (rows, heads, width) tensor.
-template <class S>
-struct Rows {
-  S* data;
-  ptrdiff_t stride;
-  S* operator[](int64_t row) const { return data + row * stride; }
-};
 
 template <class S>
 Rows<const S> rows_of(const void* data, int64_t stride, int64_t head, int64_t head_stride) {
@@ -65,18 +56,17 @@ struct Buffers {
   }
 };
 
-// Keys or values of the item: the forward, which reads them about once, takes them as they lie where type and width
-// allow; else they are packed.
+// Keys or values of the item.
 template <class T, class S>
-Rows<const T> keys_of(Rows<const S> x, const Item& item, int width, int padded, T* packed, bool in_place) {
+Rows<const T> keys_of(Rows<const S> x, const Item& item, int width, int padded, T* packed) {
   if constexpr (std::is_same_v<T, S>)
-    if (in_place && width == padded) return {x[item.key_row], x.stride};
+    if (width == padded) return {x[item.key_row], x.stride};
   for (int32_t i = 0; i < item.keys; ++i)
     pack_row(x[item.key_row + i], width, T(1), packed + ptrdiff_t(i) * padded);
   return {packed, padded};
 }
 
-// Where the gradient of keys or values is summed: likewise.
+// Where the gradient of keys or values is summed.
 template <class T, class S>
 Rows<T> sums_of(Rows<S> x, const Item& item, int width, int padded, T* packed) {
   Rows<T> sums{packed, padded};
@@ -93,62 +83,21 @@ void write_sums(Rows<T> sums, const Item& item, int width, Rows<S> to) {
 }
 
 template <class T, class S>
-void pack_queries(Rows<const S> x, const int32_t* rows, int count, int width, int padded, T scale, T* to) {
-  for (int i = 0; i < count; ++i) pack_row(x[rows[i]], width, scale, to + ptrdiff_t(i) * padded);
-}
-
-template <class T>
-View view_of(const Plan& plan, const Run& run) {
-  return {plan.keys + run.keys_begin, run.keys, run.prefix, round_up(run.keys, LANES<T>) + LANES<T>, run.mean};
+void pack_queries(Rows<const S> x, const Tile& tile, int width, int padded, T scale, T* to) {
+  for (int i = 0; i < tile.count; ++i) pack_row(x[tile.rows[i]], width, scale, to + ptrdiff_t(i) * padded);
 }
 
 Dropout dropout_of(const Call& call, const Item& item, int64_t head) {
   return {call.seed, call.drop_below, static_cast<uint32_t>(head), call.keep_scale, item.keys};
 }
 
-template <class S>
-RELVLM_INLINE void prefetch(const S* row, int width) {
-  for (int d = 0; d < width; d += 64 / int(sizeof(S))) __builtin_prefetch(row + d, 0, 2);
-}
-
-// Keys and values of the next head or item, asked of memory bit by bit during the work on this one: their rows lie
-// so far apart that the processor does not foresee them.
-template <class S>
-struct Ahead {
-  Rows<const S> k{}, v{};
-  int64_t key_row = 0;
-  int32_t keys = 0, asked = 0;
-
-  Ahead(const Plan& plan, const Call& call, const Item& item, int64_t head) {
-    const bool same = head + 1 < call.heads;
-    const Item* const next = same ? &item : &item + 1;
-    if (next == plan.items + plan.item_count || next->runs_begin == next->runs_end) return;
-    k = rows_of<S>(call.k, call.k_row, same ? head + 1 : 0, call.k_head);
-    v = rows_of<S>(call.v, call.v_row, same ? head + 1 : 0, call.v_head);
-    key_row = next->key_row, keys = next->keys;
-  }
-  void ask(int32_t end, int width) {
-    for (; asked < end; ++asked) {
-      prefetch(k[key_row + asked], width);
-      prefetch(v[key_row + asked], width);
-    }
-  }
-};
-
-// A tile of queries of a run: plan rows [rows, rows + count).
-template <class Tile>
-RELVLM_INLINE void for_tiles(const Plan& plan, const Run& run, Tile tile) {
-  for (int32_t start = run.rows_begin; start < run.rows_end; start += TILE_QUERIES)
-    tile(plan.rows + start, run.rows_end - start < TILE_QUERIES ? run.rows_end - start : TILE_QUERIES);
-}
-
-// From peaks and totals to log-sum-exps and factors of the output; without keys -inf and 0.
+// From peaks and totals to log-sum-exps and factors of the output; without keys (a total of 0) -inf and 0.
 template <class T>
-RELVLM_INLINE void finish(bool keys, int count, T* peaks, T* totals) {
+RELVLM_INLINE void finish(int count, Softmax<T>& of) {
   for (int i = 0; i < count; i += LANES<T>) {
-    const Vector<T> total = load(totals + i);
-    store(peaks + i, keys ? load(peaks + i) + logarithm(total) : splat(-static_cast<T>(__builtin_inf())));
-    store(totals + i, keys ? T(1) / total : Vector<T>{});
+    const Vector<T> total = load(of.totals + i);
+    store(of.peaks + i, total == 0 ? splat(MINUS_INFINITY<T>) : load(of.peaks + i) + logarithm(total));
+    store(of.totals + i, total == 0 ? Vector<T>{} : T(1) / total);
   }
 }
 
@@ -163,40 +112,29 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
   T *const packed_k = buffers.take(buffers.key_rows), *const packed_v = buffers.take(buffers.key_rows);
   T *const tile_q = buffers.take(buffers.queries), *const tile_out = buffers.take(buffers.queries);
   T *const scores = buffers.take(buffers.scores), *const mask = buffers.take(buffers.scores);
-  const auto keys = keys_of(rows_of<S>(call.k, call.k_row, head, call.k_head), item, width, padded, packed_k, true);
-  const auto values = keys_of(rows_of<S>(call.v, call.v_row, head, call.v_head), item, width, padded, packed_v, true);
+  const Rows<const S> k = rows_of<S>(call.k, call.k_row, head, call.k_head);
+  const Rows<const S> v = rows_of<S>(call.v, call.v_row, head, call.v_head);
+  const auto keys = keys_of(k, item, width, padded, packed_k);
+  const auto values = keys_of(v, item, width, padded, packed_v);
   const Dropout dropout = dropout_of(call, item, head);
 
   Ahead<S> ahead(plan, call, item, head);
-  for (int32_t r = item.runs_begin; r < item.runs_end; ++r) {
-    const int32_t quota = int64_t(ahead.keys) * (r + 1 - item.runs_begin) / (item.runs_end - item.runs_begin);
-    const auto ask = [&] { ahead.ask(quota - ahead.asked < 2 ? quota : ahead.asked + 2, width); };
-    const View view = view_of<T>(plan, plan.runs[r]);
-    for_tiles(plan, plan.runs[r], [&](const int32_t* rows, int count) {
-      if (head + 1 < call.heads)
-        for (int i = 0; i < count; ++i) {
-          prefetch(q[rows[i]] + call.q_head, width);
-          prefetch(out[rows[i]] + width, width);
-        }
-      pack_queries(q, rows, count, width, padded, T(call.scale), tile_q);
-      dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, scores, view.stride, ask);
-      T peaks[TILE_ROOM], totals[TILE_ROOM];
-      for (int i = 0; i < count && view.keys; ++i) {
-        const T mean_mask = dropout.below ? keep_row(view, rows[i], dropout, mask) : T(1);
-        T* const row = scores + ptrdiff_t(i) * view.stride;
-        const Softmax<T> s = softmax(row, view, dropout.below ? mask : nullptr, mean_mask);
-        peaks[i] = s.peak, totals[i] = s.total;
-      }
-      finish(view.keys > 0, count, peaks, totals);
-      product<T, GATHER>(count, view.keys, {scores, view.stride, 1}, values.data, values.stride, view.list, tile_out,
-                         padded, padded);
-      for (int i = 0; i < count; ++i) {
-        write_row(tile_out + ptrdiff_t(i) * padded, width, totals[i], out[rows[i]]);
-        lse[rows[i] * call.heads] = peaks[i];
-      }
-    });
-    ahead.ask(quota, width);
-  }
+  ahead.of_queries(q, call.q_head), ahead.of_queries(out, width);
+  ahead.of_keys(k, call.k_head), ahead.of_keys(v, call.v_head);
+  for_tiles<T>(plan, item, [&](const Tile& tile) {
+    ahead.begin(tile, 1);
+    pack_queries(q, tile, width, padded, T(call.scale), tile_q);
+    for (const Part& part : tile) dots(part, tile_q, keys, padded, scores, ahead);
+    Softmax<T> normal;
+    softmax(tile, scores, dropout, mask, normal);
+    finish(tile.count, normal);
+    for (const Part& part : tile) gather(part, scores, values, tile_out, padded);
+    for (int i = 0; i < tile.count; ++i) {
+      write_row(tile_out + ptrdiff_t(i) * padded, width, normal.totals[i], out[tile.rows[i]]);
+      lse[tile.rows[i] * call.heads] = normal.peaks[i];
+    }
+    ahead.end();
+  });
 }
 
 template <class T, class S>
@@ -217,42 +155,41 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
   const Rows<T> sum_dk = sums_of(dk, item, width, padded, packed_dk);
   const Rows<T> sum_dv = sums_of(dv, item, width, padded, packed_dv);
   if (item.runs_begin == item.runs_end) return write_sums(sum_dk, item, width, dk), write_sums(sum_dv, item, width, dv);
-  const auto keys = keys_of(rows_of<S>(call.k, call.k_row, head, call.k_head), item, width, padded, packed_k, false);
-  const auto values = keys_of(rows_of<S>(call.v, call.v_row, head, call.v_head), item, width, padded, packed_v, false);
+  const Rows<const S> k = rows_of<S>(call.k, call.k_row, head, call.k_head);
+  const Rows<const S> v = rows_of<S>(call.v, call.v_row, head, call.v_head);
+  const auto keys = keys_of(k, item, width, padded, packed_k);
+  const auto values = keys_of(v, item, width, padded, packed_v);
   const Dropout dropout = dropout_of(call, item, head);
 
   Ahead<S> ahead(plan, call, item, head);
-  for (int32_t r = item.runs_begin; r < item.runs_end; ++r) {
-    const int32_t quota = int64_t(ahead.keys) * (r + 1 - item.runs_begin) / (item.runs_end - item.runs_begin);
-    const auto ask = [&] { ahead.ask(quota - ahead.asked < 2 ? quota : ahead.asked + 2, width); };
-    const View view = view_of<T>(plan, plan.runs[r]);
-    for_tiles(plan, plan.runs[r], [&](const int32_t* rows, int count) {
-      if (head + 1 < call.heads)
-        for (int i = 0; i < count; ++i) {
-          prefetch(q[rows[i]] + call.q_head, width);
-          prefetch(grad[rows[i]] + call.grad_head, width);
-          prefetch(out[rows[i]] + width, width);
-        }
-      pack_queries(q, rows, count, width, padded, T(call.scale), tile_q);
-      pack_queries(grad, rows, count, width, padded, T(1), tile_grad);
-      dots(count, tile_q, keys.data, keys.stride, view.list, view.keys, padded, weights, view.stride, ask);
-      dots(count, tile_grad, values.data, values.stride, view.list, view.keys, padded, dscores, view.stride, ask);
-      for (int i = 0; i < count && view.keys; ++i) {
-        const T delta = dot_row(tile_grad + ptrdiff_t(i) * padded, out[rows[i]], width);
-        const T mean_mask = dropout.below ? keep_row(view, rows[i], dropout, mask) : T(1);
-        softmax_backward(weights + ptrdiff_t(i) * view.stride, dscores + ptrdiff_t(i) * view.stride, view,
-                         lse[rows[i] * call.heads], delta, dropout.below ? mask : nullptr, mean_mask);
-      }
-      product<T, SCATTER>(view.keys, count, {weights, 1, view.stride}, tile_grad, padded, view.list, sum_dv.data,
-                          sum_dv.stride, padded);
-      product<T, SCATTER>(view.keys, count, {dscores, 1, view.stride}, tile_q, padded, view.list, sum_dk.data,
-                          sum_dk.stride, padded);
-      product<T, GATHER>(count, view.keys, {dscores, view.stride, 1}, keys.data, keys.stride, view.list, tile_dq,
-                         padded, padded);
-      for (int i = 0; i < count; ++i) write_row(tile_dq + ptrdiff_t(i) * padded, width, T(call.scale), dq[rows[i]]);
-    });
-    ahead.ask(quota, width);
-  }
+  ahead.of_queries(q, call.q_head), ahead.of_queries(grad, call.grad_head);
+  ahead.of_queries(out, width), ahead.of_queries(dq, width);
+  ahead.of_keys(k, call.k_head), ahead.of_keys(v, call.v_head), ahead.of_keys(dk, width), ahead.of_keys(dv, width);
+  for_tiles<T>(plan, item, [&](const Tile& tile) {
+    ahead.begin(tile, 2);
+    pack_queries(q, tile, width, padded, T(call.scale), tile_q);
+    pack_queries(grad, tile, width, padded, T(1), tile_grad);
+    for (const Part& part : tile) {
+      dots(part, tile_q, keys, padded, weights, ahead);
+      dots(part, tile_grad, values, padded, dscores, ahead);
+    }
+    Partial<T> products;
+    PerRow<T> deltas, row_lse;
+    for (int i = 0; i < tile.count; ++i) {
+      products[i] = row_products(tile_grad + ptrdiff_t(i) * padded, out[tile.rows[i]], width);
+      row_lse[i] = lse[tile.rows[i] * call.heads];
+    }
+    reduce<T, Sum>(products, tile.count, deltas);
+    softmax_backward(tile, weights, dscores, row_lse, deltas, dropout, mask);
+    for (const Part& part : tile) {
+      scatter(part, weights, tile_grad, sum_dv, padded, mask);
+      scatter(part, dscores, tile_q, sum_dk, padded, mask);
+      gather(part, dscores, keys, tile_dq, padded);
+    }
+    for (int i = 0; i < tile.count; ++i)
+      write_row(tile_dq + ptrdiff_t(i) * padded, width, T(call.scale), dq[tile.rows[i]]);
+    ahead.end();
+  });
   write_sums(sum_dk, item, width, dk);
   write_sums(sum_dv, item, width, dv);
 }

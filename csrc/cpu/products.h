@@ -1,8 +1,9 @@
-// Small matrix products over listed rows of keys. Rows are a whole number of vectors long; those of keys lie `apart`
-// elements apart, all others side by side.
+// Small matrix products between the rows of a part and the keys that they see. Rows are `padded` long, a whole number
+// of vectors; those of queries lie side by side.
 #pragma once
 
-#include "attention.h"
+#include "rows.h"
+#include "tiles.h"
 #include "vector.h"
 
 namespace relvlm {
@@ -11,32 +12,41 @@ namespace RELVLM_ISA {
 constexpr bool MANY_REGISTERS = RELVLM_VECTOR == 64;  // 32 of them, else 16
 constexpr int TILE_ROWS = 6;                          // with 2 (4) vectors each: 12 (24) registers of sums
 constexpr int TILE_VECTORS = MANY_REGISTERS ? 4 : 2;
-constexpr int DOT_QUERIES = 3;
-template <class T>
-constexpr int DOT_KEYS = LANES<T> < (MANY_REGISTERS ? 8 : 4) ? LANES<T> : (MANY_REGISTERS ? 8 : 4);
+constexpr int DOT_KEYS = 4, DOT_QUERIES = MANY_REGISTERS ? 7 : 3;  // 28 (12) registers of sums
 
-// scores[m][n] of M queries with the N keys listed. Both lie as they came, so that neither is ever transposed; the
-// vectors of partial sums are added up in registers.
-template <class T, int M, int N>
-__attribute__((noinline)) void dot_tile(const T* queries, const T* keys, ptrdiff_t apart, const int32_t* list,
-                                        int padded, T* scores, ptrdiff_t stride) {
-  Vector<T> sums[M][N] = {};
-  const T* rows[N];
-#pragma GCC unroll 8
-  for (int n = 0; n < N; ++n) rows[n] = keys + list[n] * apart;
-  for (int d = 0; d < padded; d += LANES<T>) {
-    Vector<T> q[M];
+// scores[m][n] of M queries with each key n listed, four keys at a time. Both lie as they came, so that neither is ever
+// transposed; the vectors of partial sums are added up in registers.
+template <class T, int M, class Between>
+__attribute__((noinline)) void dot_rows(const T* queries, Rows<const T> keys, const int32_t* list, int key_count,
+                                        int padded, T* scores, ptrdiff_t stride, Between& between) {
+  for (int j = 0; j < key_count; j += DOT_KEYS) {
+    between();
+    Vector<T> sums[M][DOT_KEYS] = {};
+    const T* rows[DOT_KEYS];
 #pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) q[m] = load(queries + m * padded + d);
+    for (int n = 0; n < DOT_KEYS; ++n) rows[n] = keys[list[j + n]];
+    for (int d = 0; d < padded; d += LANES<T>) {
+      Vector<T> q[M];
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
-      const Vector<T> x = load(rows[n] + d);
+      for (int m = 0; m < M; ++m) q[m] = load(queries + m * padded + d);
 #pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sums[m][n] += q[m] * x;
+      for (int n = 0; n < DOT_KEYS; ++n) {
+        const Vector<T> x = load(rows[n] + d);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) sums[m][n] += q[m] * x;
+      }
     }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) reduce_four<T, Sum>(sums[m], scores + m * stride + j);
   }
-#pragma GCC unroll 4
-  for (int m = 0; m < M; ++m) store_sums<T, N>(sums[m], scores + m * stride);
+}
+
+// Calls `work` with a constant that equals `n`, from 1 to MOST.
+template <int MOST, class Work>
+RELVLM_INLINE void choose(int n, Work work) {
+  if constexpr (MOST > 1)
+    if (n < MOST) return choose<MOST - 1>(n, work);
+  if (n == MOST) work(std::integral_constant<int, MOST>());
 }
 
 // `count` rows in nearly equal blocks of at most `most`; without a division for each block.
@@ -50,60 +60,30 @@ struct Blocks {
   int rows(int block) const { return small + (block < larger); }
 };
 
-// scores (count, keys at `stride`): dot products of `count` packed rows with the keys listed. Writes less than a
-// vector beyond the last. `between` runs before each block of keys.
+// scores of a part: dot products of its packed rows with its keys, up to whole fours. `between` runs before every four.
 template <class T, class Between>
-void dots(int count, const T* queries, const T* keys, ptrdiff_t apart, const int32_t* list, int key_count, int padded,
-          T* scores, ptrdiff_t stride, Between between) {
-  constexpr int N = DOT_KEYS<T>;
-  const Blocks blocks(count, DOT_QUERIES);
-  for (int j = 0; j < key_count; j += N) {
-    between();
-    for (int block = 0, i = 0; block < blocks.number; ++block) {
-      const int rows = blocks.rows(block);
-      const T* const from = queries + ptrdiff_t(i) * padded;
-      T* const to = scores + i * stride + j;
-      if (rows == 3)
-        dot_tile<T, 3, N>(from, keys, apart, list + j, padded, to, stride);
-      else if (rows == 2)
-        dot_tile<T, 2, N>(from, keys, apart, list + j, padded, to, stride);
-      else
-        dot_tile<T, 1, N>(from, keys, apart, list + j, padded, to, stride);
-      i += rows;
-    }
-  }
+void dots(const Part& part, const T* queries, Rows<const T> keys, int padded, T* scores, Between& between) {
+  const Blocks blocks(part.count(), DOT_QUERIES);
+  for (int block = 0, i = part.begin; block < blocks.number; i += blocks.rows(block++))
+    choose<DOT_QUERIES>(blocks.rows(block), [&](auto rows) {
+      dot_rows<T, rows()>(queries + ptrdiff_t(i) * padded, keys, part.list, part.keys, padded,
+                          part.row(scores, i), part.stride, between);
+    });
 }
 
-// Element (m, k) of A lies at data[m * row + k * inner].
-template <class T>
-struct Operand {
-  const T* data;
-  ptrdiff_t row, inner;
-};
-
-// Which rows `list` names: GATHER, those of B that are summed; SCATTER, those of C, which are added to.
-enum Listed { GATHER, SCATTER };
-
-template <class T, int M, int N, Listed LISTED>
-__attribute__((noinline)) void tile(int inner, Operand<T> a, const T* b, ptrdiff_t b_row, const int32_t* list, T* c,
-                                    ptrdiff_t c_row) {
-  Vector<T> sums[M][N];
-  T* to[M];
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    to[m] = c + (LISTED == SCATTER ? list[m] : m) * c_row;
-#pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) sums[m][n] = LISTED == SCATTER ? load(to[m] + n * LANES<T>) : Vector<T>{};
-  }
-  const T* column = a.data;
-  for (int i = 0; i < inner; ++i, column += a.inner) {
-    const T* const row = b + (LISTED == GATHER ? list[i] : i) * b_row;
+// C (M, N vectors) = weights (M, keys at `stride`) times the rows of B listed.
+template <class T, int M, int N>
+__attribute__((noinline)) void gather_tile(const T* weights, ptrdiff_t stride, Rows<const T> b, const int32_t* list,
+                                           int keys, T* c, int padded) {
+  Vector<T> sums[M][N] = {};
+  for (int j = 0; j < keys; ++j) {
+    const T* const row = b[list[j]];
     Vector<T> x[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) x[n] = load(row + n * LANES<T>);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-      const Vector<T> y = splat(column[m * a.row]);
+      const Vector<T> y = splat(weights[m * stride + j]);
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) sums[m][n] += y * x[n];
     }
@@ -111,46 +91,72 @@ __attribute__((noinline)) void tile(int inner, Operand<T> a, const T* b, ptrdiff
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) store(to[m] + n * LANES<T>, sums[m][n]);
+    for (int n = 0; n < N; ++n) store(c + m * padded + n * LANES<T>, sums[m][n]);
 }
 
-template <class T, int N, Listed LISTED>
-RELVLM_INLINE void tile_of(int m, int inner, Operand<T> a, const T* b, ptrdiff_t b_row, const int32_t* list, T* c,
-                           ptrdiff_t c_row) {
-  switch (m) {
-    case 0: return;
-    case 1: return tile<T, 1, N, LISTED>(inner, a, b, b_row, list, c, c_row);
-    case 2: return tile<T, 2, N, LISTED>(inner, a, b, b_row, list, c, c_row);
-    case 3: return tile<T, 3, N, LISTED>(inner, a, b, b_row, list, c, c_row);
-    case 4: return tile<T, 4, N, LISTED>(inner, a, b, b_row, list, c, c_row);
-    case 5: return tile<T, 5, N, LISTED>(inner, a, b, b_row, list, c, c_row);
-    default: return tile<T, 6, N, LISTED>(inner, a, b, b_row, list, c, c_row);
-  }
+// Calls `work` with the place and the number of vectors of each piece of a row.
+template <class T, class Work>
+RELVLM_INLINE void for_pieces(int padded, Work work) {
+  int d = 0;
+  for (; d + TILE_VECTORS * LANES<T> <= padded; d += TILE_VECTORS * LANES<T>)
+    work(d, std::integral_constant<int, TILE_VECTORS>());
+  if (TILE_VECTORS > 2)
+    for (; d + 2 * LANES<T> <= padded; d += 2 * LANES<T>) work(d, std::integral_constant<int, 2>());
+  if (d < padded) work(d, std::integral_constant<int, 1>());
 }
 
-// GATHER: C (m, padded) = A times the rows of B listed. SCATTER: the rows of C listed += A B.
-template <class T, Listed LISTED>
-void product(int m, int inner, Operand<T> a, const T* b, ptrdiff_t b_row, const int32_t* list, T* c, ptrdiff_t c_row,
-             int padded) {
-  const Blocks blocks(m, TILE_ROWS);
-  for (int d = 0; d < padded;) {
-    const int left = (padded - d) / LANES<T>;
-    const int vectors = left >= TILE_VECTORS ? TILE_VECTORS : left >= 2 ? 2 : 1;
-    for (int block = 0, i = 0; block < blocks.number; ++block) {
-      const int rows = blocks.rows(block);
-      const Operand<T> part{a.data + i * a.row, a.row, a.inner};
-      const int32_t* const names = LISTED == SCATTER ? list + i : list;
-      T* const to = c + d + (LISTED == SCATTER ? 0 : i * c_row);
-      if (vectors == TILE_VECTORS)
-        tile_of<T, TILE_VECTORS, LISTED>(rows, inner, part, b + d, b_row, names, to, c_row);
-      else if (vectors == 2)
-        tile_of<T, 2, LISTED>(rows, inner, part, b + d, b_row, names, to, c_row);
-      else
-        tile_of<T, 1, LISTED>(rows, inner, part, b + d, b_row, names, to, c_row);
-      i += rows;
+// C (rows of the part, padded) = weights times the rows of B listed.
+template <class T>
+void gather(const Part& part, const T* weights, Rows<const T> b, T* c, int padded) {
+  const Blocks blocks(part.count(), TILE_ROWS);
+  for_pieces<T>(padded, [&](int d, auto vectors) {
+    for (int block = 0, i = part.begin; block < blocks.number; i += blocks.rows(block++))
+      choose<TILE_ROWS>(blocks.rows(block), [&](auto rows) {
+        gather_tile<T, rows(), vectors()>(part.row(weights, i), part.stride, {b.data + d, b.stride}, part.list,
+                                          part.keys, c + ptrdiff_t(i) * padded + d, padded);
+      });
+  });
+}
+
+// The rows of C listed (N vectors) += weights, transposed, times B (`count` rows, at least one). What the last block of
+// keys has too many of goes to `spare`.
+template <class T, int N>
+__attribute__((noinline)) void scatter_rows(int count, int keys, const T* weights, ptrdiff_t stride, const T* b,
+                                            int padded, const int32_t* list, T* c, ptrdiff_t c_row, T* spare) {
+  for (int j = 0; j < keys; j += TILE_ROWS) {
+    Vector<T> sums[TILE_ROWS][N];
+    T* to[TILE_ROWS];
+#pragma GCC unroll 8
+    for (int m = 0; m < TILE_ROWS; ++m) {
+      to[m] = j + m < keys ? c + list[j + m] * c_row : spare;
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) sums[m][n] = load(to[m] + n * LANES<T>);
     }
-    d += vectors * LANES<T>;
+    int i = 0;
+    do {  // a loop that may run no times would keep the sums twice
+      Vector<T> x[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) x[n] = load(b + i * padded + n * LANES<T>);
+#pragma GCC unroll 8
+      for (int m = 0; m < TILE_ROWS; ++m) {
+        const Vector<T> y = splat(weights[i * stride + j + m]);
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) sums[m][n] += y * x[n];
+      }
+    } while (++i < count);
+#pragma GCC unroll 8
+    for (int m = 0; m < TILE_ROWS; ++m)
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) store(to[m] + n * LANES<T>, sums[m][n]);
   }
+}
+
+template <class T>
+void scatter(const Part& part, const T* weights, const T* b, Rows<T> c, int padded, T* spare) {
+  for_pieces<T>(padded, [&](int d, auto vectors) {
+    scatter_rows<T, vectors()>(part.count(), part.keys, part.row(weights, part.begin), part.stride,
+                               b + ptrdiff_t(part.begin) * padded + d, padded, part.list, c.data + d, c.stride, spare);
+  });
 }
 
 }  // namespace RELVLM_ISA

@@ -2,10 +2,20 @@
 // packed, and are rounded (to nearest, ties to even) when it is written.
 #pragma once
 
+#include <cstddef>
+
 #include "vector.h"
 
 namespace relvlm {
 namespace RELVLM_ISA {
+
+// Rows of one head of a (rows, heads, width) tensor, or side by side.
+template <class S>
+struct Rows {
+  S* data;
+  ptrdiff_t stride;
+  S* operator[](int64_t row) const { return data + row * stride; }
+};
 
 struct Bfloat16 {
   uint16_t bits;
@@ -79,9 +89,9 @@ RELVLM_INLINE void write_row(const T* from, int width, T scale, S* to) {
   __builtin_memcpy(to + d, rest, (width - d) * sizeof(S));
 }
 
-// Dot product of a packed row and one of a tensor.
+// Products of a packed row and one of a tensor, to be summed.
 template <class T, class S>
-RELVLM_INLINE T dot_row(const T* packed, const S* row, int width) {
+RELVLM_INLINE Vector<T> row_products(const T* packed, const S* row, int width) {
   Vector<T> total{};
   int d = 0;
   for (; d + LANES<T> <= width; d += LANES<T>) total += load(packed + d) * load_as(row + d);
@@ -90,7 +100,7 @@ RELVLM_INLINE T dot_row(const T* packed, const S* row, int width) {
     __builtin_memcpy(rest, row + d, (width - d) * sizeof(S));
     total += load(packed + d) * load_as(rest);
   }
-  return sum<T>(total);
+  return total;
 }
 
 }  // namespace RELVLM_ISA

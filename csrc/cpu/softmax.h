@@ -1,22 +1,11 @@
 // Rows of scores: their softmax with the mean token and dropout, and its gradient.
-//
-// A row has room for one vector beyond its keys. What lies there is replaced in registers: a store just before a wider
-// load of the same place would hold up every row.
 #pragma once
 
-#include "attention.h"
+#include "tiles.h"
 #include "vector.h"
 
 namespace relvlm {
 namespace RELVLM_ISA {
-
-// A run's view of the item's keys, and how its scores lie.
-struct View {
-  const int32_t* list;
-  int keys, prefix, stride;
-  bool mean;
-  int box() const { return keys - prefix; }
-};
 
 // The keep-mask of one head: Philox-4x32-10 with the counter (key, query row, head, 0); see dropout.py.
 struct Dropout {
@@ -62,89 +51,125 @@ RELVLM_INLINE void write_kept(Words words, const Dropout& dropout, double* to) {
 
 // The keep-mask of a row of scores, its scale or 0, up to a whole vector of words; returns that of the mean token.
 template <class T>
-T keep_row(const View& view, uint32_t row, const Dropout& dropout, T* to) {
+T keep_row(const Part& part, uint32_t row, const Dropout& dropout, T* to) {
   Words keys;
   int j = 0;
-  for (; j + WORDS <= view.keys; j += WORDS) {
-    __builtin_memcpy(&keys, view.list + j, sizeof keys);
+  for (; j + WORDS <= part.keys; j += WORDS) {
+    __builtin_memcpy(&keys, part.list + j, sizeof keys);
     write_kept(philox(keys, row, dropout), dropout, to + j);
   }
-  if (j == view.keys && !view.mean) return 0;
+  if (j == part.keys && !part.mean) return 0;
   keys = Words{} + static_cast<uint32_t>(dropout.mean_key);  // the mean token comes behind the last of the keys
-  __builtin_memcpy(&keys, view.list + j, (view.keys - j) * sizeof(int32_t));
+  __builtin_memcpy(&keys, part.list + j, (part.keys - j) * sizeof(int32_t));
   write_kept(philox(keys, row, dropout), dropout, to + j);
-  return to[view.keys];
+  return to[part.keys];
+}
+
+// Vectors that the rows of a tile add up in.
+template <class T>
+using Partial = Vector<T>[TILE_ROOM];
+
+// Means of each row of scores over the box.
+template <class T>
+void box_means(const Tile& tile, const T* scores, PerRow<T>& means) {
+  Partial<T> totals;
+  for_rows(tile, scores, [&](const Part& part, int i, const T* row) {
+    totals[i] = Vector<T>{};
+    for_vectors(row, part.prefix, part.keys, T(0), [&](int, Vector<T> x) { totals[i] += x; });
+  });
+  reduce<T, Sum>(totals, tile.count, means);
+  for_rows(tile, scores, [&](const Part& part, int i, const T*) { means[i] /= part.box(); });
 }
 
 template <class T>
-RELVLM_INLINE T mean_of_box(const T* row, const View& view) {
-  Vector<T> total{};
-  for (int j = view.prefix; j < view.keys; j += LANES<T>) total += load_or(row + j, view.keys - j, T(0));
-  return sum<T>(total) / view.box();
+constexpr T MINUS_INFINITY = -static_cast<T>(__builtin_inf());
+
+// What the mean token adds to each patch of its box: its value is the mean of theirs.
+template <class T>
+RELVLM_INLINE T share_of(const Part& part, T x) {
+  return part.mean ? x / part.box() : T(0);
 }
 
 // Takes from the prefix what a whole row was given and the box alone should have.
 template <class T>
-RELVLM_INLINE void take_from_prefix(T* row, const View& view, T x) {
-  for (int j = 0; j < view.prefix; ++j) row[j] -= x;
+RELVLM_INLINE void take_from_prefix(T* row, const Part& part, T x) {
+  for (int j = 0; part.mean && j < part.prefix; ++j) row[j] -= x;
 }
 
-template <class T>
-RELVLM_INLINE T exponential_of(T x) {
-  return exponential(splat(x))[0];
-}
-
-// What makes a row of exponentials probabilities: 1 / total; the log-sum-exp is peak + log(total).
+// What makes the rows of exponentials probabilities: 1 / total; the log-sum-exp is peak + log(total).
 template <class T>
 struct Softmax {
-  T peak, total;
+  PerRow<T> peaks, totals;
 };
 
-// exp(scores - largest) in place, dropped where `mask` (or null) says, with the mean token's share of each patch added
-// (its value is the mean of theirs).
 template <class T>
-RELVLM_INLINE Softmax<T> softmax(T* row, const View& view, const T* mask, T mean_mask) {
-  const int keys = view.keys;
-  const T infinity = static_cast<T>(__builtin_inf());
-  const T mean = view.mean ? mean_of_box(row, view) : -infinity;
-  Vector<T> most = splat(-infinity);
-  for (int j = 0; j < keys; j += LANES<T>) most = larger<T>(most, load_or(row + j, keys - j, -infinity));
-  T peak = largest<T>(most);
-  if (mean > peak) peak = mean;  // by rounding only
-  const T own = view.mean ? exponential_of<T>(mean - peak) : T(0);
-  const T share = view.mean ? own * mean_mask / view.box() : T(0);
-  Vector<T> totals{};
-  const Vector<T> peaks = splat(peak), shares = splat(share);
-  for (int j = 0; j < keys; j += LANES<T>) {
-    const Vector<T> e = exponential(load_or(row + j, keys - j, -infinity) - peaks);
-    store(row + j, (mask ? e * load(mask + j) : e) + shares);
-    totals += e;
+void find_peaks(const Tile& tile, const T* scores, PerRow<T>& peaks) {
+  Partial<T> most;
+  for_rows(tile, scores, [&](const Part& part, int i, const T* row) {
+    most[i] = splat(MINUS_INFINITY<T>);
+    for_vectors(row, 0, part.keys, MINUS_INFINITY<T>, [&](int, Vector<T> x) { most[i] = Largest::of(most[i], x); });
+  });
+  reduce<T, Largest>(most, tile.count, peaks);
+}
+
+// exp(scores - largest) in place, dropped where the dropout says, with the mean token's share of each patch added.
+// `mask` has room for a row.
+template <class T>
+void softmax(const Tile& tile, T* scores, const Dropout& dropout, T* mask, Softmax<T>& to) {
+  Partial<T> totals;
+  PerRow<T> means{};
+  find_peaks(tile, scores, to.peaks);
+  if (tile.any_mean()) {
+    box_means(tile, scores, means);
+    for (int i = 0; i < tile.count; i += LANES<T>) {
+      const Vector<T> peaks = Largest::of(load(to.peaks + i), load(means + i));  // the mean is larger by rounding only
+      store(to.peaks + i, peaks);
+      store(means + i, exponential(load(means + i) - peaks));
+    }
   }
-  take_from_prefix(row, view, share);
-  return {peak, sum<T>(totals) + own};
+  for_rows(tile, scores, [&](const Part& part, int i, T* row) {
+    const T mean_mask = dropout.below ? keep_row(part, tile.rows[i], dropout, mask) : T(1);
+    const T share = share_of(part, means[i] * mean_mask);
+    const Vector<T> peak = splat(to.peaks[i]), shares = splat(share);
+    totals[i] = Vector<T>{};
+    for_vectors(row, 0, part.keys, MINUS_INFINITY<T>, [&](int j, Vector<T> x) {
+      const Vector<T> e = exponential(x - peak);
+      store(row + j, (dropout.below ? e * load(mask + j) : e) + shares);
+      totals[i] += e;
+    });
+    take_from_prefix(row, part, share);
+  });
+  reduce<T, Sum>(totals, tile.count, to.totals);
+  for_rows(tile, scores, [&](const Part& part, int i, const T*) { to.totals[i] += part.mean ? means[i] : T(0); });
 }
 
 // From scores and the gradients of the (dropped) weights: the weights of the values and the gradients of the scores,
-// in place. `delta` is the dot product of the output and its gradient, which is that of weights and gradients.
+// in place. `lse` and `deltas` of each row: a delta is the dot product of the output and its gradient, which is that of
+// weights and gradients.
 template <class T>
-RELVLM_INLINE void softmax_backward(T* weights, T* dweights, const View& view, T lse, T delta, const T* mask,
-                                    T mean_mask) {
-  const int keys = view.keys;
-  T share = 0, dshare = 0;
-  if (view.mean) {
-    const T own = exponential_of<T>(mean_of_box(weights, view) - lse);
-    share = own * mean_mask / view.box();
-    dshare = own * (mean_of_box(dweights, view) * mean_mask - delta) / view.box();
+void softmax_backward(const Tile& tile, T* weights, T* dweights, const PerRow<T>& lse, const PerRow<T>& deltas,
+                      const Dropout& dropout, T* mask) {
+  PerRow<T> means{}, dmeans{};
+  if (tile.any_mean()) {
+    box_means(tile, weights, means);
+    box_means(tile, dweights, dmeans);
+    for (int i = 0; i < tile.count; i += LANES<T>) store(means + i, exponential(load(means + i) - load(lse + i)));
   }
-  const Vector<T> shares = splat(share), dshares = splat(dshare);
-  for (int j = 0; j < keys; j += LANES<T>) {
-    const Vector<T> p = exponential(load(weights + j) - lse), dp = load(dweights + j);
-    const Vector<T> kept = mask ? load(mask + j) : splat(T(1));
-    store(weights + j, (mask ? p * kept : p) + shares);
-    store(dweights + j, p * ((mask ? dp * kept : dp) - delta) + dshares);
-  }
-  take_from_prefix(weights, view, share);
-  take_from_prefix(dweights, view, dshare);
+  for_rows(tile, weights, [&](const Part& part, int i, T* row) {
+    T* const drow = dweights + (row - weights);
+    const T mean_mask = dropout.below ? keep_row(part, tile.rows[i], dropout, mask) : T(1);
+    const T share = share_of(part, means[i] * mean_mask);
+    const T dshare = share_of(part, means[i] * (dmeans[i] * mean_mask - deltas[i]));
+    const Vector<T> shares = splat(share), dshares = splat(dshare), delta = splat(deltas[i]);
+    for_vectors(row, 0, part.keys, MINUS_INFINITY<T>, [&](int j, Vector<T> x) {
+      const Vector<T> p = exponential(x - lse[i]), dp = load(drow + j);
+      const Vector<T> kept = dropout.below ? load(mask + j) : splat(T(1));
+      store(row + j, p * kept + shares);
+      store(drow + j, p * (dp * kept - delta) + dshares);
+    });
+    take_from_prefix(row, part, share);
+    take_from_prefix(drow, part, dshare);
+  });
 }
 
 }  // namespace RELVLM_ISA

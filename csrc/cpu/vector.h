@@ -54,98 +54,108 @@ RELVLM_INLINE Vector<T> load_or(const T* from, int count, T rest) {
   return inside ? load(from) : splat(rest);
 }
 
-// A NaN in `b` wins over nothing: it shows up in the exponentials instead.
-template <class T>
-RELVLM_INLINE Vector<T> larger(Vector<T> a, Vector<T> b) {
-  return b > a ? b : a;
-}
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define RELVLM_SHUFFLEVECTOR 1  // clang, and gcc from 12 on
+#endif
+#endif
 
 // Lanes of the 2 LANES lanes of (a, b) that `Index` names.
 template <class T, class Index, size_t... I>
 RELVLM_INLINE Vector<T> shuffle(Vector<T> a, Vector<T> b, std::index_sequence<I...>) {
-#if defined(__clang__)
+#if RELVLM_SHUFFLEVECTOR
   return __builtin_shufflevector(a, b, Index::of(I)...);
 #else
-  typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Lane;
-  typedef Lane Lanes __attribute__((vector_size(RELVLM_VECTOR)));
-  return __builtin_shuffle(a, b, Lanes{Index::of(I)...});
+  return __builtin_shuffle(a, b, Lanes<T>{Index::of(I)...});
 #endif
 }
 
-// Pairs sums of `a` with sums of `b`, one halving of both: at level 0, 1, ... within 16 bytes, then across them, in
-// the patterns that the processors have as single instructions.
-template <class T, int LEVEL, bool UPPER>
-struct Halves {
-  static constexpr int part = 16 / sizeof(T), inner_levels = part == 4 ? 2 : 1, parts = LANES<T> / part;
+// Half of a vector, from lane FIRST on.
+template <class T, size_t FIRST, class V, size_t... I>
+RELVLM_INLINE auto half(V x, std::index_sequence<I...>) {
+#if RELVLM_SHUFFLEVECTOR
+  return __builtin_shufflevector(x, x, (FIRST + I)...);
+#else
+  typedef T Half __attribute__((vector_size(sizeof(V) / 2)));
+  Half y;
+  __builtin_memcpy(&y, reinterpret_cast<const T*>(&x) + FIRST, sizeof y);
+  return y;
+#endif
+}
+
+struct Sum {
+  template <class V>
+  static RELVLM_INLINE V of(V a, V b) {
+    return a + b;
+  }
+};
+
+// A NaN in `b` wins over nothing: it shows up in the exponentials instead.
+struct Largest {
+  template <class V>
+  static RELVLM_INLINE V of(V a, V b) {
+    return b > a ? b : a;
+  }
+};
+
+// The even (odd) lanes of `a`, then those of `b`, within each 16 bytes: single instructions everywhere.
+template <class T, bool ODD>
+struct Alternate {
+  static constexpr int part = 16 / sizeof(T);
   static constexpr int of(int lane) {
-    const int within = lane % part, outer = lane / part;
-    if (LEVEL < inner_levels) {
-      const int grain = 1 << LEVEL, pair = within / (2 * grain), from_b = within / grain % 2;
-      return from_b * LANES<T> + outer * part + UPPER * part / 2 + pair * grain + within % grain;
-    }
-    const int from_b = outer / (parts / 2), source = 2 * (outer % (parts / 2)) + UPPER;
-    return from_b * LANES<T> + source * part + within;
+    const int within = lane % part, from_b = within / (part / 2);
+    return from_b * LANES<T> + lane / part * part + within % (part / 2) * 2 + ODD;
   }
 };
 
-template <class T, int LEVEL>
-RELVLM_INLINE Vector<T> halve(Vector<T> a, Vector<T> b) {
+template <class T, class Op>
+RELVLM_INLINE Vector<T> pair(Vector<T> a, Vector<T> b) {
   constexpr std::make_index_sequence<LANES<T>> lanes;
-  return shuffle<T, Halves<T, LEVEL, false>>(a, b, lanes) + shuffle<T, Halves<T, LEVEL, true>>(a, b, lanes);
+  return Op::of(shuffle<T, Alternate<T, false>>(a, b, lanes), shuffle<T, Alternate<T, true>>(a, b, lanes));
 }
 
-// The sums of each of the N vectors in N (a power of 2) neighbouring places; a whole vector is written.
-template <class T, int N, int LEVEL = 0>
-RELVLM_INLINE void store_sums(const Vector<T>* x, T* to) {
-  if constexpr ((1 << LEVEL) < LANES<T>) {
-    constexpr int left = N > 1 ? N / 2 : 1;
-    Vector<T> y[left];
-#pragma GCC unroll 4
-    for (int i = 0; i < left; ++i) y[i] = halve<T, LEVEL>(x[N > 1 ? 2 * i : 0], x[N > 1 ? 2 * i + 1 : 0]);
-    store_sums<T, left, LEVEL + 1>(y, to);
+// Folds a vector into 16 bytes, and writes these.
+template <class T, class Op, class V>
+RELVLM_INLINE void fold(V x, T* to) {
+  if constexpr (sizeof x == 16) {
+    __builtin_memcpy(to, &x, sizeof x);
   } else {
-    store(to, x[0]);
+    constexpr size_t lanes = sizeof x / sizeof(T) / 2;
+    constexpr std::make_index_sequence<lanes> first;
+    fold<T, Op>(Op::of(half<T, 0>(x, first), half<T, lanes>(x, first)), to);
   }
 }
 
-// Lanes half the vector, a quarter, ... apart.
-template <class T, int DISTANCE>
-struct Apart {
-  static constexpr int of(int lane) { return lane ^ DISTANCE; }
-};
-
-template <class T, int DISTANCE = LANES<T> / 2>
-RELVLM_INLINE T sum(Vector<T> x) {
-  if constexpr (DISTANCE == 0) return x[0];
-  else {
-    constexpr std::make_index_sequence<LANES<T>> lanes;
-    return sum<T, DISTANCE / 2>(x + shuffle<T, Apart<T, DISTANCE>>(x, x, lanes));
+// Writes what the lanes of each of four vectors come to.
+template <class T, class Op>
+RELVLM_INLINE void reduce_four(const Vector<T>* x, T* to) {
+  const Vector<T> a = pair<T, Op>(x[0], x[1]), b = pair<T, Op>(x[2], x[3]);
+  if constexpr (sizeof(T) == 4) {
+    fold<T, Op>(pair<T, Op>(a, b), to);
+  } else {
+    fold<T, Op>(a, to), fold<T, Op>(b, to + 2);
   }
 }
 
-template <class T, int DISTANCE = LANES<T> / 2>
-RELVLM_INLINE T largest(Vector<T> x) {
-  if constexpr (DISTANCE == 0) return x[0];
-  else {
-    constexpr std::make_index_sequence<LANES<T>> lanes;
-    return largest<T, DISTANCE / 2>(larger<T>(x, shuffle<T, Apart<T, DISTANCE>>(x, x, lanes)));
-  }
+// Likewise of `count` vectors, and up to three more.
+template <class T, class Op>
+RELVLM_INLINE void reduce(const Vector<T>* x, int count, T* to) {
+  for (int i = 0; i < count; i += 4) reduce_four<T, Op>(x + i, to + i);
 }
 
-// exp of x <= 0 within 2 units in the last place (polynomial of Cephes' expf); 0 below -87; NaN stays NaN.
+// exp of x <= 0: 2^r by a minimax polynomial. Relative error below 2e-7 + 1.3e-8 |x|; 0 below -87; NaN stays NaN.
 RELVLM_INLINE Vector<float> exponential(Vector<float> x) {
   typedef int32_t Bits __attribute__((vector_size(RELVLM_VECTOR)));
   const float magic = 12582912.f;  // 1.5 * 2^23: adding it rounds to a whole number, left in the low bits
   const Vector<float> shifted = x * 1.44269504f + magic;
   const Vector<float> whole = shifted - magic;
-  const Vector<float> r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  Vector<float> y = splat(1.9875691500e-4f);
-  y = y * r + 1.3981999507e-3f;
-  y = y * r + 8.3334519073e-3f;
-  y = y * r + 4.1665795894e-2f;
-  y = y * r + 1.6666665459e-1f;
-  y = y * r + 5.0000001201e-1f;
-  y = y * (r * r) + (r + 1.f);
+  const Vector<float> r = x * 1.44269504f - whole;
+  Vector<float> y = splat(1.32647273e-3f);
+  y = y * r + 9.67151299e-3f;
+  y = y * r + 5.55073358e-2f;
+  y = y * r + 2.40222424e-1f;
+  y = y * r + 6.93147004e-1f;
+  y = y * r + 1.f;
   y = (Vector<float>)((Bits)y + ((Bits)shifted << 23));
   return x < splat(-87.f) ? Vector<float>{} : y;
 }
