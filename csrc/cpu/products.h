@@ -12,6 +12,7 @@ namespace RELVLM_ISA {
 constexpr bool MANY_REGISTERS = RELVLM_VECTOR == 64;  // 32 of them, else 16
 constexpr int TILE_ROWS = 6;                          // with 2 (4) vectors each: 12 (24) registers of sums
 constexpr int TILE_VECTORS = MANY_REGISTERS ? 4 : 2;
+constexpr int SCATTER_KEYS = 4;  // few: their rows come from the cache beyond the first while others are summed
 constexpr int DOT_KEYS = 4, DOT_QUERIES = MANY_REGISTERS ? 7 : 3;  // 28 (12) registers of sums
 
 // scores[m][n] of M queries with each key n listed, four keys at a time. Both lie as they came, so that neither is ever
@@ -123,11 +124,11 @@ void gather(const Part& part, const T* weights, Rows<const T> b, T* c, int padde
 template <class T, int N>
 __attribute__((noinline)) void scatter_rows(int count, int keys, const T* weights, ptrdiff_t stride, const T* b,
                                             int padded, const int32_t* list, T* c, ptrdiff_t c_row, T* spare) {
-  for (int j = 0; j < keys; j += TILE_ROWS) {
-    Vector<T> sums[TILE_ROWS][N];
-    T* to[TILE_ROWS];
+  for (int j = 0; j < keys; j += SCATTER_KEYS) {
+    Vector<T> sums[SCATTER_KEYS][N];
+    T* to[SCATTER_KEYS];
 #pragma GCC unroll 8
-    for (int m = 0; m < TILE_ROWS; ++m) {
+    for (int m = 0; m < SCATTER_KEYS; ++m) {
       to[m] = j + m < keys ? c + list[j + m] * c_row : spare;
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) sums[m][n] = load(to[m] + n * LANES<T>);
@@ -138,14 +139,14 @@ __attribute__((noinline)) void scatter_rows(int count, int keys, const T* weight
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) x[n] = load(b + i * padded + n * LANES<T>);
 #pragma GCC unroll 8
-      for (int m = 0; m < TILE_ROWS; ++m) {
+      for (int m = 0; m < SCATTER_KEYS; ++m) {
         const Vector<T> y = splat(weights[i * stride + j + m]);
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) sums[m][n] += y * x[n];
       }
     } while (++i < count);
 #pragma GCC unroll 8
-    for (int m = 0; m < TILE_ROWS; ++m)
+    for (int m = 0; m < SCATTER_KEYS; ++m)
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) store(to[m] + n * LANES<T>, sums[m][n]);
   }
