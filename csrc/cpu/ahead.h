@@ -1,4 +1,4 @@
-// Rows of tensors, and those that the next head or item needs, asked of memory ahead.
+// What the next head or item needs, asked of memory ahead.
 #pragma once
 
 #include "products.h"

@@ -14,6 +14,7 @@ constexpr int TILE_ROWS = 6;                          // with 2 (4) vectors each
 constexpr int TILE_VECTORS = MANY_REGISTERS ? 4 : 2;
 constexpr int SCATTER_KEYS = 4;  // few: their rows come from the cache beyond the first while others are summed
 constexpr int DOT_KEYS = 4, DOT_QUERIES = MANY_REGISTERS ? 7 : 3;  // 28 (12) registers of sums
+static_assert(KEYS_PADDING % DOT_KEYS == 0, "keys are listed up to whole blocks");
 
 // scores[m][n] of M queries with each key n listed, four keys at a time. Both lie as they came, so that neither is ever
 // transposed; the vectors of partial sums are added up in registers.
@@ -50,11 +51,11 @@ RELVLM_INLINE void choose(int n, Work work) {
   if (n == MOST) work(std::integral_constant<int, MOST>());
 }
 
-// `count` rows in nearly equal blocks of at most `most`; without a division for each block.
+// `count` rows (at least one) in nearly equal blocks of at most `most`; without a division for each block.
 struct Blocks {
   int number, small, larger;  // the first `larger` blocks have one row more than `small`
   Blocks(int count, int most) {
-    number = count ? (count + most - 1) / most : 1;
+    number = (count + most - 1) / most;
     small = count / number;
     larger = count - small * number;
   }
@@ -67,8 +68,8 @@ void dots(const Part& part, const T* queries, Rows<const T> keys, int padded, T*
   const Blocks blocks(part.count(), DOT_QUERIES);
   for (int block = 0, i = part.begin; block < blocks.number; i += blocks.rows(block++))
     choose<DOT_QUERIES>(blocks.rows(block), [&](auto rows) {
-      dot_rows<T, rows()>(queries + ptrdiff_t(i) * padded, keys, part.list, part.keys, padded,
-                          part.row(scores, i), part.stride, between);
+      dot_rows<T, rows()>(queries + ptrdiff_t(i) * padded, keys, part.list, part.keys, padded, part.row(scores, i),
+                          part.stride, between);
     });
 }
 
