@@ -145,7 +145,7 @@ RELVLM_INLINE void reduce(const Vector<T>* x, int count, T* to) {
 
 // exp of x <= 0: 2^r by a minimax polynomial. Relative error below 2e-7 + 1.3e-8 |x|; 0 below -87; NaN stays NaN.
 RELVLM_INLINE Vector<float> exponential(Vector<float> x) {
-  typedef int32_t Bits __attribute__((vector_size(RELVLM_VECTOR)));
+  typedef uint32_t Bits __attribute__((vector_size(RELVLM_VECTOR)));
   const float magic = 12582912.f;  // 1.5 * 2^23: adding it rounds to a whole number, left in the low bits
   const Vector<float> shifted = x * 1.44269504f + magic;
   const Vector<float> whole = shifted - magic;
@@ -163,7 +163,8 @@ RELVLM_INLINE Vector<float> exponential(Vector<float> x) {
 // log of x > 0, normal (polynomial of Cephes' logf).
 RELVLM_INLINE Vector<float> logarithm(Vector<float> x) {
   typedef int32_t Bits __attribute__((vector_size(RELVLM_VECTOR)));
-  const Bits shifted = (Bits)x - 0x3F3504F3;  // of sqrt(1/2): the rest lies in [sqrt(1/2), sqrt(2))
+  typedef uint32_t Unsigned __attribute__((vector_size(RELVLM_VECTOR)));
+  const Bits shifted = (Bits)((Unsigned)x - 0x3F3504F3u);  // of sqrt(1/2): the rest lies in [sqrt(1/2), sqrt(2))
   const Vector<float> exponent = __builtin_convertvector(shifted >> 23, Vector<float>);
   const Vector<float> r = (Vector<float>)((shifted & 0x7FFFFF) + 0x3F3504F3) - 1.f, square = r * r;
   Vector<float> y = splat(7.0376836292e-2f);
