@@ -2,8 +2,6 @@
 // packed, and are rounded (to nearest, ties to even) when it is written.
 #pragma once
 
-#include <cstddef>
-
 #include "vector.h"
 
 namespace relvlm {

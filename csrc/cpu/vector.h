@@ -1,6 +1,7 @@
 // Vectors of RELVLM_VECTOR bytes. Everything here is compiled once per instruction set, hence the namespace.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
