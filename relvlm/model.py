@@ -132,7 +132,8 @@ class RelVLM(nn.Module):
         row, kinds = fused_ND[:1], {section.kind for section in batch.sections}
         idle: list[Tensor] = []
         if not batch.aligned:
-            idle += [self.itm_head(row), self.mlm_head(row), self.temperature]
+            no_words = self.mlm_head.loss(row[:0], batch.mlm_label)
+            idle += [self.itm_head(row), no_words, self.temperature]
             idle += [self.image_projection(cls_GD[:1]), self.text_projection(row)]
         if self.box_head is not None and "entities" not in kinds:
             idle.append(self.box_head(row))

@@ -13,7 +13,7 @@ from relvlm.model import RelVLM
 from relvlm.plan.workload import Workload
 
 WORKS = {
-    "captions": Workload("captions", 4, 1, 6, 16, masked=2),
+    "captions": Workload("captions", 18, 1, 6, 16, masked=2),  # more masked words than the width: in chunks
     "entities": Workload("entities", 2, 3, 4, 8, masked=1, boxes=3),
     "mrc": Workload("mrc", 2, 3, 4, 8, relations=2),
 }
@@ -42,7 +42,8 @@ def batch_with_equal_texts(kind: str) -> Batch:
     lengths = [b - a for a, b in pairwise(cu)]
     lengths[2] = length
     offsets = torch.tensor([0, *lengths]).cumsum(0)
-    rows = torch.cat([offsets[:-1] + 1] if batch.mlm_row.numel() else [torch.zeros(0, dtype=torch.long)])
+    rows = torch.stack([offsets[:-1] + 1, offsets[:-1] + 2], 1).flatten()
+    rows = rows if batch.mlm_row.numel() else rows[:0]
     keys = torch.arange(len(lengths))
     keys[2] = 0
     return replace(

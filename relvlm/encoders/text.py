@@ -33,12 +33,10 @@ class SelfAttention(nn.Module):
             read_cu = cu
         else:
             read_cu = read_offsets(read, cu)
-            width = x_TD.shape[1]
-            weight, bias = self.qkv.weight, self.qkv.bias
-            q = rearrange(
-                F.linear(x_TD[read], weight[:width], bias[:width]), "t (h d) -> t h d", h=self.heads
-            )
-            kv = F.linear(x_TD, weight[width:], bias[width:])
+            widths = [x_TD.shape[1], 2 * x_TD.shape[1]]  # split, whose gradient is one concatenation
+            (of_q, of_kv), (q_bias, kv_bias) = self.qkv.weight.split(widths), self.qkv.bias.split(widths)
+            q = rearrange(F.linear(x_TD[read], of_q, q_bias), "t (h d) -> t h d", h=self.heads)
+            kv = F.linear(x_TD, of_kv, kv_bias)
             k, v = rearrange(kv, "t (n h d) -> n t h d", n=2, h=self.heads).unbind(0)
         out = varlen_attention(q, k, v, read_cu, cu, dropout=self.dropout if self.training else 0.0)
         return self.out(rearrange(out, "t h d -> t (h d)"))

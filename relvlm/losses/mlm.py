@@ -34,7 +34,10 @@ class MLMHead(nn.Module):
         return self.norm(F.gelu(self.transform(rows_MD)))
 
     def loss(self, rows_MD: Tensor, label_M: Tensor, soft: SoftWords | None = None) -> Tensor:
-        """`mlm_loss` of these rows, without the (M, V) logits in memory."""
+        """`mlm_loss` of these rows; of many, without the (M, V) logits in memory.
+
+        Of none, 0 with gradient for all but the words, which have theirs as embeddings.
+        """
         return self.decoder(self.hidden(rows_MD), label_M, soft)
 
 
@@ -54,8 +57,13 @@ class Decoder(nn.Linear):
     ) -> Tensor:
         if label_M is None:
             return F.linear(hidden_MD, self.weight, self.bias)
+        if not len(label_M):
+            return 0.0 * at_least_fp32(hidden_MD.sum() + self.bias.sum())
+        if len(label_M) <= self.in_features:  # logits (M, V) are no larger than the words' gradient (V, D)
+            teacher = () if soft is None else (soft.head(soft.rows_MD), soft.alpha)
+            return mlm_loss(F.linear(hidden_MD, self.weight, self.bias), label_M, *teacher)
         loss: Tensor = _ChunkedCrossEntropy.apply(hidden_MD, self.weight, self.bias, label_M, soft)
-        return loss / max(len(label_M), 1)
+        return loss / len(label_M)
 
 
 def mlm_loss(

@@ -47,7 +47,8 @@ def packed_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
         "text encoder": _text(sizes, encoded, element),
         "image K, V": element * (keys + images * tokens * sizes.image_width),
         "fusion layers": rows * _fused_row(sizes, element) + element * last,
-    } | _words(sizes, work, element)
+        "MLM scores": _packed_words(sizes, work, element),
+    }
 
 
 def features(sizes: Sizes, work: Workload, element: int) -> Bytes:
@@ -68,7 +69,8 @@ def official_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
         "text encoder": _text(sizes, (2 if work.aligned else 1) * groups * work.padded, element),
         "image K, V": element * copies * (2 * text.width * layers + sizes.image_width),
         "fusion layers": rows * layers * _fused_row(sizes, element),
-    } | _words(sizes, work, element)
+        "MLM scores": _words(sizes, work, element),
+    }
 
 
 def _text(sizes: Sizes, tokens: int, element: int) -> float:
@@ -98,6 +100,13 @@ def _vision(sizes: Sizes, images: int, tokens: int, element: int) -> float:
     return images * element * (kept + pixels)
 
 
-def _words(sizes: Sizes, work: Workload, element: int) -> Bytes:
+def _words(sizes: Sizes, work: Workload, element: int) -> float:
     """Word scores: the logits, and their fp32 log-softmax."""
-    return {"MLM scores": work.images * work.groups * work.masked * sizes.words * (element + 4.0)}
+    return work.images * work.groups * work.masked * sizes.words * (element + 4.0)
+
+
+def _packed_words(sizes: Sizes, work: Workload, element: int) -> float:
+    """The same up to as many masked words as the width is; of more, the gradient of the words instead."""
+    width = sizes.model.text.width
+    few = work.images * work.groups * work.masked <= width
+    return _words(sizes, work, element) if few else float(element * sizes.words * width)
