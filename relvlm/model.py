@@ -132,7 +132,7 @@ class RelVLM(nn.Module):
         row, kinds = fused_ND[:1], {section.kind for section in batch.sections}
         idle: list[Tensor] = []
         if not batch.aligned:
-            no_words = self.mlm_head.loss(row[:0], batch.mlm_label)
+            no_words = self.mlm_head.loss(row[:0], batch.mlm_label[:0])
             idle += [self.itm_head(row), no_words, self.temperature]
             idle += [self.image_projection(cls_GD[:1]), self.text_projection(row)]
         if self.box_head is not None and "entities" not in kinds:
