@@ -129,6 +129,7 @@ class ModelConfig:
     recompute: bool = (
         False  # transformer layers' activations in the backward pass: less memory, a third more FLOPs
     )
+    compile: bool = False  # transformer layers by torch.compile, a minute or so at the start of a training
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from relvlm.accumulation import Part, parts, random_numbers
 from relvlm.config import ModelConfig
 from relvlm.data.batch import Batch
 from relvlm.data.text import Tokenizer
+from relvlm.encoders.compiled import compile_layers
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm.encoders.packing import gather_rows, pack, unpack
 from relvlm.encoders.recompute import recompute_layers
@@ -69,6 +70,8 @@ class RelVLM(nn.Module):
         # in a tuple, where neither the optimizer nor ZeRO nor state_dict finds it
         teacher = Teacher(self, config.momentum, config.embed_dim) if config.momentum.enabled else None
         self._teacher = (teacher,)
+        if config.compile:  # the teacher stays eager: without gradients it would be compiled a second time
+            compile_layers(self.vision, self.text, self.fusion)
         if config.recompute:
             recompute_layers(self.vision, self.text, self.fusion)
 

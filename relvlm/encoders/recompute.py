@@ -17,7 +17,9 @@ LAYERS = (FusionLayer, SwinBlock, TextLayer, ViTBlock)
 
 def recompute_layers(*encoders: nn.Module) -> None:
     """Lets every transformer layer recompute; random numbers (dropout) are the same both times."""
-    for encoder in encoders:
-        for layer in encoder.modules():
-            if isinstance(layer, LAYERS):
-                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+    for layer in transformer_layers(*encoders):
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def transformer_layers(*encoders: nn.Module) -> list[nn.Module]:
+    return [layer for encoder in encoders for layer in encoder.modules() if isinstance(layer, LAYERS)]

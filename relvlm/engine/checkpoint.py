@@ -27,7 +27,7 @@ from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
 from relvlm.model import Gather, RelVLM, one_rank
 
-HOW_NOT_WHAT = {"savings", "recompute", "vision.patch_keep"}  # how a model is trained, not what it is
+HOW_NOT_WHAT = {"savings", "recompute", "compile", "vision.patch_keep"}  # how a model is trained, not what it is
 DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what model.json must hold
 
 
@@ -104,7 +104,8 @@ def load(path: str | Path, gather: Gather = one_rank) -> RelVLM:
     folder = checkpoint_folder(Path(path))
     saved = read_description(folder)
     tensors = read_tensors(folder / "model.safetensors")
-    model = RelVLM(model_config(saved["model"]), saved["vocab_size"], len(saved["relations"]), gather)
+    config = dataclasses.replace(model_config(saved["model"]), compile=False)  # scoring is soon done
+    model = RelVLM(config, saved["vocab_size"], len(saved["relations"]), gather)
     tensors["mlm_head.decoder.weight"] = tensors["text.embeddings.word.weight"]  # tied, stored once
     model.load_state_dict(tensors)
     if model.teacher is not None:

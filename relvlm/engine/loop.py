@@ -18,6 +18,7 @@ from relvlm.convert.init import check_init, initialise
 from relvlm.data.batch import Batch
 from relvlm.data.loader import build_loader, open_streams
 from relvlm.data.text import Tokenizer
+from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import checkpoint, distributed
 from relvlm.engine.monitor import Monitor
 from relvlm.engine.schedule import build_optimizer, build_scheduler
@@ -57,6 +58,8 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
 
 def _check_inputs(config: Config) -> tuple[int, list[str]]:
     """Word and relation vocabularies, after every shard set has been opened once."""
+    if config.model.compile:
+        check_compiler()
     if not Path(config.data.vocab).is_file():
         raise UserError(
             f"data.vocab: no file {config.data.vocab!r} (a WordPiece vocab.txt: RelWorld writes one; "

@@ -210,7 +210,7 @@ def test_a_damaged_checkpoint_names_the_file(config, folder, file, content, mess
 
 def test_settings_of_training_alone_do_not_make_another_model(config, folder):
     saved = checkpoint.save(Engine(config), folder, 5, config)
-    faster = replace(MODEL, recompute=True, savings=replace(MODEL.savings, one_pass=False))
+    faster = replace(MODEL, recompute=True, compile=True, savings=replace(MODEL.savings, one_pass=False))
     faster = replace(faster, vision=replace(MODEL.vision, patch_keep=0.5))
     checkpoint.check_same_model(saved, replace(config, model=faster), RELATIONS, len(WORDS))
 

@@ -1,0 +1,43 @@
+"""torch.compile of the transformer layers one by one: each class once, for all its layers and whatever batch comes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from relvlm.encoders.recompute import transformer_layers
+from relvlm.errors import UserError
+
+
+def check_compiler() -> None:
+    """UserError where there is no C++ compiler, which inductor needs on every device."""
+    compiler = os.environ.get("CXX") or "g++"
+    if shutil.which(compiler) is None:
+        raise UserError(
+            f"model.compile: true, but no C++ compiler {compiler!r} on this machine "
+            "(install g++, let CXX name another, or set model.compile=false)"
+        )
+
+
+def compile_layers(*encoders: nn.Module) -> None:
+    """Lets every transformer layer run compiled, for any number of rows, groups and images.
+
+    Call it before `recompute_layers`, which checkpoints the compiled layer, and after what is to stay eager has been
+    copied. Names in `state_dict` stay.
+    """
+    for layer in transformer_layers(*encoders):
+        layer.forward = MethodType(
+            _compiled(type(layer)), layer
+        )  # a method: a copied layer runs with its own weights
+
+
+@cache
+def _compiled(kind: type[nn.Module]) -> Callable[..., Any]:
+    return torch.compile(kind.forward, dynamic=True)

@@ -1,0 +1,117 @@
+"""Compiled layers: the losses and gradients of eager ones, and nothing compiled anew for another batch."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from batches import made_batch
+
+from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.data.batch import Batch
+from relvlm.encoders import compiled
+from relvlm.encoders.compiled import check_compiler
+from relvlm.errors import UserError
+from relvlm.model import RelVLM
+from relvlm.plan.workload import Workload
+
+VIT = ModelConfig(
+    image_size=32,
+    embed_dim=16,
+    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
+    text=TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0),
+    fusion=FusionConfig(layers=2, heads=2),
+    mrc_hidden=24,
+)
+SWIN = replace(
+    VIT,
+    vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[2, 1], window=4, drop_path=0.2),
+)
+LATE = replace(VIT, fusion=replace(VIT.fusion, region_mask="late_vision"))
+TAUGHT = replace(VIT, momentum=MomentumConfig(enabled=True, queue=64))
+
+
+def batch_of(kind: str, images: int = 2, tokens: int = 5) -> Batch:
+    """With lengths and a number of groups of its own for each number of images and mean of tokens."""
+    works = {
+        "captions": Workload("captions", 3 * images, 1, tokens, 16, masked=2),
+        "entities": Workload("entities", images, 3, tokens, 12, masked=1, boxes=3),
+        "mrc": Workload("mrc", images, 3, tokens, 12, relations=2),
+    }
+    return made_batch(works[kind], 32, 4, 50, 7, seed=images)
+
+
+KINDS = ["captions", "entities", "mrc"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_yet() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def outcomes(config: ModelConfig) -> list[tuple[dict, dict]]:
+    """Losses and gradients for a batch of each kind, from the same random numbers."""
+    torch.manual_seed(0)
+    model, found = RelVLM(config, 50, 7), []
+    for kind in KINDS:
+        model.zero_grad()
+        torch.manual_seed(1)
+        total, values = model(batch_of(kind))
+        total.backward()
+        found.append((values, {name: p.grad for name, p in model.named_parameters()}))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute", [False, True], ids=["", "recompute"])
+def test_losses_and_gradients_are_those_of_eager_layers(recompute: bool) -> None:
+    compiled_ones = outcomes(replace(VIT, compile=True, recompute=recompute))
+    for (values, gradients), eager in zip(compiled_ones, outcomes(VIT), strict=True):
+        for found, expected in ((values, eager[0]), (gradients, eager[1])):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_other_lengths_and_group_counts_compile_nothing_anew() -> None:
+    dropping = replace(VIT.text, dropout=0.1)
+    recompiles_nothing(RelVLM(replace(VIT, text=dropping, compile=True), 50, 7))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SWIN, LATE, TAUGHT], ids=["swin", "late vision", "momentum"])
+def test_nor_in_other_models(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the C++ of it, which takes long."""
+    monkeypatch.setattr(
+        compiled, "_compiled", lambda kind: torch.compile(kind.forward, dynamic=True, backend="aot_eager")
+    )
+    recompiles_nothing(RelVLM(replace(config, compile=True), 50, 7))
+
+
+def recompiles_nothing(model: RelVLM) -> None:
+    for kind in KINDS:
+        model(batch_of(kind))[0].backward()
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for images, tokens in ((3, 6), (4, 4), (5, 7)):
+            for kind in KINDS:
+                model(batch_of(kind, images, tokens))[0].backward()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
+
+
+def test_a_copy_runs_with_its_own_weights_and_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_compiled", lambda kind: torch.compile(kind.forward, backend="eager"))
+    model = RelVLM(replace(VIT, compile=True), 50, 7).eval()
+    assert model.state_dict().keys() == RelVLM(VIT, 50, 7).state_dict().keys()
+    other, pixels = copy.deepcopy(model), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        model.vision.backbone.blocks[0].norm1.weight.zero_()
+        assert not torch.allclose(other.encode_image(pixels), model.encode_image(pixels))
+
+
+def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"model\.compile: .*no-such-compiler.*model\.compile=false"):
+        check_compiler()
