@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,7 +71,7 @@ def _late_views(vision: VisionEncoder, batch: Batch) -> Seen:
     """A region shows its own [CLS] and patches, masked in the last vision blocks (X-VLM with ViT)."""
     region, images = batch.region, batch.aligned > 0
     tokens_KD, key_cu = vision.late_regions(
-        batch.pixels, batch.image_index[region], batch.box[region], images
+        batch.pixels, batch.image_index[region], batch.box[region], images, batch.region_patches
     )
     own_G = batch.image_index.long()
     first = len(batch.pixels) if images else 0
@@ -79,7 +80,13 @@ def _late_views(vision: VisionEncoder, batch: Batch) -> Seen:
     return Seen(tokens_KD, views, key_cu, tokens_KD[key_cu.long()[own_G]])
 
 
-Part = tuple[Tensor, Tensor, Tensor | None]  # texts, views, rows to read of the part's packed tokens
+class Part(NamedTuple):
+    """`rows` to read of the part's packed tokens, whose number is `tokens` where the host knows it."""
+
+    texts: Tensor
+    views: Tensor
+    rows: Tensor | None
+    tokens: int | None
 
 
 class FusedPass:
@@ -91,12 +98,13 @@ class FusedPass:
         self.savings = savings
         self.parts: list[Part] = []
 
-    def add(self, texts: Tensor, views: Tensor, rows: Tensor | None = None) -> int:
+    def add(self, texts: Tensor, views: Tensor, rows: Tensor | None = None, tokens: int | None = None) -> int:
         """Let text `texts[i]` look at view `views[i]`; returns the part's place in what `run` returns.
 
-        Of the part's packed tokens, `rows` (increasing) are read, by default each text's first ([CLS]).
+        Of the part's packed tokens, `rows` (increasing) are read, by default each text's first ([CLS]). Where the
+        number of `tokens` of each part is given, nothing is read back from the device.
         """
-        self.parts.append((texts, views, rows))
+        self.parts.append(Part(texts, views, rows, tokens))
         return len(self.parts) - 1
 
     def run(self, fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
@@ -106,9 +114,11 @@ class FusedPass:
         return [rows for part in self.parts for rows in self._run([part], fusion, text_TD)]
 
     def _run(self, parts: list[Part], fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
-        texts = torch.cat([texts for texts, _, _ in parts])
-        index = torch.cat([views for _, views, _ in parts])
-        rows, offsets = gather_rows(self.text_cu, texts)
+        texts = torch.cat([part.texts for part in parts])
+        index = torch.cat([part.views for part in parts])
+        known = [part.tokens for part in parts if part.tokens is not None]
+        total = sum(known) if len(known) == len(parts) else None
+        rows, offsets = gather_rows(self.text_cu, texts, total)
         reads = _rows_to_read(parts, offsets.long())
         read = torch.cat(reads)
         early = read if self.savings.read_rows else None
@@ -134,8 +144,8 @@ class FusedPass:
 
 def _rows_to_read(parts: list[Part], offsets: Tensor) -> list[Tensor]:
     read, first = [], 0
-    for texts, _, rows in parts:
-        starts = offsets[first : first + len(texts)]
-        read.append(starts if rows is None else rows + offsets[first])
-        first += len(texts)
+    for part in parts:
+        starts = offsets[first : first + len(part.texts)]
+        read.append(starts if part.rows is None else part.rows + offsets[first])
+        first += len(part.texts)
     return read

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,12 +40,12 @@ from relvlm.pairs import Negatives
 from relvlm_kernels import Regions
 
 TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward
-Gather = Callable[[Tensor], tuple[Tensor, int]]
+Gather = Callable[..., tuple[Any, ...]]
 
 
-def one_rank(x: Tensor) -> tuple[Tensor, int]:
-    """The gather of a single process: the rows of all ranks, and the first own one."""
-    return x, 0
+def one_rank(*tensors: Tensor) -> tuple[Any, ...]:
+    """The gather of a single process: of each tensor the rows of all ranks, then the first own one."""
+    return *tensors, 0
 
 
 class RelVLM(nn.Module):

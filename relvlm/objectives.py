@@ -175,7 +175,8 @@ def _lesson(teacher: Teacher, batch: Batch, config: ModelConfig) -> Lesson:
     seen, texts, text_TD, features = encode(teacher, batch, config)
     assert features is not None
     step = FusedPass(texts.cu, seen, config.savings)
-    step.add(texts.masked, torch.arange(batch.aligned, device=text_TD.device), batch.mlm_row)
+    views = torch.arange(batch.aligned, device=text_TD.device)
+    step.add(texts.masked, views, batch.mlm_row, len(batch.mlm_ids))
     (masked_MD,) = step.run(teacher.fusion, text_TD)
     return Lesson(features, masked_MD)
 

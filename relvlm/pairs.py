@@ -64,7 +64,7 @@ def contrast(
             by_teacher = Features.joined(taught, sections) if taught else None
             losses[section.kind] = contrast_groups(model, torch.cat(keys), own, by_teacher)
     if model.teacher is not None and taught:
-        model.teacher.enqueue(*(model.gather(torch.cat(x))[0] for x in zip(*taught, strict=True)))
+        model.teacher.enqueue(*model.gather(*(torch.cat(x) for x in zip(*taught, strict=True)))[:2])
     return losses
 
 
@@ -80,8 +80,7 @@ def contrast_groups(
             image_GE, text_GE, keys.images, keys.texts, model.temperature, 0,
             keys.wrong_i2t, keys.wrong_t2i, keys.soft_i2t, keys.soft_t2i,
         )  # fmt: skip
-    (image_AE, first), (text_AE, _) = model.gather(image_GE), model.gather(text_GE)
-    keys_AK = model.gather(keys_GK)[0]
+    image_AE, text_AE, keys_AK, first = model.gather(image_GE, text_GE, keys_GK)
     if model.config.itc_gradient == "own_rank":  # X-VLM: the loss of all rows, through the own ones alone
         image_GE = image_AE = _own_alone(image_AE, image_GE, first)
         text_GE = text_AE = _own_alone(text_AE, text_GE, first)

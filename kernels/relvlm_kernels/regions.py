@@ -30,9 +30,13 @@ class Regions:
     def whole(cls, offsets: Tensor, image: Tensor, grid: tuple[int, int]) -> Regions:
         """Groups that see their whole image and its prefix tokens."""
         groups = image.shape[0]
-        full = torch.tensor([0, 0, grid[1], grid[0]], dtype=torch.int32, device=image.device)
+        full = torch.zeros(
+            groups, 4, dtype=torch.int32, device=image.device
+        )  # a copy from the host would wait
+        full[:, 2].fill_(grid[1])
+        full[:, 3].fill_(grid[0])
         flag = torch.ones(groups, dtype=torch.bool, device=image.device)
-        return cls(offsets, image, full.expand(groups, 4).contiguous(), flag, ~flag, grid)
+        return cls(offsets, image, full, flag, ~flag, grid)
 
     @classmethod
     def from_mask(cls, offsets: Tensor, image: Tensor, mask: Tensor, grid: tuple[int, int]) -> Regions:

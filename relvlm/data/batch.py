@@ -73,6 +73,9 @@ class Batch:
     relation: Tensor  # (R,) int64, relation classes
     distinct: Distinct | None = None  # without it, every group's text counts as one of its own
     joint: tuple[Section, ...] = ()  # the sections of a joint batch
+    region_patches: int | None = (
+        None  # in the boxes of `region`; None: read back from the device where it is asked for
+    )
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on `device`."""
@@ -173,6 +176,7 @@ def assemble(
         relation=triplets[2],
         distinct=distinct_texts([g.key for g in groups], cu.tolist()),
         joint=_sections(views, weights) if weights else (),
+        region_patches=sum(_area(*g.region.patches) for g in groups if not g.region.whole),
     )
 
 
@@ -204,6 +208,10 @@ def distinct_texts(keys: Sequence[int], cu: Sequence[int]) -> Distinct:
         cu=torch.tensor(np.cumsum([0, *map(len, spans)]), dtype=torch.int32),
         of_group=torch.tensor([place[key] for key in keys]),
     )
+
+
+def _area(x0: int, y0: int, x1: int, y1: int) -> int:
+    return (x1 - x0) * (y1 - y0)
 
 
 def _flat(lists: Iterable[Iterable[int]]) -> Tensor:

@@ -33,11 +33,13 @@ def compile_layers(*encoders: nn.Module) -> None:
     copied. Names in `state_dict` stay.
     """
     for layer in transformer_layers(*encoders):
-        layer.forward = MethodType(
-            _compiled(type(layer)), layer
-        )  # a method: a copied layer runs with its own weights
+        # a method, so that a copied layer runs with its own weights
+        layer.forward = MethodType(_compiled(type(layer).forward), layer)
 
 
 @cache
-def _compiled(kind: type[nn.Module]) -> Callable[..., Any]:
-    return torch.compile(kind.forward, dynamic=True)
+def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Any size but the weights' may differ from batch to batch. Padding rows to a few sizes instead could at best
+    bring the speed of fixed shapes, which is the same.
+    """
+    return torch.compile(forward, dynamic=True)

@@ -11,12 +11,15 @@ def offsets_of(lengths: Tensor) -> Tensor:
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
 
 
-def gather_rows(cu: Tensor, sequences: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (int64) of the `sequences` of a packed batch, in that order and with repetition, and their offsets."""
+def gather_rows(cu: Tensor, sequences: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
+    """Rows (int64) of the `sequences` of a packed batch, in that order and with repetition, and their offsets.
+
+    `total`, the number of these rows, spares reading it back from the device.
+    """
     cu = cu.long()
     lengths = (cu[1:] - cu[:-1])[sequences]
     offsets = offsets_of(lengths)
-    start = torch.repeat_interleave(cu[:-1][sequences] - offsets[:-1], lengths)
+    start = torch.repeat_interleave(cu[:-1][sequences] - offsets[:-1], lengths, output_size=total)
     return start + torch.arange(len(start), device=cu.device), offsets
 
 

@@ -45,7 +45,7 @@ def fuse_spans(
 ) -> Tensor:
     """Fused rows (T, D), or those of `read` (any order), of groups in any order; group g sees `sequence_G[g]`."""
     order = sequence_G.argsort(stable=True)
-    moved, moved_offsets = gather_rows(offsets, order)
+    moved, moved_offsets = gather_rows(offsets, order, total=len(x_TD))
     sequences = torch.arange(len(key_cu), device=key_cu.device)
     first_group = torch.searchsorted(sequence_G[order].contiguous(), sequences)
     spans = Spans(moved_offsets, moved_offsets[first_group], key_cu)

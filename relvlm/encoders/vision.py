@@ -64,17 +64,20 @@ class VisionEncoder(nn.Module):
         return torch.rand(len(pixels_BCHW), rows * columns, device=pixels_BCHW.device).topk(kept).indices
 
     def late_regions(
-        self, pixels_BCHW: Tensor, image_R: Tensor, box_R4: Tensor, images: bool
+        self, pixels_BCHW: Tensor, image_R: Tensor, box_R4: Tensor, images: bool, patches: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Late vision masking, all in one packed sequence (T, D), and the offsets of images and regions, int32.
 
         With `images`, first all tokens of the B whole images. Then R copies with what is outside a box hidden in the
-        last blocks: their [CLS] and the patches inside are carried and nothing else.
+        last blocks: their [CLS] and the patches inside are carried and nothing else. `patches`, the number of those
+        in all boxes together, spares reading it back from the device.
         """
         early_BSD = self._vit().early(self._cast(pixels_BCHW))
         inside_RN = box_mask(box_R4, self.grid_of(pixels_BCHW))
         visible_RS = torch.cat([torch.ones_like(inside_RN[:, :1]), inside_RN], dim=1)
-        region, place = visible_RS.nonzero().unbind(1)
+        total = None if patches is None else len(box_R4) + patches
+        visible = visible_RS.nonzero() if total is None else visible_RS.nonzero_static(size=total)
+        region, place = visible.unbind(1)
         cu = offsets_of(visible_RS.sum(1))
         tokens_TD = self._vit().late(early_BSD[image_R.long()[region], place], cu=cu)
         if not images:

@@ -159,19 +159,25 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return values / world_size()
 
 
-def gather_rows(x: Tensor) -> tuple[Tensor, int]:
-    """Rows of all ranks (A, ...), with gradient, and the index of the first own one; ranks may differ in rows."""
+def gather_rows(*tensors: Tensor) -> tuple[Any, ...]:
+    """Rows of all ranks (A, ...) of each tensor, with gradient, and last the index of the first own one.
+
+    The tensors have as many rows as each other; ranks may differ in them (one host sync).
+    """
     if world_size() == 1:
-        return x, 0
-    counts = torch.zeros(world_size(), dtype=torch.int64, device=x.device)
-    counts[rank()] = len(x)
+        return *tensors, 0
+    counts = torch.zeros(world_size(), dtype=torch.int64, device=tensors[0].device)
+    counts[rank()] = len(tensors[0])
     dist.all_reduce(counts)
     sizes = counts.tolist()
+    return *(_gather(x, sizes) for x in tensors), sum(sizes[: rank()])
+
+
+def _gather(x: Tensor, sizes: list[int]) -> Tensor:
     longest = max(sizes)
     padded = torch.cat([x, x.new_zeros(longest - len(x), *x.shape[1:])])
     blocks = _AllGather.apply(padded) if x.requires_grad else _all_gather(padded)
-    rows = torch.cat([block[:size] for block, size in zip(blocks.split(longest), sizes, strict=True)])
-    return rows, sum(sizes[: rank()])
+    return torch.cat([block[:size] for block, size in zip(blocks.split(longest), sizes, strict=True)])
 
 
 class _AllGather(torch.autograd.Function):

@@ -85,7 +85,7 @@ def test_other_lengths_and_group_counts_compile_nothing_anew() -> None:
 def test_nor_in_other_models(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the C++ of it, which takes long."""
     monkeypatch.setattr(
-        compiled, "_compiled", lambda kind: torch.compile(kind.forward, dynamic=True, backend="aot_eager")
+        compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="aot_eager")
     )
     recompiles_nothing(RelVLM(replace(config, compile=True), 50, 7))
 
@@ -102,7 +102,7 @@ def recompiles_nothing(model: RelVLM) -> None:
 
 
 def test_a_copy_runs_with_its_own_weights_and_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_compiled", lambda kind: torch.compile(kind.forward, backend="eager"))
+    monkeypatch.setattr(compiled, "_compiled", lambda forward: torch.compile(forward, backend="eager"))
     model = RelVLM(replace(VIT, compile=True), 50, 7).eval()
     assert model.state_dict().keys() == RelVLM(VIT, 50, 7).state_dict().keys()
     other, pixels = copy.deepcopy(model), torch.randn(2, 3, 32, 32)
