@@ -55,9 +55,10 @@ class SwinBlock(nn.Module):
 
     mask: Tensor | None
 
-    def forward(self, x_BRCD: Tensor) -> Tensor:
-        x_BRCD = x_BRCD + self._drop(self._attend(self.norm1(x_BRCD)))
-        return x_BRCD + self._drop(self.mlp(self.norm2(x_BRCD)))
+    def forward(self, x_BRCD: Tensor, drop_path: float) -> Tensor:
+        """`drop_path` is the block's own; torch.compile would take an attribute for a constant, and each block anew."""
+        x_BRCD = x_BRCD + self._drop(self._attend(self.norm1(x_BRCD)), drop_path)
+        return x_BRCD + self._drop(self.mlp(self.norm2(x_BRCD)), drop_path)
 
     def _attend(self, x_BRCD: Tensor) -> Tensor:
         shift, rows = (self.shift, self.shift), x_BRCD.shape[1] // self.side
@@ -67,13 +68,13 @@ class SwinBlock(nn.Module):
         out = out.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         return out.roll(shift, (1, 2)) if self.shift else out
 
-    def _drop(self, branch: Tensor) -> Tensor:
+    def _drop(self, branch: Tensor, drop_path: float) -> Tensor:
         """Dropout, and now and then a sample without this branch (stochastic depth)."""
         branch = self.dropout(branch)
-        if not (self.training and self.drop_path):
+        if not (self.training and drop_path):
             return branch
-        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= self.drop_path
-        return branch * kept.to(branch.dtype) / (1 - self.drop_path)
+        kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= drop_path
+        return branch * kept.to(branch.dtype) / (1 - drop_path)
 
 
 class PatchMerging(nn.Module):
@@ -115,7 +116,9 @@ class Swin(nn.Module):
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         x = self.dropout(self.patch_norm(self.patch_embedding(pixels_BCHW).permute(0, 2, 3, 1)))
         for stage, merge in zip(self.stages, self.merges, strict=True):
-            x = merge(stage(x))
+            for block in stage.children():
+                x = block(x, block.drop_path)
+            x = merge(x)
         return self.norm(x.flatten(1, 2))
 
     def _initialise(self, std: float) -> None:

@@ -86,6 +86,8 @@ def build_model(
     model = RelVLM(config.model, vocab_size, len(relations), distributed.gather_rows)
     if model.teacher is not None and settings.get("zero_optimization", {}).get("stage") == 3:
         raise UserError("model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)")
+    if config.model.compile and settings.get("zero_optimization", {}).get("stage") == 3:
+        raise UserError("model.compile: needs whole parameters in every layer (take ZeRO stage 0-2)")
     if fresh:
         report = initialise(model, config.init, relations)
         if distributed.rank() == 0:

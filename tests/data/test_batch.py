@@ -72,6 +72,8 @@ def test_a_joint_batch_has_a_section_for_each_kind_and_its_photos_once():
     assert batch.text_key.tolist() == [74, 74, 70, 71, 72, 73, 70, 71, 70, 71]
     assert batch.image_index.tolist() == [0, 1, 0, 0, 1, 1, 0, 0, 1, 1]
     assert batch.region.tolist() == [2, 5, 6, 8]
+    x0, y0, x1, y1 = batch.box[batch.region].unbind(1)
+    assert batch.region_patches == ((x1 - x0) * (y1 - y0)).sum()
     assert batch.sections == (
         Section("captions", slice(0, 2), slice(0, 2), slice(0, 0), 1.0),
         Section("entities", slice(2, 6), slice(2, 6), slice(0, 2), 2.0),

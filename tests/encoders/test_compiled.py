@@ -26,7 +26,7 @@ VIT = ModelConfig(
 )
 SWIN = replace(
     VIT,
-    vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[2, 1], window=4, drop_path=0.2),
+    vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[3, 3], window=4, drop_path=0.2),
 )
 LATE = replace(VIT, fusion=replace(VIT.fusion, region_mask="late_vision"))
 TAUGHT = replace(VIT, momentum=MomentumConfig(enabled=True, queue=64))
@@ -48,6 +48,7 @@ KINDS = ["captions", "entities", "mrc"]
 @pytest.fixture(autouse=True)
 def nothing_compiled_yet() -> Iterator[None]:
     torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
     yield
     torch.compiler.reset()
 
@@ -85,7 +86,7 @@ def test_other_lengths_and_group_counts_compile_nothing_anew() -> None:
 def test_nor_in_other_models(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the C++ of it, which takes long."""
     monkeypatch.setattr(
-        compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="aot_eager")
+        compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="eager")
     )
     recompiles_nothing(RelVLM(replace(config, compile=True), 50, 7))
 

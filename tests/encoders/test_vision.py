@@ -91,6 +91,8 @@ def test_packed_late_regions_equal_masked_copies_inside_the_box(kind):
     alone, cu = encoder.late_regions(pixels, image, box.int(), images=False)
     torch.testing.assert_close(alone, copies[mask])
     assert cu.tolist() == [0, 5, 22, 24]
+    counted, _ = encoder.late_regions(pixels, image, box.int(), images=False, patches=4 + 16 + 1)
+    assert torch.equal(counted, alone)
 
 
 def test_a_swin_has_no_late_masking():

@@ -165,6 +165,14 @@ def test_every_zero_stage_gives_the_losses_of_stage_1(stage, tiny, unbroken, tmp
             )
 
 
+def test_compiled_layers_give_the_losses_of_eager_ones(tiny, unbroken, tmp_path):
+    train(*tiny, f"out={tmp_path / 'run'}", "model.compile=true", "steps=4")
+    for found, expected in zip(losses(tmp_path / "run"), losses(unbroken)[:4], strict=True):
+        for name in (n for n, value in expected.items() if value and "/" in n):
+            assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-3), name
+    assert relvlm.load(tmp_path / "run").config.compile is False
+
+
 def test_bad_input_is_one_clear_error_before_any_work(tiny, unbroken, relworld, tmp_path):
     def refused(*arguments: str) -> str:
         done = train(*tiny, f"out={tmp_path / 'none'}", *arguments, check=False)
@@ -180,6 +188,8 @@ def test_bad_input_is_one_clear_error_before_any_work(tiny, unbroken, relworld, 
     shard = torn / "000000.tar"
     shard.write_bytes(shard.read_bytes()[:-1000])
     assert str(shard) in refused(f"data.captions=[{{path: {torn}}}]")
+    settings = ["--deepspeed_config", "configs/deepspeed/zero3.json"]
+    assert "model.compile: needs whole parameters" in refused(*settings, "model.compile=true")
     other = refused(f"out={unbroken}", "model.embed_dim=16")
     assert "another model" in other and "embed_dim: 32 there, 16 here" in other
     assert "gradient_clipping" in refused("--deepspeed_config", str(clipping(tmp_path)))
