@@ -59,11 +59,16 @@ SWIN = replace(
     VIT, vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[1, 1], window=4)
 )
 LATE = replace(VIT, fusion=FusionConfig(layers=2, heads=2, region_mask="late_vision"))
+DROPPING = replace(VIT, vision=replace(VIT.vision, patch_keep=0.5))
 TAUGHT = replace(VIT, momentum=MomentumConfig(enabled=True, queue=64))
 
 
 @pytest.mark.parametrize("kind", WORKS)
-@pytest.mark.parametrize("config", [VIT, SWIN, LATE, TAUGHT], ids=["vit", "swin", "late vision", "momentum"])
+@pytest.mark.parametrize(
+    "config",
+    [VIT, SWIN, LATE, DROPPING, TAUGHT],
+    ids=["vit", "swin", "late vision", "patches dropped", "momentum"],
+)
 def test_a_step_waits_once_at_most(config: ModelConfig, kind: str) -> None:
     """For the number of tokens of the texts that were drawn as negatives."""
     batch, model = made_batch(WORKS[kind], 32, 4, 50, 7), RelVLM(config, 50, 7)
