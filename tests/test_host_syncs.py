@@ -1,5 +1,6 @@
 """What a GPU's host would wait for in a step, seen without a GPU: ops whose result's shape or value is read back."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -77,6 +78,20 @@ def test_a_step_waits_once_at_most(config: ModelConfig, kind: str) -> None:
     with HostSyncs() as syncs:
         model(batch)[0].backward()
     assert syncs.found in ([], ["aten.repeat_interleave.Tensor"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", WORKS)
+def test_cuda_itself_sees_one_wait_at_most(kind: str) -> None:
+    batch, model = made_batch(WORKS[kind], 32, 4, 50, 7).to("cuda"), RelVLM(VIT, 50, 7).cuda()
+    model(batch)[0].backward()  # whatever is set up once
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model(batch)[0].backward()
+    torch.cuda.set_sync_debug_mode("default")
+    assert len([w for w in caught if "synchroniz" in str(w.message)]) <= 1
 
 
 def test_such_ops_are_seen() -> None:

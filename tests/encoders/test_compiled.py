@@ -53,14 +53,14 @@ def nothing_compiled_yet() -> Iterator[None]:
     torch.compiler.reset()
 
 
-def outcomes(config: ModelConfig) -> list[tuple[dict, dict]]:
+def outcomes(config: ModelConfig, device: str) -> list[tuple[dict, dict]]:
     """Losses and gradients for a batch of each kind, from the same random numbers."""
     torch.manual_seed(0)
-    model, found = RelVLM(config, 50, 7), []
+    model, found = RelVLM(config, 50, 7).to(device), []
     for kind in KINDS:
         model.zero_grad()
         torch.manual_seed(1)
-        total, values = model(batch_of(kind))
+        total, values = model(batch_of(kind).to(device))
         total.backward()
         found.append((values, {name: p.grad for name, p in model.named_parameters()}))
     return found
@@ -68,27 +68,30 @@ def outcomes(config: ModelConfig) -> list[tuple[dict, dict]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True], ids=["", "recompute"])
-def test_losses_and_gradients_are_those_of_eager_layers(recompute: bool) -> None:
-    compiled_ones = outcomes(replace(VIT, compile=True, recompute=recompute))
-    for (values, gradients), eager in zip(compiled_ones, outcomes(VIT), strict=True):
-        for found, expected in ((values, eager[0]), (gradients, eager[1])):
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_losses_and_gradients_are_those_of_eager_layers(device: str, recompute: bool) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    compiled_ones = outcomes(replace(VIT, compile=True, recompute=recompute), device)
+    for (values, gradients), eager in zip(compiled_ones, outcomes(VIT, device), strict=True):
+        torch.testing.assert_close(values, eager[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(gradients, eager[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
 def test_other_lengths_and_group_counts_compile_nothing_anew() -> None:
-    dropping = replace(VIT.text, dropout=0.1)
-    recompiles_nothing(RelVLM(replace(VIT, text=dropping, compile=True), 50, 7))
+    recompiles_nothing(RelVLM(replace(VIT, compile=True), 50, 7))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [SWIN, LATE, TAUGHT], ids=["swin", "late vision", "momentum"])
 def test_nor_in_other_models(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the C++ of it, which takes long."""
+    """With dropout, and without the C++ of it, which takes long."""
     monkeypatch.setattr(
         compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="eager")
     )
-    recompiles_nothing(RelVLM(replace(config, compile=True), 50, 7))
+    dropping = replace(config.text, dropout=0.1)
+    recompiles_nothing(RelVLM(replace(config, text=dropping, compile=True), 50, 7))
 
 
 def recompiles_nothing(model: RelVLM) -> None:
