@@ -76,7 +76,8 @@ def main() -> None:
         config, images = SIZES[size]
         sizes = Sizes(config, args.words or BERT_WORDS, GQA_RELATIONS)
         torch.manual_seed(0)
-        model = RelVLM(config, sizes.words, sizes.relations).to(device)
+        torch.compiler.reset()  # of another size
+        model = RelVLM(replace(config, compile=args.compile), sizes.words, sizes.relations).to(device)
         for kind in args.kinds:
             data = load_config(RECIPE).data
             works = [replace(w, images=args.images or images) for w in sections(data, kind)]
@@ -327,6 +328,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--waterfall", action="store_true", help="also one saving after another")
     parser.add_argument(
         "--patch-keep", type=float, default=1.0, help="not exact: also on this share of the patches"
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="ours with model.compile; it reaches both sides' vision encoder",
     )
     parser.add_argument("--json", type=Path, help="also write the figures there")
     return parser.parse_args()

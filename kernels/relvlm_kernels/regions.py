@@ -30,10 +30,8 @@ class Regions:
     def whole(cls, offsets: Tensor, image: Tensor, grid: tuple[int, int]) -> Regions:
         """Groups that see their whole image and its prefix tokens."""
         groups = image.shape[0]
-        full = torch.zeros(
-            groups, 4, dtype=torch.int32, device=image.device
-        )  # a copy from the host would wait
-        full[:, 2].fill_(grid[1])
+        full = torch.zeros(groups, 4, dtype=torch.int32, device=image.device)
+        full[:, 2].fill_(grid[1])  # filled on the device: a copy from the host would wait
         full[:, 3].fill_(grid[0])
         flag = torch.ones(groups, dtype=torch.bool, device=image.device)
         return cls(offsets, image, full, flag, ~flag, grid)

@@ -73,9 +73,7 @@ class Batch:
     relation: Tensor  # (R,) int64, relation classes
     distinct: Distinct | None = None  # without it, every group's text counts as one of its own
     joint: tuple[Section, ...] = ()  # the sections of a joint batch
-    region_patches: int | None = (
-        None  # in the boxes of `region`; None: read back from the device where it is asked for
-    )
+    region_patches: int | None = None  # in the boxes of `region`; None: counted on the device, if asked for
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on `device`."""

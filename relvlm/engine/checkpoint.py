@@ -27,12 +27,8 @@ from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
 from relvlm.model import Gather, RelVLM, one_rank
 
-HOW_NOT_WHAT = {
-    "savings",
-    "recompute",
-    "compile",
-    "vision.patch_keep",
-}  # how a model is trained, not what it is
+# settings that say how a model is trained, not what it is
+HOW_NOT_WHAT = {"savings", "recompute", "compile", "vision.patch_keep"}
 DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what model.json must hold
 
 
