@@ -112,7 +112,7 @@ using namespace relvlm;
 extern "C" {
 
 // Size of the structures: another one than the caller's means a library from other sources.
-int32_t relvlm_call_bytes() { return sizeof(Call) + sizeof(BoxMean); }
+int32_t relvlm_call_bytes() { return sizeof(Call) + sizeof(Groups) + sizeof(BoxMean); }
 
 int32_t relvlm_openmp() {
 #if defined(_OPENMP)
@@ -153,7 +153,7 @@ int32_t relvlm_region_attention(const Call* call, const Groups* groups) try {
 
 int32_t relvlm_box_mean(const BoxMean* call) try {
   const Groups groups{nullptr, call->image, call->box, nullptr, nullptr, call->groups, call->images, call->tokens,
-                      call->grid_rows, call->grid_columns};
+                      call->grid_rows, call->grid_columns, false};
   const Status status = check_boxes(groups);
   if (status != OK) return status;
   std::vector<int32_t> starts;

@@ -37,13 +37,13 @@ struct Plan {
 enum Type : int32_t { FLOAT32 = 0, FLOAT64 = 1, BFLOAT16 = 2, FLOAT16 = 3 };
 
 // Mirrored by `_Call` in relvlm_kernels/cpu.py. Pointers are to elements of `type`, `lse` to float or, for float64,
-// double; strides count elements, the last dimension has stride 1; out, dq, dk, dv (rows, heads, width) and lse
-// (rows, heads) are contiguous. The forward writes out and lse, the backward reads them and grad, and writes dq, dk
-// and dv.
+// double; strides count elements, the last dimension has stride 1; out (rows, heads, width) and lse (rows, heads) are
+// contiguous. The forward writes out and lse, the backward reads them and grad, and writes dq, dk and dv.
 struct Call {
   const void *q, *k, *v, *grad;
   void *out, *lse, *dq, *dk, *dv;
   int64_t q_row, q_head, k_row, k_head, v_row, v_head, grad_row, grad_head;
+  int64_t dq_row, dq_head, dk_row, dk_head, dv_row, dv_head;
   int64_t queries, keys, heads, width;
   double scale;
   double keep_scale;     // 1 / (1 - dropout)

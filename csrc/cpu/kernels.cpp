@@ -23,8 +23,13 @@ Rows<const S> rows_of(const void* data, int64_t stride, int64_t head, int64_t he
 }
 
 template <class S>
+Rows<S> rows_of(void* data, int64_t stride, int64_t head, int64_t head_stride) {
+  return {static_cast<S*>(data) + head * head_stride, static_cast<ptrdiff_t>(stride)};
+}
+
+template <class S>
 Rows<S> dense_rows_of(void* data, const Call& call, int64_t head) {
-  return {static_cast<S*>(data) + head * call.width, static_cast<ptrdiff_t>(call.heads * call.width)};
+  return rows_of<S>(data, call.heads * call.width, head, call.width);
 }
 
 // Buffers cut from the scratch in the order of use, each on a cache line.
@@ -141,10 +146,12 @@ template <class T, class S>
 void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t head, void* scratch) {
   Buffers<T> buffers(plan, call, scratch);
   const int width = static_cast<int>(call.width), padded = buffers.padded;
-  const Rows<S> dk = dense_rows_of<S>(call.dk, call, head), dv = dense_rows_of<S>(call.dv, call, head);
+  const Rows<S> dk = rows_of<S>(call.dk, call.dk_row, head, call.dk_head);
+  const Rows<S> dv = rows_of<S>(call.dv, call.dv_row, head, call.dv_head);
   const Rows<const S> q = rows_of<S>(call.q, call.q_row, head, call.q_head);
   const Rows<const S> grad = rows_of<S>(call.grad, call.grad_row, head, call.grad_head);
-  const Rows<S> out = dense_rows_of<S>(call.out, call, head), dq = dense_rows_of<S>(call.dq, call, head);
+  const Rows<S> out = dense_rows_of<S>(call.out, call, head);
+  const Rows<S> dq = rows_of<S>(call.dq, call.dq_row, head, call.dq_head);
   const T* const lse = static_cast<const T*>(call.lse) + head;
   T *const packed_dk = buffers.take(buffers.key_rows), *const packed_dv = buffers.take(buffers.key_rows);
   T *const packed_k = buffers.take(buffers.key_rows), *const packed_v = buffers.take(buffers.key_rows);

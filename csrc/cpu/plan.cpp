@@ -11,9 +11,13 @@ static bool rises_to(const int32_t* offsets, int32_t count, int64_t rows) {
   return offsets[0] == 0 && offsets[count] == rows;
 }
 
+static bool is_there(const Groups& groups, int32_t group) {
+  return groups.image[group] >= 0 && groups.image[group] < groups.images;
+}
+
 Status check_boxes(const Groups& groups) {
   for (int32_t g = 0; g < groups.count; ++g) {
-    if (groups.image[g] < 0 || groups.image[g] >= groups.images) return BAD_IMAGE;
+    if (!is_there(groups, g) && !groups.partial) return BAD_IMAGE;
     const int32_t* const box = groups.box + 4 * g;
     const bool inside = box[0] >= 0 && box[1] >= 0 && box[2] <= groups.grid_columns && box[3] <= groups.grid_rows;
     if (!inside || box[0] >= box[2] || box[1] >= box[3]) return BAD_BOX;
@@ -24,10 +28,12 @@ Status check_boxes(const Groups& groups) {
 // A counting sort.
 std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts) {
   starts.assign(groups.images + 1, 0);
-  for (int32_t g = 0; g < groups.count; ++g) ++starts[groups.image[g] + 1];
+  for (int32_t g = 0; g < groups.count; ++g)
+    if (is_there(groups, g)) ++starts[groups.image[g] + 1];
   std::partial_sum(starts.begin(), starts.end(), starts.begin());
-  std::vector<int32_t> order(groups.count), next(starts.begin(), starts.end());
-  for (int32_t g = 0; g < groups.count; ++g) order[next[groups.image[g]]++] = g;
+  std::vector<int32_t> order(starts.back()), next(starts.begin(), starts.end());
+  for (int32_t g = 0; g < groups.count; ++g)
+    if (is_there(groups, g)) order[next[groups.image[g]]++] = g;
   return order;
 }
 

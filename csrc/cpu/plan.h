@@ -10,14 +10,15 @@ namespace relvlm {
 // What is wrong with index tensors; `OK` is 0. Mirrored by `_ERRORS` in relvlm_kernels/cpu.py.
 enum Status : int32_t { OK = 0, BAD_OFFSETS = 1, BAD_IMAGE = 2, BAD_BOX = 3, NO_MEMORY = 4 };
 
-// The index tensors of `region_attention`; flags are 0 or 1.
+// The index tensors of `region_attention`; flags are 0 or 1. Groups of images that are not there are an error, or are
+// left out where `partial`.
 struct Groups {
   const int32_t *offsets, *image, *box;
   const uint8_t *prefix, *mean;
-  int32_t count, images, tokens, grid_rows, grid_columns;
+  int32_t count, images, tokens, grid_rows, grid_columns, partial;
 };
 
-// Groups by image, in their packed order; `starts` gets the first place of each image, and the end.
+// Groups of images that are there by image, in their packed order; `starts` gets the first place of each image, and the end.
 std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts);
 // Images and boxes alone.
 Status check_boxes(const Groups& groups);

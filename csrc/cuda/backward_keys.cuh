@@ -131,10 +131,12 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::keys)) backward
   }
   wait_for_copies<0>();
   __syncthreads();
-  const int64_t first = int64_t(tile.begin) + own, row = int64_t(call.heads) * D;
+  const int64_t first = int64_t(tile.begin) + own;
   const auto row_of = [&](int i) { return own + i < tile.count ? i : -1; };
-  store_rows<T, D>(dk, call.scale, call.scale, warp_k, static_cast<T*>(call.dk) + first * row + head * D, row, row_of);
-  store_rows<T, D>(dv, 1.f, 1.f, warp_v, static_cast<T*>(call.dv) + first * row + head * D, row, row_of);
+  T *const dk_to = static_cast<T*>(call.dk) + first * call.dk_row + head * call.dk_head;
+  T *const dv_to = static_cast<T*>(call.dv) + first * call.dv_row + head * call.dv_head;
+  store_rows<T, D>(dk, call.scale, call.scale, warp_k, dk_to, call.dk_row, row_of);
+  store_rows<T, D>(dv, 1.f, 1.f, warp_v, dv_to, call.dv_row, row_of);
 }
 
 }  // namespace relvlm

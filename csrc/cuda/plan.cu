@@ -51,7 +51,7 @@ __device__ Group group_of(const Call& call, int group) {
   const int32_t* const box = index.box + 4 * group;
   const bool in_grid = box[0] >= 0 && box[1] >= 0 && box[2] <= index.grid_columns && box[3] <= index.grid_rows;
   const bool rows_there = found.row >= 0 && found.length >= 0 && found.row + found.length <= call.queries;
-  const bool image_there = found.image >= 0 && found.image < call.items;
+  const bool image_there = call.backward || (found.image >= 0 && found.image < call.items);
   if (!in_grid || box[0] >= box[2] || box[1] >= box[3] || !rows_there || !image_there) refuse();
   return found;
 }

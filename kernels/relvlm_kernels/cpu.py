@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from relvlm_kernels.dropout import threshold
-from relvlm_kernels.reference import mrc_pool, mrc_pool_backward
+from relvlm_kernels.reference import Gradients, mrc_pool, mrc_pool_backward
 from relvlm_kernels.regions import Regions
 
 __all__ = [
@@ -34,13 +34,16 @@ BUILD_RECORD = Path(__file__).with_name("_cpu.txt")  # by setup.py: how it was b
 REINSTALL = "run pip install again in the source tree"
 
 
+_STRIDED = ("q", "k", "v", "grad", "dq", "dk", "dv")
+
+
 class _Call(ctypes.Structure):
     """Mirrors `Call` of csrc/cpu/attention.h."""
 
     _fields_ = (
         [(name, ctypes.c_void_p) for name in ("q", "k", "v", "grad", "out", "lse", "dq", "dk", "dv")]
-        + [(f"{name}_{stride}", ctypes.c_int64) for name in "qkv" for stride in ("row", "head")]
-        + [(name, ctypes.c_int64) for name in ("grad_row", "grad_head", "queries", "keys", "heads", "width")]
+        + [(f"{name}_{stride}", ctypes.c_int64) for name in _STRIDED for stride in ("row", "head")]
+        + [(name, ctypes.c_int64) for name in ("queries", "keys", "heads", "width")]
         + [("scale", ctypes.c_double), ("keep_scale", ctypes.c_double)]
         + [("seed", ctypes.c_uint64), ("drop_below", ctypes.c_uint32)]
         + [(name, ctypes.c_int32) for name in ("type", "backward", "threads")]
@@ -50,9 +53,11 @@ class _Call(ctypes.Structure):
 class _Groups(ctypes.Structure):
     """Mirrors `Groups` of csrc/cpu/plan.h."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("offsets", "image", "box", "prefix", "mean")] + [
-        (name, ctypes.c_int32) for name in ("count", "images", "tokens", "grid_rows", "grid_columns")
-    ]
+    _fields_ = (
+        [(name, ctypes.c_void_p) for name in ("offsets", "image", "box", "prefix", "mean")]
+        + [(name, ctypes.c_int32) for name in ("count", "images", "tokens", "grid_rows", "grid_columns")]
+        + [("partial", ctypes.c_int32)]
+    )
 
 
 class _BoxMean(ctypes.Structure):
@@ -95,7 +100,7 @@ def _library() -> ctypes.CDLL:
         raise OSError(f"{LIBRARY.name}: {record.strip()}")
     library = ctypes.CDLL(str(LIBRARY))
     library.relvlm_instructions.restype = ctypes.c_char_p
-    if library.relvlm_call_bytes() != ctypes.sizeof(_Call) + ctypes.sizeof(_BoxMean):
+    if library.relvlm_call_bytes() != sum(map(ctypes.sizeof, (_Call, _Groups, _BoxMean))):
         raise OSError(f"{LIBRARY}: built from other sources than this Python code ({REINSTALL})")
     return library
 
@@ -127,9 +132,9 @@ def region_attention(
 
 def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
-    dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed)
+    dropout: float, seed: Tensor | None, to: Gradients | None = None,
+) -> Gradients:  # fmt: skip
+    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
     _region("region_attention_backward", call, k, regions)
     return grads
 
@@ -146,9 +151,9 @@ def varlen_attention(
 
 def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
-    scale: float, dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed)
+    scale: float, dropout: float, seed: Tensor | None, to: Gradients | None = None,
+) -> Gradients:  # fmt: skip
+    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
     _varlen("varlen_attention_backward", call, cu_q, cu_k)
     return grads
 
@@ -191,24 +196,39 @@ class _Prepared:
         setattr(self.struct, name, x.data_ptr())
         self.alive.append(x)
 
+    def point_at_rows(self, name: str, x: Tensor) -> None:
+        """Raises ValueError where its rows (..., H, D) are not evenly apart or D is not dense."""
+        strides = _strides(x)
+        if strides is None:
+            raise ValueError(f"{name} {tuple(x.shape)}: no kernel for strides {x.stride()}")
+        self.point(name, x)
+        for stride, value in zip(("row", "head"), strides, strict=True):
+            setattr(self.struct, f"{name}_{stride}", value)
+
 
 def _forward_call(
     q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[_Prepared, tuple[Tensor, Tensor]]:
     call = _call({"q": q, "k": k, "v": v}, scale, dropout, seed)
-    lse = torch.empty(q.shape[:2], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
-    return call, (_output(call, "out", q), _output(call, "lse", lse))
+    lse = _output(q[..., 0], torch.float64 if q.dtype == torch.float64 else torch.float32)
+    out = _output(q)
+    call.point("out", out)
+    call.point("lse", lse)
+    return call, (out, lse)
 
 
 def _backward_call(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float, dropout: float,
-    seed: Tensor | None,
-) -> tuple[_Prepared, tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+    seed: Tensor | None, to: Gradients | None,
+) -> tuple[_Prepared, Gradients]:  # fmt: skip
     call = _call({"q": q, "k": k, "v": v, "grad": grad}, scale, dropout, seed)
     call.point("out", out.contiguous())
     call.point("lse", lse.contiguous())
     call.struct.backward = True
-    return call, (_output(call, "dq", q), _output(call, "dk", k), _output(call, "dv", v))
+    grads = to or (_output(q), _output(k), _output(v))
+    for name, x in zip(("dq", "dk", "dv"), grads, strict=True):
+        call.point_at_rows(name, x)
+    return call, grads
 
 
 def _call(inputs: dict[str, Tensor], scale: float, dropout: float, seed: Tensor | None) -> _Prepared:
@@ -219,10 +239,7 @@ def _call(inputs: dict[str, Tensor], scale: float, dropout: float, seed: Tensor 
         raise ValueError(f"{found}: expected CPU tensors of one dtype, of {', '.join(map(str, DTYPES))}")
     call = _Prepared()
     for name, x in inputs.items():
-        rows, row_stride, head_stride = _with_uniform_rows(x)
-        call.point(name, rows)
-        setattr(call.struct, f"{name}_row", row_stride)
-        setattr(call.struct, f"{name}_head", head_stride)
+        call.point_at_rows(name, x if _strides(x) else x.contiguous())
     call.struct.queries, call.struct.heads, call.struct.width = q.shape
     call.struct.keys = k.shape[:-2].numel()
     call.struct.scale = scale
@@ -234,18 +251,16 @@ def _call(inputs: dict[str, Tensor], scale: float, dropout: float, seed: Tensor 
     return call
 
 
-def _with_uniform_rows(x: Tensor) -> tuple[Tensor, int, int]:
-    """`x` (..., H, D) and its row and head strides; a copy unless its rows are evenly apart and D is dense."""
+def _strides(x: Tensor) -> tuple[int, int] | None:
+    """Row and head strides of `x` (..., H, D); None unless its rows are evenly apart and D is dense."""
+    if x.is_contiguous():
+        return x.shape[-2] * x.shape[-1], x.shape[-1]  # a dimension of size 1 has any stride
     one_run = x.dim() == 3 or x.stride(0) == x.shape[1] * x.stride(1)
-    if x.stride(-1) == 1 and one_run and not x.is_contiguous():
-        return x, x.stride(-3), x.stride(-2)
-    return x.contiguous(), x.shape[-2] * x.shape[-1], x.shape[-1]  # a dimension of size 1 has any stride
+    return (x.stride(-3), x.stride(-2)) if x.stride(-1) == 1 and one_run else None
 
 
-def _output(call: _Prepared, name: str, like: Tensor) -> Tensor:
-    out = torch.empty_like(like, memory_format=torch.contiguous_format)
-    call.point(name, out)
-    return out
+def _output(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format)
 
 
 def _region(op: str, call: _Prepared, k: Tensor, regions: Regions) -> None:
@@ -256,7 +271,8 @@ def _region(op: str, call: _Prepared, k: Tensor, regions: Regions) -> None:
         "prefix": regions.prefix.bool().contiguous(),
         "mean": regions.mean.bool().contiguous(),
     }
-    groups = _Groups(*(x.data_ptr() for x in index.values()), len(regions.image), *k.shape[:2], *regions.grid)
+    sizes = len(regions.image), *k.shape[:2], *regions.grid
+    groups = _Groups(*(x.data_ptr() for x in index.values()), *sizes, call.struct.backward)
     _raise(op, _library().relvlm_region_attention(ctypes.byref(call.struct), ctypes.byref(groups)))
 
 

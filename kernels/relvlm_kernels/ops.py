@@ -31,7 +31,7 @@ def region_attention(
     q, k, v = _autocast(q, k, v)
     return _region_attention(
         q, k, v, regions.offsets, regions.image, regions.box, regions.prefix, regions.mean, *regions.grid,
-        scale if scale is not None else q.shape[-1] ** -0.5, dropout, _seed(seed, dropout, q),
+        _scale(scale, q), dropout, _seed(seed, dropout, q),
     )[0]  # fmt: skip
 
 
@@ -44,8 +44,7 @@ def varlen_attention(
     q: (Tq, H, D); k, v: (Tk, H, D); cu_*: (sequences + 1,) int32. A sequence without keys gives zeros.
     """
     q, k, v = _autocast(q, k, v)
-    scale = scale if scale is not None else q.shape[-1] ** -0.5
-    return _varlen_attention(q, k, v, cu_q, cu_k, scale, dropout, _seed(seed, dropout, q))[0]
+    return _varlen_attention(q, k, v, cu_q, cu_k, _scale(scale, q), dropout, _seed(seed, dropout, q))[0]
 
 
 def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -74,6 +73,10 @@ def _check_regions(q: Tensor, k: Tensor, v: Tensor, regions: Regions) -> None:
         )
     if k.shape[1] < patches:
         raise ValueError(f"region_attention: {k.shape[1]} keys are fewer than the grid's {patches} patches")
+
+
+def _scale(scale: float | None, q: Tensor) -> float:
+    return scale if scale is not None else q.shape[-1] ** -0.5
 
 
 def _seed(seed: Tensor | None, dropout: float, x: Tensor) -> Tensor | None:

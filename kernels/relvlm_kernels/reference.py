@@ -3,11 +3,14 @@
 An attention op returns its output and `lse` (T, H), the natural log-sum-exp of each query's scores, mean token
 included (fp32, fp64 for fp64; -inf where there is no key, and the output is 0). `<op>_backward` takes the output's
 gradient, the op's tensors, and what the forward returned; it gives the gradients of the op's floating-point inputs.
-All of it is computed in fp32 or fp64 and rounded once.
+All of it is computed in fp32 or fp64 and rounded once. `to`: where to write them, if not into tensors of its own;
+rows may lie apart, as in one buffer for all. With k and v of some images alone (and `regions.image` counted from the
+first of them), `region_attention_backward` leaves the other groups' rows of dq as they are.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,6 +18,8 @@ from torch import Tensor
 
 from relvlm_kernels.dropout import keep_scale
 from relvlm_kernels.regions import Regions, box_mask
+
+Gradients = tuple[Tensor, ...]  # of q, k and v
 
 
 def missing() -> str:
@@ -85,9 +90,13 @@ def region_attention(
 
 def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
-    dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype, (grad, q, k, v) = q.dtype, _wide(grad, q, k, v)
+    dropout: float, seed: Tensor | None, to: Gradients | None = None,
+) -> Gradients:  # fmt: skip
+    there = (regions.image >= 0) & (regions.image < len(k))
+    if not there.all():
+        args = grad, q, k, v, out, lse, regions, scale, dropout, seed
+        return _backward_of_groups(there, *args, to=to)
+    like, (grad, q, k, v) = (q, k, v), _wide(grad, q, k, v)
     s = _region_scores(q, k, regions, scale)
     weights = _weights(s.scores, s.slots.pad(lse).transpose(1, 2))
     grad_BHQD = s.slots.heads(grad)
@@ -96,7 +105,23 @@ def region_attention_backward(
     dscores = s.fold(_softmax_backward(dweights, weights)) * scale
     dq = s.slots.pack(dscores @ k.transpose(1, 2))
     dk = dscores.transpose(-1, -2) @ s.slots.heads(q)
-    return dq.to(dtype), dk.transpose(1, 2).to(dtype), dv.transpose(1, 2).to(dtype)
+    return _written((dq, dk.transpose(1, 2), dv.transpose(1, 2)), like, to)
+
+
+def _backward_of_groups(
+    there_G: Tensor, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions,
+    scale: float, dropout: float, seed: Tensor | None, to: Gradients | None,
+) -> Gradients:  # fmt: skip
+    """`region_attention_backward` of these groups; the others look at one more image, of zeros."""
+    to = to or tuple(map(torch.zeros_like, (q, k, v)))
+    k, v = (torch.cat([x, torch.zeros_like(x[:1])]) for x in (k, v))
+    regions = replace(regions, image=regions.image.masked_fill(~there_G, len(k) - 1))
+    dq, dk, dv = region_attention_backward(grad, q, k, v, out, lse, regions, scale, dropout, seed)
+    rows = there_G[_owner(regions.offsets, len(q))]
+    to[0][rows] = dq[rows]
+    to[1].copy_(dk[:-1])
+    to[2].copy_(dv[:-1])
+    return to
 
 
 def _region_scores(q: Tensor, k: Tensor, regions: Regions, scale: float) -> _Scores:
@@ -130,9 +155,9 @@ def varlen_attention(
 
 def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
-    scale: float, dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype, (grad, q, k, v) = q.dtype, _wide(grad, q, k, v)
+    scale: float, dropout: float, seed: Tensor | None, to: Gradients | None = None,
+) -> Gradients:  # fmt: skip
+    like, (grad, q, k, v) = (q, k, v), _wide(grad, q, k, v)
     queries, keys, scores = _varlen_scores(q, k, cu_q, cu_k, scale)
     weights = _weights(scores, queries.pad(lse).transpose(1, 2))
     grad_pad = queries.heads(grad)
@@ -140,7 +165,14 @@ def varlen_attention_backward(
     dweights = _dropped(grad_pad @ keys.heads(v).transpose(-1, -2), queries, dropout, seed)
     dscores = _softmax_backward(dweights, weights) * scale
     dq, dk = dscores @ keys.heads(k), dscores.transpose(-1, -2) @ queries.heads(q)
-    return queries.pack(dq).to(dtype), keys.pack(dk).to(dtype), keys.pack(dv).to(dtype)
+    return _written((queries.pack(dq), keys.pack(dk), keys.pack(dv)), like, to)
+
+
+def _written(found: Gradients, like: Gradients, to: Gradients | None) -> Gradients:
+    """In the dtype of `like`, in new tensors or in those given."""
+    for a, b in zip(found, to or (), strict=bool(to)):
+        b.copy_(a)
+    return to or tuple(a.to(b.dtype) for a, b in zip(found, like, strict=True))
 
 
 def _varlen_scores(

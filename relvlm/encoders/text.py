@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from relvlm.config import TextConfig
 from relvlm.encoders.packing import positions, read_offsets
-from relvlm_kernels import varlen_attention
+from relvlm_kernels import varlen_attention_kvpacked, varlen_attention_qkvpacked
 
 LAYER_NORM_EPS = 1e-12  # BERT's
 
@@ -28,17 +28,16 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_TD: Tensor, cu: Tensor, read: Tensor | None = None) -> Tensor:
         """(T, D), or (n, D) of the increasing rows `read` alone."""
+        dropout = self.dropout if self.training else 0.0
         if read is None:
-            q, k, v = rearrange(self.qkv(x_TD), "t (n h d) -> n t h d", n=3, h=self.heads).unbind(0)
-            read_cu = cu
+            qkv = rearrange(self.qkv(x_TD), "t (n h d) -> t n h d", n=3, h=self.heads)
+            out = varlen_attention_qkvpacked(qkv, cu, dropout=dropout)
         else:
-            read_cu = read_offsets(read, cu)
             widths = [x_TD.shape[1], 2 * x_TD.shape[1]]  # split, whose gradient is one concatenation
             (of_q, of_kv), (q_bias, kv_bias) = self.qkv.weight.split(widths), self.qkv.bias.split(widths)
             q = rearrange(F.linear(x_TD[read], of_q, q_bias), "t (h d) -> t h d", h=self.heads)
-            kv = F.linear(x_TD, of_kv, kv_bias)
-            k, v = rearrange(kv, "t (n h d) -> n t h d", n=2, h=self.heads).unbind(0)
-        out = varlen_attention(q, k, v, read_cu, cu, dropout=self.dropout if self.training else 0.0)
+            kv = rearrange(F.linear(x_TD, of_kv, kv_bias), "t (n h d) -> t n h d", n=2, h=self.heads)
+            out = varlen_attention_kvpacked(q, kv, read_offsets(read, cu), cu, dropout=dropout)
         return self.out(rearrange(out, "t h d -> t (h d)"))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from relvlm.config import VisionConfig
 from relvlm.encoders.position import position_resizer
-from relvlm_kernels import varlen_attention
+from relvlm_kernels import varlen_attention_qkvpacked
 
 
 class QuickGELU(nn.Module):
@@ -42,8 +42,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, cu: Tensor | None = None) -> Tensor:
         if cu is not None:
-            q, k, v = rearrange(self.qkv(x), "t (n h d) -> n t h d", n=3, h=self.heads).unbind(0)
-            return self.out(varlen_attention(q, k, v, cu, cu).flatten(1))
+            qkv = rearrange(self.qkv(x), "t (n h d) -> t n h d", n=3, h=self.heads)
+            return self.out(varlen_attention_qkvpacked(qkv, cu).flatten(1))
         q, k, v = rearrange(self.qkv(x), "b s (n h d) -> n b h s d", n=3, h=self.heads).unbind(0)
         visible = None if mask is None else mask[:, None, None, :]
         return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, visible), "b h s d -> b s (h d)"))

@@ -124,15 +124,6 @@ def test_box_mean_is_the_mean_of_the_patches_inside():
 SEED = torch.tensor([2**40 + 7])
 
 
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request, monkeypatch):
-    """The ops run on each of the backends for CPU tensors in turn."""
-    if backends.BACKENDS[request.param].missing:
-        pytest.skip(backends.BACKENDS[request.param].missing)
-    monkeypatch.setenv("RELVLM_KERNELS", request.param)
-    return request.param
-
-
 def attend(op, q, k, v, **options):
     """Either attention op on the same tensors; for `varlen` two sequences of keys out of the images."""
     if op == "region":

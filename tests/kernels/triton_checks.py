@@ -230,6 +230,21 @@ def test_strided_inputs():
     torch.testing.assert_close(attention(kernels, "region_attention", strided, index), wanted, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_by_images_into_a_small_buffer(dtype):
+    """One image, then three: what is written is the whole, groups of other images stay as they were."""
+    (q, k, v), (regions,) = region_case(dtype)
+    wanted = attention(kernels, "region_attention", (q, k, v), (regions,))
+    found = q.new_full((len(q), 2, *q.shape[1:]), torch.nan), k.new_empty(4, k.shape[1], 2, *k.shape[2:])
+    for first, last in ((0, 1), (1, 4)):
+        part = Regions(**vars(regions) | {"image": regions.image - first})
+        to = found[0][:, 1], *found[1][first:last].unbind(2)
+        args = wave(q), q, k[first:last], v[first:last], *wanted[:2], part, 0.2, 0.0, None
+        kernels.region_attention_backward(*args, to)
+    torch.testing.assert_close((found[0][:, 1], *found[1].unbind(2)), wanted[2:], rtol=0, atol=0)
+    assert found[0][:, 0].isnan().all()
+
+
 def test_same_bits_every_time():
     tensors, index = region_case(DTYPES[-1])
     first, second = (attention(kernels, "region_attention", tensors, index, 0.2) for _ in range(2))

@@ -43,12 +43,12 @@ WORKS = [
 ]
 
 
-def _region_flops(q, k, v, offsets, image, box, *rest, **_):
+def _region_flops(q, kv, offsets, image, box, *rest, **_):
     """Of whole-image groups alone: every query sees all S tokens."""
-    return 4 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[1]
+    return 4 * q.shape[0] * q.shape[1] * q.shape[2] * kv.shape[1]
 
 
-def _varlen_flops(q, k, v, cu_q, cu_k, *rest, **_):
+def _varlen_flops(q, kv, cu_q, cu_k, *rest, **_):
     pairs = int(((cu_q[1:] - cu_q[:-1]) * (cu_k[1:] - cu_k[:-1])).sum())
     return 4 * pairs * q.shape[1] * q.shape[2]
 
@@ -61,8 +61,11 @@ def _pool_flops(h, subject, *rest, **_):
 def counted(run) -> int:
     ops = torch.ops.relvlm
     formulas = {
-        ops.region_attention: _raw(_region_flops),
-        ops.varlen_attention: _raw(_varlen_flops),
+        ops.region_attention_kvpacked: _raw(_region_flops),
+        ops.varlen_attention_kvpacked: _raw(_varlen_flops),
+        ops.varlen_attention_qkvpacked: _raw(
+            lambda qkv, cu, *rest, **_: _varlen_flops(qkv[:, 0], qkv, cu, cu)
+        ),
         ops.mrc_pool: _raw(_pool_flops),
     }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)

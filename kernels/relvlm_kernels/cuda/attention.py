@@ -8,6 +8,7 @@ from torch import Tensor
 from relvlm_kernels.cuda import library
 from relvlm_kernels.cuda.library import Attention, Index, Plan, Prepared, int32
 from relvlm_kernels.dropout import threshold
+from relvlm_kernels.reference import Gradients
 from relvlm_kernels.regions import Regions
 
 WIDTHS = (32, 64, 80, 96, 128)  # of the compiled kernels; other heads are padded with zeros
@@ -25,9 +26,9 @@ def region_attention(
 
 def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
-    dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return _backward("region_attention_backward", grad, q, k, v, out, lse, regions, scale, dropout, seed)
+    dropout: float, seed: Tensor | None, to: Gradients | None = None,
+) -> Gradients:  # fmt: skip
+    return _backward("region_attention_backward", grad, q, k, v, out, lse, regions, scale, dropout, seed, to)
 
 
 def varlen_attention(
@@ -40,10 +41,10 @@ def varlen_attention(
 
 def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
-    scale: float, dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    scale: float, dropout: float, seed: Tensor | None, to: Gradients | None = None,
+) -> Gradients:  # fmt: skip
     index = cu_q, cu_k
-    return _backward("varlen_attention_backward", grad, q, k, v, out, lse, index, scale, dropout, seed)
+    return _backward("varlen_attention_backward", grad, q, k, v, out, lse, index, scale, dropout, seed, to)
 
 
 def _forward(
@@ -63,18 +64,24 @@ def _forward(
 def _backward(
     op: str, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
     index: Regions | tuple[Tensor, Tensor], scale: float, dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    to: Gradients | None,
+) -> Gradients:  # fmt: skip
     library.check(op, q=q, k=k, v=v, grad=grad, out=out)
     width = q.shape[2]
     grad, q, k, v, out = _padded(op, grad, q, k, v, out)
     call = _call(op, q, k, v, index, scale, dropout, seed)
     _point_at_rows(call, "grad", grad)
     states = lse.new_empty(lse.numel(), STATE)
-    dq, dk, dv = _output(q), _output(k), _output(v)
-    call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states, dq=dq, dk=dk, dv=dv)
+    call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states)
+    wanted = _padded(op, *to) if to else (_output(q), _output(k), _output(v))
+    grads = [_point_at_rows(call, name, x) for name, x in zip(("dq", "dk", "dv"), wanted, strict=True)]
     call.set(backward=1)
     call.run("relvlm_cuda_attention")
-    return dq[..., :width], dk[..., :width], dv[..., :width]
+    found = tuple(x[..., :width] for x in grads)
+    for a, b in zip(found, to or found, strict=True):
+        if a.data_ptr() != b.data_ptr():  # padded, or laid out in a way that no kernel writes
+            b.copy_(a)
+    return to or found
 
 
 def _padded(op: str, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -105,16 +112,18 @@ def _call(
     return call
 
 
-def _point_at_rows(call: Prepared, name: str, x: Tensor) -> None:
-    """Rows may lie apart (a slice of a joint projection); other layouts are copied."""
+def _point_at_rows(call: Prepared, name: str, x: Tensor) -> Tensor:
+    """Rows may lie apart (a slice of a joint projection); other layouts are copied. What is pointed at."""
     one_run = x.dim() == 3 or x.stride(0) == x.shape[1] * x.stride(1)
     strides = x.stride(-3), x.stride(-2)
-    aligned = all(n * x.element_size() % ALIGNMENT == 0 for n in strides)
-    if x.stride(-1) != 1 or not one_run or not aligned or x.data_ptr() % ALIGNMENT or x.is_contiguous():
-        x, strides = x.contiguous(), (x.shape[-2] * x.shape[-1], x.shape[-1])  # size 1 has any stride
+    aligned = not any(n % ALIGNMENT for n in (x.data_ptr(), *(n * x.element_size() for n in strides)))
+    if x.stride(-1) != 1 or not one_run or not aligned or x.is_contiguous():
+        strides = x.shape[-2] * x.shape[-1], x.shape[-1]  # a dimension of size 1 has any stride
+        x = x.contiguous()
         x = x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
     call.point(**{name: x})
     call.set(**{f"{name}_row": strides[0], f"{name}_head": strides[1]})
+    return x
 
 
 def _index_regions(call: Prepared, regions: Regions, k: Tensor) -> None:

@@ -10,6 +10,7 @@ import triton
 from torch import Tensor
 
 from relvlm_kernels.dropout import threshold
+from relvlm_kernels.reference import Gradients
 from relvlm_kernels.regions import Regions
 from relvlm_kernels.triton import plan, tiles
 from relvlm_kernels.triton.backward import attention_backward_kv, attention_backward_q
@@ -65,9 +66,9 @@ def region_attention(
 
 def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
-    dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return _backward(grad, q, k, v, out, lse, _images(regions, q, k), scale, _Dropout(dropout, seed))
+    dropout: float, seed: Tensor | None, to: Gradients | None = None,
+) -> Gradients:  # fmt: skip
+    return _backward(grad, q, k, v, out, lse, _images(regions, q, k), scale, _Dropout(dropout, seed), to)
 
 
 def varlen_attention(
@@ -86,9 +87,9 @@ def varlen_attention(
 
 def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
-    scale: float, dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return _backward(grad, q, k, v, out, lse, _sequences(cu_q, cu_k, k), scale, _Dropout(dropout, seed))
+    scale: float, dropout: float, seed: Tensor | None, to: Gradients | None = None,
+) -> Gradients:  # fmt: skip
+    return _backward(grad, q, k, v, out, lse, _sequences(cu_q, cu_k, k), scale, _Dropout(dropout, seed), to)
 
 
 def _images(regions: Regions, q: Tensor, k: Tensor) -> _Owners:
@@ -123,27 +124,27 @@ def _forward(
 
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, owners: _Owners, scale: float,
-    dropout: _Dropout,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    dropout: _Dropout, to: Gradients | None,
+) -> Gradients:  # fmt: skip
     grad, q, k, v = (dense_rows(x) for x in (grad, q, k, v))
-    dq, dk, dv = (_new(x.shape, x) for x in (q, k, v))
+    dq, dk, dv = to or tuple(_new(x.shape, x) for x in (q, k, v))
     stats = _new((3, *lse.shape), q, torch.float32)
     saved: dict[str, Any] = {
         "grad": grad, "lse": lse.contiguous(), "stats": stats, "grad_scale": scale,
-        "grad_row": grad.stride(0), "grad_head": grad.stride(1),
+        **_places(grad=grad),
     }  # fmt: skip
     programs = owners.count * q.shape[1]
 
     tile = tiles.backward_q(_padded(q), q.dtype)
     splits = _splits(len(q), owners, tile)
     arguments = saved | _arguments(q, k, v, owners, scale, dropout, tile)
-    arguments |= {"out": out.contiguous(), "dq": dq, "splits": splits}
+    arguments |= {"out": out.contiguous(), "dq": dq, "splits": splits} | _places(dq=dq)
     _launch(attention_backward_q, programs * splits, arguments, tile)
 
     tile = tiles.backward_kv(_padded(q), q.dtype)
     splits = triton.cdiv(owners.keys_each, tile.keys)
     arguments = saved | _arguments(q, k, v, owners, scale, dropout, tile)
-    arguments |= {"dk": dk, "dv": dv, "splits": splits}
+    arguments |= {"dk": dk, "dv": dv, "splits": splits} | _places(dk=dk, dv=dv)
     _launch(attention_backward_kv, programs * splits, arguments, tile)
     return dq, dk, dv
 
@@ -159,16 +160,20 @@ def _arguments(
     """What all attention kernels take; raises ValueError where dtypes or widths are not theirs."""
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"triton: q {q.dtype}, k {k.dtype}, v {v.dtype}: expected one dtype")
-    strides = {f"{name}_row": x.stride(-3) for name, x in (("q", q), ("k", k), ("v", v))}
-    strides |= {f"{name}_head": x.stride(-2) for name, x in (("q", q), ("k", k), ("v", v))}
-    strides |= {f"{name}_owner": x.stride(0) for name, x in (("k", k), ("v", v))}
-    return strides | dropout.arguments(owners.starts) | {
+    strides = {f"{name}_owner": x.stride(0) for name, x in (("k", k), ("v", v))}
+    return strides | _places(q=q, k=k, v=v) | dropout.arguments(owners.starts) | {
         "q": q, "k": k, "v": v, "starts": owners.starts, "table": owners.table, "with_mean": owners.with_mean,
         "key_starts": owners.key_starts, "scale": scale * LOG2_E, "rows": len(q), "heads": q.shape[1],
         "keys": owners.keys, "prefix": owners.prefix, "width": owners.grid[1], "D": q.shape[2],
         "BLOCK_D": _padded(q), "BLOCK_Q": tile.queries, "BLOCK_K": tile.keys, "BOXED": owners.boxed,
         "BITS": max(owners.grid) <= MOST_BITS,
     }  # fmt: skip
+
+
+def _places(**tensors: Tensor) -> dict[str, int]:
+    """Strides of rows and heads."""
+    strides = {f"{name}_row": x.stride(-3) for name, x in tensors.items()}
+    return strides | {f"{name}_head": x.stride(-2) for name, x in tensors.items()}
 
 
 def _launch(kernel: Any, programs: int, arguments: dict[str, Any], tile: tiles.Tile) -> None:

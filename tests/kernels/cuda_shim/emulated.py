@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,14 +60,20 @@ def case(op: str, width: int, heads: int = 2) -> tuple[list[torch.Tensor], tuple
 
 
 def results(module, op, tensors, index, dropout):
+    """Gradients into one buffer; those of region attention by two calls, for some of the images each."""
+    q, k, v = tensors
     seed = SEED if dropout else None
-    out, lse = getattr(module, op)(*tensors, *index, SCALE, dropout, seed)
+    out, lse = getattr(module, op)(q, k, v, *index, SCALE, dropout, seed)
     grad = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).sin().view(out.shape).to(out.dtype)
-    return (
-        out,
-        lse,
-        *getattr(module, f"{op}_backward")(grad, *tensors, out, lse, *index, SCALE, dropout, seed),
-    )
+    backward, rest = getattr(module, f"{op}_backward"), (SCALE, dropout, seed)
+    dq, dkv = torch.empty_like(q), k.new_empty(*k.shape[:-2], 2, *k.shape[-2:])
+    if op == "varlen_attention":
+        backward(grad, q, k, v, out, lse, *index, *rest, (dq, *dkv.unbind(-3)))
+        return out, lse, dq, *dkv.unbind(-3)
+    for part in (slice(0, 1), slice(1, 4)):
+        regions = replace(index[0], image=index[0].image - part.start)
+        backward(grad, q, k[part], v[part], out, lse, regions, *rest, (dq, *dkv[part].unbind(-3)))
+    return out, lse, dq, *dkv.unbind(-3)
 
 
 def check(name: str, found: torch.Tensor, wanted: torch.Tensor, bound: float) -> None:

@@ -1,0 +1,148 @@
+"""The packed attention ops against the plain ones, and gradients written where the caller says."""
+
+import pytest
+import torch
+from torch.library import opcheck
+
+from relvlm_kernels import (
+    Regions,
+    backends,
+    packed,
+    region_attention,
+    region_attention_kvpacked,
+    varlen_attention,
+    varlen_attention_kvpacked,
+    varlen_attention_qkvpacked,
+)  # fmt: skip
+
+CU_Q, CU_K, CU = (torch.tensor(x).int() for x in ([0, 5, 12], [0, 13, 39], [0, 7, 7, 39]))
+OPS = ["region_kvpacked", "varlen_kvpacked", "varlen_qkvpacked"]
+
+
+SEED = torch.tensor([2**40 + 7])
+
+
+def make_regions() -> Regions:
+    """Five groups on images 2, 0, 2, 0, 1, one without tokens."""
+    box = [[0, 0, 4, 3], [0, 0, 1, 1], [3, 2, 4, 3], [1, 0, 3, 2], [0, 1, 4, 2]]
+    return Regions(
+        torch.tensor([0, 3, 3, 5, 8, 12]).int(), torch.tensor([2, 0, 2, 0, 1]).int(), torch.tensor(box).int(),
+        torch.tensor([1, 1, 0, 0, 1]).bool(), torch.tensor([0, 1, 1, 0, 1]).bool(), (3, 4),
+    )  # fmt: skip
+
+
+def draw(*shape, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
+
+
+def inputs(op, dtype=torch.float64):
+    """q and kv, or qkv: leaves."""
+    shapes = {
+        "region_kvpacked": [(12, 2, 8), (3, 13, 2, 2, 8)], "varlen_kvpacked": [(12, 2, 8), (39, 2, 2, 8)],
+        "varlen_qkvpacked": [(39, 3, 2, 8)],
+    }  # fmt: skip
+    return [draw(*shape, dtype=dtype).requires_grad_() for shape in shapes[op]]
+
+
+def attend_packed(op, tensors, **options):
+    if op == "region_kvpacked":
+        return region_attention_kvpacked(*tensors, make_regions(), **options)
+    if op == "varlen_kvpacked":
+        return varlen_attention_kvpacked(*tensors, CU_Q, CU_K, **options)
+    return varlen_attention_qkvpacked(*tensors, CU, **options)
+
+
+def attend_apart(op, tensors, **options):
+    if op == "region_kvpacked":
+        q, kv = tensors
+        return region_attention(q, *kv.unbind(2), make_regions(), **options)
+    if op == "varlen_kvpacked":
+        q, kv = tensors
+        return varlen_attention(q, *kv.unbind(1), CU_Q, CU_K, **options)
+    return varlen_attention(*tensors[0].unbind(1), CU, CU, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": 0.2, "dropout": 0.4, "seed": SEED}], ids=["", "dropout"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("op", OPS)
+def test_packed_equals_apart_to_the_last_bit(op, dtype, options, backend):
+    tensors = inputs(op, dtype)
+    outs = [attend(op, tensors, **options) for attend in (attend_packed, attend_apart)]
+    torch.testing.assert_close(*outs, rtol=0, atol=0)
+    found, wanted = (torch.autograd.grad(out.square().sum(), tensors) for out in outs)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert all(x.is_contiguous() for x in found)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_gradcheck(op, backend):
+    assert torch.autograd.gradcheck(
+        lambda *x: attend_packed(op, x, dropout=0.3, seed=SEED), inputs(op), fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("options", [(0.0, None), (0.3, SEED)], ids=["", "dropout"])
+def test_opcheck(options, backend):
+    r = make_regions()
+    index = r.offsets, r.image, r.box, r.prefix, r.mean, *r.grid
+    opcheck(packed._region_attention_kvpacked, (*inputs("region_kvpacked"), *index, 0.3, *options))
+    opcheck(packed._varlen_attention_kvpacked, (*inputs("varlen_kvpacked"), CU_Q, CU_K, 0.3, *options))
+    opcheck(packed._varlen_attention_qkvpacked, (*inputs("varlen_qkvpacked"), CU, 0.3, *options))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_compiles(op, backend):
+    tensors = inputs(op)
+    compiled = torch.compile(lambda *x: attend_packed(op, x), backend="aot_eager", fullgraph=True)
+    outs = compiled(*tensors), attend_packed(op, tensors)
+    torch.testing.assert_close(*outs)
+    found, wanted = (torch.autograd.grad(out.square().sum(), tensors) for out in outs)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_autocast(op):
+    tensors = inputs(op, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attend_packed(op, tensors)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, attend_packed(op, [x.bfloat16() for x in tensors]))
+    out.float().sum().backward()
+    assert all(x.grad.dtype == torch.float32 for x in tensors)
+
+
+@pytest.mark.parametrize(("op", "shape"), zip(OPS, ["(B, S, 2", "(T, 2", "(T, 3"], strict=True))
+def test_names_the_shape_that_it_wants(op, shape):
+    tensors = [x[..., :1, :, :] for x in inputs(op)]
+    with pytest.raises(ValueError, match=f"expected {shape}".replace("(", r"\(")):
+        attend_packed(op, tensors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_gradients_by_images_into_a_small_buffer(dtype, dropout, backend):
+    """Two images, then one: what is written is the whole, groups of other images stay as they were."""
+    ops, regions, seed = backends.BACKENDS[backend].ops, make_regions(), SEED if dropout else None
+    q, k, v = draw(12, 2, 8, dtype=dtype), *draw(3, 13, 2, 2, 8, dtype=dtype).unbind(2)
+    out, lse = ops.region_attention(q, k, v, regions, 0.3, dropout, seed)
+    grad = out.flip(0).contiguous()
+    wanted = ops.region_attention_backward(grad, q, k, v, out, lse, regions, 0.3, dropout, seed)
+    found = torch.full((12, 2, 2, 8), torch.nan, dtype=dtype), torch.empty(3, 13, 2, 2, 8, dtype=dtype)
+    for first, last in ((0, 2), (2, 3)):
+        part = type(regions)(**vars(regions) | {"image": regions.image - first})
+        to = found[0][:, 1], *found[1][first:last].unbind(2)
+        args = grad, q, k[first:last], v[first:last], out, lse, part, 0.3, dropout, seed
+        ops.region_attention_backward(*args, to)
+    torch.testing.assert_close((found[0][:, 1], *found[1].unbind(2)), wanted)
+    assert found[0][:, 0].isnan().all()
+
+
+def test_gradients_cannot_go_where_rows_are_uneven():
+    if backends.BACKENDS["cpu"].missing:
+        pytest.skip(backends.BACKENDS["cpu"].missing)
+    q, k = draw(12, 2, 8), draw(3, 13, 2, 8)
+    args = q, q, k, k, q, q[..., 0], make_regions(), 0.3, 0.0, None
+    gaps = draw(3, 14, 2, 8)[:, :13]
+    with pytest.raises(ValueError, match=r"dk .*no kernel for strides"):
+        backends.BACKENDS["cpu"].ops.region_attention_backward(*args, (q.clone(), gaps, k.clone()))
