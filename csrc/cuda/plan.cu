@@ -2,7 +2,7 @@
 // groups that look at it, in their order, and lists their rows.
 //
 // Tiles: an item whose rows begin at place b gets the tiles from b / TILE_ROWS + item on. There are always enough
-// before the next item's; the spare ones have no rows.
+// before the next item's; the spare ones have no rows, as those after the last where groups are left out.
 
 #include "attention.h"
 #include "scan.cuh"
@@ -12,8 +12,9 @@ namespace {
 
 constexpr int THREADS = 256;
 
-__device__ void write_tiles(Tile* tiles, int item, int begin, int count) {
-  const int first = begin / TILE_ROWS + item, end = (begin + count) / TILE_ROWS + item + 1;
+__device__ void write_tiles(const Call& call, Tile* tiles, int total, int item, int begin, int count) {
+  const int first = begin / TILE_ROWS + item;
+  const int end = item + 1 < call.items ? (begin + count) / TILE_ROWS + item + 1 : total;
   for (int tile = first + int(threadIdx.x); tile < end; tile += THREADS) {
     const int done = (tile - first) * TILE_ROWS;
     const int left = max(0, min(count - done, TILE_ROWS));
@@ -23,8 +24,9 @@ __device__ void write_tiles(Tile* tiles, int item, int begin, int count) {
 
 // `begin` of key tiles counts from the item's first key.
 __device__ void write_item(const Call& call, int item, Item whole) {
-  write_tiles(call.plan.query_tiles, item, whole.rows_begin, whole.rows_end - whole.rows_begin);
-  write_tiles(call.plan.key_tiles, item, whole.key_row, whole.keys);
+  const int rows = whole.rows_end - whole.rows_begin;
+  write_tiles(call, call.plan.query_tiles, query_tiles_of(call), item, whole.rows_begin, rows);
+  write_tiles(call, call.plan.key_tiles, key_tiles_of(call), item, whole.key_row, whole.keys);
   if (threadIdx.x == 0) call.plan.items[item] = whole;
 }
 
@@ -70,7 +72,7 @@ __global__ void __launch_bounds__(THREADS) plan_groups(Call call) {
   int before = 0, own = 0;
   for (int g = threadIdx.x; g < call.index.count; g += THREADS) {
     const Group group = group_of(call, g);
-    if (group.image < item) before += group.length;
+    if (group.image >= 0 && group.image < item) before += group.length;
     if (group.image == item) own += group.length;
   }
   block_scan<THREADS>(before, before);

@@ -65,14 +65,18 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
 
 
 def _check_regions(q: Tensor, k: Tensor, v: Tensor, regions: Regions) -> None:
-    patches = regions.grid[0] * regions.grid[1]
     if q.dim() != 3 or k.dim() != 4 or k.shape != v.shape or q.shape[1:] != k.shape[2:]:
         raise ValueError(
             f"region_attention: q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}: "
             "expected (T, H, D), (B, S, H, D), (B, S, H, D)"
         )
-    if k.shape[1] < patches:
-        raise ValueError(f"region_attention: {k.shape[1]} keys are fewer than the grid's {patches} patches")
+    _check_grid(k.shape[1], regions)
+
+
+def _check_grid(keys: int, regions: Regions) -> None:
+    patches = regions.grid[0] * regions.grid[1]
+    if keys < patches:
+        raise ValueError(f"region_attention: {keys} keys are fewer than the grid's {patches} patches")
 
 
 def _scale(scale: float | None, q: Tensor) -> float:

@@ -1,0 +1,129 @@
+"""Cross-attention together with its projection of keys and values: one op, and one that is its backward.
+
+Apart, the gradients of keys and values take as much memory as these, at the same time. Here the backward goes through
+the images a few at a time: attention into a small buffer that is used again and again, and from there into the
+gradients of the projection and of the image tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.library import custom_op
+
+from relvlm_kernels.ops import (
+    _autocast,
+    _check_grid,
+    _contiguous,
+    _empty,
+    _empty_lse,
+    _run,
+    _scale,
+    _seed,
+)
+from relvlm_kernels.regions import Regions
+
+CHUNK_BYTES = {"cpu": 4 << 20}  # of the buffer: stays in the cache, in pages that are there already
+CHUNK_BYTES_ELSEWHERE = 64 << 20  # enough work for a GPU
+
+
+def region_cross_attention(
+    q: Tensor, x: Tensor, weight: Tensor, bias: Tensor, regions: Regions, scale: float | None = None,
+    dropout: float = 0.0, seed: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """`region_attention` of q (T, H, D) to the keys and values `linear(x, weight, bias)`. Returns (T, H, D).
+
+    x: (B, P + N, Dv), the tokens of each image, with or without gradient; weight: (2 H D, Dv) and bias: (2 H D,), the
+    rows of keys first. The other options, autocast and errors are those of `region_attention`.
+    """
+    if q.dim() != 3 or x.dim() != 3 or weight.shape != (2 * q.shape[1:].numel(), x.shape[2]):
+        raise ValueError(
+            f"region_cross_attention: q {tuple(q.shape)}, x {tuple(x.shape)}, weight {tuple(weight.shape)}: "
+            "expected (T, H, D), (B, S, Dv), (2 H D, Dv)"
+        )
+    _check_grid(x.shape[1], regions)
+    q, x, weight, bias = _autocast(q, x, weight, bias)
+    return _region_cross_attention(
+        q, x, weight, bias, regions.offsets, regions.image, regions.box, regions.prefix, regions.mean,
+        *regions.grid, _scale(scale, q), dropout, _seed(seed, dropout, q),
+    )[0]  # fmt: skip
+
+
+@custom_op("relvlm::region_cross_attention", mutates_args=())
+def _region_cross_attention(
+    q: Tensor, x: Tensor, weight: Tensor, bias: Tensor, offsets: Tensor, image: Tensor, box: Tensor,
+    prefix: Tensor, mean: Tensor, rows: int, columns: int, scale: float, dropout: float, seed: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Output, lse, and kv (B, S, 2, H, D) for the backward."""
+    regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
+    kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
+    found = _run("region_attention", q, q, *kv.unbind(2), regions, scale, dropout, seed)
+    return *_contiguous(found), kv
+
+
+@_region_cross_attention.register_fake
+def _(q, x, *rest):
+    return _empty(q), _empty_lse(q), q.new_empty(*x.shape[:2], 2, *q.shape[1:])
+
+
+@custom_op("relvlm::region_cross_attention_backward", mutates_args=())
+def _region_cross_attention_backward(
+    grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, out: Tensor, lse: Tensor, kv: Tensor, offsets: Tensor,
+    image: Tensor, box: Tensor, prefix: Tensor, mean: Tensor, seed: Tensor | None, rows: int, columns: int,
+    scale: float, dropout: float, x_wants_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of q, x (of no image where it wants none), weight and bias."""
+    images = _images_at_once(kv)
+    sums = torch.float32 if images < len(x) and weight.dtype.itemsize < 4 else weight.dtype
+    dq, dx = _empty(q), _empty(x if x_wants_gradient else x[:0])
+    dweight, dbias = weight.new_zeros(weight.shape, dtype=sums), weight.new_zeros(len(weight), dtype=sums)
+    buffer = kv.new_empty(min(images, len(kv)), *kv.shape[1:])
+    for first in range(0, len(x), images):
+        chunk = slice(first, first + images)
+        dkv = buffer[: len(x[chunk])]
+        regions = Regions(offsets, image - first, box, prefix, mean, (rows, columns))
+        args = grad, q, *kv[chunk].unbind(2), out, lse, regions, scale, dropout, seed
+        _run("region_attention_backward", q, *args, (dq, *dkv.unbind(2)))
+        drows = dkv.view(-1, len(weight))
+        _add_product(dweight, drows.T, x[chunk].flatten(0, 1))
+        dbias += drows.sum(0, dtype=sums)
+        if x_wants_gradient:
+            torch.mm(drows, weight, out=dx[chunk].flatten(0, 1))
+    return dq, dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
+
+
+@_region_cross_attention_backward.register_fake
+def _(grad, q, x, weight, *rest):
+    x_wants_gradient = rest[-1]
+    return _empty(q), _empty(x if x_wants_gradient else x[:0]), _empty(weight), weight.new_empty(len(weight))
+
+
+def _images_at_once(kv: Tensor) -> int:
+    each = kv[0].nbytes if len(kv) else 1
+    return max(1, CHUNK_BYTES.get(kv.device.type, CHUNK_BYTES_ELSEWHERE) // each)
+
+
+def _add_product(to: Tensor, a: Tensor, b: Tensor) -> None:
+    """to += a b, rounded once to the dtype of `to`."""
+    if to.dtype == a.dtype:
+        to.addmm_(a, b)
+    else:
+        to += a @ b
+
+
+def _save(ctx, inputs, output):
+    q, x, weight, _, *index, ctx.rows, ctx.columns, ctx.scale, ctx.dropout, seed = inputs
+    ctx.save_for_backward(q, x, weight, *output, *index, seed)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # else zeros as large as kv
+
+
+def _vjp(ctx, grad, *_):
+    x_wants_gradient = ctx.needs_input_grad[1]
+    args = *ctx.saved_tensors, ctx.rows, ctx.columns, ctx.scale, ctx.dropout, x_wants_gradient
+    dq, dx, dweight, dbias = _region_cross_attention_backward(grad, *args)
+    return dq, dx if x_wants_gradient else None, dweight, dbias, *[None] * 10
+
+
+_region_cross_attention.register_autograd(_vjp, setup_context=_save)
