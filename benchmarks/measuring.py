@@ -6,12 +6,15 @@ import gc
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from torch._C._profiler import _EventType
+from torch.profiler import ProfilerActivity
 
 
 def seconds(run: Callable[[], Any], device: torch.device) -> float:
@@ -50,25 +53,31 @@ def speedup(times: dict[str, list[float]], slow: str, fast: str) -> float:
 
 
 def peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
-    """Most memory that tensors held during the call beyond what they held before it."""
+    """Most memory at a time, during the call, of tensors that were gone again at its end (unlike gradients)."""
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
         run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        run()
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = most = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    events = sorted(_allocations(profile, device), key=lambda event: event.start_time_ns)
+    begun: dict[int, int] = {}  # address -> place among the events
+    sizes = [0] * len(events)
+    for place, event in enumerate(events):
+        address, size = event.extra_fields.ptr, event.extra_fields.alloc_size
+        if size > 0:
+            begun[address] = place
+        elif address in begun:
+            sizes[begun.pop(address)], sizes[place] = -size, size
+    return max(accumulate(sizes), default=0)
+
+
+def _allocations(profile: torch.profiler.profile, device: torch.device) -> Iterator[Any]:
+    waiting = list(profile.profiler.kineto_results.experimental_event_tree())
+    while waiting:
+        event = waiting.pop()
+        waiting += event.children
+        if event.tag == _EventType.Allocation and event.extra_fields.device.type == device.type:
+            yield event
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, repeats: int = 7) -> float:

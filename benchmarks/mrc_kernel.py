@@ -8,7 +8,8 @@ Ways: `replicate` copies an image for each region and projects its keys and valu
 `packed mask` projects them once per image and gives SDPA a mask over all queries of the image; `flex` is
 FlexAttention with a block mask; `xformers` where it can be imported. That all agree is checked before anything is
 timed. Times are medians of interleaved repeats, ratios medians of the repeats' ratios; memory is the most that tensors
-held beyond inputs, weights and their gradients (the C++ kernels keep below 1 MiB of scratch per thread beside).
+held beyond inputs, weights and their gradients (the C++ kernels keep below 1 MiB of scratch per thread beside). As in
+training, there are no gradients when a repeat begins.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -159,29 +161,40 @@ def _compare(
 def _branches(
     batch: Batch, ways: list[Way], device: torch.device, dtype: torch.dtype, repeats: int
 ) -> dict[str, Any]:
-    """Forward and backward of the whole branch; gradients add to those that are there."""
+    """Forward and backward of the whole branch. Raises SystemExit where losses or gradients do not agree."""
     branch = Branch.random(batch, dtype)
     shape = batch.shape
     image = torch.randn(shape.images, shape.keys, shape.dim, device=device).to(dtype).requires_grad_()
-    runs: dict[str, Callable[[], Any]] = {}
-    for way in ways:
-        q = _inputs(way, dtype)[0]
-        for x in (q, image, *branch.weights.values()):
-            x.grad = torch.zeros_like(x)
-        runs[way.name] = lambda way=way, q=q: branch.loss(way, q, image).backward()
-    losses = {w.name: branch.loss(w, _inputs(w, dtype)[0], image).item() for w in ways}
-    if max(losses.values()) - min(losses.values()) > TOLERANCE[dtype] * max(losses.values()):
-        raise SystemExit(f"losses disagree: {losses}: nothing measured")
-    times = interleaved(
-        {name: lambda run=run: run for name, run in runs.items()}, device, max(repeats // 2, 3)
-    )
-    peaks = {name: peak_bytes(run, device) for name, run in runs.items()}
+    queries = {way.name: _inputs(way, dtype)[0] for way in ways}
+    leaves = [image, *queries.values(), *branch.leaves()]
+
+    def prepare(way: Way) -> Callable[[], Any]:
+        for x in leaves:
+            x.grad = None
+        return lambda: branch.loss(way, queries[way.name], image).backward()
+
+    _check_branch(ways, prepare, image, TOLERANCE[dtype])
+    times = interleaved({way.name: partial(prepare, way) for way in ways}, device, max(repeats // 2, 3))
+    peaks = {way.name: peak_bytes(prepare(way), device) for way in ways}
     return {
         name: {
             "ms": median(values) * 1e3, "ratio": speedup(times, name, "ours"), "peak_bytes": peaks[name],
             "peak_ratio": peaks[name] / peaks["ours"],
         } for name, values in times.items()
     }  # fmt: skip
+
+
+def _check_branch(
+    ways: list[Way], prepare: Callable[[Way], Callable[[], Any]], image: Tensor, tolerance: float
+) -> None:
+    grads = []
+    for way in ways:
+        prepare(way)()
+        grads.append(image.grad)
+    for way, grad in zip(ways, grads, strict=True):
+        off = float((grad - grads[-1]).abs().max() / grads[-1].abs().max())
+        if not off <= tolerance:
+            raise SystemExit(f"{way.name}: gradients of the image are off by {off:.1e}: nothing measured")
 
 
 def write_trace(shape: Shape, device: torch.device, dtype: torch.dtype, path: Path) -> None:

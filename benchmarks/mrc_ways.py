@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from mrc_shapes import Batch
 from torch import Tensor
 
-from relvlm_kernels import mrc_pool, region_attention
+from relvlm_kernels import mrc_pool, region_attention, region_cross_attention
 
+Weights = dict[str, tuple[Tensor, Tensor]]  # weight and bias of each linear layer
 RELATIONS, HIDDEN = 310, 3072  # of GQA's graphs; of the MRC head at base size
 
 
@@ -52,6 +53,10 @@ class Way:
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return region_attention(q, k, v, self.batch.regions)
 
+    def cross_attend(self, q: Tensor, image_BSD: Tensor, weights: Weights) -> Tensor:
+        """Attention to keys and values that are projected from the image tokens, as the fusion encoder does it."""
+        return region_cross_attention(q, image_BSD, *weights["kv"], self.batch.regions)
+
     def pool(self, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """First layer of the MRC head from rows (T, D) of all tokens."""
         return mrc_pool(h, self.cls[0::2], self.cls[1::2], weight, bias)
@@ -83,6 +88,12 @@ class _Padded(Way):
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         mask = self.mask.to(q.dtype)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+    def cross_attend(self, q: Tensor, image_BSD: Tensor, weights: Weights) -> Tensor:
+        tokens = self.tokens(image_BSD)
+        k, v = (F.linear(tokens, *weights[name]).unflatten(-1, q.shape[-2:]) for name in ("key", "value"))
+        del tokens
+        return self.attend(q, k, v)
 
     def pool(self, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         pair = torch.cat([h[self.cls[0::2]], h[self.cls[1::2]]], dim=-1)
@@ -185,9 +196,12 @@ def _flex() -> Callable[..., Tensor]:
 
 @dataclass(frozen=True)
 class Branch:
-    """The MRC branch behind the queries: projections, attention, pooling, loss. Weights as `torch.nn.Linear`'s."""
+    """The MRC branch behind the queries: projections, attention, pooling, loss. Weights as `torch.nn.Linear`'s.
 
-    weights: dict[str, Tensor]
+    `kv` holds those of `key` and `value` in one layer, as the fusion encoder does.
+    """
+
+    weights: Weights
     relation_R: Tensor
 
     @classmethod
@@ -198,26 +212,26 @@ class Branch:
             "second": (RELATIONS, HIDDEN),
         }  # fmt: skip
         generator = torch.Generator().manual_seed(1)
-        weights = {}
+        weights: Weights = {}
         for name, shape in shapes.items():
             weight = torch.randn(shape, generator=generator, dtype=torch.float64) * shape[1] ** -0.5
             bias = torch.randn(shape[0], generator=generator, dtype=torch.float64) * 0.1
-            weights |= {f"{name}.weight": weight.to(device, dtype), f"{name}.bias": bias.to(device, dtype)}
+            weights[name] = weight.to(device, dtype), bias.to(device, dtype)
+        key, value = weights["key"], weights["value"]
+        weights["kv"] = torch.cat([key[0], value[0]]), torch.cat([key[1], value[1]])
         triplets = len(batch.lengths) // 2
         relation = torch.randint(RELATIONS, (triplets,), generator=generator).to(device)
-        return cls({name: w.requires_grad_() for name, w in weights.items()}, relation)
+        branch = cls(weights, relation)
+        for x in branch.leaves():
+            x.requires_grad_()
+        return branch
 
-    def linear(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+    def leaves(self) -> list[Tensor]:
+        return [x for layer in self.weights.values() for x in layer]
 
     def loss(self, way: Way, q: Tensor, image_BSD: Tensor) -> Tensor:
         """`q` in the way's layout."""
-        tokens = way.tokens(image_BSD)
-        heads = (way.batch.shape.heads, way.batch.shape.width)
-        k, v = (self.linear(tokens, name).unflatten(-1, heads) for name in ("key", "value"))
-        del tokens
-        attended = way.attend(q, k, v)
-        del k, v
-        h = self.linear(attended.flatten(-2), "out").flatten(0, -2)
-        hidden = way.pool(h, self.weights["first.weight"], self.weights["first.bias"])
-        return F.cross_entropy(self.linear(hidden, "second").float(), self.relation_R)
+        attended = way.cross_attend(q, image_BSD, self.weights)
+        h = F.linear(attended.flatten(-2), *self.weights["out"]).flatten(0, -2)
+        hidden = way.pool(h, *self.weights["first"])
+        return F.cross_entropy(F.linear(hidden, *self.weights["second"]).float(), self.relation_R)

@@ -105,7 +105,7 @@ def _images_at_once(kv: Tensor) -> int:
 
 
 def _add_product(to: Tensor, a: Tensor, b: Tensor) -> None:
-    """to += a b, rounded once to the dtype of `to`."""
+    """to += a b, where `to` may be wider than the product."""
     if to.dtype == a.dtype:
         to.addmm_(a, b)
     else:
@@ -120,6 +120,8 @@ def _save(ctx, inputs, output):
 
 
 def _vjp(ctx, grad, *_):
+    if grad is None:
+        return (None,) * 14
     x_wants_gradient = ctx.needs_input_grad[1]
     args = *ctx.saved_tensors, ctx.rows, ctx.columns, ctx.scale, ctx.dropout, x_wants_gradient
     dq, dx, dweight, dbias = _region_cross_attention_backward(grad, *args)

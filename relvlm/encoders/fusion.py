@@ -14,7 +14,7 @@ from relvlm.config import FusionConfig, TextConfig
 from relvlm.encoders.packing import read_offsets
 from relvlm.encoders.spans import Spans
 from relvlm.encoders.text import LAYER_NORM_EPS, FeedForward, Residual, SelfAttention, init_bert
-from relvlm_kernels import Regions, region_attention_kvpacked, varlen_attention_kvpacked
+from relvlm_kernels import Regions, region_cross_attention, varlen_attention_kvpacked
 
 
 class CrossAttention(nn.Module):
@@ -30,11 +30,11 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_TD: Tensor, image: Tensor, seen: Regions | Spans) -> Tensor:
         q = rearrange(self.query(x_TD), "t (h d) -> t h d", h=self.heads)
-        kv = rearrange(self.kv(image), "... (n h d) -> ... n h d", n=2, h=self.heads)
         dropout = self.dropout if self.training else 0.0
         if isinstance(seen, Regions):
-            out = region_attention_kvpacked(q, kv, seen, dropout=dropout)
+            out = region_cross_attention(q, image, self.kv.weight, self.kv.bias, seen, dropout=dropout)
         else:
+            kv = rearrange(self.kv(image), "t (n h d) -> t n h d", n=2, h=self.heads)
             out = varlen_attention_kvpacked(q, kv, seen.query_cu, seen.key_cu, dropout=dropout)
         return self.out(rearrange(out, "t h d -> t (h d)"))
 

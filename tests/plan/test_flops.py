@@ -43,9 +43,9 @@ WORKS = [
 ]
 
 
-def _region_flops(q, kv, offsets, image, box, *rest, **_):
-    """Of whole-image groups alone: every query sees all S tokens."""
-    return 4 * q.shape[0] * q.shape[1] * q.shape[2] * kv.shape[1]
+def _cross_flops(q, x, weight, *rest, **_):
+    """Keys and values, and attention of whole-image groups alone: every query sees all S tokens."""
+    return 2 * x.shape[:2].numel() * weight.numel() + 4 * q.numel() * x.shape[1]
 
 
 def _varlen_flops(q, kv, cu_q, cu_k, *rest, **_):
@@ -61,7 +61,7 @@ def _pool_flops(h, subject, *rest, **_):
 def counted(run) -> int:
     ops = torch.ops.relvlm
     formulas = {
-        ops.region_attention_kvpacked: _raw(_region_flops),
+        ops.region_cross_attention: _raw(_cross_flops),
         ops.varlen_attention_kvpacked: _raw(_varlen_flops),
         ops.varlen_attention_qkvpacked: _raw(
             lambda qkv, cu, *rest, **_: _varlen_flops(qkv[:, 0], qkv, cu, cu)

@@ -1,0 +1,137 @@
+"""Cross-attention with its projection against the parts that it is made of, whatever the images at a time."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.library import opcheck
+from torch.utils.checkpoint import checkpoint
+
+from relvlm_kernels import Regions, cross, region_attention, region_cross_attention
+
+SEED = torch.tensor([2**40 + 7])
+SHAPES = [(12, 2, 8), (3, 13, 5), (32, 5), (32,)]  # of q, x, weight, bias
+ONE_IMAGE = 13 * 2 * 16 * 8  # bytes of keys and values, fp64
+
+
+@pytest.fixture(params=[1, 2 * ONE_IMAGE, 1 << 20], ids=["one image", "two images", "all images"])
+def chunk(request, monkeypatch):
+    monkeypatch.setitem(cross.CHUNK_BYTES, "cpu", request.param)
+
+
+def make_regions() -> Regions:
+    """Six groups on images 2, 0, 2, 0, 0, 2, in no order, one without tokens; image 1 has none."""
+    box = [[0, 0, 4, 3], [0, 0, 1, 1], [3, 2, 4, 3], [1, 0, 3, 2], [0, 1, 4, 2], [1, 1, 2, 3]]
+    return Regions(
+        torch.tensor([0, 3, 3, 5, 8, 11, 12]).int(), torch.tensor([2, 0, 2, 0, 0, 2]).int(),
+        torch.tensor(box).int(), torch.tensor([1, 1, 0, 0, 1, 1]).bool(),
+        torch.tensor([0, 1, 1, 0, 1, 0]).bool(), (3, 4),
+    )  # fmt: skip
+
+
+def inputs(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in SHAPES]
+    return [x.to(dtype).requires_grad_() for x in tensors]
+
+
+def in_parts(q, x, weight, bias, **options):
+    k, v = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:])).unbind(2)
+    return region_attention(q, k, v, make_regions(), **options)
+
+
+def whole(*tensors, **options):
+    return region_cross_attention(*tensors, make_regions(), **options)
+
+
+def with_gradients(attend, tensors, **options):
+    out = attend(*tensors, **options)
+    wanted = [x for x in tensors if x.requires_grad]
+    return out, *torch.autograd.grad(out, wanted, torch.linspace(-1, 1, out.numel()).view_as(out).to(out))
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": 0.2, "dropout": 0.4, "seed": SEED}], ids=["", "dropout"])
+def test_equals_its_parts(options, backend, chunk):
+    tensors = inputs()
+    found, wanted = (with_gradients(attend, tensors, **options) for attend in (whole, in_parts))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_half_precision_sums_in_fp32(monkeypatch):
+    """Bfloat16's gradients are hardly further off by an image at a time, of 200, than by all at once."""
+    shapes = [(600, 2, 8), (200, 13, 5), *SHAPES[2:]]
+    q, x, *parameters = (
+        torch.randn(s, generator=torch.Generator().manual_seed(1)).bfloat16() for s in shapes
+    )
+    regions = Regions.whole(torch.arange(201).int() * 3, torch.arange(200).int(), (3, 4))
+
+    def gradients(dtype):
+        tensors = [p.to(dtype).requires_grad_() for p in parameters]
+        return torch.autograd.grad(
+            region_cross_attention(q.to(dtype), x.to(dtype), *tensors, regions).sum(), tensors
+        )
+
+    exact, off = gradients(torch.float64), []
+    for size in (1 << 30, 1):
+        monkeypatch.setitem(cross.CHUNK_BYTES, "cpu", size)
+        pairs = zip(gradients(torch.bfloat16), exact, strict=True)
+        off.append([float((found - wanted).square().mean().sqrt()) for found, wanted in pairs])
+    assert all(small < 1.5 * large for large, small in zip(*off, strict=True)), off
+
+
+def test_image_tokens_without_gradient(chunk):
+    q, x, weight, bias = inputs()
+    tensors = q, x.detach(), weight, bias
+    torch.testing.assert_close(with_gradients(whole, tensors), with_gradients(in_parts, tensors))
+
+
+def test_slices_of_image_tokens(chunk):
+    q, x, weight, bias = inputs()
+    wide = torch.cat([x, x], 1).detach().requires_grad_()
+    found = with_gradients(lambda q, wide, *rest: whole(q, wide[:, 13:], *rest), [q, wide, weight, bias])
+    wanted = with_gradients(whole, [q, x, weight, bias])
+    torch.testing.assert_close(found[2][:, 13:], wanted[2])
+
+
+def test_gradcheck(backend, chunk):
+    assert torch.autograd.gradcheck(lambda *x: whole(*x, dropout=0.3, seed=SEED), inputs(), fast_mode=True)
+
+
+@pytest.mark.parametrize("options", [(0.0, None), (0.3, SEED)], ids=["", "dropout"])
+def test_opcheck(options, backend):
+    r = make_regions()
+    index = r.offsets, r.image, r.box, r.prefix, r.mean, *r.grid
+    opcheck(cross._region_cross_attention, (*inputs(), *index, 0.3, *options))
+    q, x, weight, bias = inputs()
+    opcheck(cross._region_cross_attention, (q, x.detach(), weight, bias, *index, 0.3, *options))
+
+
+def test_compiles(backend):
+    tensors = inputs()
+    found = with_gradients(torch.compile(whole, backend="aot_eager", fullgraph=True), tensors)
+    torch.testing.assert_close(found, with_gradients(whole, tensors))
+
+
+def test_checkpointing_draws_the_same_dropout(chunk):
+    tensors = inputs()
+    found = []
+    for attend in (whole, lambda *x, **options: checkpoint(whole, *x, use_reentrant=False, **options)):
+        torch.manual_seed(5)
+        found.append(with_gradients(attend, tensors, dropout=0.5))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_autocast():
+    tensors = inputs(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = with_gradients(whole, tensors)
+    wanted = with_gradients(whole, [x.detach().bfloat16().requires_grad_() for x in tensors])
+    assert found[0].dtype == torch.bfloat16 and all(x.dtype == torch.float32 for x in found[1:])
+    torch.testing.assert_close(found, tuple(x.to(y) for x, y in zip(wanted, found, strict=True)))
+
+
+def test_names_the_shapes_that_disagree():
+    q, x, weight, bias = inputs()
+    with pytest.raises(ValueError, match=r"expected \(T, H, D\), \(B, S, Dv\), \(2 H D, Dv\)"):
+        whole(q, x, weight[1:], bias)
+    with pytest.raises(ValueError, match="11 keys are fewer than the grid's 12 patches"):
+        whole(q, x[:, :11], weight, bias)
