@@ -8,7 +8,8 @@
 
 The losses of both sides are compared first. Times are medians of interleaved runs; memory is what autograd keeps for
 the backward pass, parameters not counted. Ours updates with the fused AdamW that `relvlm train` takes, the official way
-with the plain one of the official codes; "same AdamW" is the ratio of times if ours took the plain one too.
+with the plain one of the official codes; "same AdamW" is the ratio of times if ours took the plain one too. The C
+library keeps freed memory for both sides, as training has it do.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from relvlm.engine.schedule import build_optimizer
 from relvlm.model import TEMPERATURE_RANGE, RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
 from relvlm.plan.workload import Workload, sections
+from relvlm_kernels.memory import keep_freed_memory
 
 RECIPE = Path(__file__).parents[1] / "configs/13m/rex_vlm.yaml"
 SIZES = {  # model, images of a batch
@@ -68,6 +70,7 @@ SIZES = {  # model, images of a batch
 def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     device, dtype = torch.device(args.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
     rate = gemm_rate(device, dtype)
     print(f"{_machine(device)}; GEMM {rate / 1e9:.0f} GFLOP/s ({args.dtype})")

@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::queries)) backw
       call.states[int64_t(tile.head) * call.queries + tile.begin + tile.place(r)] = state;
     if (tile.with_mean) add_scaled<D>(dq, of_box, state.dfold, r);
   }
-  tile.store(call, dq, call.scale, call.scale, call.dq, call.dq_row, call.dq_head);
+  tile.store(call, dq, call.scale, call.scale, call.dq);
 }
 
 }  // namespace relvlm

@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
           total > 0 ? (softmax.largest[r] + log2f(total)) / LOG2E : -INFINITY;
     if (tile.with_mean) add_scaled<D>(out, of_box, fold, r);
   }
-  tile.store(call, out, norm[0], norm[1], call.out, int64_t(call.heads) * D, D);
+  tile.store(call, out, norm[0], norm[1], call.out);
 }
 
 }  // namespace relvlm

@@ -152,10 +152,10 @@ struct QueryTile {
   }
 
   __device__ __forceinline__ void store(const Call& call, Block (&blocks)[D / 16], float scale0, float scale1,
-                                        void* to, int64_t row, int64_t head_stride) const {
+                                        void* to) const {
     const View* const rows = call.plan.views + begin + warp_id() * WARP_ROWS;
     const int held = count - warp_id() * WARP_ROWS;
-    store_rows<T, D>(blocks, scale0, scale1, warp_q, static_cast<T*>(to) + head * head_stride, row,
+    store_rows<T, D>(blocks, scale0, scale1, warp_q, static_cast<T*>(to) + head * D, int64_t(call.heads) * D,
                      [&](int i) { return i < held ? rows[i].row : -1; });
   }
 };

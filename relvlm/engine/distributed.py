@@ -17,6 +17,7 @@ from torch import Tensor
 
 from relvlm.config import Config
 from relvlm.errors import UserError
+from relvlm_kernels.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +129,8 @@ def start(threads: int) -> torch.device:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     backend = "nccl" if device.type == "cuda" else "gloo"
     deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
     return device

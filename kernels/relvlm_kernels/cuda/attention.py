@@ -72,9 +72,10 @@ def _backward(
     call = _call(op, q, k, v, index, scale, dropout, seed)
     _point_at_rows(call, "grad", grad)
     states = lse.new_empty(lse.numel(), STATE)
-    call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states)
     wanted = _padded(op, *to) if to else (_output(q), _output(k), _output(v))
-    grads = [_point_at_rows(call, name, x) for name, x in zip(("dq", "dk", "dv"), wanted, strict=True)]
+    dq = _dense(wanted[0])
+    call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states, dq=dq)
+    grads = dq, _point_at_rows(call, "dk", wanted[1]), _point_at_rows(call, "dv", wanted[2])
     call.set(backward=1)
     call.run("relvlm_cuda_attention")
     found = tuple(x[..., :width] for x in grads)
@@ -119,11 +120,16 @@ def _point_at_rows(call: Prepared, name: str, x: Tensor) -> Tensor:
     aligned = not any(n % ALIGNMENT for n in (x.data_ptr(), *(n * x.element_size() for n in strides)))
     if x.stride(-1) != 1 or not one_run or not aligned or x.is_contiguous():
         strides = x.shape[-2] * x.shape[-1], x.shape[-1]  # a dimension of size 1 has any stride
-        x = x.contiguous()
-        x = x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
+        x = _dense(x)
     call.point(**{name: x})
     call.set(**{f"{name}_row": strides[0], f"{name}_head": strides[1]})
     return x
+
+
+def _dense(x: Tensor) -> Tensor:
+    """`x`, contiguous and aligned."""
+    x = x.contiguous()
+    return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
 
 
 def _index_regions(call: Prepared, regions: Regions, k: Tensor) -> None:

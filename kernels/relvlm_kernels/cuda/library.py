@@ -39,7 +39,7 @@ class Attention(ctypes.Structure):
         (Plan, "plan"),
         (Index, "index"),
         (ctypes.c_int64, "q_row q_head k_row k_head v_row v_head grad_row grad_head"),
-        (ctypes.c_int64, "dq_row dq_head dk_row dk_head dv_row dv_head"),
+        (ctypes.c_int64, "dk_row dk_head dv_row dv_head"),
         (ctypes.c_int32, "queries keys heads width items element backward device"),
         (ctypes.c_float, "scale dropout kept"),
         (ctypes.c_uint32, "threshold unused"),

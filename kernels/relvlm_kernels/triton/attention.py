@@ -127,7 +127,8 @@ def _backward(
     dropout: _Dropout, to: Gradients | None,
 ) -> Gradients:  # fmt: skip
     grad, q, k, v = (dense_rows(x) for x in (grad, q, k, v))
-    dq, dk, dv = to or tuple(_new(x.shape, x) for x in (q, k, v))
+    wanted = to or tuple(_new(x.shape, x) for x in (q, k, v))
+    dq, dk, dv = found = _writable(*wanted)
     stats = _new((3, *lse.shape), q, torch.float32)
     saved: dict[str, Any] = {
         "grad": grad, "lse": lse.contiguous(), "stats": stats, "grad_scale": scale,
@@ -138,15 +139,27 @@ def _backward(
     tile = tiles.backward_q(_padded(q), q.dtype)
     splits = _splits(len(q), owners, tile)
     arguments = saved | _arguments(q, k, v, owners, scale, dropout, tile)
-    arguments |= {"out": out.contiguous(), "dq": dq, "splits": splits} | _places(dq=dq)
+    arguments |= {"out": out.contiguous(), "dq": dq, "splits": splits}
     _launch(attention_backward_q, programs * splits, arguments, tile)
 
     tile = tiles.backward_kv(_padded(q), q.dtype)
     splits = triton.cdiv(owners.keys_each, tile.keys)
     arguments = saved | _arguments(q, k, v, owners, scale, dropout, tile)
-    arguments |= {"dk": dk, "dv": dv, "splits": splits} | _places(dk=dk, dv=dv)
+    arguments |= {"dk": dk, "dv": dv, "splits": splits, "dkv_row": dk.stride(-3)}
     _launch(attention_backward_kv, programs * splits, arguments, tile)
-    return dq, dk, dv
+    for a, b in zip(found, wanted, strict=True):
+        if a is not b:
+            b.copy_(a)
+    return wanted
+
+
+def _writable(dq: Tensor, dk: Tensor, dv: Tensor) -> Gradients:
+    """These where the kernels can write them, else copies: more strides would cost registers that they lack."""
+    heads_together = dk.stride(-2) == dk.shape[-1] and dk.stride(-1) == 1
+    one_run = dk.dim() == 3 or dk.stride(0) == dk.shape[1] * dk.stride(1)
+    if dk.stride() != dv.stride() or not heads_together or not one_run:
+        dk, dv = dk.contiguous(), dv.contiguous()
+    return dq.contiguous(), dk, dv
 
 
 def _splits(queries: int, owners: _Owners, tile: tiles.Tile) -> int:

@@ -71,7 +71,7 @@ def _query_gradient(
 def attention_backward_q(
     q, k, v, grad, out, lse, dq, stats, starts, table, with_mean, key_starts, seed, scale, grad_scale, keep_scale,
     threshold, rows, heads, keys, prefix, width, splits, q_row, q_head, k_owner, k_row, k_head, v_owner, v_row,
-    v_head, grad_row, grad_head, dq_row, dq_head, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr,
+    v_head, grad_row, grad_head, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr, BOXED: tl.constexpr, BITS: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """Programs as in the forward. `stats` (3, T, H) keeps delta, share and dshare for the other kernel."""
@@ -117,7 +117,7 @@ def attention_backward_q(
                 scale, keep_scale, threshold, keys, prefix, width, D, BLOCK_D, BLOCK_K, BOXED, BITS, DROPOUT, False,
             )  # fmt: skip
         result = (result * grad_scale).to(dq.dtype.element_ty)
-        tl.store(dq + long_row[:, None] * dq_row + head * dq_head + d[None, :], result, mask=there)
+        tl.store(dq + place[:, None] * D + d[None, :], result, mask=there)
         tl.store(stats + place, delta, mask=exists)
         if BOXED:
             count = rows.to(tl.int64) * heads
@@ -177,8 +177,8 @@ def _key_gradients(
 def attention_backward_kv(
     q, k, v, grad, lse, stats, dk, dv, starts, table, with_mean, key_starts, seed, scale, grad_scale, keep_scale,
     threshold, rows, heads, keys, prefix, width, splits, q_row, q_head, k_owner, k_row, k_head, v_owner, v_row,
-    v_head, grad_row, grad_head, dk_row, dk_head, dv_row, dv_head, D: tl.constexpr, BLOCK_D: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr, BOXED: tl.constexpr, BITS: tl.constexpr, DROPOUT: tl.constexpr,
+    v_head, grad_row, grad_head, dkv_row, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr,
+    BLOCK_K: tl.constexpr, BOXED: tl.constexpr, BITS: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """Programs: owners x heads x splits; a split takes every `splits`-th tile of the owner's keys."""
     split = tl.program_id(0) % splits
@@ -217,8 +217,6 @@ def attention_backward_kv(
                 k_tile, v_tile, q, grad, lse, stats, table, first, end, key, head, seed, scale, keep_scale, threshold,
                 rows, heads, keys, prefix, width, q_row, grad_row, D, BLOCK_D, BLOCK_Q, BOXED, BITS, DROPOUT, False,
             )  # fmt: skip
-        place = (first_key + key)[:, None]
-        dk_at = dk + place * dk_row + head * dk_head + d[None, :]
-        tl.store(dk_at, (dk_tile * grad_scale).to(dk.dtype.element_ty), mask=there)
-        dv_at = dv + place * dv_row + head * dv_head + d[None, :]
-        tl.store(dv_at, dv_tile.to(dv.dtype.element_ty), mask=there)
+        place = (first_key + key)[:, None] * dkv_row + head * D + d[None, :]
+        tl.store(dk + place, (dk_tile * grad_scale).to(dk.dtype.element_ty), mask=there)
+        tl.store(dv + place, dv_tile.to(dv.dtype.element_ty), mask=there)
