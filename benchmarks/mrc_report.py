@@ -31,7 +31,7 @@ def _extra(cell: dict[str, float]) -> str:
 
 
 def waterfall(row: dict[str, Any]) -> str:
-    """How much of the branch's gain is sharing keys and values, and how much the kernel."""
+    """How much of the branch's gain is sharing keys and values, and how much the op."""
     branch = row["branch"]
     if "replicate" not in branch or "packed mask" not in branch:
         return ""
@@ -40,7 +40,7 @@ def waterfall(row: dict[str, Any]) -> str:
     return (
         f"\nOf the branch's x{copied / ours:.1f} at {row['shape']['name']}: keys and values once per image "
         f"x{copied / shared:.1f} ({(copied - shared) / saved:.0%} of the time saved), "
-        f"the kernel x{shared / ours:.2f} ({(shared - ours) / saved:.0%})"
+        f"region_cross_attention x{shared / ours:.2f} ({(shared - ours) / saved:.0%})"
     )
 
 

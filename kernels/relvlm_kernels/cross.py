@@ -24,7 +24,7 @@ from relvlm_kernels.ops import (
 )
 from relvlm_kernels.regions import Regions
 
-CHUNK_BYTES = {"cpu": 4 << 20}  # of the buffer: stays in the cache, in pages that are there already
+CHUNK_BYTES = {"cpu": 8 << 20}  # of the buffer: about what a cache holds, and still large matrix products
 CHUNK_BYTES_ELSEWHERE = 64 << 20  # enough work for a GPU
 
 
