@@ -26,6 +26,7 @@ from relvlm.data.batch import Batch
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS
 from relvlm.plan.workload import workload
+from relvlm_kernels.memory import keep_freed_memory
 
 KINDS = ("captions", "entities", "mrc", "vsg")
 
@@ -33,6 +34,7 @@ KINDS = ("captions", "entities", "mrc", "vsg")
 def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     device, dtype = torch.device(args.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
     torch.manual_seed(0)
     config, _ = SIZES[args.size]

@@ -9,7 +9,7 @@ Ways: `replicate` copies an image for each region and projects its keys and valu
 FlexAttention with a block mask; `xformers` where it can be imported. That all agree is checked before anything is
 timed. Times are medians of interleaved repeats, ratios medians of the repeats' ratios; memory is the most that tensors
 held beyond inputs, weights and their gradients (the C++ kernels keep below 1 MiB of scratch per thread beside). As in
-training, there are no gradients when a repeat begins, and the C library keeps freed memory (of tensors of up to 32 MiB).
+training, there are no gradients when a repeat begins, and the C library keeps what is freed (up to 32 MiB a tensor).
 """
 
 from __future__ import annotations

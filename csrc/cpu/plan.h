@@ -18,7 +18,8 @@ struct Groups {
   int32_t count, images, tokens, grid_rows, grid_columns, partial;
 };
 
-// Groups of images that are there by image, in their packed order; `starts` gets the first place of each image, and the end.
+// Groups by image, in their packed order, without those that have none; `starts` gets the first place of each image,
+// and the end.
 std::vector<int32_t> by_image(const Groups& groups, std::vector<int32_t>& starts);
 // Images and boxes alone.
 Status check_boxes(const Groups& groups);
