@@ -60,7 +60,7 @@ def _region(width: int, dtype: torch.dtype, dropout: float) -> None:
     regions = Regions.whole(offsets, torch.zeros(GROUPS, dtype=torch.int32), GRID)
     rest = (regions, 0.1, dropout, torch.zeros(1, dtype=torch.int64))
     out, lse = ops.region_attention(q, k, k, *rest)
-    ops.region_attention_backward(q, q, k, k, out, lse, *rest)
+    ops.region_attention_backward(q, q, k, k, out, lse, *rest, (q, *torch.stack([k, k], 2).unbind(2)))
 
 
 def _varlen(width: int, dtype: torch.dtype) -> None:

@@ -57,7 +57,8 @@ def _region_cross_attention(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Output, lse, and kv (B, S, 2, H, D) for the backward."""
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
+    with torch.autocast(q.device.type, enabled=False):
+        kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
     found = _run("region_attention", q, q, *kv.unbind(2), regions, scale, dropout, seed)
     return *_contiguous(found), kv
 
@@ -85,11 +86,8 @@ def _region_cross_attention_backward(
         regions = Regions(offsets, image - first, box, prefix, mean, (rows, columns))
         args = grad, q, *kv[chunk].unbind(2), out, lse, regions, scale, dropout, seed
         _run("region_attention_backward", q, *args, (dq, *dkv.unbind(2)))
-        drows = dkv.view(-1, len(weight))
-        _add_product(dweight, drows.T, x[chunk].flatten(0, 1))
-        dbias += drows.sum(0, dtype=sums)
-        if x_wants_gradient:
-            torch.mm(drows, weight, out=dx[chunk].flatten(0, 1))
+        with torch.autocast(q.device.type, enabled=False):
+            _add_linear_backward(dkv.flatten(2), x[chunk], weight, dx[chunk], dweight, dbias)
     return dq, dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
 
 
@@ -100,16 +98,25 @@ def _(grad, q, x, weight, *rest):
 
 
 def _images_at_once(kv: Tensor) -> int:
-    each = kv[0].nbytes if len(kv) else 1
-    return max(1, CHUNK_BYTES.get(kv.device.type, CHUNK_BYTES_ELSEWHERE) // each)
+    """As many as the buffer may hold, or somewhat fewer so that all chunks are alike."""
+    limit = CHUNK_BYTES.get(kv.device.type, CHUNK_BYTES_ELSEWHERE)
+    most = max(1, limit // max(1, kv[:1].nbytes))
+    chunks = max(1, -(-len(kv) // most))
+    return max(1, -(-len(kv) // chunks))
 
 
-def _add_product(to: Tensor, a: Tensor, b: Tensor) -> None:
-    """to += a b, where `to` may be wider than the product."""
-    if to.dtype == a.dtype:
-        to.addmm_(a, b)
+def _add_linear_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dweight: Tensor, dbias: Tensor
+) -> None:
+    """Adds to dweight and dbias, which may be of a wider type; writes dx where it has room."""
+    grad, x = grad.flatten(0, 1), x.flatten(0, 1)
+    if dweight.dtype == x.dtype:
+        dweight.addmm_(grad.T, x)
     else:
-        to += a @ b
+        dweight += grad.T @ x
+    dbias += grad.sum(0, dtype=dbias.dtype)
+    if len(dx):
+        torch.mm(grad, weight, out=dx.flatten(0, 1))
 
 
 def _save(ctx, inputs, output):

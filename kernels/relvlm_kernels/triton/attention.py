@@ -145,7 +145,7 @@ def _backward(
     tile = tiles.backward_kv(_padded(q), q.dtype)
     splits = triton.cdiv(owners.keys_each, tile.keys)
     arguments = saved | _arguments(q, k, v, owners, scale, dropout, tile)
-    arguments |= {"dk": dk, "dv": dv, "splits": splits, "dkv_row": dk.stride(-3)}
+    arguments |= {"dk": dk, "dv": dv, "splits": splits, "PARTS": _parts(dk)}
     _launch(attention_backward_kv, programs * splits, arguments, tile)
     for a, b in zip(found, wanted, strict=True):
         if a is not b:
@@ -154,12 +154,18 @@ def _backward(
 
 
 def _writable(dq: Tensor, dk: Tensor, dv: Tensor) -> Gradients:
-    """These where the kernels can write them, else copies: more strides would cost registers that they lack."""
-    heads_together = dk.stride(-2) == dk.shape[-1] and dk.stride(-1) == 1
-    one_run = dk.dim() == 3 or dk.stride(0) == dk.shape[1] * dk.stride(1)
-    if dk.stride() != dv.stride() or not heads_together or not one_run:
+    """These where the kernels can write them, else copies."""
+    if not _parts(dk) or dk.stride() != dv.stride():
         dk, dv = dk.contiguous(), dv.contiguous()
     return dq.contiguous(), dk, dv
+
+
+def _parts(x: Tensor) -> int:
+    """Of how many parts like `x` (..., H, D) its rows consist, evenly; 0 where they do not."""
+    parts, more = divmod(x.stride(-3), x.shape[-2] * x.shape[-1])
+    one_run = x.dim() == 3 or x.stride(0) == x.shape[1] * x.stride(1)
+    dense = x.stride(-2) == x.shape[-1] and x.stride(-1) == 1
+    return parts if dense and one_run and not more else 0
 
 
 def _splits(queries: int, owners: _Owners, tile: tiles.Tile) -> int:

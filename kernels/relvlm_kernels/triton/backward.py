@@ -177,10 +177,13 @@ def _key_gradients(
 def attention_backward_kv(
     q, k, v, grad, lse, stats, dk, dv, starts, table, with_mean, key_starts, seed, scale, grad_scale, keep_scale,
     threshold, rows, heads, keys, prefix, width, splits, q_row, q_head, k_owner, k_row, k_head, v_owner, v_row,
-    v_head, grad_row, grad_head, dkv_row, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr,
-    BLOCK_K: tl.constexpr, BOXED: tl.constexpr, BITS: tl.constexpr, DROPOUT: tl.constexpr,
+    v_head, grad_row, grad_head, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr,
+    BLOCK_K: tl.constexpr, BOXED: tl.constexpr, BITS: tl.constexpr, DROPOUT: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Programs: owners x heads x splits; a split takes every `splits`-th tile of the owner's keys."""
+    """Programs: owners x heads x splits; a split takes every `splits`-th tile of the owner's keys.
+
+    dk and dv are parts of rows of so many PARTS of (heads, D) each: a stride would cost registers.
+    """
     split = tl.program_id(0) % splits
     head = (tl.program_id(0) // splits) % heads
     owner = tl.program_id(0) // splits // heads
@@ -217,6 +220,6 @@ def attention_backward_kv(
                 k_tile, v_tile, q, grad, lse, stats, table, first, end, key, head, seed, scale, keep_scale, threshold,
                 rows, heads, keys, prefix, width, q_row, grad_row, D, BLOCK_D, BLOCK_Q, BOXED, BITS, DROPOUT, False,
             )  # fmt: skip
-        place = (first_key + key)[:, None] * dkv_row + head * D + d[None, :]
+        place = ((first_key + key)[:, None] * (heads * PARTS) + head) * D + d[None, :]
         tl.store(dk + place, (dk_tile * grad_scale).to(dk.dtype.element_ty), mask=there)
         tl.store(dv + place, dv_tile.to(dv.dtype.element_ty), mask=there)
