@@ -57,8 +57,7 @@ def _region_cross_attention(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Output, lse, and kv (B, S, 2, H, D) for the backward."""
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    with torch.autocast(q.device.type, enabled=False):
-        kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
+    kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
     found = _run("region_attention", q, q, *kv.unbind(2), regions, scale, dropout, seed)
     return *_contiguous(found), kv
 
@@ -86,8 +85,7 @@ def _region_cross_attention_backward(
         regions = Regions(offsets, image - first, box, prefix, mean, (rows, columns))
         args = grad, q, *kv[chunk].unbind(2), out, lse, regions, scale, dropout, seed
         _run("region_attention_backward", q, *args, (dq, *dkv.unbind(2)))
-        with torch.autocast(q.device.type, enabled=False):
-            _add_linear_backward(dkv.flatten(2), x[chunk], weight, dx[chunk], dweight, dbias)
+        _add_linear_backward(dkv.flatten(2), x[chunk], weight, dx[chunk], dweight, dbias)
     return dq, dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
 
 
