@@ -170,8 +170,9 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
 
   Ahead<S> ahead(plan, call, item, head);
   ahead.of_queries(q, call.q_head), ahead.of_queries(grad, call.grad_head);
-  ahead.of_queries(out, width), ahead.of_queries(dq, width);
-  ahead.of_keys(k, call.k_head), ahead.of_keys(v, call.v_head), ahead.of_keys(dk, width), ahead.of_keys(dv, width);
+  ahead.of_queries(out, width), ahead.of_queries(dq, call.dq_head);
+  ahead.of_keys(k, call.k_head), ahead.of_keys(v, call.v_head);
+  ahead.of_keys(dk, call.dk_head), ahead.of_keys(dv, call.dv_head);
   for_tiles<T>(plan, item, [&](const Tile& tile) {
     ahead.begin(tile, 2);
     pack_queries(q, tile, width, padded, T(call.scale), tile_q);
