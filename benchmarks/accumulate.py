@@ -18,8 +18,9 @@ from statistics import median
 
 import torch
 from batches import made_batch
+from stepping import kept_bytes, timed_step
 from torch import Tensor
-from train_step import RECIPE, SIZES, kept_bytes, timed_step
+from train_step import RECIPE, SIZES
 
 from relvlm.config import load_config
 from relvlm.data.batch import Batch

@@ -16,10 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
@@ -30,8 +27,11 @@ from typing import Any
 import dropping
 import torch
 from batches import joint_of, made_batch
+from measuring import commit, gemm_rate, machine
 from official_way import OfficialWay
-from torch import Tensor, nn
+from stepping import kept_bytes, timed_step, timed_update
+from torch import Tensor
+from train_report import print_row, print_waterfall
 
 from relvlm.config import (
     FusionConfig,
@@ -73,7 +73,8 @@ def main() -> None:
     keep_freed_memory()
     device, dtype = torch.device(args.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
     rate = gemm_rate(device, dtype)
-    print(f"{_machine(device)}; GEMM {rate / 1e9:.0f} GFLOP/s ({args.dtype})")
+    on = f"{machine(device)}, {args.threads} threads, torch {torch.__version__}"
+    print(f"{on}; GEMM {rate / 1e9:.0f} GFLOP/s ({args.dtype})")
     rows = []
     for size in args.size:
         config, images = SIZES[size]
@@ -86,16 +87,16 @@ def main() -> None:
             works = [replace(w, images=args.images or images) for w in sections(data, kind)]
             row = measure(model, sizes, works, device, dtype, args.repeats, args.patch_keep)
             rows.append({"size": size, **row, "mfu": row["flops"] / row["seconds"] / rate})
-            _print(rows[-1], header=len(rows) == 1)
+            print_row(rows[-1], header=len(rows) == 1)
             if args.waterfall:
                 rows[-1]["waterfall"] = waterfall(model, works, device, dtype, args.repeats)
     for row in rows if args.waterfall else []:
-        _print_waterfall(row)
+        print_waterfall(row)
     dropping.print_table([row for row in rows if "not_exact" in row])
     if args.json:
-        context = {"command": sys.argv, "machine": _machine(device), "dtype": args.dtype, "gemm": rate}
+        context = {"command": sys.argv, "machine": on, "dtype": args.dtype, "gemm": rate}
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(context | {"commit": _commit(), "rows": rows}, indent=1) + "\n")
+        args.json.write_text(json.dumps(context | {"commit": commit(), "rows": rows}, indent=1) + "\n")
 
 
 def measure(
@@ -220,100 +221,6 @@ def check_equal(model: RelVLM, plain: Callable[[], Tensor], batch: Batch) -> Non
         raise RuntimeError(
             f"{batch.kind}: our loss is {losses[0]}, the official way's {losses[1]}: not comparable"
         )
-
-
-def timed_step(
-    loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer, dtype: torch.dtype, device: torch.device
-) -> float:
-    _wait(device)
-    began = time.perf_counter()
-    optimizer.zero_grad()
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        total = loss()
-    total.backward()
-    optimizer.step()
-    _wait(device)
-    return time.perf_counter() - began
-
-
-def timed_update(optimizer: torch.optim.Optimizer, device: torch.device, repeats: int = 5) -> float:
-    """Seconds of one update with the gradients that there are, the median."""
-    seconds = []
-    for _ in range(repeats):
-        _wait(device)
-        began = time.perf_counter()
-        optimizer.step()
-        _wait(device)
-        seconds.append(time.perf_counter() - began)
-    return median(seconds)
-
-
-def kept_bytes(loss: Callable[[], Tensor], model: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes of distinct storages that autograd keeps for the backward pass, without the parameters."""
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages: dict[int, int] = {}
-
-    def keep(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    device = next(model.parameters()).device.type
-    mixed = torch.autocast(device, dtype, enabled=dtype != torch.float32)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), mixed:
-        total = loss()
-    total.backward()  # only now may a storage be freed and its address used again
-    return sum(storages.values())
-
-
-def gemm_rate(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
-    """FLOP/s of a square matrix product, the best of ten."""
-    size = size if device.type == "cpu" else 8192
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in "ab")
-    best = float("inf")
-    for _ in range(10):
-        _wait(device)
-        began = time.perf_counter()
-        a @ b
-        _wait(device)
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def _print(row: dict[str, Any], header: bool) -> None:
-    if header:
-        print(
-            "| size | batch | images | ours, s | official, s | time | same AdamW | FLOPs | kept memory | MFU |"
-        )
-        print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    print(
-        f"| {row['size']} | {row['kind']} | {row['images']} | {row['seconds']:.3f} | {row['official_seconds']:.3f} "
-        f"| {row['time_ratio']:.2f}x | {row['same_adamw_ratio']:.2f}x | {row['flop_ratio']:.2f}x "
-        f"| {row['memory_ratio']:.0%} | {row['mfu']:.0%} |",
-        flush=True,
-    )
-
-
-def _print_waterfall(row: dict[str, Any]) -> None:
-    print(f"\n| {row['size']} {row['kind']}: with | s | kept, MiB |\n|---|---:|---:|")
-    for step in row["waterfall"]:
-        print(f"| {step['with']} | {step['seconds']:.3f} | {step['kept_bytes'] / 2**20:.0f} |")
-
-
-def _machine(device: torch.device) -> str:
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return found.stdout.strip()
 
 
 def _arguments() -> argparse.Namespace:

@@ -138,7 +138,7 @@ def test_equal_texts_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_recomputing_keeps_less() -> None:
-    from train_step import kept_bytes
+    from stepping import kept_bytes
 
     batch = made_batch(WORKS["captions"], 32, 4, 50, 7)
     models = [RelVLM(config, 50, 7) for config in (MODEL, replace(MODEL, recompute=True))]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from batches import made_batch
 from official_way import OfficialWay
-from train_step import kept_bytes
+from stepping import kept_bytes
 
 from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
 from relvlm.model import RelVLM
