@@ -80,8 +80,8 @@ def _late_views(vision: VisionEncoder, batch: Batch) -> Seen:
     return Seen(tokens_KD, views, key_cu, tokens_KD[key_cu.long()[own_G]])
 
 
-class Part(NamedTuple):
-    """`rows` to read of the part's packed tokens, whose number is `tokens` where the host knows it."""
+class Question(NamedTuple):
+    """Texts that look at views, and `rows` to read of their packed tokens (`tokens`: how many, if the host knows)."""
 
     texts: Tensor
     views: Tensor
@@ -96,7 +96,7 @@ class FusedPass:
         self.text_cu = text_cu
         self.seen = seen
         self.savings = savings
-        self.parts: list[Part] = []
+        self.parts: list[Question] = []
 
     def add(self, texts: Tensor, views: Tensor, rows: Tensor | None = None, tokens: int | None = None) -> int:
         """Let text `texts[i]` look at view `views[i]`; returns the part's place in what `run` returns.
@@ -104,7 +104,7 @@ class FusedPass:
         Of the part's packed tokens, `rows` (increasing) are read, by default each text's first ([CLS]). Where the
         number of `tokens` of each part is given, nothing is read back from the device.
         """
-        self.parts.append(Part(texts, views, rows, tokens))
+        self.parts.append(Question(texts, views, rows, tokens))
         return len(self.parts) - 1
 
     def run(self, fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
@@ -113,7 +113,7 @@ class FusedPass:
             return self._run(self.parts, fusion, text_TD)
         return [rows for part in self.parts for rows in self._run([part], fusion, text_TD)]
 
-    def _run(self, parts: list[Part], fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
+    def _run(self, parts: list[Question], fusion: FusionEncoder, text_TD: Tensor) -> list[Tensor]:
         texts = torch.cat([part.texts for part in parts])
         index = torch.cat([part.views for part in parts])
         known = [part.tokens for part in parts if part.tokens is not None]
@@ -142,7 +142,7 @@ class FusedPass:
         return fusion(x_TD, tokens, regions, read)
 
 
-def _rows_to_read(parts: list[Part], offsets: Tensor) -> list[Tensor]:
+def _rows_to_read(parts: list[Question], offsets: Tensor) -> list[Tensor]:
     read, first = [], 0
     for part in parts:
         starts = offsets[first : first + len(part.texts)]
