@@ -74,6 +74,7 @@ def main() -> None:
     keep_freed_memory()
     device, dtype = torch.device(args.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
     on = f"{machine(device)}, {args.threads} threads, torch {torch.__version__}"
+    context = {"command": sys.argv, "machine": on, "dtype": args.dtype, "commit": commit()}
     print(f"{on}, {args.dtype}")
     rows = []
     for size in args.size:
@@ -94,9 +95,8 @@ def main() -> None:
         print_waterfall(row)
     dropping.print_table([row for row in rows if "not_exact" in row])
     if args.json:
-        context = {"command": sys.argv, "machine": on, "dtype": args.dtype}
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(context | {"commit": commit(), "rows": rows}, indent=1) + "\n")
+        args.json.write_text(json.dumps(context | {"rows": rows}, indent=1) + "\n")
 
 
 def measure(
