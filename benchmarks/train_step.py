@@ -34,7 +34,7 @@ from stepping import kept_bytes, timed_step, timed_update
 from torch import Tensor
 from train_report import print_row, print_waterfall
 
-from relvlm.config import (
+from relvlm.config.schema import (
     FusionConfig,
     ModelConfig,
     OptimConfig,
@@ -43,7 +43,7 @@ from relvlm.config import (
     VisionConfig,
     load_config,
 )
-from relvlm.data.batch import BATCH_KINDS, Batch
+from relvlm.data.batches.batch import BATCH_KINDS, Batch
 from relvlm.engine.schedule import build_optimizer
 from relvlm.model import TEMPERATURE_RANGE, RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
