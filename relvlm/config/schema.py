@@ -14,6 +14,7 @@ import yaml
 
 from relvlm.config.check import problems
 from relvlm.config.tree import apply_override, build, read_tree
+from relvlm.data.kinds import BATCH_KINDS, SECTION_KINDS, BatchKind
 from relvlm.errors import UserError
 
 RANDOM = "random"  # in `init`: no pretrained weights, on purpose
@@ -88,21 +89,6 @@ class MomentumConfig:
 
 
 @dataclass(frozen=True)
-class SavingsConfig:
-    """What makes the training step cheap at equal losses; benchmarks/train_step.py switches each off to see its worth.
-
-    All objectives in one pass of the fusion encoder; K and V projected once per image, whatever looks at it; the last
-    fusion layer on the rows that are read; equal texts of a batch encoded once; word scores in chunks, never kept.
-    """
-
-    one_pass: bool = True
-    shared_keys: bool = True
-    read_rows: bool = True
-    unique_texts: bool = True
-    chunked_words: bool = True
-
-
-@dataclass(frozen=True)
 class ModelConfig:
     """Which of the four models: `localisation` adds BBOX and VMA, `relations` adds MRC (paper, table 1).
 
@@ -125,7 +111,6 @@ class ModelConfig:
     itm_floor: float = 0.0
     itc_gradient: Literal["all_ranks", "own_rank"] = "all_ranks"
     mrc_hidden: int = 3072
-    savings: SavingsConfig = field(default_factory=SavingsConfig)
     recompute: bool = (
         False  # transformer layers' activations in the backward pass: less memory, a third more FLOPs
     )
@@ -209,15 +194,17 @@ class DataConfig:
     max_pixels: int = 178_956_970
 
     @property
-    def drawn(self) -> list[str]:
+    def drawn(self) -> list[BatchKind]:
         """The kinds of batch whose ratio is positive."""
-        return [kind for kind, ratio in dataclasses.asdict(self.ratio).items() if ratio > 0]
+        return [kind for kind in BATCH_KINDS if getattr(self.ratio, kind) > 0]
 
     @property
-    def trained(self) -> set[str]:
+    def trained(self) -> set[BatchKind]:
         """The kinds that are drawn by themselves or as a part of joint batches."""
-        weights = dataclasses.asdict(self.joint_weights).items() if self.ratio.joint > 0 else ()
-        return {*self.drawn, *(kind for kind, weight in weights if weight)} - {"joint"}
+        joined = [
+            kind for kind in SECTION_KINDS if self.ratio.joint > 0 and getattr(self.joint_weights, kind)
+        ]
+        return {*self.drawn, *joined} - {"joint"}
 
 
 @dataclass(frozen=True)
