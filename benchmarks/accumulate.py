@@ -17,8 +17,9 @@ from itertools import pairwise
 from statistics import median
 
 import torch
-from batches import made_batch
-from stepping import kept_bytes, timed_step
+from stepping import timed_step
+from support.batches import made_batch
+from support.footprint import kept_bytes
 from torch import Tensor
 from train_step import RECIPE, SIZES
 

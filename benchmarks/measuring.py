@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch._C._profiler import _EventType
-from torch.profiler import ProfilerActivity
 
 
 def seconds(run: Callable[[], Any], device: torch.device) -> float:
@@ -50,34 +46,6 @@ def interleaved(
 def speedup(times: dict[str, list[float]], slow: str, fast: str) -> float:
     """Median of the ratios within each repeat, which the machine's moods touch alike."""
     return median(a / b for a, b in zip(times[slow], times[fast], strict=True))
-
-
-def peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
-    """Most memory at a time, during the call, of tensors that were gone again at its end (unlike gradients)."""
-    gc.collect()
-    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    events = sorted(_allocations(profile, device), key=lambda event: event.start_time_ns)
-    begun: dict[int, int] = {}  # address -> place among the events
-    sizes = [0] * len(events)
-    for place, event in enumerate(events):
-        address, size = event.extra_fields.ptr, event.extra_fields.alloc_size
-        if size > 0:
-            begun[address] = place
-        elif address in begun:
-            sizes[begun.pop(address)], sizes[place] = -size, size
-    return max(accumulate(sizes), default=0)
-
-
-def _allocations(profile: torch.profiler.profile, device: torch.device) -> Iterator[Any]:
-    waiting = list(profile.profiler.kineto_results.experimental_event_tree())
-    while waiting:
-        event = waiting.pop()
-        waiting += event.children
-        if event.tag == _EventType.Allocation and event.extra_fields.device.type == device.type:
-            yield event
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, repeats: int = 7) -> float:

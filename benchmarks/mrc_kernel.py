@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from measuring import commit, copy_bandwidth, gemm_rate, interleaved, machine, peak_bytes, speedup
 from mrc_report import markdown, plot, print_table, waterfall
-from mrc_shapes import CUDA_SHAPES, SHAPES, TARGET, Batch, Shape, make_batch
 from mrc_ways import Branch, Flex, Masked, Replicated, Way, Xformers
+from support.shapes import CUDA_SHAPES, SHAPES, TARGET, Batch, Shape, make_batch
 from torch import Tensor
 
 from relvlm_kernels import chosen

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mrc_shapes import Batch
+from support.shapes import Batch
 from torch import Tensor
 
 from relvlm_kernels import mrc_pool, region_attention, region_cross_attention

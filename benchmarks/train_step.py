@@ -27,10 +27,11 @@ from typing import Any
 
 import dropping
 import torch
-from batches import joint_of, made_batch
 from measuring import commit, gemm_rate, machine
-from official_way import OfficialWay
-from stepping import kept_bytes, timed_step, timed_update
+from stepping import timed_step, timed_update
+from support.batches import joint_of, made_batch
+from support.footprint import kept_bytes
+from support.official_way import OfficialWay
 from torch import Tensor
 from train_report import print_row, print_waterfall
 
