@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from relvlm.data.batch import Batch
+from relvlm.data.batches.batch import Batch
 from relvlm.model import RelVLM
 from relvlm.plan.flops import TRAINING, Sizes, packed
 from relvlm.plan.workload import Workload

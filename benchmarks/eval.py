@@ -31,9 +31,9 @@ from PIL import Image
 from public_way import PublicWay
 from torch import Tensor
 
-from relvlm.config import ModelConfig, load_config
+from relvlm.config.schema import ModelConfig, load_config
 from relvlm.data.text import Tokenizer
-from relvlm.evals.scorer import ScoreOptions, Scorer
+from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 from relvlm.model import RelVLM
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -35,7 +35,7 @@ from support.official_way import OfficialWay
 from torch import Tensor
 from train_report import print_row, print_waterfall
 
-from relvlm.config import (
+from relvlm.config.schema import (
     FusionConfig,
     ModelConfig,
     OptimConfig,
@@ -44,7 +44,7 @@ from relvlm.config import (
     VisionConfig,
     load_config,
 )
-from relvlm.data.batch import BATCH_KINDS, Batch
+from relvlm.data.batches.batch import BATCH_KINDS, Batch
 from relvlm.engine.schedule import build_optimizer
 from relvlm.model import TEMPERATURE_RANGE, RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed

@@ -15,9 +15,12 @@ COMMANDS = {
     "plan": ("relvlm.plan.cli", "memory, FLOPs, time and GPU-hours of a recipe"),
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "convert": ("relvlm.convert.cli", "official checkpoints to ours, and back"),
-    "report": ("relvlm.evals.report_cli", "tables and plots of runs"),
-    "soup": ("relvlm.evals.soup_cli", "average the weights of checkpoints"),
-    "pareto": ("relvlm.evals.pareto_cli", "checkpoints that are best in coarse or fine-grained tasks"),
+    "report": ("relvlm.evals.reporting.cli", "tables and plots of runs"),
+    "soup": ("relvlm.evals.checkpoints.soup_cli", "average the weights of checkpoints"),
+    "pareto": (
+        "relvlm.evals.reporting.pareto_cli",
+        "checkpoints that are best in coarse or fine-grained tasks",
+    ),
 }
 WITH_OVERRIDES = {"train", "submit", "plan"}  # key=value arguments may stand anywhere among the options
 

@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from relvlm.accumulation import Part, parts, random_numbers
-from relvlm.config import ModelConfig
-from relvlm.data.batch import Batch
+from relvlm.config.schema import ModelConfig
+from relvlm.data.batches.batch import Batch
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import compile_layers
 from relvlm.encoders.fusion import FusionEncoder
@@ -34,9 +33,10 @@ from relvlm.losses.bbox import BoxHead
 from relvlm.losses.itm import ITMHead
 from relvlm.losses.mlm import MLMHead
 from relvlm.losses.mrc import MRCHead
-from relvlm.momentum import Teacher
-from relvlm.objectives import encode, outcomes
-from relvlm.pairs import Negatives
+from relvlm.pretraining.chunks import Part, parts, random_numbers
+from relvlm.pretraining.negatives import Negatives
+from relvlm.pretraining.objectives import encode, outcomes
+from relvlm.pretraining.teacher import Teacher
 from relvlm_kernels import Regions
 
 TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward
@@ -111,7 +111,7 @@ class RelVLM(nn.Module):
         """Total loss, and each objective's loss and accuracy (detached scalars) by name (KIND/NAME of a joint batch).
 
         ITM's `negatives` are drawn where they are not given. Of the chunks of a step, a list, their parts: with its
-        `part`, a chunk's losses and values are those that add up to the step's (relvlm/accumulation.py).
+        `part`, a chunk's losses and values are those that add up to the step's (relvlm/pretraining/chunks.py).
         """
         with torch.no_grad():
             self.temperature.clamp_(*TEMPERATURE_RANGE)

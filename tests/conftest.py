@@ -21,7 +21,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def relworld(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small RelWorld: shard sets, vocabulary, relations and benchmarks."""
-    from relvlm.data.relworld import build
+    from relvlm.relworld import build
 
     out = tmp_path_factory.mktemp("world") / "relworld"
     parser = argparse.ArgumentParser()

@@ -9,15 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from relvlm import objectives, pairs
-from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
-from relvlm.data.batch import Batch
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.position import resize_positions
 from relvlm.encoders.vit import ViT
 from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itm import IGNORED
 from relvlm.model import RelVLM
-from relvlm.pairs import false_negatives
+from relvlm.pretraining import negatives as pairs
+from relvlm.pretraining import objectives
+from relvlm.pretraining.negatives import false_negatives
 
 WORDS, RELATIONS, GRID = 50, 7, 4
 LENGTHS = [4, 3, 6, 3, 5]

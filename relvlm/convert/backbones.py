@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from relvlm.config import ModelConfig, VisionConfig
+from relvlm.config.schema import ModelConfig, VisionConfig
 from relvlm.convert.links import Link, Tensors, cat, check_names, prefixed, same
 from relvlm.convert.names import bert_links, clip_block_links, vision_links
 from relvlm.encoders.position import resize_bias_table, resize_positions

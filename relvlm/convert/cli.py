@@ -97,7 +97,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 def _forth(args: argparse.Namespace) -> None:
     import torch
 
-    from relvlm.config import Config, DataConfig
+    from relvlm.config.schema import Config, DataConfig
     from relvlm.convert.official import WORDS, check_shapes, convert, split
     from relvlm.data.text import Tokenizer
     from relvlm.engine.checkpoint import write_alone
@@ -130,7 +130,7 @@ def _forth(args: argparse.Namespace) -> None:
 def _back(args: argparse.Namespace) -> None:
     import torch
 
-    from relvlm.config import model_config
+    from relvlm.config.schema import model_config
     from relvlm.convert.names import TEACHER, TIED
     from relvlm.convert.official import back
     from relvlm.engine.checkpoint import checkpoint_folder, read_description, read_teacher, read_tensors

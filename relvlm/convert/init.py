@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from relvlm.config import RANDOM, InitConfig
+from relvlm.config.schema import RANDOM, InitConfig
 from relvlm.convert.backbones import fit, read_bert, read_vision
 from relvlm.convert.cli import sha256
 from relvlm.convert.links import check_names

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from relvlm.config import ModelConfig, VisionConfig
+from relvlm.config.schema import ModelConfig, VisionConfig
 from relvlm.convert.links import Link, cat, prefixed, same
 from relvlm.encoders.swin import relative_position_index, shift_mask
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from relvlm.config import ModelConfig
+from relvlm.config.schema import ModelConfig
 from relvlm.convert.links import Tensors, check_names, to_ours, to_theirs
 from relvlm.convert.names import TEACHER, TIED, Family, official_links
 from relvlm.convert.sizes import describe

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
 from relvlm.convert.links import Tensors
 from relvlm.convert.names import Family
 from relvlm.errors import UserError

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from relvlm.config import VisionConfig
+from relvlm.config.schema import VisionConfig
 
 PATCH_SHIFTED = -100.0  # added to scores between parts of a shifted window that are no neighbours
 EPS = 1e-5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from relvlm.config import VisionConfig
+from relvlm.config.schema import VisionConfig
 from relvlm.encoders.packing import offsets_of
 from relvlm.encoders.swin import Swin
 from relvlm.encoders.vit import ViT

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from relvlm.config import VisionConfig
+from relvlm.config.schema import VisionConfig
 from relvlm.encoders.position import position_resizer
 from relvlm_kernels import varlen_attention_qkvpacked
 

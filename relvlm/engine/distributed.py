@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from relvlm.config import Config
+from relvlm.config.schema import Config
 from relvlm.errors import UserError
 from relvlm_kernels.memory import keep_freed_memory
 

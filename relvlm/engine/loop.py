@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from relvlm.config import Config, dump
-from relvlm.config_exact import not_exact
+from relvlm.config.exact import not_exact
+from relvlm.config.schema import Config, dump
 from relvlm.convert.init import check_init, initialise
-from relvlm.data.batch import Batch
-from relvlm.data.loader import build_loader, open_streams
+from relvlm.data.batches.batch import Batch
+from relvlm.data.batches.loader import build_loader, open_streams
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import checkpoint, distributed

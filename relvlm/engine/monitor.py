@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from relvlm.config import Config, DataConfig
+from relvlm.config.schema import Config, DataConfig
 from relvlm.engine.distributed import mean_over_ranks, rank
 
 OBJECTIVES = {

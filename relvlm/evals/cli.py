@@ -12,7 +12,7 @@ from typing import Any
 from relvlm.engine.distributed import join, rank, stop
 from relvlm.errors import UserError
 from relvlm.evals.run import SUITE, TASKS, Selection, Source, evaluate, evaluate_suite, rescore, suite_sources
-from relvlm.evals.scorer import ScoreOptions
+from relvlm.evals.scoring.scorer import ScoreOptions
 
 DEFAULTS = ScoreOptions()
 EXAMPLES = """examples:
@@ -120,7 +120,7 @@ def _evaluate_task(args: argparse.Namespace) -> None:
 
 
 def _evaluate_suite(args: argparse.Namespace) -> None:
-    from relvlm.evals.table import as_markdown, model_rows
+    from relvlm.evals.figures.main_table import as_markdown, model_rows
 
     _need(args, "out")
     options, selection = _options(args), _selection(args)
@@ -131,7 +131,7 @@ def _evaluate_suite(args: argparse.Namespace) -> None:
 
 
 def _evaluate_checkpoints(args: argparse.Namespace) -> None:
-    from relvlm.evals import checkpoints as c
+    from relvlm.evals.checkpoints import every as c
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options, selection = _options(args), _selection(args)
@@ -155,7 +155,7 @@ def _evaluate_checkpoints(args: argparse.Namespace) -> None:
 def _load(args: argparse.Namespace) -> tuple[Any, Any]:
     """The model, and its tokenizer where it is one of ours."""
     import relvlm
-    from relvlm.evals.matcher import named_matcher
+    from relvlm.evals.scoring.matcher import named_matcher
 
     if args.model:
         return named_matcher(args.model, args.max_words), None

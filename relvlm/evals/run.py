@@ -14,11 +14,12 @@ import torch
 from relvlm.data.text import Tokenizer
 from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
-from relvlm.evals import aro, outcomes, retrieval, sugarcrepe, svo, valse, vsr, winoground
-from relvlm.evals import benchmark as b
+from relvlm.evals.figures import outcomes
 from relvlm.evals.files import Row, find_image, read_jsonl, write_atomic, write_json
-from relvlm.evals.photos import Photo
-from relvlm.evals.scorer import ScoreOptions, Scorer
+from relvlm.evals.scoring.photos import Photo
+from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
+from relvlm.evals.tasks import aro, retrieval, sugarcrepe, svo, valse, vsr, winoground
+from relvlm.evals.tasks import task as b
 
 PAIR_TASKS = {t.name: t for t in (vsr.TASK, valse.TASK, svo.TASK, winoground.TASK, sugarcrepe.TASK, aro.TASK)}
 TASKS = (*PAIR_TASKS, *retrieval.K)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from relvlm.config import Config
-from relvlm.data.batch import BatchKind
+from relvlm.config.schema import Config
+from relvlm.data.batches.batch import BatchKind
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.plan import flops, memory, traffic

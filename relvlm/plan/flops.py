@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relvlm.config import ModelConfig, VisionConfig
+from relvlm.config.schema import ModelConfig, VisionConfig
 from relvlm.plan.workload import Workload
 
 Flops = dict[str, float]

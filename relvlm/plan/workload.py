@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from relvlm.config import Config, DataConfig
-from relvlm.data.batch import BATCH_KINDS, SECTION_KINDS, WHOLE_KINDS, BatchKind
+from relvlm.config.schema import Config, DataConfig
+from relvlm.data.batches.batch import BATCH_KINDS, SECTION_KINDS, WHOLE_KINDS, BatchKind
 
 # Averages of web captions and of detection labels, special tokens included.
 CAPTION_TOKENS, LABEL_TOKENS = 14, 4

@@ -6,7 +6,7 @@ import torch
 from train_report import print_row, print_waterfall
 from train_step import measure, waterfall
 
-from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig, VisionConfig
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.workload import Workload

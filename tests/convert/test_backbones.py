@@ -20,7 +20,14 @@ from transformers import (
     ViTModel,
 )
 
-from relvlm.config import FusionConfig, InitConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import (
+    FusionConfig,
+    InitConfig,
+    ModelConfig,
+    MomentumConfig,
+    TextConfig,
+    VisionConfig,
+)
 from relvlm.convert import from_official
 from relvlm.convert.backbones import _ours, _sort_out, _vision_links, _without_prefix, read_bert
 from relvlm.convert.cli import main as convert
@@ -246,7 +253,7 @@ def test_nothing_starts_silently_at_random(init, message):
 
 
 def test_random_on_purpose_is_one_word():
-    from relvlm.config import parse
+    from relvlm.config.schema import parse
 
     data = {"captions": [{"path": "x"}], "ratio": {"captions": 1}, "batch": {"captions": 1}}
     config = parse({"init": "random", "data": data}, "run.yaml")

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import relvlm
-from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
 from relvlm.convert import to_official
 from relvlm.data.text import Tokenizer
 from relvlm.model import RelVLM

@@ -8,8 +8,8 @@ import pytest
 import torch
 from support.batches import made_batch
 
-from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
-from relvlm.data.batch import Batch
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders import compiled
 from relvlm.encoders.compiled import check_compiler
 from relvlm.errors import UserError

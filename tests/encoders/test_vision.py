@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from relvlm.config import VisionConfig
+from relvlm.config.schema import VisionConfig
 from relvlm.encoders.position import position_resizer, resize_positions
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError

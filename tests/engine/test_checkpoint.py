@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import relvlm
-from relvlm.config import (
+from relvlm.config.schema import (
     CheckpointConfig,
     Config,
     DataConfig,

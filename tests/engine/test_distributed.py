@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from support.batches import made_batch
 from torch import Tensor
 
-from relvlm.config import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
+from relvlm.config.schema import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
 from relvlm.engine import distributed
 from relvlm.engine.loop import train_step
 from relvlm.errors import UserError
 from relvlm.losses.itc import itc_loss
 from relvlm.model import Gather, RelVLM, one_rank
-from relvlm.pairs import Negatives
 from relvlm.plan.workload import Workload
+from relvlm.pretraining.negatives import Negatives
 
 SIZES = [2, 5]
 

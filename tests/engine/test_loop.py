@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relvlm.config import CheckpointConfig, Config, DataConfig, KindRatios
+from relvlm.config.schema import CheckpointConfig, Config, DataConfig, KindRatios
 from relvlm.engine import loop
 from relvlm.errors import UserError
 

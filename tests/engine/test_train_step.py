@@ -7,8 +7,8 @@ import torch
 from support.batches import made_batch
 from torch import Tensor
 
-from relvlm.config import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
-from relvlm.data.batch import Batch
+from relvlm.config.schema import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
+from relvlm.data.batches.batch import Batch
 from relvlm.engine import checkpoint, distributed
 from relvlm.engine.loop import train_step
 from relvlm.engine.schedule import build_optimizer, build_scheduler

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig, VisionConfig
 from relvlm.data.text import Tokenizer
 from relvlm.model import RelVLM
 

@@ -12,9 +12,9 @@ import relvlm
 from relvlm import cli
 from relvlm.errors import UserError
 from relvlm.evals import cli as eval_cli
+from relvlm.evals.figures.main_table import ModelRows, as_markdown, model_rows
 from relvlm.evals.run import Selection, evaluate, evaluate_suite, rescore
-from relvlm.evals.scorer import ScoreOptions
-from relvlm.evals.table import ModelRows, as_markdown, model_rows
+from relvlm.evals.scoring.scorer import ScoreOptions
 from relvlm.model import RelVLM
 
 

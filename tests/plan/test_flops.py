@@ -10,7 +10,7 @@ from support.official_way import OfficialWay
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from relvlm.config import (
+from relvlm.config.schema import (
     DataConfig,
     FusionConfig,
     JointWeights,

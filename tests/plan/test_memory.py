@@ -8,7 +8,7 @@ from support.batches import made_batch
 from support.footprint import kept_bytes
 from support.official_way import OfficialWay
 
-from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig, VisionConfig
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.memory import features, official_activations, packed_activations, states

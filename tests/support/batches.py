@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relvlm.data.batch import Batch, Section
+from relvlm.data.batches.batch import Batch, Section
 from relvlm.plan.workload import Workload
 
 CLS, MASK, FIRST_WORD = 2, 4, 10

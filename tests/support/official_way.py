@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from relvlm.data.batch import Batch
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.fusion import FusionLayer
 from relvlm.encoders.text import Residual, SelfAttention
 from relvlm.losses.bbox import bbox_loss
@@ -23,7 +23,7 @@ from relvlm.losses.itm import hard_negatives, itm_loss
 from relvlm.losses.mlm import mlm_loss
 from relvlm.losses.mrc import mrc_loss
 from relvlm.model import RelVLM
-from relvlm.pairs import false_negatives, group_keys
+from relvlm.pretraining.negatives import false_negatives, group_keys
 from relvlm_kernels.regions import box_mask
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from relvlm import objectives, pairs
 from relvlm.convert.official import to_official
 from relvlm.convert.parity.errors import Errors
 from relvlm.convert.parity.shared import (
@@ -19,9 +18,11 @@ from relvlm.convert.parity.shared import (
     itc_within,
 )
 from relvlm.convert.parity.vectors import IGNORED, albef_batch
-from relvlm.data.batch import Batch
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.packing import pack, unpack
 from relvlm.model import RelVLM
+from relvlm.pretraining import negatives as pairs
+from relvlm.pretraining import objectives
 from relvlm_kernels import Regions
 
 

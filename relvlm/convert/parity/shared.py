@@ -12,12 +12,12 @@ from torch import Tensor
 
 from relvlm.convert.names import official_links
 from relvlm.convert.parity.errors import Errors
-from relvlm.data.batch import Batch
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.packing import pack, unpack
 from relvlm.losses.itc import itc_loss, shared_targets
 from relvlm.losses.itm import negative_weights
 from relvlm.model import RelVLM
-from relvlm.pairs import Negatives
+from relvlm.pretraining.negatives import Negatives
 
 Vectors = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relvlm.data.batch import Batch
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.packing import offsets_of
 from relvlm_kernels import Regions
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relvlm import pairs
 from relvlm.convert.parity.errors import Errors
 from relvlm.convert.parity.shared import (
     Vectors,
@@ -21,6 +20,7 @@ from relvlm.convert.parity.shared import (
 from relvlm.convert.parity.vectors import IGNORED, xvlm_batch
 from relvlm.losses.bbox import bbox_losses, corners, generalised_iou, iou
 from relvlm.model import RelVLM
+from relvlm.pretraining import negatives as pairs
 
 
 def check_xvlm(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors) -> None:

@@ -14,8 +14,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from relvlm.data.schema import Entity, Relation, Sample
-from relvlm.data.shards import RELATIONS, Encoded, check_free, write_shards
+from relvlm.data.shards.schema import Entity, Relation, Sample
+from relvlm.data.shards.store import RELATIONS, Encoded, check_free, write_shards
 from relvlm.data.sources.raw import (
     PhotoFault,
     add_output_arguments,
@@ -28,7 +28,7 @@ from relvlm.data.sources.raw import (
     sized_photo,
     tidy,
 )
-from relvlm.data.statistics import as_text, describe
+from relvlm.data.tools.statistics import as_text, describe
 from relvlm.errors import UserError
 
 EPILOG = """examples:
@@ -252,7 +252,7 @@ def _photo_and_sample(graph: ImageGraph, images: Sequence[Path]) -> tuple[bytes,
 def parse_only(files: Files, out: Path, *, exclude: Collection[str] = ()) -> dict[str, Any]:
     """Write `samples.jsonl`, `relations.txt` and `statistics.json` into the new folder `out`, without photos.
 
-    Returns the statistics (of `relvlm.data.statistics.describe`); UserError for unreadable input.
+    Returns the statistics (of `relvlm.data.tools.statistics.describe`); UserError for unreadable input.
     """
     check_free(out)
     samples = list(parse(read_graphs(files, exclude)))
