@@ -65,8 +65,8 @@ FULL = [
     Shape("14x14, 16 large", 8, (14, 14), 16, (0.6, 0.8)),
     Shape("24x24, 64 regions", 1, (24, 24), 64, (0.1, 0.8)),
 ]
-# A GPU's share of the recipe's steps on 8 of them (configs/13m/rex_vlm.yaml). A text goes through the fusion encoder for
-# ITM three times and for MLM once, a region's once more for its box, which is sought in the whole image.
+# A GPU's share of the recipe's steps on 8 of them (configs/13m/rex_vlm.yaml). A text goes through the fusion encoder
+# for ITM three times and for MLM once, a region's once more for its box, which is sought in the whole image.
 RECIPE = [
     Shape("captions", 128, (14, 14), 0, (1, 1), (7, 21), whole=4),
     Shape("entities", 26, (14, 14), 20, (0.2, 0.8), whole=5),
