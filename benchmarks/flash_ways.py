@@ -47,7 +47,7 @@ class FlashBoxes(Way):
         visible = torch.cat([batch.visible, r.mean[:, None]], 1)
         group, place = visible.nonzero().unbind(1)
         own = r.image.long()[group] * shape.keys + place
-        self.rows = torch.where(place < shape.keys, own, shape.images * shape.keys + group)
+        self.key_rows = torch.where(place < shape.keys, own, shape.images * shape.keys + group)
         counts = visible.sum(1)
         self.cu_q, self.max_q = r.offsets, int(batch.lengths.max())
         self.cu_k, self.max_k = _offsets(counts), int(counts.max())
@@ -60,7 +60,7 @@ class FlashBoxes(Way):
         rows = x_BSHD.flatten(0, 1)
         if self.batch.shape.mean:
             rows = torch.cat([rows, mean_tokens(x_BSHD, self.batch)])
-        return rows.index_select(0, self.rows)
+        return rows.index_select(0, self.key_rows)
 
 
 def flash(
