@@ -32,7 +32,7 @@ from mrc_ways import Branch, Flex, Masked, Replicated, Way, Xformers
 from torch import Tensor
 
 from relvlm_kernels import chosen
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.03, torch.float16: 4e-3}  # of the largest number
