@@ -28,7 +28,7 @@ from relvlm.data.batches.batch import Batch
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS
 from relvlm.plan.workload import workload
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 KINDS = ("captions", "entities", "mrc", "vsg")
 

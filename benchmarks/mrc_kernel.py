@@ -36,7 +36,7 @@ from mrc_ways import Flex, Masked, Ours, Replicated, Way, Xformers
 from support.shapes import QUICK, SHAPES, TARGET, Shape, as_trained, for_cuda, make_batch, toy
 
 from relvlm_kernels import chosen
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -49,7 +49,7 @@ from relvlm.engine.schedule import build_optimizer
 from relvlm.model import TEMPERATURE_RANGE, RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
 from relvlm.plan.workload import Workload, sections
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 RECIPE = Path(__file__).parents[1] / "configs/13m/rex_vlm.yaml"
 SIZES = {  # model, images of a batch

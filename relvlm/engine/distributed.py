@@ -17,7 +17,7 @@ from torch import Tensor
 
 from relvlm.config.schema import Config
 from relvlm.errors import UserError
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
