@@ -13,7 +13,7 @@ import torch
 from relvlm.config.schema import Config
 from relvlm.errors import UserError
 from relvlm.ranks import TIMEOUT, rendezvous
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 OURS = {"optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"}
 OURS |= {"bf16", "fp16", "gradient_accumulation_steps"}
