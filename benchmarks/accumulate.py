@@ -22,7 +22,7 @@ from stepping import kept_bytes, timed_step
 from torch import Tensor
 from train_step import RECIPE, SIZES
 
-from relvlm.config.schema import load_config
+from relvlm.config.load import load_config
 from relvlm.data.batches.batch import Batch
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS

@@ -45,7 +45,7 @@ def check_init(init: InitConfig) -> None:
         checkpoint_folder(Path(init.checkpoint))
         return
     for name, value in (("vision", init.vision), ("text", init.text)):
-        if not value:
+        if value is None:
             raise UserError(
                 f"init.{name}: nothing to start from (a local Hugging Face folder; or, on purpose, `init: random`)"
             )
@@ -61,7 +61,7 @@ def initialise(model: RelVLM, init: InitConfig, relations: list[str]) -> Report:
     if init.checkpoint:
         _from_checkpoint(model, checkpoint_folder(Path(init.checkpoint)), relations, report)
     for path, read in ((init.vision, read_vision), (init.text, read_bert)):
-        if path not in ("", RANDOM):
+        if path not in (None, RANDOM):
             backbone = read(Path(path), model.config)
             report.sources[str(backbone.file)] = sha256(backbone.file)
             report.unused += backbone.unused

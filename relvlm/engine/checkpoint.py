@@ -21,7 +21,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from relvlm.config.schema import Config, model_config
+from relvlm.config.load import model_config
+from relvlm.config.schema import Config
 from relvlm.data.batches import regions
 from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
