@@ -17,8 +17,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from relvlm.config.schema import Config, model_config
-from relvlm.data.batches import regions
+from relvlm.config.load import model_config
+from relvlm.config.schema import Config
+from relvlm.data.batches.regions import read_relations
 from relvlm.data.text import Tokenizer
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
@@ -95,11 +96,11 @@ def read_teacher(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not readable: {error}") from error
 
 
-def read_relations(config: Config) -> list[str]:
+def relations_of(config: Config) -> list[str]:
     """The relation vocabulary of a run, in the loader's order; empty where the model has no use for one."""
     if not (config.model.relations and config.data.relations):
         return []
-    return list(regions.read_relations(Path(config.data.relations)))
+    return list(read_relations(config.data.relations_file))
 
 
 def write_alone(
@@ -137,7 +138,7 @@ def write_model(
         "name": config.name,
         "model": dataclasses.asdict(config.model),
         "vocab_size": tensors["text.embeddings.word.weight"].shape[0],
-        "relations": read_relations(config),
+        "relations": relations_of(config),
         "data": dataclasses.asdict(config.data),
         **(extra or {}),
     }

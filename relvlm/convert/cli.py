@@ -111,7 +111,9 @@ def _forth(args: argparse.Namespace) -> None:
     ours = {k: t.float().contiguous() if t.is_floating_point() else t for k, t in ours.items()}
     student, teacher = split(ours, tied=False)
     data = DataConfig(
-        vocab=str(args.vocab or ""), sep=False, max_text_tokens=min(40, model.text.max_positions)
+        vocab=str(args.vocab) if args.vocab else None,
+        sep=False,
+        max_text_tokens=min(40, model.text.max_positions),
     )
     origin = {
         "family": args.family,
@@ -130,7 +132,7 @@ def _forth(args: argparse.Namespace) -> None:
 def _back(args: argparse.Namespace) -> None:
     import torch
 
-    from relvlm.config.schema import model_config
+    from relvlm.config.load import model_config
     from relvlm.convert.names import TEACHER, TIED
     from relvlm.convert.official import back
     from relvlm.pretrained import checkpoint_folder, read_description, read_teacher, read_tensors

@@ -46,7 +46,7 @@ def check_init(init: InitConfig) -> None:
         checkpoint_folder(Path(init.checkpoint))
         return
     for name, value in (("vision", init.vision), ("text", init.text)):
-        if not value:
+        if value is None:
             raise UserError(
                 f"init.{name}: nothing to start from (a local Hugging Face folder; or, on purpose, `init: random`)"
             )
@@ -65,7 +65,7 @@ def initialise(model: RelVLM, teacher: Teacher | None, init: InitConfig, relatio
         if teacher is not None and (folder / "teacher.pt").exists():
             _load_teacher(teacher, folder, report)
     for path, read in ((init.vision, read_vision), (init.text, read_bert)):
-        if path not in ("", RANDOM):
+        if path not in (None, RANDOM):
             backbone = read(Path(path), model.config)
             report.sources[str(backbone.file)] = sha256(backbone.file)
             report.unused += backbone.unused

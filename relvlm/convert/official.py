@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from relvlm.config.schema import ModelConfig
+from relvlm.config.vision import SwinConfig
 from relvlm.convert.links import Tensors, check_names, to_ours, to_theirs
 from relvlm.convert.names import TEACHER, TIED, Family, official_links
 from relvlm.convert.sizes import describe
@@ -102,10 +103,10 @@ def _has_masks(tensors: Tensors) -> bool:
 
 
 def _resized(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
-    side = config.image_size // config.vision.patch_size
-    if name.endswith("relative_position_bias_table"):
+    vision, side = config.vision, config.image_size // config.vision.patch_size
+    if isinstance(vision, SwinConfig) and name.endswith("relative_position_bias_table"):
         stage = int(name.split(".layers.")[1].split(".")[0])
-        return resize_bias_table(tensor, min(config.vision.window, side // 2**stage))
+        return resize_bias_table(tensor, min(vision.window, side // 2**stage))
     if name.endswith("pos_embed.weight"):
         return resize_positions(tensor[None], side)[0]
     return resize_positions(tensor, side) if name.endswith("pos_embed") else tensor

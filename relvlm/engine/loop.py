@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from relvlm.config.exact import not_exact
-from relvlm.config.schema import Config, dump
+from relvlm.config.load import dump
+from relvlm.config.schema import Config
 from relvlm.convert.init import check_init, initialise
 from relvlm.data.batches.batch import Batch
 from relvlm.data.batches.loader import build_loader, open_streams
+from relvlm.data.batches.regions import read_relations
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import distributed, run_state
@@ -24,7 +26,7 @@ from relvlm.engine.monitor import Monitor
 from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
-from relvlm.pretrained import latest, read_relations
+from relvlm.pretrained import latest, relations_of
 from relvlm.pretraining.chunks import ChunkTargets
 from relvlm.pretraining.step import Pretraining
 from relvlm.ranks import barrier, gather_rows, rank, stop, world_size
@@ -64,15 +66,11 @@ def _check_inputs(config: Config) -> tuple[int, list[str]]:
     """Word and relation vocabularies, after every shard set has been opened once."""
     if config.model.compile:
         check_compiler()
-    if not Path(config.data.vocab).is_file():
-        raise UserError(
-            f"data.vocab: no file {config.data.vocab!r} (a WordPiece vocab.txt: RelWorld writes one; "
-            "bert-base-uncased brings another)"
-        )
-    if "mrc" in config.data.trained and not Path(config.data.relations).is_file():
-        raise UserError(f"data.relations: no file {config.data.relations!r} (one predicate a line)")
+    if "mrc" in config.data.trained:
+        read_relations(config.data.relations_file)
+    vocab_size = Tokenizer(config.data.vocab_file).vocab_size
     open_streams(config.data)
-    return Tokenizer(Path(config.data.vocab)).vocab_size, read_relations(config)
+    return vocab_size, relations_of(config)
 
 
 def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -61,8 +60,8 @@ class StepDataset(Dataset[list[Batch] | UserError]):
     @cached_property
     def builder(self) -> ViewBuilder:
         """Made on first use, which is in the worker."""
-        relations = read_relations(Path(self.config.relations)) if "mrc" in self.config.trained else {}
-        tokenizer = Tokenizer(Path(self.config.vocab))
+        relations = read_relations(self.config.relations_file) if "mrc" in self.config.trained else {}
+        tokenizer = Tokenizer(self.config.vocab_file)
         return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
 
     def __getitem__(self, plan: StepPlan) -> list[Batch] | UserError:
@@ -179,10 +178,10 @@ def build_loader(
 
     Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
     """
-    Tokenizer(Path(config.vocab))
+    Tokenizer(config.vocab_file)
     streams, sets = open_streams(config)
     if "mrc" in config.trained:
-        read_relations(Path(config.relations))
+        read_relations(config.relations_file)
     plan = BatchPlan(streams, seed, start_step, rank, world_size)
     _check_chunks(streams, world_size, accumulate)
     dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate)
