@@ -25,6 +25,7 @@ from relvlm.data.batches.batch import Batch, BatchKind
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, packed
 from relvlm.plan.workload import Workload, workload
+from relvlm.pretraining.step import Pretraining
 
 RECIPE = Path(__file__).resolve().parents[2] / "configs" / "13m" / "rex_vlm.yaml"
 GPUS, REGIONS = 8, 5
@@ -60,12 +61,12 @@ class MasterAdamW:
 class Step:
     """One step of training on one batch, over and over."""
 
-    model: RelVLM
+    model: Pretraining
     optimizer: MasterAdamW
     batch: Batch
 
     def loss(self) -> Tensor:
-        return self.model(self.batch)[0]
+        return self.model(self.batch).total
 
     def __call__(self) -> None:
         self.loss().backward()
@@ -89,12 +90,12 @@ def main(check: Check) -> None:
         del model, optimizer
 
 
-def made_model(here: Target, compiled: bool) -> tuple[RelVLM, Sizes]:
+def made_model(here: Target, compiled: bool) -> tuple[Pretraining, Sizes]:
     """The recipe's, with all weights in bf16."""
     torch.manual_seed(0)
     config = TOY if here.toy else load_config(RECIPE).model
     sizes = Sizes(config, 50 if here.toy else BERT_WORDS, 7 if here.toy else GQA_RELATIONS)
-    model = RelVLM(replace(config, compile=compiled), sizes.words, sizes.relations)
+    model = Pretraining(RelVLM(replace(config, compile=compiled), sizes.words, sizes.relations))
     return model.to(here.device, torch.bfloat16), sizes
 
 
