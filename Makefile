@@ -61,7 +61,7 @@ gpu-check: $(VENV)/.installed
 	    --kinds joint --json $(GPU_OUT)/train_step_joint.json
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) build *.egg-info
