@@ -92,7 +92,7 @@ def jobs(cxx: list[str], folder: Path) -> tuple[dict[str, list[str]], list[str]]
         ] for name, (flags, size) in usable.items()
     }  # fmt: skip
     has = [f"-DRELVLM_HAS_{name.upper()}" for name in usable]
-    for name in ("api", "plan"):
+    for name in ("api", "layout", "plan"):
         commands[str(folder / f"{name}.o")] = [*cxx, *has, str(SOURCES / f"{name}.cpp")]
     return commands, list(usable)
 
@@ -143,7 +143,7 @@ def build_cuda(library: Path) -> str:
         commands = {  # the longest first
             str(folder / f"attention_{element}.o"): [*flags, f"-DRELVLM_ELEMENT={element}", "attention.cu"]
             for element, flags in ELEMENTS.items()
-        } | {str(folder / f"{name}.o"): [f"{name}.cu"] for name in ("pair", "pool", "plan", "api")}
+        } | {str(folder / f"{name}.o"): [f"{name}.cu"] for name in ("pair", "pool", "plan", "layout", "api")}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda out: run(nvcc_command(compiler, commands[out], out)), commands))
         run([compiler, *NVCC_FLAGS, "-shared", *commands, "-o", str(folder / "_cuda.so")])

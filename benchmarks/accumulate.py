@@ -17,8 +17,9 @@ from itertools import pairwise
 from statistics import median
 
 import torch
-from batches import made_batch
-from stepping import kept_bytes, timed_step
+from stepping import timed_step
+from support.batches import made_batch
+from support.footprint import kept_bytes
 from torch import Tensor
 from train_step import RECIPE, SIZES
 
@@ -27,7 +28,7 @@ from relvlm.data.batches.batch import Batch
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS
 from relvlm.plan.workload import workload
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 KINDS = ("captions", "entities", "mrc", "vsg")
 

@@ -27,10 +27,11 @@ from typing import Any
 
 import dropping
 import torch
-from batches import joint_of, made_batch
 from measuring import commit, gemm_rate, machine
-from official_way import OfficialWay
-from stepping import kept_bytes, timed_step, timed_update
+from stepping import timed_step, timed_update
+from support.batches import joint_of, made_batch
+from support.footprint import kept_bytes
+from support.official_way import OfficialWay
 from torch import Tensor
 from train_report import print_row, print_waterfall
 
@@ -42,7 +43,7 @@ from relvlm.engine.schedule import build_optimizer
 from relvlm.model import TEMPERATURE_RANGE, RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
 from relvlm.plan.workload import Workload, sections
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 RECIPE = Path(__file__).parents[1] / "configs/13m/rex_vlm.yaml"
 SIZES = {  # model, images of a batch

@@ -2,13 +2,11 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))  # some tests hold formulas against what the benchmarks run
 
 
 @pytest.fixture(scope="session")

@@ -111,9 +111,6 @@ using namespace relvlm;
 
 extern "C" {
 
-// Size of the structures: another one than the caller's means a library from other sources.
-int32_t relvlm_call_bytes() { return sizeof(Call) + sizeof(Groups) + sizeof(BoxMean); }
-
 int32_t relvlm_openmp() {
 #if defined(_OPENMP)
   return 1;

@@ -36,9 +36,10 @@ struct Plan {
 
 enum Type : int32_t { FLOAT32 = 0, FLOAT64 = 1, BFLOAT16 = 2, FLOAT16 = 3 };
 
-// Mirrored by `_Call` in relvlm_kernels/cpu.py. Pointers are to elements of `type`, `lse` to float or, for float64,
-// double; strides count elements, the last dimension has stride 1; out (rows, heads, width) and lse (rows, heads) are
-// contiguous. The forward writes out and lse, the backward reads them and grad, and writes dq, dk and dv.
+// This and `BoxMean` are mirrored by relvlm_kernels/cpu/library.py. Pointers are to elements of `type`, `lse` to float
+// or, for float64, double; strides count elements, the last dimension has stride 1; out (rows, heads, width) and lse
+// (rows, heads) are contiguous. The forward writes out and lse, the backward reads them and grad, and writes dq, dk
+// and dv.
 struct Call {
   const void *q, *k, *v, *grad;
   void *out, *lse, *dq, *dk, *dv;
@@ -52,14 +53,13 @@ struct Call {
   int32_t type, backward, threads;
 };
 
-// Mirrored by `_BoxMean` in relvlm_kernels/cpu.py. The forward reads x (images, tokens, width) and writes (groups,
-// width); the backward reads that one's gradient, whose rows lie `from_row` apart, and writes that of x. `to` is
-// contiguous.
+// The forward reads x (images, tokens, width) and writes (groups, width); the backward reads that one's gradient, whose
+// rows lie `source_row` apart, and writes that of x. `to` is contiguous.
 struct BoxMean {
-  const void* from;
+  const void* source;
   void* to;
   const int32_t *box, *image;
-  int64_t from_image, from_row, width;
+  int64_t source_image, source_row, width;
   int32_t groups, images, tokens, grid_rows, grid_columns, type, backward, threads;
 };
 

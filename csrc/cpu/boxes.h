@@ -31,10 +31,10 @@ template <class T, class S>
 void box_mean_of(const BoxMean& call, int32_t group, void* scratch) {
   const int width = static_cast<int>(call.width);
   const int32_t* const box = call.box + 4 * group;
-  const S* const image = static_cast<const S*>(call.from) + call.image[group] * call.from_image;
+  const S* const image = static_cast<const S*>(call.source) + call.image[group] * call.source_image;
   T* const total = static_cast<T*>(scratch);
   __builtin_memset(total, 0, round_up(width, LANES<T>) * sizeof(T));
-  for_box(call, box, [&](int32_t token) { add_row(image + token * call.from_row, width, total); });
+  for_box(call, box, [&](int32_t token) { add_row(image + token * call.source_row, width, total); });
   write_row(total, width, 1 / T(patches(box)), static_cast<S*>(call.to) + group * call.width);
 }
 
@@ -46,7 +46,7 @@ void box_mean_backward_of(const BoxMean& call, int32_t image, const int32_t* gro
   __builtin_memset(sums, 0, size_t(call.tokens) * padded * sizeof(T));
   for (int32_t i = 0; i < count; ++i) {
     const int32_t* const box = call.box + 4 * groups[i];
-    pack_row(static_cast<const S*>(call.from) + groups[i] * call.from_row, width, 1 / T(patches(box)), spread);
+    pack_row(static_cast<const S*>(call.source) + groups[i] * call.source_row, width, 1 / T(patches(box)), spread);
     for_box(call, box, [&](int32_t token) { add_row(spread, padded, sums + size_t(token) * padded); });
   }
   S* const to = static_cast<S*>(call.to) + int64_t(image) * call.tokens * call.width;

@@ -7,10 +7,10 @@
 
 namespace relvlm {
 
-// What is wrong with index tensors; `OK` is 0. Mirrored by `_ERRORS` in relvlm_kernels/cpu.py.
+// What is wrong with index tensors; `OK` is 0. Mirrored by `ERRORS` in relvlm_kernels/cpu/library.py.
 enum Status : int32_t { OK = 0, BAD_OFFSETS = 1, BAD_IMAGE = 2, BAD_BOX = 3, NO_MEMORY = 4 };
 
-// The index tensors of `region_attention`; flags are 0 or 1. Groups of images that are not there are an error, or are
+// The index tensors of `region_attention`, mirrored by relvlm_kernels/cpu/library.py; flags are 0 or 1. Groups of images that are not there are an error, or are
 // left out where `partial`.
 struct Groups {
   const int32_t *offsets, *image, *box;

@@ -41,9 +41,6 @@ using namespace relvlm;
 
 extern "C" {
 
-// Sizes of the calls: others than the caller's mean a library from other sources.
-int32_t relvlm_cuda_call_bytes() { return sizeof(Call) + sizeof(BoxMean) + sizeof(PairLinear) + sizeof(RowSums); }
-
 // 0, an error of CUDA, or -1 where there is no kernel for the element or width.
 int32_t relvlm_cuda_attention(const Call* call) {
   int error = cudaSetDevice(call->device);

@@ -32,14 +32,14 @@ template <class T>
 __global__ void __launch_bounds__(THREADS) means_of_boxes(BoxMean call) {
   const int group = blockIdx.x, prefix = call.tokens - call.grid_rows * call.grid_columns;
   const Box box = box_of(call, group);
-  const T* const image = static_cast<const T*>(call.from) + call.image[group] * call.from_image;
+  const T* const image = static_cast<const T*>(call.source) + call.image[group] * call.source_image;
   T* const to = static_cast<T*>(call.to) + int64_t(group) * call.width;
   for (int d = threadIdx.x; d < call.width; d += THREADS) {
     float sum = 0;
     for (int y = box.y0; y < box.y1; ++y) {
-      const T* const row = image + (prefix + y * call.grid_columns) * call.from_row + d;
+      const T* const row = image + (prefix + y * call.grid_columns) * call.source_row + d;
 #pragma unroll 4
-      for (int x = box.x0; x < box.x1; ++x) sum += to_float(row[x * call.from_row]);
+      for (int x = box.x0; x < box.x1; ++x) sum += to_float(row[x * call.source_row]);
     }
     store_one(to + d, sum / float(box.patches()));
   }
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(THREADS) spread_over_boxes(BoxMean call) {
   const int patch = token - (call.tokens - call.grid_rows * call.grid_columns);
   const int y = patch < 0 ? -1 : patch / call.grid_columns, x = patch - y * call.grid_columns;
   int* const found = reinterpret_cast<int*>(shared_memory() + SCAN_BYTES<THREADS>);
-  const T* const from = static_cast<const T*>(call.from);
+  const T* const from = static_cast<const T*>(call.source);
   float sums[columns] = {};
   for (int start = 0; start < call.count; start += THREADS) {
     const int group = start + int(threadIdx.x);
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(THREADS) spread_over_boxes(BoxMean call) {
 #pragma unroll
       for (int c = 0; c < columns; ++c)
         if (first + c * THREADS < call.width)
-          sums[c] += share * to_float(from[found[i] * call.from_row + first + c * THREADS]);
+          sums[c] += share * to_float(from[found[i] * call.source_row + first + c * THREADS]);
     }
     __syncthreads();
   }
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(THREADS) spread_over_boxes(BoxMean call) {
 template <class T>
 __global__ void __launch_bounds__(THREADS) sums_of_rows(RowSums call) {
   const int row = blockIdx.x;
-  const T* const from = static_cast<const T*>(call.from);
+  const T* const from = static_cast<const T*>(call.source);
   for (int d = threadIdx.x; d < call.width; d += THREADS) {
     float sum = 0;
 #pragma unroll 4

@@ -5,14 +5,14 @@
 
 namespace relvlm {
 
-// Forward: to (count, width) = mean over each box of from (images, tokens, width). Backward: to (images, tokens,
-// width) = from (count, width) spread over the boxes. `to` is contiguous, rows of `from` `row` apart.
+// Forward: to (count, width) = mean over each box of source (images, tokens, width). Backward: to (images, tokens,
+// width) = source (count, width) spread over the boxes. `to` is contiguous, rows of `source` are `source_row` apart.
 struct BoxMean {
-  const void* from;
+  const void* source;
   void* to;
   const int32_t *box, *image;
   void* stream;
-  int64_t from_image, from_row;
+  int64_t source_image, source_row;
   int32_t count, images, tokens, width, grid_rows, grid_columns;
   int32_t element, backward, device;
 };
@@ -28,9 +28,9 @@ struct PairLinear {
   int32_t element, device;
 };
 
-// to (rows, width): row i is the sum of the rows places[starts[i]..starts[i + 1]) of from, in that order.
+// to (rows, width): row i is the sum of the rows places[starts[i]..starts[i + 1]) of source, in that order.
 struct RowSums {
-  const void* from;
+  const void* source;
   void* to;
   const int64_t *places, *starts;
   void* stream;

@@ -1,8 +1,8 @@
 """Which implementations of the ops can run here, and which one runs for a device and dtype.
 
-A backend is the module `relvlm_kernels.<name>`. Beside the ops it has `missing()`, why it cannot run here (empty
-where it can), `takes(device, dtype)` and `description()`. Modules are imported when first asked for; one that fails
-to import is missing for that reason.
+A backend is a module: `relvlm_kernels.<name>`, for `reference` `relvlm_kernels.eager`. Beside the ops it has
+`missing()`, why it cannot run here (empty where it can), `takes(device, dtype)` and `description()`. Modules are
+imported when first asked for; one that fails to import is missing for that reason.
 
 Unless RELVLM_KERNELS names a backend, the first of `ORDER` for the device that can run and takes the dtype runs. A
 warning says so, once, where plain PyTorch runs because the compiled kernels cannot. RELVLM_KERNELS=cpu is an error
@@ -19,7 +19,7 @@ from types import ModuleType
 
 import torch
 
-NAMES = ("reference", "cpu", "triton", "cuda")
+MODULES = {"reference": "eager", "cpu": "cpu", "triton": "triton", "cuda": "cuda"}
 ORDER = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}  # others: reference
 
 
@@ -34,7 +34,7 @@ class Backend:
     @property
     def ops(self) -> ModuleType:
         if self._ops is None:
-            self._ops = import_module(f"relvlm_kernels.{self.name}")
+            self._ops = import_module(f"relvlm_kernels.{MODULES.get(self.name, self.name)}")
         return self._ops
 
     @property
@@ -51,7 +51,7 @@ class Backend:
         return not self.missing and self.ops.takes(device, dtype)
 
 
-BACKENDS = {name: Backend(name) for name in NAMES}
+BACKENDS = {name: Backend(name) for name in MODULES}
 
 
 def chosen(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Backend:

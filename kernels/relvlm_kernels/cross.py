@@ -7,20 +7,22 @@ gradients of the projection and of the image tokens.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.library import custom_op
 
-from relvlm_kernels.ops import (
-    _autocast,
-    _check_grid,
-    _contiguous,
-    _empty,
-    _empty_lse,
-    _run,
-    _scale,
-    _seed,
+from relvlm_kernels.dispatch import (
+    autocast,
+    check_grid,
+    contiguous,
+    default_scale,
+    dropout_seed,
+    empty,
+    empty_lse,
+    run,
 )
 from relvlm_kernels.regions import Regions
 
@@ -42,11 +44,11 @@ def region_cross_attention(
             f"region_cross_attention: q {tuple(q.shape)}, x {tuple(x.shape)}, weight {tuple(weight.shape)}: "
             "expected (T, H, D), (B, S, Dv), (2 H D, Dv)"
         )
-    _check_grid(x.shape[1], regions)
-    q, x, weight, bias = _autocast(q, x, weight, bias)
+    check_grid(x.shape[1], regions)
+    q, x, weight, bias = autocast(q, x, weight, bias)
     return _region_cross_attention(
         q, x, weight, bias, regions.offsets, regions.image, regions.box, regions.prefix, regions.mean,
-        *regions.grid, _scale(scale, q), dropout, _seed(seed, dropout, q),
+        *regions.grid, default_scale(scale, q), dropout, dropout_seed(seed, dropout, q),
     )[0]  # fmt: skip
 
 
@@ -58,13 +60,13 @@ def _region_cross_attention(
     """Output, lse, and kv (B, S, 2, H, D) for the backward."""
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
     kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
-    found = _run("region_attention", q, q, *kv.unbind(2), regions, scale, dropout, seed)
-    return *_contiguous(found), kv
+    found = run("region_attention", q, q, *kv.unbind(2), regions, scale, dropout, seed)
+    return *contiguous(found), kv
 
 
 @_region_cross_attention.register_fake
-def _(q, x, *rest):
-    return _empty(q), _empty_lse(q), q.new_empty(*x.shape[:2], 2, *q.shape[1:])
+def _(q: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return empty(q), empty_lse(q), q.new_empty(*x.shape[:2], 2, *q.shape[1:])
 
 
 @custom_op("relvlm::region_cross_attention_backward", mutates_args=())
@@ -76,7 +78,7 @@ def _region_cross_attention_backward(
     """Gradients of q, x (of no image where it wants none), weight and bias."""
     images = _images_at_once(kv)
     sums = torch.float32 if images < len(x) and weight.dtype.itemsize < 4 else weight.dtype
-    dq, dx = _empty(q), _empty(x if x_wants_gradient else x[:0])
+    dq, dx = empty(q), empty(x if x_wants_gradient else x[:0])
     dweight, dbias = weight.new_zeros(weight.shape, dtype=sums), weight.new_zeros(len(weight), dtype=sums)
     buffer = kv.new_empty(min(images, len(kv)), *kv.shape[1:])
     for first in range(0, len(x), images):
@@ -84,15 +86,17 @@ def _region_cross_attention_backward(
         dkv = buffer[: len(x[chunk])]
         regions = Regions(offsets, image - first, box, prefix, mean, (rows, columns))
         args = grad, q, *kv[chunk].unbind(2), out, lse, regions, scale, dropout, seed
-        _run("region_attention_backward", q, *args, (dq, *dkv.unbind(2)))
+        run("region_attention_backward", q, *args, (dq, *dkv.unbind(2)))
         _add_linear_backward(dkv.flatten(2), x[chunk], weight, dx[chunk], dweight, dbias)
     return dq, dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
 
 
 @_region_cross_attention_backward.register_fake
-def _(grad, q, x, weight, *rest):
+def _(
+    grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x_wants_gradient = rest[-1]
-    return _empty(q), _empty(x if x_wants_gradient else x[:0]), _empty(weight), weight.new_empty(len(weight))
+    return empty(q), empty(x if x_wants_gradient else x[:0]), empty(weight), weight.new_empty(len(weight))
 
 
 def _images_at_once(kv: Tensor) -> int:
@@ -117,14 +121,14 @@ def _add_linear_backward(
         torch.mm(grad, weight, out=dx.flatten(0, 1))
 
 
-def _save(ctx, inputs, output):
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
     q, x, weight, _, *index, ctx.rows, ctx.columns, ctx.scale, ctx.dropout, seed = inputs
     ctx.save_for_backward(q, x, weight, *output, *index, seed)
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)  # else zeros as large as kv
 
 
-def _vjp(ctx, grad, *_):
+def _vjp(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 14
     x_wants_gradient = ctx.needs_input_grad[1]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from relvlm.config.schema import Config, DataConfig, ModelConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
+from relvlm.data.kinds import KINDS, datasets_of
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -85,28 +86,28 @@ def _kinds(config: Config) -> Iterator[str]:
     if not data.drawn:
         yield "data.ratio: every kind is 0, there is nothing to train on"
     for kind in data.drawn:
-        section = "graphs" if kind in ("mrc", "vsg") else kind
+        section = datasets_of(kind)
         if not getattr(data, section):
             yield f"data.{section}: empty, but data.ratio.{kind} draws from it (add a path)"
         if getattr(data.batch, kind) <= 0:
             yield f"data.batch.{kind}: must be positive, data.ratio.{kind} draws it"
-    for kind, weight in dataclasses.asdict(data.joint_weights).items():
+    for name, weight in dataclasses.asdict(data.joint_weights).items():
         if not 0 <= weight < float("inf"):
-            yield f"data.joint_weights.{kind}: {weight}: must not be negative"
+            yield f"data.joint_weights.{name}: {weight}: must not be negative"
     if data.ratio.joint > 0 and not data.trained:
         yield "data.joint_weights: every kind is 0, there is nothing to train on"
     largest = max((_groups(data, kind) for kind in data.drawn), default=0)
     if model.momentum.enabled and model.momentum.queue < largest:
         yield f"model.momentum.queue: {model.momentum.queue} holds less than one batch of {largest}"
-    for kind, switch in (("entities", "localisation"), ("mrc", "relations")):
-        if kind in data.trained and not getattr(model, switch):
-            by = f"data.ratio.{kind}" if kind in data.drawn else f"data.joint_weights.{kind}"
-            yield f"model.{switch}: false, but {by} draws {kind} batches"
+    for needy, switch in (("entities", "localisation"), ("mrc", "relations")):
+        if needy in data.trained and not getattr(model, switch):
+            by = f"data.ratio.{needy}" if needy in data.drawn else f"data.joint_weights.{needy}"
+            yield f"model.{switch}: false, but {by} draws {needy} batches"
 
 
 def _groups(data: DataConfig, kind: str) -> int:
     """Most pairs of text and view that a global batch brings to the teacher's queue."""
-    if kind == "mrc":
+    if kind in KINDS and not KINDS[kind].aligned:
         return 0
     images, regions = getattr(data.batch, kind), data.regions_per_image
     if kind == "entities":  # counted in regions; each image may bring its caption

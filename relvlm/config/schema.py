@@ -5,12 +5,12 @@ A field's annotation carries a word of explanation, which `relvlm config --schem
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from relvlm.config.vision import VisionConfig, ViTConfig
+from relvlm.data.kinds import BATCH_KINDS, SECTION_KINDS, BatchKind
 from relvlm.errors import UserError
 
 RANDOM = "random"  # in `init`: no pretrained weights, on purpose
@@ -55,17 +55,6 @@ class MomentumConfig:
 
 
 @dataclass(frozen=True)
-class SavingsConfig:
-    """What makes the training step cheap at equal losses; benchmarks/train_step.py switches each off."""
-
-    one_pass: Annotated[bool, "all objectives in one pass of the fusion encoder"] = True
-    shared_keys: Annotated[bool, "keys and values projected once per image, whatever looks at it"] = True
-    read_rows: Annotated[bool, "the last fusion layer on the rows that are read"] = True
-    unique_texts: Annotated[bool, "equal texts of a batch encoded once"] = True
-    chunked_words: Annotated[bool, "word scores in chunks, never kept"] = True
-
-
-@dataclass(frozen=True)
 class ModelConfig:
     """Which of the four models (paper, table 1), and its sizes."""
 
@@ -88,7 +77,6 @@ class ModelConfig:
         Literal["all_ranks", "own_rank"], "of ITC to the features of all ranks, or of the own one (X-VLM)"
     ] = "all_ranks"
     mrc_hidden: Annotated[int, "hidden channels of the MRC head"] = 3072
-    savings: SavingsConfig = field(default_factory=SavingsConfig)
     recompute: Annotated[
         bool, "layers' activations anew in the backward pass: less memory, a third more FLOPs"
     ] = False
@@ -175,15 +163,17 @@ class DataConfig:
     max_pixels: Annotated[int, "pixels of an image above which it counts as corrupt"] = 178_956_970
 
     @property
-    def drawn(self) -> list[str]:
+    def drawn(self) -> list[BatchKind]:
         """The kinds of batch whose ratio is positive."""
-        return [kind for kind, ratio in dataclasses.asdict(self.ratio).items() if ratio > 0]
+        return [kind for kind in BATCH_KINDS if getattr(self.ratio, kind) > 0]
 
     @property
-    def trained(self) -> set[str]:
+    def trained(self) -> set[BatchKind]:
         """The kinds that are drawn by themselves or as a part of joint batches."""
-        weights = dataclasses.asdict(self.joint_weights).items() if self.ratio.joint > 0 else ()
-        return {*self.drawn, *(kind for kind, weight in weights if weight)} - {"joint"}
+        joined = [
+            kind for kind in SECTION_KINDS if self.ratio.joint > 0 and getattr(self.joint_weights, kind)
+        ]
+        return {*self.drawn, *joined} - {"joint"}
 
     @property
     def vocab_file(self) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from accumulate import KINDS, check_equal, kept_by_chunk, split
-from batches import made_batch
+from support.batches import made_batch
 from train_step import SIZES
 
 from relvlm.model import RelVLM

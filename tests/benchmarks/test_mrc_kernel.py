@@ -21,15 +21,15 @@ def small(shape):
 
 
 def shapes():
-    from mrc_shapes import SHAPES
+    from support.shapes import SHAPES
 
     return [small(shape) for shape in SHAPES["full"]]
 
 
 def test_every_way_agrees_at_every_shape():
     import mrc_kernel
-    from mrc_shapes import make_batch
     from mrc_ways import Masked, Replicated, Way
+    from support.shapes import make_batch
 
     for shape in shapes():
         batch = make_batch(shape, CPU)
@@ -37,7 +37,7 @@ def test_every_way_agrees_at_every_shape():
 
 
 def test_boxes_have_the_sides_asked_for():
-    from mrc_shapes import make_batch
+    from support.shapes import make_batch
 
     for shape in shapes():
         x0, y0, x1, y1 = make_batch(shape, CPU).regions.box.T
@@ -48,7 +48,7 @@ def test_boxes_have_the_sides_asked_for():
 
 
 def test_what_must_be_done_is_counted():
-    from mrc_shapes import make_batch
+    from support.shapes import make_batch
 
     batch = make_batch(replace(shapes()[0], images=1, regions=2), CPU)
     x0, y0, x1, y1 = batch.regions.box.T

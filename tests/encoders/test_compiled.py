@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from batches import made_batch
+from support.batches import made_batch
 
 from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
 from relvlm.config.vision import SwinConfig, ViTConfig

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from batches import made_batch
+from support.batches import made_batch
 from torch import Tensor
 
 from relvlm.config.schema import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig

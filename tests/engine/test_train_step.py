@@ -4,7 +4,7 @@ import socket
 
 import pytest
 import torch
-from batches import made_batch
+from support.batches import made_batch
 from torch import Tensor
 
 from relvlm.config.schema import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig

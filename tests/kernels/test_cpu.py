@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from relvlm_kernels import Regions, backends, cpu, ops, reference
+from relvlm_kernels import Regions, backends, cpu, eager, ops
 
 MISSING = backends.BACKENDS["cpu"].missing
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
@@ -35,12 +35,12 @@ def threads(request):
 @pytest.fixture
 def poisoned(monkeypatch):
     """Outputs begin as NaN: what a kernel leaves unwritten shows."""
-    plain = cpu._output
+    plain = cpu.attention._output
 
     def poison(*args):
         return plain(*args).fill_(torch.nan)
 
-    monkeypatch.setattr(cpu, "_output", poison)
+    monkeypatch.setattr(cpu.attention, "_output", poison)
 
 
 def region_case(width, grid=(5, 7), prefix=1, images=4, groups=13, heads=3, seed=0):
@@ -105,7 +105,7 @@ def rms(x):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_equals_fp64_reference(op, width, instructions, threads, poisoned):
     tensors, index = case(op, width)
-    wanted = results(reference, op, tensors, index, 0.3)
+    wanted = results(eager, op, tensors, index, 0.3)
     torch.testing.assert_close(results(cpu, op, tensors, index, 0.3), wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -114,9 +114,9 @@ def test_equals_fp64_reference(op, width, instructions, threads, poisoned):
 def test_fp32_error_is_at_most_twice_that_of_the_reference(op, width, instructions, poisoned):
     tensors, index = case(op, width)
     single = [x.float() for x in tensors]
-    wanted = results(reference, op, [x.double() for x in single], index, width**-0.5)
+    wanted = results(eager, op, [x.double() for x in single], index, width**-0.5)
     ours = results(cpu, op, single, index, width**-0.5)
-    theirs = results(reference, op, single, index, width**-0.5)
+    theirs = results(eager, op, single, index, width**-0.5)
     for name, a, b, exact in zip(("out", "dq", "dk", "dv"), ours, theirs, wanted, strict=True):
         assert rms(a.double() - exact) <= 2 * rms(b.double() - exact), name
         assert error(a, exact) <= max(2 * error(b, exact), 4 * torch.finfo(torch.float32).eps), name
@@ -140,7 +140,7 @@ def sdpa(tensors, index, scale):
 def test_error_is_at_most_twice_that_of_pytorchs_attention(width, dtype, instructions, poisoned):
     tensors, index = varlen_case(width)
     tensors = [x.to(dtype) for x in tensors]
-    wanted = results(reference, "varlen_attention", [x.double() for x in tensors], index, width**-0.5)
+    wanted = results(eager, "varlen_attention", [x.double() for x in tensors], index, width**-0.5)
     ours = results(cpu, "varlen_attention", tensors, index, width**-0.5)
     theirs = sdpa(tensors, index, width**-0.5)
     for name, a, b, exact in zip(("out", "dq", "dk", "dv"), ours, theirs, wanted, strict=True):
@@ -176,7 +176,7 @@ def test_dropout_equals_the_reference(op, dtype, instructions, poisoned):
     """The same mask to the last bit, forward and backward, with the mean token, at a seed of 64 bits."""
     tensors, index = case(op, 16)
     tensors, seed = [x.to(dtype) for x in tensors], torch.tensor([-(2**61) + 12345])
-    wanted = results(reference, op, tensors, index, 0.3, 0.4, seed)
+    wanted = results(eager, op, tensors, index, 0.3, 0.4, seed)
     found = results(cpu, op, tensors, index, 0.3, 0.4, seed)
     tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == torch.float64 else {}
     if dtype == torch.bfloat16:
@@ -198,7 +198,7 @@ def test_dropout_equals_the_reference(op, dtype, instructions, poisoned):
 )
 def test_grids_and_prefixes(options, instructions, poisoned):
     tensors, index = case("region_attention", 16, **options)
-    wanted = results(reference, "region_attention", tensors, index, 0.25)
+    wanted = results(eager, "region_attention", tensors, index, 0.25)
     found = results(cpu, "region_attention", tensors, index, 0.25)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
@@ -207,8 +207,8 @@ def test_large_scores_do_not_overflow(instructions):
     """They are off by 1e-3 themselves, hence the large errors."""
     tensors, index = case("varlen_attention", 16)
     single = [x.float() * 30 for x in tensors]
-    wanted = results(reference, "varlen_attention", [x.double() for x in single], index, 1.0)
-    theirs = results(reference, "varlen_attention", single, index, 1.0)
+    wanted = results(eager, "varlen_attention", [x.double() for x in single], index, 1.0)
+    theirs = results(eager, "varlen_attention", single, index, 1.0)
     for a, b, exact in zip(results(cpu, "varlen_attention", single, index, 1.0), theirs, wanted, strict=True):
         assert error(a, exact) < 2 * error(b, exact) < 0.5
 
@@ -218,7 +218,7 @@ def test_nan_in_a_key_reaches_its_queries_alone():
     q, k, v = (x.float() for x in tensors)
     k[0] = torch.nan
     out, _ = cpu.region_attention(q, k, v, regions, 0.25, 0.0, None)
-    of_image = regions.image[reference._owner(regions.offsets, len(q))] == 0
+    of_image = regions.image[eager._owner(regions.offsets, len(q))] == 0
     assert out[of_image].isnan().all()
     assert not out[~of_image].isnan().any()
 
@@ -226,7 +226,7 @@ def test_nan_in_a_key_reaches_its_queries_alone():
 def test_strided_inputs(poisoned):
     """Slices of one joint projection, as the encoders make them, and layouts that need a copy."""
     (q, k, v), (regions,) = case("region_attention", 16)
-    wanted = results(reference, "region_attention", (q, k, v), (regions,), 0.25)
+    wanted = results(eager, "region_attention", (q, k, v), (regions,), 0.25)
     joint = torch.stack([k, v], 2)
     sliced = (torch.stack([q, q], 1)[:, 1], joint[:, :, 0], joint[:, :, 1])
     heads_first = (q.transpose(0, 1).contiguous().transpose(0, 1), k.mT.contiguous().mT, v.flip(0).flip(0))
@@ -246,7 +246,7 @@ def test_expanded_gradient():
 def test_one_token_per_image_with_any_stride(poisoned):
     (q, k, v), (regions,) = case("region_attention", 16, grid=(1, 1), prefix=0)
     odd = k.as_strided(k.shape, (k.stride(0), 999, *k.stride()[2:]))
-    wanted = results(reference, "region_attention", (q, k, v), (regions,), 0.25)
+    wanted = results(eager, "region_attention", (q, k, v), (regions,), 0.25)
     torch.testing.assert_close(results(cpu, "region_attention", (q, odd, v), (regions,), 0.25), wanted)
 
 
@@ -270,7 +270,7 @@ def test_gradcheck(op):
     else:
         inputs = [torch.randn(n, 1, 3, dtype=torch.float64) for n in (5, 7, 7)]
         index = torch.tensor([0, 2, 2, 5]).int(), torch.tensor([0, 4, 5, 7]).int()
-    assert ops.chosen("cpu", torch.float64).name == "cpu"
+    assert backends.chosen("cpu", torch.float64).name == "cpu"
     inputs = [x.requires_grad_() for x in inputs]
     assert torch.autograd.gradcheck(lambda *x: getattr(ops, op)(*x, *index), inputs)
 
@@ -303,8 +303,8 @@ def box_case(width=24, prefix=1, dtype=torch.float64):
 @pytest.mark.parametrize("prefix", [0, 1, 3])
 def test_box_mean_equals_the_reference(width, prefix, instructions, threads):
     x, grad, boxes = box_case(width, prefix)
-    torch.testing.assert_close(cpu.box_mean(x, *boxes), reference.box_mean(x, *boxes))
-    found, wanted = (m.box_mean_backward(grad, x, *boxes) for m in (cpu, reference))
+    torch.testing.assert_close(cpu.box_mean(x, *boxes), eager.box_mean(x, *boxes))
+    found, wanted = (m.box_mean_backward(grad, x, *boxes) for m in (cpu, eager))
     torch.testing.assert_close(found, wanted)
 
 
@@ -312,10 +312,10 @@ def test_box_mean_equals_the_reference(width, prefix, instructions, threads):
 def test_box_mean_of_other_dtypes(dtype, instructions):
     x, grad, boxes = box_case(dtype=dtype)
     eps = torch.finfo(dtype).eps
-    found, wanted = cpu.box_mean(x, *boxes), reference.box_mean(x.double(), *boxes)
+    found, wanted = cpu.box_mean(x, *boxes), eager.box_mean(x.double(), *boxes)
     assert found.dtype == dtype and error(found, wanted) < 2 * eps
     found = cpu.box_mean_backward(grad, x, *boxes)
-    assert error(found, reference.box_mean_backward(grad.double(), x.double(), *boxes)) < 2 * eps
+    assert error(found, eager.box_mean_backward(grad.double(), x.double(), *boxes)) < 2 * eps
 
 
 def test_box_mean_of_slices_and_of_nothing():

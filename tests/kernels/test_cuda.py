@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from relvlm_kernels import Regions, backends, cuda, ops, reference
+from relvlm_kernels import Regions, backends, cuda, eager, native, ops
 from relvlm_kernels.cuda import attention, library
 
 WIDTHS = [20, 32, 64, 80, 96, 128]
@@ -78,7 +78,7 @@ def masked(index, queries, keys):
     """Bool mask (queries, keys) of all packed queries against all packed keys."""
     if isinstance(index[0], Regions):
         r = index[0]
-        group = reference._owner(r.offsets, queries)
+        group = eager._owner(r.offsets, queries)
         tokens = keys // (int(r.image.max()) + 2)
         prefix = r.prefix[:, None].expand(-1, tokens - r.grid[0] * r.grid[1])
         visible = torch.cat([prefix, r.patch_mask()], 1)[group]
@@ -117,7 +117,7 @@ def test_error_is_at_most_twice_that_of_pytorch(gpu, op, dtype, width, poisoned)
         index = (index[0].pick(torch.arange(40), index[0].offsets),)
         index[0].mean.zero_()
     tensors, index = [x.to(gpu, dtype) for x in tensors], to(index, gpu)
-    exact = results(reference, op, [x.double() for x in tensors], index)
+    exact = results(eager, op, [x.double() for x in tensors], index)
     ours, theirs = results(cuda, op, tensors, index), pytorch(tensors, index)
     for name, a, b, wanted in zip(("out", "dq", "dk", "dv"), ours, theirs, exact, strict=True):
         floor = torch.finfo(dtype).eps * rms(wanted) / 4
@@ -134,7 +134,7 @@ def test_error_is_at_most_twice_that_of_pytorch(gpu, op, dtype, width, poisoned)
 def test_equals_fp64_reference(gpu, op, dtype, dropout, options, poisoned):
     tensors, index = case(op, 64, **options)
     tensors, index, seed = [x.to(gpu, dtype) for x in tensors], to(index, gpu), torch.tensor([-5], device=gpu)
-    exact = results(reference, op, [x.double() for x in tensors], index, dropout, seed)
+    exact = results(eager, op, [x.double() for x in tensors], index, dropout, seed)
     for name, a, wanted in zip(
         ("out", "dq", "dk", "dv"), results(cuda, op, tensors, index, dropout, seed), exact, strict=True
     ):
@@ -208,10 +208,10 @@ def test_pooling_equals_fp64_reference(gpu, dtype):
     args = regions.box, regions.image, regions.grid
     grad = torch.randn(len(regions.image), 768, device=gpu, dtype=dtype)
     pairs = [
-        (cuda.box_mean(x, *args), reference.box_mean(x.double(), *args)),
+        (cuda.box_mean(x, *args), eager.box_mean(x.double(), *args)),
         (
             cuda.box_mean_backward(grad, x, *args),
-            reference.box_mean_backward(grad.double(), x.double(), *args),
+            eager.box_mean_backward(grad.double(), x.double(), *args),
         ),
     ]
     for triplets in (70, 200):
@@ -219,10 +219,10 @@ def test_pooling_equals_fp64_reference(gpu, dtype):
         inputs = h, *rows, weight, bias
         exact = h.double(), *rows, weight.double(), bias.double()
         out, grad = cuda.mrc_pool(*inputs), torch.randn(triplets, 300, device=gpu, dtype=dtype)
-        pairs += [(out, reference.mrc_pool(*exact))]
+        pairs += [(out, eager.mrc_pool(*exact))]
         pairs += zip(
             cuda.mrc_pool_backward(grad, *inputs, out),
-            reference.mrc_pool_backward(grad.double(), *exact, out.double()), strict=True,
+            eager.mrc_pool_backward(grad.double(), *exact, out.double()), strict=True,
         )  # fmt: skip
     for found, wanted in pairs:
         assert rms(found.double() - wanted) <= bound * rms(wanted)
@@ -250,13 +250,11 @@ def test_takes_no_fp64_and_no_tensors_of_the_cpu():
 
 
 def test_a_missing_library_is_said_with_the_build_s_own_reason(monkeypatch, tmp_path):
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "_cuda.so")
-    monkeypatch.setattr(library, "BUILD_RECORD", tmp_path / "_cuda.txt")
-    library.load.cache_clear()
+    monkeypatch.setattr(library, "LIBRARY", native.Library("cuda", "relvlm_cuda_", ()))
+    library.LIBRARY.path = tmp_path / "_cuda.so"
     assert cuda.missing() == "_cuda.so: not built (run pip install again in the source tree)"
     (tmp_path / "_cuda.txt").write_text("not built: no nvcc\n")
     assert cuda.missing() == "_cuda.so: not built: no nvcc"
-    library.load.cache_clear()
 
 
 def test_an_op_asked_of_a_backend_that_is_missing_is_an_error(monkeypatch):

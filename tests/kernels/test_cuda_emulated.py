@@ -78,8 +78,8 @@ def test_equals_fp64_reference(library, cases):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_shows(tmp_path, fault):
     """What a GPU might let pass: one barrier less, a copy not waited for, a pointer out of bounds."""
-    sources = tmp_path / "sources"
-    shutil.copytree(ROOT / "csrc" / "cuda", sources)
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    sources = tmp_path / "csrc" / "cuda"
     name, right, wrong, symptom = FAULTS[fault]
     text = (sources / name).read_text()
     assert text.count(right) == 1

@@ -8,15 +8,13 @@ from relvlm_kernels import (
     Regions,
     backends,
     packed,
-    region_attention,
-    region_attention_kvpacked,
     varlen_attention,
     varlen_attention_kvpacked,
     varlen_attention_qkvpacked,
 )  # fmt: skip
 
 CU_Q, CU_K, CU = (torch.tensor(x).int() for x in ([0, 5, 12], [0, 13, 39], [0, 7, 7, 39]))
-OPS = ["region_kvpacked", "varlen_kvpacked", "varlen_qkvpacked"]
+OPS = ["varlen_kvpacked", "varlen_qkvpacked"]
 
 
 SEED = torch.tensor([2**40 + 7])
@@ -39,24 +37,19 @@ def draw(*shape, dtype=torch.float64):
 def inputs(op, dtype=torch.float64):
     """q and kv, or qkv: leaves."""
     shapes = {
-        "region_kvpacked": [(12, 2, 8), (3, 13, 2, 2, 8)], "varlen_kvpacked": [(12, 2, 8), (39, 2, 2, 8)],
+        "varlen_kvpacked": [(12, 2, 8), (39, 2, 2, 8)],
         "varlen_qkvpacked": [(39, 3, 2, 8)],
     }  # fmt: skip
     return [draw(*shape, dtype=dtype).requires_grad_() for shape in shapes[op]]
 
 
 def attend_packed(op, tensors, **options):
-    if op == "region_kvpacked":
-        return region_attention_kvpacked(*tensors, make_regions(), **options)
     if op == "varlen_kvpacked":
         return varlen_attention_kvpacked(*tensors, CU_Q, CU_K, **options)
     return varlen_attention_qkvpacked(*tensors, CU, **options)
 
 
 def attend_apart(op, tensors, **options):
-    if op == "region_kvpacked":
-        q, kv = tensors
-        return region_attention(q, *kv.unbind(2), make_regions(), **options)
     if op == "varlen_kvpacked":
         q, kv = tensors
         return varlen_attention(q, *kv.unbind(1), CU_Q, CU_K, **options)
@@ -84,9 +77,6 @@ def test_gradcheck(op, backend):
 
 @pytest.mark.parametrize("options", [(0.0, None), (0.3, SEED)], ids=["", "dropout"])
 def test_opcheck(options, backend):
-    r = make_regions()
-    index = r.offsets, r.image, r.box, r.prefix, r.mean, *r.grid
-    opcheck(packed._region_attention_kvpacked, (*inputs("region_kvpacked"), *index, 0.3, *options))
     opcheck(packed._varlen_attention_kvpacked, (*inputs("varlen_kvpacked"), CU_Q, CU_K, 0.3, *options))
     opcheck(packed._varlen_attention_qkvpacked, (*inputs("varlen_qkvpacked"), CU, 0.3, *options))
 
@@ -112,7 +102,7 @@ def test_autocast(op):
     assert all(x.grad.dtype == torch.float32 for x in tensors)
 
 
-@pytest.mark.parametrize(("op", "shape"), zip(OPS, ["(B, S, 2", "(T, 2", "(T, 3"], strict=True))
+@pytest.mark.parametrize(("op", "shape"), zip(OPS, ["(T, 2", "(T, 3"], strict=True))
 def test_names_the_shape_that_it_wants(op, shape):
     tensors = [x[..., :1, :, :] for x in inputs(op)]
     with pytest.raises(ValueError, match=f"expected {shape}".replace("(", r"\(")):

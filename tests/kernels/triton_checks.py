@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from triton import knobs
 
-from relvlm_kernels import Regions, backends, ops, reference
+from relvlm_kernels import Regions, backends, eager, ops
 from relvlm_kernels import triton as kernels
 from relvlm_kernels.triton import plan
 
@@ -172,7 +172,7 @@ ON_GPU_ONLY = [
 def test_attention_equals_fp64_reference(op, options, dtype, dropout):
     """Output, lse and every gradient, with the very keep-mask of the reference where there is dropout."""
     tensors, index = (region_case if op == "region_attention" else varlen_case)(dtype, **options)
-    wanted = attention(reference, op, [x.double() for x in tensors], index, dropout)
+    wanted = attention(eager, op, [x.double() for x in tensors], index, dropout)
     hardware = 4 if dtype == torch.float32 and not INTERPRETED else 1  # its exp2 and log2 are approximate
     assert_close(op, attention(kernels, op, tensors, index, dropout), wanted, dtype, times=8 * hardware)
 
@@ -254,7 +254,7 @@ def test_same_bits_every_time():
 def test_large_scores_do_not_overflow():
     (q, k, v), index = varlen_case(torch.float32)
     large = (q * 100, k * 100, v)
-    wanted = attention(reference, "varlen_attention", [x.double() for x in large], index)
+    wanted = attention(eager, "varlen_attention", [x.double() for x in large], index)
     found = attention(kernels, "varlen_attention", large, index)
     assert all(x[:-1].isfinite().all() for x in found)
     assert error(found[0], wanted[0]) < 1e-3  # scores of 1e5 are off by 1e-2 themselves
@@ -271,7 +271,7 @@ def test_box_mean_equals_fp64_reference(dtype):
         out = module.box_mean(x, box, image, (5, 7))
         return out, module.box_mean_backward(wave(out), x, box, image, (5, 7))
 
-    assert_close("box_mean", results(kernels, x), results(reference, x.double()), dtype)
+    assert_close("box_mean", results(kernels, x), results(eager, x.double()), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -280,7 +280,7 @@ def test_mrc_pool_equals_fp64_reference(dtype):
     generator = torch.Generator().manual_seed(0)
     subject, object_ = (torch.randint(0, 8, (70,), generator=generator).to(DEVICE) for _ in range(2))
     h, weight, bias = (randn(generator, *s, dtype=dtype) for s in [(9, 48), (70, 96), (70,)])
-    out = reference.mrc_pool(h.double(), subject, object_, weight.double(), bias.double())
+    out = eager.mrc_pool(h.double(), subject, object_, weight.double(), bias.double())
 
     def results(module, *tensors):
         args, seen = (tensors[0], subject, object_, *tensors[1:]), out.to(tensors[0].dtype)
@@ -288,7 +288,7 @@ def test_mrc_pool_equals_fp64_reference(dtype):
 
     found, wanted = (
         results(kernels, h, weight, bias),
-        results(reference, *(x.double() for x in (h, weight, bias))),
+        results(eager, *(x.double() for x in (h, weight, bias))),
     )
     assert_close("mrc_pool", found, wanted, dtype, times=3)
 
@@ -305,9 +305,9 @@ def test_ops_run_on_this_backend(monkeypatch):
     tensors, index = region_case(torch.float32)
     q, k, v = (x.requires_grad_() for x in tensors)
     ops.region_attention(q, k, v, *index, scale=0.2).sum().backward()
-    *_, dv = reference.region_attention_backward(
+    *_, dv = eager.region_attention_backward(
         torch.ones_like(q), *(x.detach() for x in (q, k, v)),
-        *reference.region_attention(q, k, v, *index, 0.2, 0.0, None), *index, 0.2, 0.0, None,
+        *eager.region_attention(q, k, v, *index, 0.2, 0.0, None), *index, 0.2, 0.0, None,
     )  # fmt: skip
     torch.testing.assert_close(v.grad, dv)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import joint_of, made_batch
-from official_way import OfficialWay
+from support.batches import joint_of, made_batch
+from support.official_way import OfficialWay
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from batches import made_batch
-from official_way import OfficialWay
-from stepping import kept_bytes
+from support.batches import made_batch
+from support.footprint import kept_bytes
+from support.official_way import OfficialWay
 
 from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
 from relvlm.config.vision import ViTConfig

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from batches import made_batch
+from support.batches import made_batch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig

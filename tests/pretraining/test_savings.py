@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from batches import joint_of, made_batch
+from support.batches import joint_of, made_batch
 
 from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, SavingsConfig, TextConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
@@ -137,7 +137,7 @@ def test_equal_texts_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_recomputing_keeps_less() -> None:
-    from stepping import kept_bytes
+    from support.footprint import kept_bytes
 
     batch = made_batch(WORKS["captions"], 32, 4, 50, 7)
     models = [RelVLM(config, 50, 7) for config in (MODEL, replace(MODEL, recompute=True))]

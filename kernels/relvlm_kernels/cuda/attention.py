@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from relvlm_kernels.cuda import library
-from relvlm_kernels.cuda.library import Attention, Index, Plan, Prepared, int32
+from relvlm_kernels.cuda.library import Call, Index, Launch, Plan, int32
 from relvlm_kernels.dropout import threshold
-from relvlm_kernels.reference import Gradients
+from relvlm_kernels.eager import Gradients
 from relvlm_kernels.regions import Regions
 
 WIDTHS = (32, 64, 80, 96, 128)  # of the compiled kernels; other heads are padded with zeros
@@ -20,7 +20,7 @@ ALIGNMENT = 16  # bytes
 def region_attention(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """See `ops.region_attention` and, for lse, `reference`."""
+    """See `ops.region_attention` and, for lse, `eager`."""
     return _forward("region_attention", q, k, v, regions, scale, dropout, seed)
 
 
@@ -57,7 +57,7 @@ def _forward(
     call = _call(op, q, k, v, index, scale, dropout, seed)
     out, lse = _output(q), q.new_empty(q.shape[:2], dtype=torch.float32)
     call.point(out=out, lse=lse)
-    call.run("relvlm_cuda_attention")
+    call.run("attention")
     return out[..., :width], lse
 
 
@@ -77,7 +77,7 @@ def _backward(
     call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states, dq=dq)
     grads = dq, _point_at_rows(call, "dk", wanted[1]), _point_at_rows(call, "dv", wanted[2])
     call.set(backward=1)
-    call.run("relvlm_cuda_attention")
+    call.run("attention")
     found = tuple(x[..., :width] for x in grads)
     for a, b in zip(found, to or found, strict=True):
         if a.data_ptr() != b.data_ptr():  # padded, or laid out in a way that no kernel writes
@@ -97,8 +97,8 @@ def _padded(op: str, *tensors: Tensor) -> tuple[Tensor, ...]:
 def _call(
     op: str, q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
     dropout: float, seed: Tensor | None,
-) -> Prepared:  # fmt: skip
-    call = Prepared(Attention(), q)
+) -> Launch:  # fmt: skip
+    call = Launch(Call(), q)
     for name, x in (("q", q), ("k", k), ("v", v)):
         _point_at_rows(call, name, x)
     queries, heads, width = q.shape
@@ -113,7 +113,7 @@ def _call(
     return call
 
 
-def _point_at_rows(call: Prepared, name: str, x: Tensor) -> Tensor:
+def _point_at_rows(call: Launch, name: str, x: Tensor) -> Tensor:
     """Rows may lie apart (a slice of a joint projection); other layouts are copied. What is pointed at."""
     one_run = x.dim() == 3 or x.stride(0) == x.shape[1] * x.stride(1)
     strides = x.stride(-3), x.stride(-2)
@@ -132,7 +132,7 @@ def _dense(x: Tensor) -> Tensor:
     return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
 
 
-def _index_regions(call: Prepared, regions: Regions, k: Tensor) -> None:
+def _index_regions(call: Launch, regions: Regions, k: Tensor) -> None:
     tensors = {name: int32(getattr(regions, name), k.device) for name in ("offsets", "image", "box")}
     tensors |= {name: getattr(regions, name).to(k.device).bool().contiguous() for name in ("prefix", "mean")}
     call.struct.index = Index(
@@ -143,7 +143,7 @@ def _index_regions(call: Prepared, regions: Regions, k: Tensor) -> None:
     call.set(items=k.shape[0])
 
 
-def _index_sequences(op: str, call: Prepared, cu_q: Tensor, cu_k: Tensor, device: torch.device) -> None:
+def _index_sequences(op: str, call: Launch, cu_q: Tensor, cu_k: Tensor, device: torch.device) -> None:
     if len(cu_q) != len(cu_k):
         raise ValueError(f"{op}: {len(cu_q)} offsets of queries, {len(cu_k)} of keys")
     cu_q, cu_k = int32(cu_q, device), int32(cu_k, device)
@@ -152,7 +152,7 @@ def _index_sequences(op: str, call: Prepared, cu_q: Tensor, cu_k: Tensor, device
     call.set(items=len(cu_q) - 1)
 
 
-def _plan(call: Prepared, like: Tensor) -> None:
+def _plan(call: Launch, like: Tensor) -> None:
     """Room for the plan, which the device fills: its sizes follow from the shapes alone."""
     struct = call.struct
     tiles = struct.queries // TILE_ROWS + struct.items, struct.keys // TILE_ROWS + struct.items

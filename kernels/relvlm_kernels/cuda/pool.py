@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relvlm_kernels import reference
+from relvlm_kernels import eager
 from relvlm_kernels.cuda import library
-from relvlm_kernels.cuda.library import BoxMean, PairLinear, Prepared, RowSums, int32
+from relvlm_kernels.cuda.library import BoxMean, Launch, PairLinear, RowSums, int32
 
 STEP = 32  # columns of a step of `pair.cu`, which the width of h must be a multiple of
 
@@ -19,7 +19,7 @@ def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Te
     out = x.new_empty(box.shape[0], x.shape[2])
     call = _box_mean(x, out, x, box, image, grid)
     call.set(source_image=x.stride(0), source_row=x.stride(1))
-    call.run("relvlm_cuda_box_mean")
+    call.run("box_mean")
     return out
 
 
@@ -29,14 +29,14 @@ def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid:
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
     call = _box_mean(grad, dx, x, box, image, grid)
     call.set(source_row=grad.stride(0), backward=1)
-    call.run("relvlm_cuda_box_mean")
+    call.run("box_mean")
     return dx
 
 
 def _box_mean(
     source: Tensor, to: Tensor, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]
-) -> Prepared:
-    call = Prepared(BoxMean(), x)
+) -> Launch:
+    call = Launch(BoxMean(), x)
     call.point(source=source, to=to, box=int32(box, x.device), image=int32(image, x.device))
     images, tokens, width = x.shape
     call.set(count=len(image), images=images, tokens=tokens, width=width)
@@ -47,14 +47,14 @@ def _box_mean(
 def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """See `ops.mrc_pool`. Where triplets outnumber the rows of h, each row is projected once, by torch."""
     if len(subject_rows) > len(h) or h.shape[1] % STEP:
-        return reference.mrc_pool(h, subject_rows, object_rows, weight, bias)
+        return eager.mrc_pool(h, subject_rows, object_rows, weight, bias)
     library.check("mrc_pool", h=h, weight=weight, bias=bias)
     out = h.new_empty(len(subject_rows), len(weight))
-    call = Prepared(PairLinear(), h)
+    call = Launch(PairLinear(), h)
     tensors = {"h": h, "weight": weight, "bias": bias, "subject": subject_rows, "object": object_rows}
     call.point(out=out, **{name: x.contiguous() for name, x in tensors.items()})
     call.set(rows=len(h), pairs=len(out), width=h.shape[1], features=len(weight))
-    call.run("relvlm_cuda_pair_linear")
+    call.run("pair_linear")
     return out
 
 
@@ -62,7 +62,7 @@ def mrc_pool_backward(
     grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """As `reference.mrc_pool_backward`, with rows added in a fixed order."""
+    """As `eager.mrc_pool_backward`, with rows added in a fixed order."""
     grad = grad * (out > 0)
     dparts, dh = [], torch.zeros_like(h, memory_format=torch.contiguous_format)
     for rows, part in zip((subject_rows, object_rows), weight.chunk(2, dim=1), strict=True):
@@ -82,8 +82,8 @@ def _sum_rows(x: Tensor, rows: Tensor, count: int) -> Tensor:
     ordered, places = rows.sort(stable=True)
     starts = torch.searchsorted(ordered, torch.arange(count + 1, device=x.device))
     to = x.new_empty(count, x.shape[1])
-    call = Prepared(RowSums(), x)
+    call = Launch(RowSums(), x)
     call.point(source=x, to=to, places=places, starts=starts)
     call.set(rows=count, width=x.shape[1])
-    call.run("relvlm_cuda_row_sums")
+    call.run("row_sums")
     return to

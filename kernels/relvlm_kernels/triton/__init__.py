@@ -1,6 +1,6 @@
 """The `triton` backend: all four ops on CUDA devices, in bfloat16, float16 and float32 (accumulated in float32).
 
-Same signatures as in `reference`. Results do not depend on the order in which programs run. Under
+Same signatures as in `eager`. Results do not depend on the order in which programs run. Under
 TRITON_INTERPRET=1, set before triton is imported, the kernels run on CPU tensors, slowly: for tests.
 """
 

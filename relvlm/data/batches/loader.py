@@ -18,10 +18,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from relvlm.config.schema import DataConfig, DatasetConfig, LowResolutionConfig
-from relvlm.data.batches.batch import BATCH_KINDS, Batch, BatchKind, View, assemble
+from relvlm.data.batches.batch import Batch, View, assemble
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import BatchPlan, StepPlan, Stream
 from relvlm.data.batches.views import Unusable, ViewBuilder
+from relvlm.data.kinds import BATCH_KINDS, BatchKind, datasets_of
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.text import Tokenizer, text_key
 from relvlm.errors import UserError
@@ -77,7 +78,7 @@ class StepDataset(Dataset[list[Batch] | UserError]):
         joint: dict[Any, float] = dataclasses.asdict(self.config.joint_weights)
         weights = joint if stream.kind == "joint" else None
         runs = _runs(len(views), stream.block, self.accumulate)
-        return [assemble(stream.kind, name, views[run], weights) for run in runs]
+        return [assemble(stream.kind, name, views[run], self.builder.grid, weights) for run in runs]
 
     def _view(self, stream: int, epoch: int, index: int) -> View:
         """The sample's view, or that of a substitute, which the arguments and the seed fix.
@@ -193,7 +194,7 @@ def open_streams(config: DataConfig) -> tuple[list[Stream], list[ShardSet]]:
     opened: dict[str, ShardSet] = {}
     for kind in BATCH_KINDS:
         ratio = getattr(config.ratio, kind)
-        section = "graphs" if kind in ("mrc", "vsg") else kind
+        section = datasets_of(kind)
         datasets: list[DatasetConfig] = getattr(config, section)
         if ratio <= 0:
             continue

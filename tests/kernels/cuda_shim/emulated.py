@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import torch
 
-from relvlm_kernels import Regions, cuda, reference
+from relvlm_kernels import Regions, cuda, eager
 from relvlm_kernels.cuda import library
 
 GRID = (9, 15)
@@ -25,10 +25,10 @@ BOUND = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 def take(path: str) -> ctypes.CDLL:
     """Makes the backend run the library at `path` on CPU tensors."""
-    library.LIBRARY = Path(path)
+    library.LIBRARY.path = Path(path)
     torch.cuda.device = lambda device: nullcontext()
     torch.cuda.current_stream = lambda: SimpleNamespace(cuda_stream=0)
-    return library.load()
+    return library.LIBRARY.loaded
 
 
 def regions(generator: torch.Generator) -> Regions:
@@ -89,7 +89,7 @@ def attention(op: str, dtype: str, width: str, dropout: str) -> None:
     tensors, index = case(op, int(width))
     low = [x.to(getattr(torch, dtype)) for x in tensors]
     found = results(cuda, op, low, index, float(dropout))
-    wanted = results(reference, op, [x.double() for x in low], index, float(dropout))
+    wanted = results(eager, op, [x.double() for x in low], index, float(dropout))
     for name, a, b in zip(("out", "lse", "dq", "dk", "dv"), found, wanted, strict=True):
         check(f"{op} {dtype} {width} {dropout} {name}", a, b, BOUND[low[0].dtype])
 
@@ -102,20 +102,20 @@ def pooling(dtype: str) -> None:
     check(
         "box_mean",
         cuda.box_mean(x, r.box, r.image, GRID),
-        reference.box_mean(x.double(), r.box, r.image, GRID),
+        eager.box_mean(x.double(), r.box, r.image, GRID),
         bound,
     )
-    wanted = reference.box_mean_backward(grad.double(), x.double(), r.box, r.image, GRID)
+    wanted = eager.box_mean_backward(grad.double(), x.double(), r.box, r.image, GRID)
     check("dx", cuda.box_mean_backward(grad, x, r.box, r.image, GRID), wanted, bound)
     h, weight, bias = (torch.randn(*s, generator=generator).to(x.dtype) for s in [(9, 64), (70, 128), (70,)])
     for triplets in (7, 30):
         rows = torch.randint(9, (2, triplets), generator=generator)
         out = cuda.mrc_pool(h, *rows, weight, bias)
         exact = [t.double() for t in (h, weight, bias)]
-        check("mrc_pool", out, reference.mrc_pool(exact[0], *rows, *exact[1:]), bound)
+        check("mrc_pool", out, eager.mrc_pool(exact[0], *rows, *exact[1:]), bound)
         grad = torch.randn(triplets, 70, generator=generator).to(x.dtype)
         found = cuda.mrc_pool_backward(grad, h, *rows, weight, bias, out)
-        wanted = reference.mrc_pool_backward(grad.double(), exact[0], *rows, *exact[1:], out.double())
+        wanted = eager.mrc_pool_backward(grad.double(), exact[0], *rows, *exact[1:], out.double())
         for name, a, b in zip(("dh", "dweight", "dbias"), found, wanted, strict=True):
             check(name, a, b, bound)
 

@@ -1,4 +1,4 @@
-"""The mathematics of the four ops and of their gradients in plain PyTorch: what every backend must equal.
+"""The `reference` backend: the four ops and their gradients in plain PyTorch, on any device (see `naive` for the ops).
 
 An attention op returns its output and `lse` (T, H), the natural log-sum-exp of each query's scores, mean token
 included (fp32, fp64 for fp64; -inf where there is no key, and the output is 0). `<op>_backward` takes the output's

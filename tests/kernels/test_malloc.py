@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, resource, sys
-from relvlm_kernels.memory import keep_freed_memory
+from relvlm_kernels.malloc import keep_freed_memory
 
 C = ctypes.CDLL(None)
 C.malloc.restype, C.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

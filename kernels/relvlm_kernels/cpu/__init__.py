@@ -1,0 +1,21 @@
+"""The `cpu` backend: the attention ops and `box_mean` in C++ (csrc/cpu); `mrc_pool` is that of `eager`.
+
+Index tensors are checked in C++, and what is wrong with them is a ValueError. Runs on `torch.get_num_threads()` threads
+where OpenMP was there at build time; results do not depend on their number.
+"""
+
+from relvlm_kernels.cpu.attention import (
+    region_attention,
+    region_attention_backward,
+    varlen_attention,
+    varlen_attention_backward,
+)
+from relvlm_kernels.cpu.library import description, instructions, missing, select_instructions, takes
+from relvlm_kernels.cpu.pool import box_mean, box_mean_backward
+from relvlm_kernels.eager import mrc_pool, mrc_pool_backward
+
+__all__ = [
+    "box_mean", "box_mean_backward", "description", "instructions", "missing", "mrc_pool", "mrc_pool_backward",
+    "region_attention", "region_attention_backward", "select_instructions", "takes", "varlen_attention",
+    "varlen_attention_backward",
+]  # fmt: skip

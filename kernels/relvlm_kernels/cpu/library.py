@@ -1,0 +1,86 @@
+"""The compiled library `_cpu.so`: what it can run, and the structures that it takes (csrc/cpu/attention.h, plan.h)."""
+
+from __future__ import annotations
+
+from ctypes import c_double, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+
+import torch
+
+from relvlm_kernels.native import Library, Structure, fields
+
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # `Type` in C
+ERRORS = {  # `Status` in C
+    1: "offsets must rise from 0 to the number of packed rows",
+    2: "a group's image is no row of k and v",
+    3: "a group's box is empty or leaves the grid",
+}
+NO_MEMORY = 4
+
+
+class Call(Structure):
+    _fields_ = fields(
+        (c_void_p, "q k v grad out lse dq dk dv"),
+        (c_int64, "q_row q_head k_row k_head v_row v_head grad_row grad_head"),
+        (c_int64, "dq_row dq_head dk_row dk_head dv_row dv_head"),
+        (c_int64, "queries keys heads width"),
+        (c_double, "scale keep_scale"),
+        (c_uint64, "seed"),
+        (c_uint32, "drop_below"),
+        (c_int32, "type backward threads"),
+    )
+
+
+class Groups(Structure):
+    _fields_ = fields(
+        (c_void_p, "offsets image box prefix mean"),
+        (c_int32, "count images tokens grid_rows grid_columns partial"),
+    )
+
+
+class BoxMean(Structure):
+    _fields_ = fields(
+        (c_void_p, "source to box image"),
+        (c_int64, "source_image source_row width"),
+        (c_int32, "groups images tokens grid_rows grid_columns type backward threads"),
+    )
+
+
+LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean))
+
+
+def missing() -> str:
+    """Why the backend cannot run here; empty where it can."""
+    return LIBRARY.missing
+
+
+def takes(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and dtype in DTYPES
+
+
+def description() -> str:
+    """Instruction set and threading of the loaded kernels."""
+    threads = "OpenMP" if LIBRARY.call("openmp") else "built without OpenMP: one thread"
+    return f"{instructions()}, {threads}"
+
+
+def instructions() -> str:
+    """Name of the kernels in use: "avx512", "avx2" or "baseline"."""
+    return LIBRARY.text("instructions")
+
+
+def select_instructions(name: str) -> bool:
+    """Takes the kernels of another instruction set; False where this processor or library has none."""
+    return bool(LIBRARY.loaded.relvlm_select(name.encode()))
+
+
+def run(op: str, function: str, *arguments: Structure | c_void_p | int) -> None:
+    """Raises ValueError where index tensors are wrong, MemoryError where memory is short."""
+    status = LIBRARY.call(function, *arguments)
+    if status == NO_MEMORY:
+        raise MemoryError(f"{op}: no memory for the packed keys of one image or sequence")
+    if status:
+        raise ValueError(f"{op}: {ERRORS[status]}")
+
+
+def int32(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.int32).contiguous()

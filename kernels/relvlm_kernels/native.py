@@ -1,0 +1,110 @@
+"""Compiled libraries: loading one with ctypes, and the C structures that its functions take.
+
+Structures are filled by the names that their fields have in the C header. The library says where each field lies
+(csrc/common/layout.h); one that says otherwise than the classes here is of other sources, and is not loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+REINSTALL = "run pip install again in the source tree"
+
+
+class Structure(ctypes.Structure):
+    """One that C has under the same name, with fields of the same names."""
+
+
+def fields(*types: tuple[type, str]) -> list[tuple[str, type]]:
+    """`_fields_` of a structure from pairs of a type and names."""
+    return [(name, of) for of, names in types for name in names.split()]
+
+
+class Library:
+    """`_NAME.so` beside this file, which setup.py builds; its functions are `relvlm_...` or so."""
+
+    def __init__(self, name: str, prefix: str, structures: tuple[type[Structure], ...]) -> None:
+        self.path = Path(__file__).with_name(f"_{name}.so")
+        self.prefix = prefix
+        self.structures = structures
+
+    @property
+    def record(self) -> str:
+        """How setup.py built it, or why not."""
+        record = self.path.with_suffix(".txt")
+        return record.read_text().strip() if record.exists() else f"not built ({REINSTALL})"
+
+    @cached_property
+    def loaded(self) -> ctypes.CDLL:
+        """Raises OSError saying why there is none."""
+        if not self.path.exists():
+            raise OSError(f"{self.path.name}: {self.record}")
+        library = ctypes.CDLL(str(self.path))
+        layout = getattr(library, f"{self.prefix}layout", None)
+        wrong = misplaced(self.structures, _text(layout)) if layout else ["no layout"]
+        if wrong:
+            raise OSError(f"{self.path}: of other sources than this Python code: {wrong[0]} ({REINSTALL})")
+        return library
+
+    @property
+    def missing(self) -> str:
+        """Why it cannot be used; empty where it can."""
+        try:
+            self.loaded  # noqa: B018
+        except OSError as error:
+            return str(error)
+        return ""
+
+    def call(self, function: str, *arguments: Structure | ctypes.c_void_p | int) -> int:
+        """The status that a function gives; structures are passed by address."""
+        by_address = (ctypes.byref(x) if isinstance(x, Structure) else x for x in arguments)
+        return getattr(self.loaded, self.prefix + function)(*by_address)
+
+    def text(self, function: str, *arguments: int) -> str:
+        """The text that a function gives."""
+        return _text(getattr(self.loaded, self.prefix + function), *arguments)
+
+
+def _text(function: ctypes._NamedFuncPointer, *arguments: int) -> str:
+    function.restype = ctypes.c_char_p
+    return function(*arguments).decode()
+
+
+def misplaced(structures: tuple[type[Structure], ...], layout: str) -> list[str]:
+    """What lies elsewhere in the library than here, or is in one of them alone; `layout`: see csrc/common/layout.h."""
+    ours = {
+        (of.__name__, name): (getattr(of, name).offset, getattr(of, name).size)
+        for of in structures for name, *_ in of._fields_
+    } | {(of.__name__, "sizeof"): (0, ctypes.sizeof(of)) for of in structures}  # fmt: skip
+    lines = (line.split() for line in layout.splitlines())
+    theirs = {(structure, name): (int(offset), int(size)) for structure, name, offset, size in lines}
+    places = {key: (ours.get(key), theirs.get(key)) for key in ours | theirs}
+    return [f"{of}.{name}: {a} here, {b} there" for (of, name), (a, b) in places.items() if a != b]
+
+
+class Filled:
+    """A structure to fill, and the tensors that it points at, which must outlive the call."""
+
+    def __init__(self, struct: Structure) -> None:
+        self.struct = struct
+        self._alive: list[Tensor] = []
+
+    def set(self, **values: float) -> None:
+        """Raises AttributeError where the structure has no such field."""
+        for name, value in values.items():
+            getattr(type(self.struct), name)
+            setattr(self.struct, name, value)
+
+    def point(self, **tensors: Tensor | None) -> None:
+        """Sets pointers to the data of tensors; those that are None stay null."""
+        for name, x in tensors.items():
+            if x is not None:
+                self.set(**{name: x.data_ptr()})
+                self.keep(x)
+
+    def keep(self, *tensors: Tensor) -> None:
+        self._alive += tensors
