@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from relvlm.data.batches.batch import Batch, Section
-from relvlm.data.kinds import KINDS, BatchKind
+from relvlm.kinds import KINDS, BatchKind
 from relvlm.losses.precision import at_least_fp32
 from relvlm.pretraining.encode import Features
 from relvlm.pretraining.objectives import OBJECTIVES

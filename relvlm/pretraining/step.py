@@ -2,7 +2,7 @@
 
     Batch -> encode -> teacher -> contrast (ITC) -> negatives -> objectives ask -> fused_pass -> they answer -> sum
 
-Which objectives a kind of batch trains is the table in relvlm/data/kinds.py.
+Which objectives a kind of batch trains is the table in relvlm/kinds.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from relvlm.data.batches.batch import Batch, Section
-from relvlm.data.kinds import KINDS, BatchKind
 from relvlm.encoders.compiled import compile_layers
 from relvlm.encoders.recompute import recompute_layers
+from relvlm.kinds import KINDS, BatchKind
 from relvlm.losses.mlm import SoftWords
 from relvlm.model import RelVLM
 from relvlm.pretraining.chunks import Chunk, ChunkTargets, itc_gradients, random_numbers, shares_of_chunks
