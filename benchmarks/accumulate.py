@@ -23,7 +23,7 @@ from support.footprint import kept_bytes
 from torch import Tensor
 from train_step import RECIPE, SIZES
 
-from relvlm.config.schema import load_config
+from relvlm.config.load import load_config
 from relvlm.data.batches.batch import Batch
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS

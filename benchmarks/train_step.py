@@ -35,15 +35,9 @@ from support.official_way import OfficialWay
 from torch import Tensor
 from train_report import print_row, print_waterfall
 
-from relvlm.config.schema import (
-    FusionConfig,
-    ModelConfig,
-    OptimConfig,
-    SavingsConfig,
-    TextConfig,
-    VisionConfig,
-    load_config,
-)
+from relvlm.config.load import load_config
+from relvlm.config.schema import FusionConfig, ModelConfig, OptimConfig, SavingsConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.batch import BATCH_KINDS, Batch
 from relvlm.engine.schedule import build_optimizer
 from relvlm.model import TEMPERATURE_RANGE, RelVLM
@@ -57,7 +51,7 @@ SIZES = {  # model, images of a batch
     "mid": (
         ModelConfig(
             image_size=192,
-            vision=VisionConfig(width=256, layers=6, heads=4),
+            vision=ViTConfig(width=256, layers=6, heads=4),
             text=TextConfig(layers=3, heads=4, width=256),
             fusion=FusionConfig(layers=3, heads=4),
             mrc_hidden=1024,

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.data.batches.batch import Batch
 from relvlm.encoders.position import resize_positions
 from relvlm.encoders.vit import ViT
@@ -22,12 +23,12 @@ from relvlm.pretraining.negatives import false_negatives
 
 WORDS, RELATIONS, GRID = 50, 7, 4
 LENGTHS = [4, 3, 6, 3, 5]
-VIT = VisionConfig(width=32, layers=2, heads=2, patch_size=8)
-SWIN = VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[1, 1], window=4)
-LATE = VisionConfig(
+VIT = ViTConfig(width=32, layers=2, heads=2, patch_size=8)
+SWIN = SwinConfig(width=16, heads=[2, 4], patch_size=4, depths=[1, 1], window=4)
+LATE = ViTConfig(
     width=32, layers=3, heads=2, patch_size=8, late_blocks=2
 )  # regions masked in two of three blocks
-LATE_CLIP = VisionConfig(kind="clip_vit", width=32, layers=2, heads=2, patch_size=8, late_blocks=2)
+LATE_CLIP = ViTConfig(kind="clip_vit", width=32, layers=2, heads=2, patch_size=8, late_blocks=2)
 
 
 def make_model(vision=VIT, norm="post", momentum=None, **choices) -> RelVLM:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from relvlm.config.schema import Config, LowResolutionConfig
+from relvlm.config.vision import ViTConfig
 
 
 def exact(config: Config) -> Config:
     """The same without the options that are not exact: every step sees all patches, at full size."""
-    vision = replace(config.model.vision, patch_keep=1.0)
+    vision = config.model.vision
+    if isinstance(vision, ViTConfig):
+        vision = replace(vision, patch_keep=1.0)
     return replace(config, model=replace(config.model, vision=vision), low_resolution=LowResolutionConfig())
 
 
@@ -17,7 +20,7 @@ def not_exact(config: Config) -> dict[str, Config]:
     """The options in use that are not exact, in words, each with the config that has it alone."""
     plain, vision, low = exact(config), config.model.vision, config.low_resolution
     found = {}
-    if vision.patch_keep < 1:
+    if isinstance(vision, ViTConfig) and vision.patch_keep < 1:
         share = f"model.vision.patch_keep: {vision.patch_keep:g} (not exact)"
         found[share] = replace(plain, model=config.model)
     if low.steps:

@@ -10,11 +10,13 @@ import dataclasses
 import difflib
 import types
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
 from relvlm.errors import UserError
+
+Section = TypeVar("Section")
 
 
 def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -56,18 +58,19 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise UserError(f"{override}: {parent} is a value, not a section")
     try:
-        node[last] = yaml.safe_load(text) if text else ""
+        node[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{override}: not a YAML value: {error}") from error
 
 
-def build(kind: Any, tree: Any, origin: str, where: str) -> Any:
+def build(kind: type[Section], tree: Any, origin: str, where: str) -> Section:
     """The dataclass `kind` of a tree; `origin` and the dotted path `where` name the field in errors.
 
     A `kind` may say with `of_word` what section a single word is short for.
     """
-    if isinstance(tree, str) and hasattr(kind, "of_word"):
-        tree = kind.of_word(tree) or tree
+    of_word = getattr(kind, "of_word", None)
+    if of_word and isinstance(tree, str):
+        tree = of_word(tree) or tree
     if not isinstance(tree, dict):
         raise UserError(f"{origin}: {where or 'top level'}: expected a section, found {tree!r}")
     hints = get_type_hints(kind)
@@ -76,12 +79,26 @@ def build(kind: Any, tree: Any, origin: str, where: str) -> Any:
             near = difflib.get_close_matches(str(key), hints, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
             raise UserError(f"{origin}: {_join(where, key)}: unknown key ({hint})")
+    for name in required(kind):
+        if name not in tree:
+            raise UserError(f"{origin}: {_join(where, name)}: missing")
     return kind(**{k: _value(hints[k], v, origin, _join(where, k)) for k, v in tree.items()})
+
+
+def required(kind: Any) -> list[str]:
+    """The fields of a dataclass that have no default."""
+    none = dataclasses.MISSING
+    return [f.name for f in dataclasses.fields(kind) if f.default is none and f.default_factory is none]
+
+
+def tags(kind: Any) -> tuple[str, ...]:
+    """The values of `kind` that choose this dataclass among those of a union."""
+    return get_args(get_type_hints(kind)["kind"])
 
 
 def _value(kind: Any, value: Any, origin: str, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
-        return build(kind, value, origin, where)
+        return build(cast("type[Any]", kind), value, origin, where)
     base = get_origin(kind)
     if base is list:
         if not isinstance(value, list):
@@ -89,12 +106,26 @@ def _value(kind: Any, value: Any, origin: str, where: str) -> Any:
         (inner,) = get_args(kind)
         return [_value(inner, v, origin, f"{where}[{i}]") for i, v in enumerate(value)]
     if base is Literal:
-        if value not in get_args(kind):
-            raise UserError(f"{origin}: {where}: {value!r} is none of {', '.join(map(repr, get_args(kind)))}")
-        return value
+        return _one_of(get_args(kind), value, origin, where)
     if base in (Union, types.UnionType):
-        raise TypeError(f"{where}: unions are not used in the config")
+        return _union(get_args(kind), value, origin, where)
     return _scalar(kind, value, origin, where)
+
+
+def _union(kinds: tuple[Any, ...], value: Any, origin: str, where: str) -> Any:
+    """`X | None`, or one of several dataclasses, by the value's `kind`; the first where it says none."""
+    if kinds[-1] is types.NoneType:
+        return None if value is None else _value(kinds[0], value, origin, where)
+    if not isinstance(value, dict) or "kind" not in value:
+        return build(kinds[0], value, origin, where)
+    by_tag = {tag: kind for kind in kinds for tag in tags(kind)}
+    return build(by_tag[_one_of(tuple(by_tag), value["kind"], origin, f"{where}.kind")], value, origin, where)
+
+
+def _one_of(known: tuple[str, ...], value: Any, origin: str, where: str) -> Any:
+    if value not in known:
+        raise UserError(f"{origin}: {where}: {value!r} is none of {', '.join(map(repr, known))}")
+    return value
 
 
 def _scalar(kind: type, value: Any, origin: str, where: str) -> Any:

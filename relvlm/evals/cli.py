@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from relvlm.engine.distributed import join, rank, stop
 from relvlm.errors import UserError
 from relvlm.evals.run import SUITE, TASKS, Selection, Source, evaluate, evaluate_suite, rescore, suite_sources
 from relvlm.evals.scoring.scorer import ScoreOptions
+from relvlm.ranks import join, rank, stop
 
 DEFAULTS = ScoreOptions()
 EXAMPLES = """examples:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from relvlm.data.text import Tokenizer
-from relvlm.engine.distributed import barrier, rank
 from relvlm.errors import UserError
 from relvlm.evals.figures import outcomes
 from relvlm.evals.files import Row, find_image, read_jsonl, write_atomic, write_json
@@ -20,6 +19,7 @@ from relvlm.evals.scoring.photos import Photo
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 from relvlm.evals.tasks import aro, retrieval, sugarcrepe, svo, valse, vsr, winoground
 from relvlm.evals.tasks import task as b
+from relvlm.ranks import barrier, rank
 
 PAIR_TASKS = {t.name: t for t in (vsr.TASK, valse.TASK, svo.TASK, winoground.TASK, sugarcrepe.TASK, aro.TASK)}
 TASKS = (*PAIR_TASKS, *retrieval.K)

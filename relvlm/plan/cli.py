@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relvlm.config.exact import exact, not_exact
-from relvlm.config.schema import Config, load_config
+from relvlm.config.load import load_config
+from relvlm.config.schema import Config
 from relvlm.data.arguments import positive
 from relvlm.plan.devices import DEVICES, GIB
 from relvlm.plan.memory import states

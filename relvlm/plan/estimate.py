@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from relvlm.config.schema import Config
-from relvlm.data.batches.batch import BatchKind
+from relvlm.data.kinds import BatchKind
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.plan import flops, memory, traffic

@@ -1,39 +1,40 @@
 """Gradient accumulation that leaves the contrastive batch whole (GradCache: Gao et al., 2021).
 
 A step goes through its images in chunks. First, without a gradient, every chunk is encoded, and ITC of all chunks and
-ranks gives the gradient of their features. Then each chunk is encoded again, with the same dropout, for its other
-losses and the product of its features with that gradient. Losses are means over the step, for each chunk's counts by
-its share; ITM's hard negatives alone differ, since they are drawn within the chunk.
+ranks gives the gradient of their features (`Pretraining.chunk_targets`). Then each chunk is encoded again, with the
+same dropout, for its other losses and the product of its features with that gradient. Losses are means over the step,
+each chunk's counting by its share; ITM's hard negatives alone differ, since they are drawn within the chunk.
 
 Legend: G groups, E embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from relvlm.data.batches.batch import Batch, Section
+from relvlm.data.kinds import KINDS, BatchKind
 from relvlm.losses.precision import at_least_fp32
-from relvlm.pretraining.negatives import Features, contrast, counted_pairs, group_keys
-from relvlm.pretraining.objectives import Lesson, Outcome, encode, teach
+from relvlm.pretraining.encode import Features
+from relvlm.pretraining.objectives import OBJECTIVES
+from relvlm.pretraining.teacher import TeacherTargets
 
-if TYPE_CHECKING:
-    from relvlm.model import RelVLM
-
-Counts = dict[str, int | Tensor]  # by KIND/OBJECTIVE
+Shares = dict[str, Tensor | float]  # by KIND/OBJECTIVE
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """ITC of a whole step: each section's value, and its gradient to a chunk's features and to the temperature."""
+class ItcGradient:
+    """A chunk's part of the whole step's ITC: each section's value, the gradient to its features and the temperature.
 
-    values: dict[str, Tensor]
+    Values and the gradient to the temperature come in equal parts from all chunks, so that sums are the step's.
+    """
+
+    values: dict[BatchKind, Tensor]
     features: Features
     temperature: Tensor
 
@@ -44,84 +45,50 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a chunk has to know of its step: the seed of its dropout, and how much of each objective is its own.
-
-    ITC's values and its gradient to the temperature come in equal parts from all chunks, so that sums are the step's.
-    """
+class ChunkTargets:
+    """What each chunk must know of its step: the seed of its dropout, and how much of each objective is its own."""
 
     seed: int
-    shares: dict[str, Tensor | float]
-    contrast: Contrast | None  # of aligned chunks
-    lesson: Lesson | None
-
-    def weigh(self, section: Section, outcome: Outcome) -> Outcome:
-        """The chunk's part of a section's losses and metrics, ITC being one of the metrics."""
-        losses, metrics = (
-            {name: value * self._share(section, name) for name, value in x.items()} for x in outcome
-        )
-        if self.contrast is not None and section.kind in self.contrast.values:
-            metrics["itc"] = self.contrast.values[section.kind]
-        return Outcome(losses, metrics)
-
-    def _share(self, section: Section, name: str) -> Tensor | float:
-        return self.shares[f"{section.kind}/{name.removesuffix('_accuracy')}"]
+    shares: Shares
+    itc: ItcGradient | None  # of aligned chunks
+    teacher: TeacherTargets | None
 
 
-@torch.no_grad()
-def parts(model: RelVLM, chunks: list[Batch]) -> list[Part]:
-    """Of the chunks of a step, which have the same sections."""
-    seeds = torch.randint(2**62, (len(chunks),)).tolist()
-    lessons, shares = teach(model, chunks), _shares(model, chunks)
-    contrasts: Sequence[Contrast | None] = [None] * len(chunks)
-    if chunks[0].aligned:
-        features = [_features(model, chunk, seed) for chunk, seed in zip(chunks, seeds, strict=True)]
-        contrasts = _contrasts(model, chunks, features, lessons)
-    return [Part(*part) for part in zip(seeds, shares, contrasts, lessons, strict=True)]
-
-
-def _features(model: RelVLM, chunk: Batch, seed: int) -> Features:
-    with random_numbers(seed):
-        features = encode(model, chunk, model.config).features
-    assert features is not None
-    return Features(*(x.requires_grad_() for x in features))
-
-
-def _contrasts(
-    model: RelVLM, chunks: list[Batch], features: list[Features], lessons: list[Lesson | None]
-) -> list[Contrast]:
-    """Of each chunk; the gradient stops at the features."""
+def itc_gradients(
+    contrast: Callable[[Sequence[Features], Tensor], dict[BatchKind, Tensor]],
+    sections: Sequence[Section],
+    features: Sequence[Features],
+    temperature: Tensor,
+) -> list[ItcGradient]:
+    """Of each chunk, from the features of all of them; `contrast` gives each section's loss. Gradients stop there."""
+    leaves = [Features(*(x.detach().requires_grad_() for x in pair)) for pair in features]
+    temperature = temperature.detach().requires_grad_()
     with torch.enable_grad():
-        losses = contrast(model, chunks, features, [lesson.features for lesson in lessons if lesson])
-        total = torch.stack([s.weight * losses[s.kind] for s in chunks[0].sections if s.kind in losses]).sum()
-    leaves = [x for pair in features for x in pair]
-    *slopes, temperature = torch.autograd.grad(total, [*leaves, model.temperature])
-    n = len(chunks)
+        losses = contrast(leaves, temperature)
+        total = torch.stack([s.weight * losses[s.kind] for s in sections if s.kind in losses]).sum()
+    *slopes, slope = torch.autograd.grad(total, [*(x for pair in leaves for x in pair), temperature])
+    n = len(features)
     values = {kind: loss.detach() / n for kind, loss in losses.items()}
     return [
-        Contrast(values, Features(*pair), temperature / n)
+        ItcGradient(values, Features(*pair), slope / n)
         for pair in zip(slopes[::2], slopes[1::2], strict=True)
     ]
 
 
-def _shares(model: RelVLM, chunks: list[Batch]) -> list[dict[str, Tensor | float]]:
-    """Of each chunk among all, by what is counted in the means; 0 of nothing."""
-    counts = [_counts(model, chunk) for chunk in chunks]
+def shares_of_chunks(chunks: Sequence[Batch], rule: str) -> list[Shares]:
+    """Of each chunk among all, by what the objectives' means count; 0 of nothing. `rule`: ModelConfig.negatives."""
+    counts = [_counts(chunk, rule) for chunk in chunks]
     totals = {name: sum(count[name] for count in counts) for name in counts[0]}
     return [{name: n / (totals[name] + (totals[name] == 0)) for name, n in count.items()} for count in counts]
 
 
-def _counts(model: RelVLM, chunk: Batch) -> Counts:
-    """Pairs of ITM, masked words, boxes and triplets of each section."""
-    counts: Counts = {}
-    for section in chunk.sections:
-        if section.kind == "mrc":
-            counts["mrc/mrc"] = len(chunk.relation)
-            continue
-        counts[f"{section.kind}/itm"] = counted_pairs(model, group_keys(chunk)[section.groups])
-        counts[f"{section.kind}/mlm"] = section.masked.stop - section.masked.start
-        counts[f"{section.kind}/bbox"] = section.regions.stop - section.regions.start
-    return counts
+def _counts(chunk: Batch, rule: str) -> dict[str, int | Tensor]:
+    return {
+        f"{section.kind}/{name}": OBJECTIVES[name].counted(chunk, section, rule)
+        for section in chunk.sections
+        for name in KINDS[section.kind].objectives
+        if name in OBJECTIVES
+    }
 
 
 @contextmanager

@@ -1,17 +1,18 @@
-"""From an encoded batch to each objective's loss; every text that looks at an image goes through one fused pass.
+"""The objectives that look at fused tokens: what each asks of the fused pass, what it makes of the rows that it reads.
 
-Aligned groups are those trained with ITC, ITM and MLM: all but MRC's.
+Which kinds of batches train which is said in relvlm/data/kinds.py; a new objective is a loss in relvlm/losses, its row
+in OBJECTIVES here, and its name there.
 
-Legend: G groups, M masked tokens, V words.
+Legend: G groups of a section, M masked tokens, R triplets or boxes, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from relvlm.data.batches.batch import Batch, Section
@@ -19,209 +20,164 @@ from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itm import IGNORED, itm_loss
 from relvlm.losses.mlm import SoftWords, mlm_loss
 from relvlm.losses.mrc import mrc_loss
-from relvlm.pretraining.fused_pass import FusedPass, Seen, look
-from relvlm.pretraining.negatives import (
-    Features,
-    Negatives,
-    contrast,
-    draw_negatives,
-    group_keys,
-    wrong_pairs,
-)
-from relvlm.pretraining.teacher import Teacher
-
-if TYPE_CHECKING:
-    from relvlm.config.schema import ModelConfig
-    from relvlm.model import RelVLM
-    from relvlm.pretraining.chunks import Part
+from relvlm.model import RelVLM
+from relvlm.pretraining.encode import EncodedTexts
+from relvlm.pretraining.fused_pass import FusionQuery
+from relvlm.pretraining.negatives import Negatives, counted_pairs, group_keys
 
 
-class Outcome(NamedTuple):
-    """Losses of a section, and other numbers worth logging."""
+@dataclass(frozen=True)
+class SectionInput:
+    """What the objectives of a section work on; `negatives` if it is aligned, `soft_words` if there is a teacher."""
 
-    losses: dict[str, Tensor]
-    metrics: dict[str, Tensor]
-
-
-Finish = Callable[
-    [list[Tensor]], Outcome
-]  # of what the fused pass read, by the numbers that `FusedPass.add` gave
-
-
-class Texts(NamedTuple):
-    """Packed texts to encode; among them the places of each group's text, and of an aligned one's with words masked."""
-
-    ids: Tensor
-    cu: Tensor
-    of_group: Tensor
-    masked: Tensor
-
-
-class Lesson(NamedTuple):
-    """The momentum teacher's features and fused rows of masked words (M, D) of a whole batch."""
-
-    features: Features
-    masked_MD: Tensor
-
-
-class Encoded(NamedTuple):
-    """A batch's images and packed texts (T, D), and the features of its aligned groups, if it has any."""
-
-    seen: Seen
-    texts: Texts
-    text_TD: Tensor
-    features: Features | None
-
-
-class Asked(NamedTuple):
-    """A batch on its way: encoded, with the fused pass that its sections put their questions to."""
-
-    model: RelVLM
     batch: Batch
-    texts: Texts
-    features: Features | None
-    lesson: Lesson | None
-    step: FusedPass
+    section: Section
+    texts: EncodedTexts
+    negatives: Negatives | None
+    soft_words: SoftWords | None
+    chunked_words: bool = True
+
+    @property
+    def first(self) -> int:
+        """The section's first group in the batch."""
+        return self.section.groups.start
+
+    @property
+    def own_G(self) -> Tensor:
+        """The section's groups, counted from 0."""
+        return torch.arange(self.section.groups.stop - self.first, device=self.texts.cu.device)
 
 
-def encode(model: RelVLM | Teacher, batch: Batch, config: ModelConfig) -> Encoded:
-    """The images and texts of a batch by the encoders of the model or of its teacher."""
-    seen = look(model.vision, batch, config.fusion.region_mask)
-    texts = _texts(batch, config.savings.unique_texts)
-    text_TD = model.text(texts.ids, texts.cu)
-    features = _features(model, batch, seen, texts, text_TD) if batch.aligned else None
-    return Encoded(seen, texts, text_TD, features)
+class ObjectiveValue(NamedTuple):
+    """A loss, with gradient; of a classification also how often it is right."""
+
+    loss: Tensor
+    accuracy: Tensor | None = None
 
 
-def outcomes(
-    model: RelVLM,
-    batch: Batch,
-    encoded: Encoded,
-    negatives: Negatives | None = None,
-    part: Part | None = None,
-) -> tuple[list[Outcome], Tensor]:
-    """Those of each section, and fused rows (n, D); all texts are fused in one pass.
+@dataclass(frozen=True)
+class Objective:
+    """`query` asks, `value` takes the rows (n, D) that were read; its loss is a mean over what is `counted`.
 
-    `negatives`, of a batch that is one section, are drawn where they are not given. A `part` of a step lacks ITC.
+    `counted` takes the rule of ModelConfig.negatives too. `unused` gives the parameters of its own a gradient where a
+    batch does not train them: ZeRO needs one for each, on every rank. It returns what to sum, of one fused row (1, D),
+    and None where the model has no such parameters.
     """
-    seen, texts, text_TD, features = encoded
-    (lesson,) = teach(model, [batch]) if part is None else (part.lesson,)
-    step = FusedPass(texts.cu, seen, model.config.savings)
-    asked = Asked(model, batch, texts, features, lesson, step)
-    finish = [relate(asked, s) if s.kind == "mrc" else align(asked, s, negatives) for s in batch.sections]
-    read = step.run(model.fusion, text_TD)
-    found = [section(read) for section in finish]
-    if part is None and features is not None:
-        itc = contrast(model, [batch], [features], [lesson.features] if lesson else [])
-        for section, outcome in zip(batch.sections, found, strict=True):
-            outcome.losses.update({"itc": itc[section.kind]} if section.kind in itc else {})
-    return found, read[0]
+
+    query: Callable[[SectionInput], FusionQuery]
+    value: Callable[[RelVLM, SectionInput, Tensor], ObjectiveValue]
+    counted: Callable[[Batch, Section, str], int | Tensor]
+    unused: Callable[[RelVLM, Tensor], Tensor | None]
 
 
-def relate(asked: Asked, section: Section) -> Finish:
-    """MRC: each entity's label with its visual context masked; then subject and object meet in the head."""
-    model, batch = asked.model, asked.batch
-    assert model.mrc_head is not None
-    first, device = section.groups.start, batch.whole.device
-    views = torch.arange(first, section.groups.stop, device=device)
-    place = asked.step.add(asked.texts.of_group[section.groups], views)
-    head = model.mrc_head
-
-    def finish(read: list[Tensor]) -> Outcome:
-        logits_RV = head(read[place], batch.subject - first, batch.object - first)
-        losses = {"mrc": mrc_loss(logits_RV, batch.relation)}
-        return Outcome(losses, {"mrc_accuracy": _accuracy(logits_RV, batch.relation)})
-
-    return finish
+# ---- ITM: does this text say what this view shows? -------------------------------------------------------
 
 
-def align(asked: Asked, section: Section, negatives: Negatives | None = None) -> Finish:
-    """A = ITC + ITM + MLM of every group, and BBOX of those that have a box; `negatives` are drawn if not given."""
-    model, batch, texts, whole_features, lesson, step = asked
-    assert whole_features is not None
-    features, first = whole_features.of(section), section.groups.start
-    keys = group_keys(batch)[section.groups]
-    drawn = negatives
-    if drawn is None:
-        taught = None if lesson is None else lesson.features.of(section)
-        drawn = draw_negatives(model, features, wrong_pairs(model, keys, keys), taught)
-
-    own = torch.arange(len(keys), device=keys.device)
-    matched_texts = texts.of_group[section.groups][torch.cat([own, own, drawn.text_of_view])]
-    matched = step.add(matched_texts, first + torch.cat([own, drawn.view_of_text, own]))
-    rows_M = batch.mlm_row[section.masked] - batch.text_cu[first]
-    masked = step.add(texts.masked[section.groups], first + own, rows_M)
-    if section.kind == "entities":
-        region = batch.region[section.regions]
-        located = step.add(texts.of_group[region], len(batch.whole) + region)
-
-    def finish(read: list[Tensor]) -> Outcome:
-        logits_N2 = model.itm_head(read[matched])
-        losses = {"itm": itm_loss(logits_N2, drawn.target)}
-        soft = None if lesson is None else _soft_words(model, lesson.masked_MD[section.masked])
-        losses["mlm"] = _words(model, read[masked], batch.mlm_label[section.masked], soft)
-        if section.kind == "entities":
-            boxes_R4 = model.predict_boxes(read[located][:, None])
-            losses["bbox"] = bbox_loss(boxes_R4, batch.target_box[region])
-        return Outcome(losses, {"itm_accuracy": _accuracy(logits_N2, drawn.target)})
-
-    return finish
+def itm_query(x: SectionInput) -> FusionQuery:
+    """Each text at its own view, at a negative one, and a negative text at each view."""
+    assert x.negatives is not None
+    own, of_group = x.own_G, x.texts.of_group[x.section.groups]
+    texts = of_group[torch.cat([own, own, x.negatives.text_of_view])]
+    return FusionQuery(texts, x.first + torch.cat([own, x.negatives.view_of_text, own]))
 
 
-@torch.no_grad()
-def teach(model: RelVLM, batches: list[Batch]) -> list[Lesson | None]:
-    """Move the teacher, if any, towards the student and let it encode a step's batches (ALBEF, section 3.3)."""
-    teacher = model.teacher
-    if teacher is None or not batches[0].aligned:
-        return [None] * len(batches)
-    teacher.update(model)
-    return [_lesson(teacher, batch, model.config) for batch in batches]
+def itm_value(model: RelVLM, x: SectionInput, cls_ND: Tensor) -> ObjectiveValue:
+    assert x.negatives is not None
+    logits_N2, target = model.itm_head(cls_ND), x.negatives.target
+    return ObjectiveValue(itm_loss(logits_N2, target), _accuracy(logits_N2, target))
 
 
-def _lesson(teacher: Teacher, batch: Batch, config: ModelConfig) -> Lesson:
-    seen, texts, text_TD, features = encode(teacher, batch, config)
-    assert features is not None
-    step = FusedPass(texts.cu, seen, config.savings)
-    views = torch.arange(batch.aligned, device=text_TD.device)
-    step.add(texts.masked, views, batch.mlm_row, len(batch.mlm_ids))
-    (masked_MD,) = step.run(teacher.fusion, text_TD)
-    return Lesson(features, masked_MD)
+def itm_counted(batch: Batch, section: Section, rule: str) -> Tensor:
+    """Pairs of a text and a view."""
+    return counted_pairs(group_keys(batch)[section.groups], rule)
 
 
-def _soft_words(model: RelVLM, masked_MD: Tensor) -> SoftWords:
-    assert model.teacher is not None
-    return SoftWords(model.teacher.mlm_head, masked_MD, model.teacher.alpha)
+def itm_unused(model: RelVLM, row_1D: Tensor) -> Tensor:
+    return model.itm_head(row_1D)
 
 
-def _features(model: RelVLM | Teacher, batch: Batch, seen: Seen, texts: Texts, text_TD: Tensor) -> Features:
-    cls_GD = text_TD[texts.cu[texts.of_group[: batch.aligned]].long()]
-    return Features(
-        F.normalize(model.image_projection(seen.cls_GD[: batch.aligned]), dim=-1),
-        F.normalize(model.text_projection(cls_GD), dim=-1),
-    )
+# ---- MLM: which words are masked? ------------------------------------------------------------------------
 
 
-def _texts(batch: Batch, unique: bool) -> Texts:
-    """Texts to encode, equal ones once if `unique`; then those with masked words, of the aligned groups."""
-    ids, cu, aligned = batch.text_ids, batch.text_cu, batch.aligned
-    of_group = torch.arange(len(batch.whole), device=ids.device)
-    if unique and batch.distinct is not None:
-        ids, cu, of_group = ids[batch.distinct.rows], batch.distinct.cu, batch.distinct.of_group
-    masked = torch.arange(len(cu) - 1, len(cu) - 1 + aligned, device=ids.device)
-    if aligned:
-        masked_cu = batch.text_cu[1 : aligned + 1] + len(ids)
-        ids, cu = torch.cat([ids, batch.mlm_ids]), torch.cat([cu, masked_cu])
-    return Texts(ids, cu, of_group, masked)
+def mlm_query(x: SectionInput) -> FusionQuery:
+    """Each text with words masked at its own view; the masked tokens are read."""
+    rows_M = x.batch.mlm_row[x.section.masked] - x.batch.regions.offsets[x.first]
+    return FusionQuery(x.texts.masked[x.section.groups], x.first + x.own_G, rows_M)
 
 
-def _words(model: RelVLM, masked_MD: Tensor, label_M: Tensor, soft: SoftWords | None = None) -> Tensor:
-    if model.config.savings.chunked_words:
-        return model.mlm_head.loss(masked_MD, label_M, soft)
+def mlm_value(model: RelVLM, x: SectionInput, masked_MD: Tensor) -> ObjectiveValue:
+    label_M, soft = x.batch.mlm_label[x.section.masked], x.soft_words
+    if x.chunked_words:
+        return ObjectiveValue(model.mlm_head.loss(masked_MD, label_M, soft))
     if soft is None:
-        return mlm_loss(model.mlm_head(masked_MD), label_M)
+        return ObjectiveValue(mlm_loss(model.mlm_head(masked_MD), label_M))
     with torch.no_grad():
         soft_MV = soft.head(soft.rows_MD)
-    return mlm_loss(model.mlm_head(masked_MD), label_M, soft_MV, soft.alpha)
+    return ObjectiveValue(mlm_loss(model.mlm_head(masked_MD), label_M, soft_MV, soft.alpha))
+
+
+def mlm_counted(batch: Batch, section: Section, rule: str) -> int:
+    """Masked words."""
+    return section.masked.stop - section.masked.start
+
+
+def mlm_unused(model: RelVLM, row_1D: Tensor) -> Tensor:
+    return model.mlm_head.loss(row_1D[:0], torch.zeros(0, dtype=torch.long, device=row_1D.device))
+
+
+# ---- BBOX: where is what this label names? (X-VLM, section 3.3) ------------------------------------------
+
+
+def bbox_query(x: SectionInput) -> FusionQuery:
+    """The texts of boxes at the *whole* image, which is the second half of the views."""
+    region = x.batch.region[x.section.regions]
+    return FusionQuery(x.texts.of_group[region], x.batch.groups + region)
+
+
+def bbox_value(model: RelVLM, x: SectionInput, cls_RD: Tensor) -> ObjectiveValue:
+    region = x.batch.region[x.section.regions]
+    return ObjectiveValue(bbox_loss(model.predict_boxes(cls_RD[:, None]), x.batch.target_box[region]))
+
+
+def bbox_counted(batch: Batch, section: Section, rule: str) -> int:
+    """Boxes."""
+    return section.regions.stop - section.regions.start
+
+
+def bbox_unused(model: RelVLM, row_1D: Tensor) -> Tensor | None:
+    return None if model.box_head is None else model.box_head(row_1D)
+
+
+# ---- MRC: how do subject and object relate? (paper, section 2.2) -----------------------------------------
+
+
+def mrc_query(x: SectionInput) -> FusionQuery:
+    """Each entity's label with its visual context masked."""
+    return FusionQuery(x.texts.of_group[x.section.groups], x.first + x.own_G)
+
+
+def mrc_value(model: RelVLM, x: SectionInput, cls_ED: Tensor) -> ObjectiveValue:
+    assert model.mrc_head is not None
+    logits_RV = model.mrc_head(cls_ED, x.batch.subject - x.first, x.batch.object - x.first)
+    return ObjectiveValue(mrc_loss(logits_RV, x.batch.relation), _accuracy(logits_RV, x.batch.relation))
+
+
+def mrc_counted(batch: Batch, section: Section, rule: str) -> int:
+    """Triplets."""
+    return len(batch.relation)
+
+
+def mrc_unused(model: RelVLM, row_1D: Tensor) -> Tensor | None:
+    first = torch.zeros(1, dtype=torch.long, device=row_1D.device)
+    return None if model.mrc_head is None else model.mrc_head(row_1D, first, first)
+
+
+OBJECTIVES = {
+    "itm": Objective(itm_query, itm_value, itm_counted, itm_unused),
+    "mlm": Objective(mlm_query, mlm_value, mlm_counted, mlm_unused),
+    "bbox": Objective(bbox_query, bbox_value, bbox_counted, bbox_unused),
+    "mrc": Objective(mrc_query, mrc_value, mrc_counted, mrc_unused),
+}
 
 
 def _accuracy(logits: Tensor, target: Tensor) -> Tensor:

@@ -13,26 +13,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relvlm.config.schema import MomentumConfig
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm.encoders.text import TextEncoder
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.losses.mlm import MLMHead
+from relvlm.pretraining.encode import Features, encode
+from relvlm.pretraining.fused_pass import FusionQuery, fused_pass
+from relvlm.pretraining.savings import Savings
 
 COPIED = ("vision", "text", "fusion", "image_projection", "text_projection", "mlm_head")
 
 
-class Keys(NamedTuple):
+class TeacherTargets(NamedTuple):
+    """The teacher's features, and its fused rows of masked words (M, D), of a whole batch."""
+
+    features: Features
+    masked_MD: Tensor
+
+
+class ContrastKeys(NamedTuple):
     """Momentum features of the batch, then of the queue, (G + Q, E).
 
-    Of both ways, (G, G + Q): soft targets, and which columns are false negatives.
+    Of both ways, (G, G + Q): soft targets, and the pairs that must not serve as negatives.
     """
 
     images: Tensor
     texts: Tensor
     soft_i2t: Tensor
     soft_t2i: Tensor
-    wrong_i2t: Tensor
-    wrong_t2i: Tensor
+    excluded_i2t: Tensor
+    excluded_t2i: Tensor
 
 
 class Teacher(nn.Module):
@@ -88,24 +99,26 @@ class Teacher(nn.Module):
         self.seen += 1
 
     @torch.no_grad()
-    def keys(self, image_GE: Tensor, text_GE: Tensor, temperature: Tensor, false_negative_GG: Tensor) -> Keys:
-        """Columns and soft targets of the contrastive loss, from momentum features of this batch.
+    def contrast_keys(self, own: Features, temperature: Tensor, excluded_GG: Tensor) -> ContrastKeys:
+        """Columns and soft targets of the contrastive loss, from momentum features of this batch (ALBEF, section 3.3).
 
-        `false_negative_GG[i, j]`: text i also describes view j; such pairs get no target (the diagonal does).
+        `excluded_GG[i, j]`: text i also describes view j; such pairs get no target (the diagonal does).
         """
+        image_GE, text_GE = own
         images = torch.cat([image_GE, self.image_queue])
         texts = torch.cat([text_GE, self.text_queue])
-        own = torch.eye(
-            len(image_GE), len(images), device=images.device
-        )  # fp32, as ALBEF's, in fp64 runs too
-        wrong = F.pad(false_negative_GG, (0, self.config.queue)) & ~own.bool()
-        wrong_t2i, wrong_i2t = wrong, F.pad(false_negative_GG.T, (0, self.config.queue)) & ~own.bool()
+        # one-hot in fp32, as ALBEF's, in fp64 runs too
+        one_hot = torch.eye(len(image_GE), len(images), device=images.device)
+        t2i, i2t = (
+            F.pad(excluded, (0, self.config.queue)) & ~one_hot.bool()
+            for excluded in (excluded_GG, excluded_GG.T)
+        )
         soft_i2t, soft_t2i = (
             self.alpha * (rows @ columns.T / temperature).masked_fill(ignored, float("-inf")).softmax(-1)
-            + (1 - self.alpha) * own
-            for rows, columns, ignored in ((image_GE, texts, wrong_i2t), (text_GE, images, wrong_t2i))
+            + (1 - self.alpha) * one_hot
+            for rows, columns, ignored in ((image_GE, texts, i2t), (text_GE, images, t2i))
         )
-        return Keys(images, texts, soft_i2t, soft_t2i, wrong_i2t, wrong_t2i)
+        return ContrastKeys(images, texts, soft_i2t, soft_t2i, i2t, t2i)
 
     @torch.no_grad()
     def enqueue(self, images_AE: Tensor, texts_AE: Tensor) -> None:
@@ -115,3 +128,26 @@ class Teacher(nn.Module):
         self.image_queue[slots] = torch.where(finite, images_AE, self.image_queue[slots])
         self.text_queue[slots] = torch.where(finite, texts_AE, self.text_queue[slots])
         self.pointer.add_(len(images_AE)).remainder_(self.config.queue)
+
+
+@torch.no_grad()
+def update_and_encode_teacher(
+    teacher: Teacher | None, student: nn.Module, batches: list[Batch], region_mask: str, savings: Savings
+) -> list[TeacherTargets | None]:
+    """Move the teacher, if any, towards the student and let it encode a step's batches (ALBEF, section 3.3).
+
+    Without a teacher, and for batches that are not aligned, it stays where it is: no targets.
+    """
+    if teacher is None or not batches[0].aligned:
+        return [None] * len(batches)
+    teacher.update(student)
+    return [_targets(teacher, batch, region_mask, savings) for batch in batches]
+
+
+def _targets(teacher: Teacher, batch: Batch, region_mask: str, savings: Savings) -> TeacherTargets:
+    views, texts, features = encode(teacher, batch, region_mask, savings.unique_texts)
+    assert features is not None
+    own = torch.arange(batch.aligned, device=texts.tokens_TD.device)
+    masked = FusionQuery(texts.masked, own, batch.mlm_row, len(batch.mlm_ids))
+    (masked_MD,) = fused_pass(teacher.fusion, texts, views, [masked], savings)
+    return TeacherTargets(features, masked_MD)

@@ -6,7 +6,8 @@ import torch
 from train_report import print_row, print_waterfall
 from train_step import measure, waterfall
 
-from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.workload import Workload
@@ -14,7 +15,7 @@ from relvlm.plan.workload import Workload
 MODEL = ModelConfig(
     image_size=32,
     embed_dim=16,
-    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8),
+    vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8),
     text=TextConfig(layers=2, heads=2, width=32, max_positions=16),
     fusion=FusionConfig(layers=2, heads=2),
     mrc_hidden=24,

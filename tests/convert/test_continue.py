@@ -12,7 +12,8 @@ import torch
 import yaml
 
 import relvlm
-from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.convert import to_official
 from relvlm.data.text import Tokenizer
 from relvlm.model import RelVLM
@@ -20,7 +21,7 @@ from relvlm.model import RelVLM
 ROOT = Path(__file__).resolve().parents[2]
 ALBEF = ModelConfig(
     image_size=32, embed_dim=16, localisation=False, relations=False, negatives="official",
-    vision=VisionConfig(width=64, layers=1, heads=1, patch_size=8),
+    vision=ViTConfig(width=64, layers=1, heads=1, patch_size=8),
     text=TextConfig(layers=1, heads=1, width=64, max_positions=128), fusion=FusionConfig(layers=1, heads=1),
     momentum=MomentumConfig(enabled=True, queue=64),
 )  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 import torch
 from support.batches import made_batch
 
-from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.data.batches.batch import Batch
 from relvlm.encoders import compiled
 from relvlm.encoders.compiled import check_compiler
@@ -19,14 +20,14 @@ from relvlm.plan.workload import Workload
 VIT = ModelConfig(
     image_size=32,
     embed_dim=16,
-    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
+    vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
     text=TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0),
     fusion=FusionConfig(layers=2, heads=2),
     mrc_hidden=24,
 )
 SWIN = replace(
     VIT,
-    vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[3, 3], window=4, drop_path=0.2),
+    vision=SwinConfig(width=16, heads=[2, 4], patch_size=4, depths=[3, 3], window=4, drop_path=0.2),
 )
 LATE = replace(VIT, fusion=replace(VIT.fusion, region_mask="late_vision"))
 TAUGHT = replace(VIT, momentum=MomentumConfig(enabled=True, queue=64))

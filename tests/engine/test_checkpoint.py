@@ -18,8 +18,8 @@ from relvlm.config.schema import (
     ModelConfig,
     MomentumConfig,
     TextConfig,
-    VisionConfig,
 )
+from relvlm.config.vision import ViTConfig
 from relvlm.engine import checkpoint
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
@@ -27,7 +27,7 @@ from relvlm.model import RelVLM
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "on", "mat"]
 RELATIONS = ["left of", "on"]
 MODEL = ModelConfig(
-    image_size=16, embed_dim=4, vision=VisionConfig(width=8, layers=1, heads=1, patch_size=8),
+    image_size=16, embed_dim=4, vision=ViTConfig(width=8, layers=1, heads=1, patch_size=8),
     text=TextConfig(layers=1, heads=1, width=8, max_positions=8), fusion=FusionConfig(layers=1, heads=1),
     mrc_hidden=6,
 )  # fmt: skip

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from support.batches import made_batch
 from torch import Tensor
 
-from relvlm.config.schema import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
+from relvlm.config.schema import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.engine import distributed
 from relvlm.engine.loop import train_step
 from relvlm.errors import UserError
@@ -129,7 +130,7 @@ def steps_with_a_nan_on_rank_1():
 
 
 MODEL = ModelConfig(
-    image_size=32, embed_dim=16, vision=VisionConfig(width=32, layers=1, heads=2, patch_size=8),
+    image_size=32, embed_dim=16, vision=ViTConfig(width=32, layers=1, heads=2, patch_size=8),
     text=TextConfig(layers=1, heads=2, width=32, max_positions=16, dropout=0.0),
     fusion=FusionConfig(layers=1, heads=2), mrc_hidden=24,
 )  # fmt: skip

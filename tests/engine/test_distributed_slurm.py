@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from relvlm.engine.distributed import rendezvous, slurm_environment
+from relvlm.ranks import rendezvous, slurm_environment
 from relvlm.errors import UserError
 
 # Recorded with Slurm 22.05: sbatch --nodes 2 --ntasks-per-node 1, in the batch script and in task 1 of its srun.

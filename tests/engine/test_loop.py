@@ -144,14 +144,14 @@ def test_it_says_at_the_end_what_the_loader_left_out(config, monkeypatch, caplog
 
 
 def test_a_missing_vocabulary_is_named_before_any_work(config):
-    with pytest.raises(UserError, match=r"data\.vocab: no file 'gone\.txt'"):
+    with pytest.raises(UserError, match=r"gone\.txt: data\.vocab: no such file"):
         loop.run(replace(config, data=replace(config.data, vocab="gone.txt")))
 
 
 def test_a_missing_relation_file_is_named_before_any_work(config, tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]")
     data = DataConfig(vocab=str(tmp_path / "vocab.txt"), relations="gone.txt", ratio=KindRatios(mrc=1))
-    with pytest.raises(UserError, match=r"data\.relations: no file 'gone\.txt'"):
+    with pytest.raises(UserError, match=r"gone\.txt: data\.relations: no such file"):
         loop.run(replace(config, data=data))
 
 

@@ -7,7 +7,8 @@ import torch
 from support.batches import made_batch
 from torch import Tensor
 
-from relvlm.config.schema import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
+from relvlm.config.schema import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.batch import Batch
 from relvlm.engine import checkpoint, distributed
 from relvlm.engine.loop import train_step
@@ -18,7 +19,7 @@ from relvlm.plan.workload import Workload
 MODEL = ModelConfig(
     image_size=32,
     embed_dim=16,
-    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8),
+    vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8),
     text=TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.1),
     fusion=FusionConfig(layers=2, heads=2),
     mrc_hidden=24,

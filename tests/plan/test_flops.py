@@ -10,6 +10,7 @@ from support.official_way import OfficialWay
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from relvlm.config.load import load_config
 from relvlm.config.schema import (
     DataConfig,
     FusionConfig,
@@ -18,9 +19,8 @@ from relvlm.config.schema import (
     ModelConfig,
     MomentumConfig,
     TextConfig,
-    VisionConfig,
-    load_config,
 )
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes, encoders, image_flops, official, packed, teacher
 from relvlm.plan.workload import Workload, sections, workload, workloads
@@ -30,7 +30,7 @@ RECIPE = load_config(ROOT / "configs/13m/rex_vlm.yaml")
 MODEL = ModelConfig(
     image_size=64,
     embed_dim=32,
-    vision=VisionConfig(width=48, layers=2, heads=4, patch_size=16),
+    vision=ViTConfig(width=48, layers=2, heads=4, patch_size=16),
     text=TextConfig(layers=2, heads=4, width=64, max_positions=64),
     fusion=FusionConfig(layers=3, heads=4),
     mrc_hidden=96,
@@ -165,7 +165,7 @@ def test_gigaflops_of_an_image_at_base_size(kind: str, plain: float, ours: float
 
 def test_vision_encoders_cost_what_is_published() -> None:
     """17.6 billion multiply-adds for ViT-B/16, 15.4 for Swin-B at 224 px (Liu et al., 2021, table 1: 15.4)."""
-    swin = VisionConfig(kind="swin", width=128, heads=4, patch_size=4)
+    swin = SwinConfig(width=128, heads=[4, 8, 16, 32], patch_size=4)
     assert image_flops(ModelConfig(), 197) / 2e9 == pytest.approx(17.6, abs=0.1)
     assert image_flops(ModelConfig(vision=swin), 50) / 2e9 == pytest.approx(15.4, abs=0.1)
 

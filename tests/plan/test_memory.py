@@ -8,7 +8,8 @@ from support.batches import made_batch
 from support.footprint import kept_bytes
 from support.official_way import OfficialWay
 
-from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.memory import features, official_activations, packed_activations, states
@@ -17,7 +18,7 @@ from relvlm.plan.workload import Workload
 MODEL = ModelConfig(
     image_size=128,
     embed_dim=32,
-    vision=VisionConfig(width=96, layers=4, heads=4, patch_size=16),
+    vision=ViTConfig(width=96, layers=4, heads=4, patch_size=16),
     text=TextConfig(layers=4, heads=4, width=128, max_positions=64, dropout=0.0),
     fusion=FusionConfig(layers=4, heads=4),
     mrc_hidden=96,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.batch import Batch, Group, View, assemble
 from relvlm.data.batches.regions import Region, whole_region
 from relvlm.model import RelVLM
@@ -23,7 +24,7 @@ IMAGES = 7
 MODEL = ModelConfig(
     image_size=32,
     embed_dim=16,
-    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
+    vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
     text=TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0),
     fusion=FusionConfig(layers=2, heads=2),
     mrc_hidden=24,

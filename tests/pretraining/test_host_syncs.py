@@ -8,7 +8,8 @@ import torch
 from support.batches import made_batch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.model import RelVLM
 from relvlm.plan.workload import Workload
 
@@ -51,14 +52,12 @@ WORKS = {
 VIT = ModelConfig(
     image_size=32,
     embed_dim=16,
-    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
+    vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
     text=TextConfig(layers=2, heads=2, width=32, max_positions=16),
     fusion=FusionConfig(layers=2, heads=2),
     mrc_hidden=24,
 )
-SWIN = replace(
-    VIT, vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[1, 1], window=4)
-)
+SWIN = replace(VIT, vision=SwinConfig(width=16, heads=[2, 4], patch_size=4, depths=[1, 1], window=4))
 LATE = replace(VIT, fusion=FusionConfig(layers=2, heads=2, region_mask="late_vision"))
 DROPPING = replace(VIT, vision=replace(VIT.vision, patch_keep=0.5))
 TAUGHT = replace(VIT, momentum=MomentumConfig(enabled=True, queue=64))

@@ -7,14 +7,8 @@ import pytest
 import torch
 from support.batches import joint_of, made_batch
 
-from relvlm.config.schema import (
-    FusionConfig,
-    ModelConfig,
-    MomentumConfig,
-    SavingsConfig,
-    TextConfig,
-    VisionConfig,
-)
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, SavingsConfig, TextConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.data.batches.batch import Batch, distinct_texts
 from relvlm.model import RelVLM
 from relvlm.plan.workload import Workload
@@ -27,14 +21,12 @@ WORKS = {
 MODEL = ModelConfig(
     image_size=32,
     embed_dim=16,
-    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8),
+    vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8),
     text=TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0),
     fusion=FusionConfig(layers=2, heads=2),
     mrc_hidden=24,
 )
-SWIN = replace(
-    MODEL, vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[1, 1], window=4)
-)
+SWIN = replace(MODEL, vision=SwinConfig(width=16, heads=[2, 4], patch_size=4, depths=[1, 1], window=4))
 DROPPED = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.5))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +18,8 @@ from torch import Tensor
 
 from relvlm.data.batches.regions import Region
 from relvlm.data.batches.transforms import normalise
-
-BatchKind = Literal["captions", "entities", "mrc", "vsg", "joint"]
-BATCH_KINDS: tuple[BatchKind, ...] = ("captions", "entities", "mrc", "vsg", "joint")
-WHOLE_KINDS: tuple[BatchKind, ...] = ("captions", "vsg")  # every group sees its whole image
-# In their order within a joint batch: what has no masked words comes last.
-SECTION_KINDS: tuple[BatchKind, ...] = ("captions", "entities", "vsg", "mrc")
+from relvlm.data.kinds import KINDS, SECTION_KINDS, BatchKind
+from relvlm_kernels import Regions
 
 
 class Section(NamedTuple):
@@ -33,7 +29,12 @@ class Section(NamedTuple):
     groups: slice
     masked: slice
     regions: slice
-    weight: float = 1.0  # of its losses in the sum
+    weight: float  # of its losses in the sum
+
+    @property
+    def aligned(self) -> bool:
+        """Whether its texts say what is seen (ITC, ITM, MLM)."""
+        return KINDS[self.kind].aligned
 
 
 class Distinct(NamedTuple):
@@ -58,13 +59,12 @@ class Batch:
     pixels: Tensor  # (B, 3, H, W) float32
     image_key: Tensor  # (B,) int64, equal for equal images
     text_ids: Tensor  # (T,) int64: [CLS] ... [SEP] of group 0, then of group 1, ...
-    text_cu: Tensor  # (G + 1,) int32 offsets into T
     text_key: Tensor  # (G,) int64, equal for equal texts
-    image_index: Tensor  # (G,) int32, row of `pixels`
-    box: Tensor  # (G, 4) int32, patches (x0, y0, x1, y1), half-open
-    whole: Tensor  # (G,) bool: the group sees the whole image
+    regions: (
+        Regions  # rows of `text_ids` of each group, and what they look at: a whole image with [CLS], or a box
+    )
     region: Tensor  # int64, the groups that see a box, increasing
-    target_box: Tensor  # (G, 4) float32 (cx, cy, w, h) in [0, 1]; of no meaning where `whole`
+    target_box: Tensor  # (G, 4) float32 (cx, cy, w, h) in [0, 1]; of no meaning where the image is seen whole
     mlm_ids: Tensor  # int64, `text_ids` after masking, without those of mrc groups (which come last)
     mlm_row: Tensor  # (M,) int64, rows of T to predict, increasing
     mlm_label: Tensor  # (M,) int64
@@ -86,6 +86,7 @@ class Batch:
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: dict[str, Any] = {k: function(v) for k, v in values.items() if isinstance(v, Tensor)}
+        moved["regions"] = self.regions.map(function)
         if self.distinct is not None:
             moved["distinct"] = Distinct(*map(function, self.distinct))
         return replace(self, **moved)
@@ -96,20 +97,32 @@ class Batch:
         return self.pixels.shape[0]
 
     @property
+    def groups(self) -> int:
+        """Number of groups G."""
+        return len(self.text_key)
+
+    @property
+    def whole(self) -> Tensor:
+        """(G,) bool: the group sees its whole image."""
+        return self.regions.prefix
+
+    @property
     def sections(self) -> tuple[Section, ...]:
         """Those of a joint batch; any other is one section."""
-        groups, masked, regions = len(self.whole), len(self.mlm_row), len(self.region)
-        return self.joint or (Section(self.kind, slice(0, groups), slice(0, masked), slice(0, regions)),)
+        if self.joint:
+            return self.joint
+        spans = slice(0, self.groups), slice(0, len(self.mlm_row)), slice(0, len(self.region))
+        return (Section(self.kind, *spans, KINDS[self.kind].weight),)
 
     @property
     def boxed(self) -> bool:
         """Whether groups may see a box: what a box is in needs all patches of the image."""
-        return any(section.kind not in WHOLE_KINDS for section in self.sections)
+        return any(KINDS[section.kind].boxed for section in self.sections)
 
     @property
     def aligned(self) -> int:
-        """Number of groups that are no mrc groups: the first ones."""
-        return sum(s.groups.stop - s.groups.start for s in self.sections if s.kind != "mrc")
+        """Number of groups whose texts say what is seen: the first ones."""
+        return sum(s.groups.stop - s.groups.start for s in self.sections if s.aligned)
 
 
 @dataclass(frozen=True)
@@ -138,9 +151,16 @@ class View:
 
 
 def assemble(
-    kind: BatchKind, dataset: str, views: Sequence[View], weights: Mapping[BatchKind, float] | None = None
+    kind: BatchKind,
+    dataset: str,
+    views: Sequence[View],
+    grid: tuple[int, int],
+    weights: Mapping[BatchKind, float] | None = None,
 ) -> Batch:
-    """The batch of some views, packed without padding; `weights` are those of a joint batch's sections."""
+    """The batch of some views, packed without padding; `grid`: (rows, columns) of an image's patches.
+
+    `weights` are those of a joint batch's sections.
+    """
     placed = [
         (section, image, group)
         for section in SECTION_KINDS
@@ -148,7 +168,7 @@ def assemble(
         for group in view.groups.get(section, ())
     ]
     groups = [group for _, _, group in placed]
-    masked = [group for section, _, group in placed if section != "mrc"]
+    masked = [group for section, _, group in placed if KINDS[section].aligned]
     triplets = _triplets(views, len(masked))
     cu = np.cumsum([0, *(len(g.ids) for g in groups)])
     return Batch(
@@ -157,11 +177,8 @@ def assemble(
         pixels=normalise(np.stack([view.pixels for view in views])),
         image_key=torch.tensor([view.image_key for view in views]),
         text_ids=_flat(g.ids for g in groups),
-        text_cu=torch.from_numpy(cu.astype(np.int32)),
         text_key=torch.tensor([g.key for g in groups]),
-        image_index=torch.tensor([image for _, image, _ in placed], dtype=torch.int32),
-        box=torch.tensor([g.region.patches for g in groups], dtype=torch.int32),
-        whole=torch.tensor([g.region.whole for g in groups]),
+        regions=_regions([(image, group.region) for _, image, group in placed], cu, grid),
         region=_flat([i] for i, g in enumerate(groups) if not g.region.whole),
         target_box=torch.tensor([g.region.target for g in groups]),
         mlm_ids=_flat(g.masked for g in masked),
@@ -205,6 +222,19 @@ def distinct_texts(keys: Sequence[int], cu: Sequence[int]) -> Distinct:
         rows=_flat(spans),
         cu=torch.tensor(np.cumsum([0, *map(len, spans)]), dtype=torch.int32),
         of_group=torch.tensor([place[key] for key in keys]),
+    )
+
+
+def _regions(seen: Sequence[tuple[int, Region]], cu: np.ndarray, grid: tuple[int, int]) -> Regions:
+    """Of (image, region) pairs: a whole image shows its [CLS] too, a box the mean of its patches (X-VLM with Swin)."""
+    whole = torch.tensor([region.whole for _, region in seen])
+    return Regions(
+        offsets=torch.from_numpy(cu.astype(np.int32)),
+        image=torch.tensor([image for image, _ in seen], dtype=torch.int32),
+        box=torch.tensor([region.patches for _, region in seen], dtype=torch.int32),
+        prefix=whole,
+        mean=~whole,
+        grid=grid,
     )
 
 

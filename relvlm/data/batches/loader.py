@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -19,10 +18,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from relvlm.config.schema import DataConfig, DatasetConfig, LowResolutionConfig
-from relvlm.data.batches.batch import BATCH_KINDS, Batch, BatchKind, View, assemble
+from relvlm.data.batches.batch import Batch, View, assemble
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import BatchPlan, StepPlan, Stream
 from relvlm.data.batches.views import Unusable, ViewBuilder
+from relvlm.data.kinds import BATCH_KINDS, BatchKind, datasets_of
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.text import Tokenizer, text_key
 from relvlm.errors import UserError
@@ -60,8 +60,8 @@ class StepDataset(Dataset[list[Batch] | UserError]):
     @cached_property
     def builder(self) -> ViewBuilder:
         """Made on first use, which is in the worker."""
-        relations = read_relations(Path(self.config.relations)) if "mrc" in self.config.trained else {}
-        tokenizer = Tokenizer(Path(self.config.vocab))
+        relations = read_relations(self.config.relations_file) if "mrc" in self.config.trained else {}
+        tokenizer = Tokenizer(self.config.vocab_file)
         return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
 
     def __getitem__(self, plan: StepPlan) -> list[Batch] | UserError:
@@ -78,7 +78,7 @@ class StepDataset(Dataset[list[Batch] | UserError]):
         joint: dict[Any, float] = dataclasses.asdict(self.config.joint_weights)
         weights = joint if stream.kind == "joint" else None
         runs = _runs(len(views), stream.block, self.accumulate)
-        return [assemble(stream.kind, name, views[run], weights) for run in runs]
+        return [assemble(stream.kind, name, views[run], self.builder.grid, weights) for run in runs]
 
     def _view(self, stream: int, epoch: int, index: int) -> View:
         """The sample's view, or that of a substitute, which the arguments and the seed fix.
@@ -178,10 +178,10 @@ def build_loader(
 
     Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
     """
-    Tokenizer(Path(config.vocab))
+    Tokenizer(config.vocab_file)
     streams, sets = open_streams(config)
     if "mrc" in config.trained:
-        read_relations(Path(config.relations))
+        read_relations(config.relations_file)
     plan = BatchPlan(streams, seed, start_step, rank, world_size)
     _check_chunks(streams, world_size, accumulate)
     dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate)
@@ -194,7 +194,7 @@ def open_streams(config: DataConfig) -> tuple[list[Stream], list[ShardSet]]:
     opened: dict[str, ShardSet] = {}
     for kind in BATCH_KINDS:
         ratio = getattr(config.ratio, kind)
-        section = "graphs" if kind in ("mrc", "vsg") else kind
+        section = datasets_of(kind)
         datasets: list[DatasetConfig] = getattr(config, section)
         if ratio <= 0:
             continue

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Sampler
 
-from relvlm.data.batches.batch import BatchKind
+from relvlm.data.kinds import BatchKind
 from relvlm.data.text import text_key
 from relvlm.errors import UserError
 

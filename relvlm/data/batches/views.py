@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from relvlm.config.schema import DataConfig
-from relvlm.data.batches.batch import SECTION_KINDS, BatchKind, Group, View
+from relvlm.data.batches.batch import Group, View
 from relvlm.data.batches.masking import mask
 from relvlm.data.batches.regions import (
     Region,
@@ -36,6 +36,7 @@ from relvlm.data.batches.transforms import (
     resize_square,
 )
 from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
+from relvlm.data.kinds import SECTION_KINDS, BatchKind
 from relvlm.data.shards.schema import Box, Sample
 from relvlm.data.shards.store import Record
 from relvlm.data.text import Tokenizer, pre_caption, text_key
@@ -81,6 +82,8 @@ class ViewBuilder:
         """Make views of this size from now on."""
         self.image_size = image_size
         self.whole = whole_region(image_size, self.patch_size)
+        side = image_size // self.patch_size
+        self.grid = (side, side)
 
     def view(self, kind: BatchKind, record: Record, rng: Random) -> View:
         """The view of `record`; raises Unusable where its annotation lacks a part, ValueError if damaged.

@@ -15,11 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import relvlm
-from relvlm.engine.distributed import rank, world_size
 from relvlm.errors import UserError
 from relvlm.evals.files import Row, read_json
 from relvlm.evals.run import Source, score_source
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
+from relvlm.ranks import rank, world_size
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from relvlm.data.text import Tokenizer
-from relvlm.engine.distributed import gather_objects, rank, world_size
 from relvlm.errors import UserError
 from relvlm.evals.scoring.matcher import as_matcher, fingerprint, transform_name, transform_of
 from relvlm.evals.scoring.packs import batches, chunks, order_of_pairs, text_chunks
 from relvlm.evals.scoring.photos import ImageCache, Photo
+from relvlm.ranks import gather_objects, rank, world_size
 
 T = TypeVar("T")
 TOKEN_BUDGET = {"cpu": 2048}

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.transforms import eval_transform
 from relvlm.data.text import Tokenizer, pre_caption
 from relvlm.errors import UserError
@@ -46,7 +47,7 @@ def tiny_model() -> RelVLM:
     config = ModelConfig(
         image_size=16,
         embed_dim=8,
-        vision=VisionConfig(width=16, layers=1, heads=2, patch_size=8),
+        vision=ViTConfig(width=16, layers=1, heads=2, patch_size=8),
         text=TextConfig(width=16, layers=1, heads=2, max_positions=32),
         fusion=FusionConfig(layers=2, heads=2),
     )
