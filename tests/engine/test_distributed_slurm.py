@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from relvlm.ranks import rendezvous, slurm_environment
 from relvlm.errors import UserError
+from relvlm.ranks import rendezvous, slurm_environment
 
 # Recorded with Slurm 22.05: sbatch --nodes 2 --ntasks-per-node 1, in the batch script and in task 1 of its srun.
 BATCH = {
