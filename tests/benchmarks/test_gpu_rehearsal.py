@@ -1,4 +1,4 @@
-"""The GPU check, rehearsed whole on the CPU at toy size: no argument, package or unit is wrong when a GPU is at hand."""
+"""The GPU check rehearsed whole on the CPU: no argument, package or unit is wrong when a GPU is at hand."""
 
 import re
 import stat
