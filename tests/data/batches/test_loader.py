@@ -100,8 +100,9 @@ def first(config, kind, **kwargs):
 
 
 def same(a, b):
-    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "distinct"]
+    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name not in ("distinct", "regions")]
     pairs += zip(a.distinct, b.distinct, strict=True)
+    pairs += [(getattr(a.regions, f.name), getattr(b.regions, f.name)) for f in fields(a.regions)]
     return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs)
 
 
@@ -355,7 +356,9 @@ def test_the_chunks_of_a_step_hold_its_samples_in_order(config, chunks):
     for batch, step in zip(whole, parts, strict=True):
         sizes = [chunk.images for chunk in step]
         assert len(step) == chunks and max(sizes) - min(sizes) <= 1
-        for name in ("pixels", "image_key", "text_ids", "text_key", "box", "mlm_label", "relation"):
+        boxes = torch.cat([chunk.regions.box for chunk in step])
+        assert torch.equal(boxes, batch.regions.box)
+        for name in ("pixels", "image_key", "text_ids", "text_key", "mlm_label", "relation"):
             joined = torch.cat([getattr(chunk, name) for chunk in step])
             assert torch.equal(joined, getattr(batch, name)), name
         assert {(chunk.kind, chunk.dataset) for chunk in step} == {(batch.kind, batch.dataset)}
