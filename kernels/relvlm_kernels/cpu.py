@@ -2,12 +2,14 @@
 
 Same signatures as in `reference`; `mrc_pool` is that of `reference`. Index tensors are checked in C++,
 and what is wrong with them is a ValueError. Runs on `torch.get_num_threads()` threads where OpenMP was there at
-build time; results do not depend on their number.
+build time; results do not depend on their number. The widest instructions that the processor has are taken unless
+RELVLM_CPU_ISA, read once, names others: avx512, avx2 or baseline.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 from pathlib import Path
 
@@ -94,7 +96,7 @@ def takes(device: torch.device, dtype: torch.dtype) -> bool:
 
 @cache
 def _library() -> ctypes.CDLL:
-    """The compiled kernels; raises OSError saying why there are none."""
+    """The compiled kernels; raises OSError saying why there are none, RuntimeError where RELVLM_CPU_ISA cannot run."""
     if not LIBRARY.exists():
         record = BUILD_RECORD.read_text() if BUILD_RECORD.exists() else f"not built ({REINSTALL})"
         raise OSError(f"{LIBRARY.name}: {record.strip()}")
@@ -102,13 +104,17 @@ def _library() -> ctypes.CDLL:
     library.relvlm_instructions.restype = ctypes.c_char_p
     if library.relvlm_call_bytes() != sum(map(ctypes.sizeof, (_Call, _Groups, _BoxMean))):
         raise OSError(f"{LIBRARY}: built from other sources than this Python code ({REINSTALL})")
+    asked = os.environ.get("RELVLM_CPU_ISA")
+    if asked and not library.relvlm_select(asked.encode()):
+        raise RuntimeError(f"RELVLM_CPU_ISA={asked}: not compiled, or not of this processor")
     return library
 
 
 def description() -> str:
     """Instruction set and threading of the loaded kernels."""
     threads = "OpenMP" if _library().relvlm_openmp() else "built without OpenMP: one thread"
-    return f"{instructions()}, {threads}"
+    asked = " (RELVLM_CPU_ISA)" if os.environ.get("RELVLM_CPU_ISA") else ""
+    return f"{instructions()}{asked}, {threads}"
 
 
 def instructions() -> str:
