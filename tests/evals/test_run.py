@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from official_files import COCO_CC_SLICES, linked
 
 import relvlm
 from relvlm import cli
@@ -22,7 +23,8 @@ from relvlm.model import RelVLM
 def test_real_photos_and_official_rows(
     shared: Path, tmp_path: Path, model: RelVLM, task: str, pairs: int
 ) -> None:
-    annotations, images = shared / "data/benchmarks/coco_cc_slices", shared / "data/coco_cc/images"
+    slices, images = shared / "data/benchmarks/coco_cc_slices", shared / "data/coco_cc/images"
+    annotations = linked(slices, COCO_CC_SLICES, tmp_path / "slices")
     found = evaluate(model, model.tokenizer, task, annotations, images, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
     assert found["n_pairs"] == len(rows) == pairs

@@ -1,11 +1,13 @@
 """The scorer's packed batches against one pair at a time through the padded library methods."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.closeness import assert_as_close_as
 
 from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
 from relvlm.config.vision import ViTConfig
@@ -76,10 +78,10 @@ def images(tmp_path: Path) -> list[Path]:
 
 
 class Counting:
-    """Counts the images and texts that a model encodes."""
+    """Counts the images that a model encodes, keeps the words of its texts."""
 
     def __init__(self, model: RelVLM) -> None:
-        self.images = self.texts = 0
+        self.images, self.words = 0, list[list[int]]()
         encode_image, encode_text = model.encode_image, model.encode_text_packed
 
         def count_images(pixels: torch.Tensor) -> torch.Tensor:
@@ -87,19 +89,19 @@ class Counting:
             return encode_image(pixels)
 
         def count_texts(ids: torch.Tensor, cu: torch.Tensor) -> torch.Tensor:
-            self.texts += len(cu) - 1
+            self.words += [text.tolist() for text in ids.tensor_split(cu[1:-1].long())]
             return encode_text(ids, cu)
 
         model.encode_image, model.encode_text_packed = count_images, count_texts  # type: ignore[method-assign]
 
 
-def one_by_one(model: RelVLM, tokenizer: Tokenizer, image: Path, text: str) -> float:
+def one_by_one(model: RelVLM, tokenizer: Tokenizer, image: Path, text: str) -> torch.Tensor:
     pixels = eval_transform(16)(Image.open(image).convert("RGB"))[None]
     ids = torch.tensor(tokenizer.encode([pre_caption(text, 40)], 32, True))
     mask = torch.ones_like(ids, dtype=torch.bool)
     with torch.no_grad():
         fused = model.fuse(model.encode_text(ids, mask), mask, model.encode_image(pixels))
-        return model.match_logits(fused).softmax(-1)[0, 1].item()
+        return model.match_logits(fused).softmax(-1)[0, 1]
 
 
 def all_pairs(images: list[Path]) -> tuple[list[Path], list[str]]:
@@ -113,9 +115,12 @@ def test_packed_scores_equal_one_by_one(
     model = tiny_model()
     paths, texts = all_pairs(images)
     found = Scorer(model, tokenizer, options).probabilities(paths, texts)
-    wanted = [one_by_one(model, tokenizer, p, t) for p, t in zip(paths, texts, strict=True)]
-    assert max(wanted) - min(wanted) > 0.01, "pairs too alike for the test to mean anything"
-    assert found.tolist() == pytest.approx(wanted, abs=1e-5)
+    plain, truth = (
+        torch.stack([one_by_one(each, tokenizer, p, t) for p, t in zip(paths, texts, strict=True)])
+        for each in (model, copy.deepcopy(model).double())
+    )
+    assert plain.max() - plain.min() > 0.01, "pairs too alike for the test to mean anything"
+    assert_as_close_as(found, plain, truth)
 
 
 def test_each_image_and_text_is_encoded_once(tokenizer: Tokenizer, images: list[Path]) -> None:
@@ -125,7 +130,7 @@ def test_each_image_and_text_is_encoded_once(tokenizer: Tokenizer, images: list[
     paths, texts = all_pairs(images)
     made.probabilities(paths, texts)
     made.probabilities(paths[::-1], texts)
-    assert (counts.images, counts.texts) == (len(images), len(TEXTS))
+    assert (counts.images, len(counts.words)) == (len(images), len(TEXTS))
 
 
 def test_each_process_encodes_its_own_images_and_texts(
@@ -139,7 +144,7 @@ def test_each_process_encodes_its_own_images_and_texts(
     Scorer(model, tokenizer).match_logits(
         images, TEXTS, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 2, 2])
     )
-    assert (counts.images, counts.texts) == (2, 1)
+    assert (counts.images, len(counts.words)) == (2, 1)
 
 
 def test_features_are_those_of_the_library_methods(tokenizer: Tokenizer, images: list[Path]) -> None:
@@ -147,8 +152,10 @@ def test_features_are_those_of_the_library_methods(tokenizer: Tokenizer, images:
     made = Scorer(model, tokenizer, ScoreOptions(image_batch=3))
     pixels = torch.stack([eval_transform(16)(Image.open(p).convert("RGB")) for p in images])
     with torch.no_grad():
-        wanted = model.image_features(model.encode_image(pixels))
-    torch.testing.assert_close(made.image_features(images), wanted)
+        plain, truth = (
+            each.image_features(each.encode_image(pixels)) for each in (model, copy.deepcopy(model).double())
+        )
+    assert_as_close_as(made.image_features(images), plain, truth)
     torch.testing.assert_close(made.text_features(TEXTS).norm(dim=-1), torch.ones(len(TEXTS)))
 
 
@@ -169,10 +176,12 @@ def test_fusion_batches_stay_within_their_bounds(tokenizer: Tokenizer, images: l
 
 
 def test_long_texts_are_cut_and_counted(tokenizer: Tokenizer, images: list[Path]) -> None:
-    made = Scorer(tiny_model(), tokenizer, ScoreOptions(max_words=3))
+    model = tiny_model()
+    counts = Counting(model)
+    made = Scorer(model, tokenizer, ScoreOptions(max_words=3))
     texts = ["a dog sits", "a dog sits on the box"]
-    first, second = made.probabilities([images[0]] * 2, texts).tolist()
-    assert first == second
+    made.probabilities([images[0]] * 2, texts)
+    assert counts.words == [tokenizer.encode(["a dog sits"], 32, True)[0]] * 2
     assert made.cut(texts) == 1
 
 

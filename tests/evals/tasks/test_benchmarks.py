@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from official_files import COCO_CC_SLICES, SUGARCREPE, VALSE, VSR, linked
 
 from relvlm.errors import UserError
 from relvlm.evals.files import find_image
@@ -29,31 +30,33 @@ def scored(rows: list[dict], scores: list[float]) -> list[dict]:
 
 
 @pytest.mark.parametrize(("release", "sizes"), [("random_2022", (1012, 2024)), ("random", (1097, 2195))])
-def test_vsr_reads_both_releases(shared: Path, release: str, sizes: tuple[int, int]) -> None:
-    pairs = vsr.load(shared / "data/benchmarks/vsr" / release).pairs
+def test_vsr_reads_both_releases(shared: Path, tmp_path: Path, release: str, sizes: tuple[int, int]) -> None:
+    pairs = vsr.load(linked(shared / "data/benchmarks/vsr" / release, VSR, tmp_path / "vsr")).pairs
     found = [pair.row["split"] for pair in pairs]
     assert (found.count("dev"), found.count("test")) == sizes
 
 
-def test_vsr_mapping_covers_the_2022_release(shared: Path) -> None:
-    relations = {pair.row["relation"] for pair in vsr.load(shared / "data/benchmarks/vsr/random_2022").pairs}
+def test_vsr_mapping_covers_the_2022_release(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared / "data/benchmarks/vsr/random_2022", VSR, tmp_path / "vsr")
+    relations = {pair.row["relation"] for pair in vsr.load(folder).pairs}
     assert relations <= vsr.CATEGORY.keys()
 
 
-def test_valse_keeps_what_two_annotators_accept(shared: Path) -> None:
-    benchmark = valse.load(shared / "data/benchmarks/valse")
+def test_valse_keeps_what_two_annotators_accept(shared: Path, tmp_path: Path) -> None:
+    benchmark = valse.load(linked(shared / "data/benchmarks/valse", VALSE, tmp_path / "valse"))
     assert len(benchmark.examples) == 7702
     assert len(benchmark.dropped) == 2 * (8782 - 7702)
 
 
-def test_sugarcrepe_reads_all_seven_files(shared: Path) -> None:
-    benchmark = sugarcrepe.load(shared / "data/benchmarks/sugarcrepe")
+def test_sugarcrepe_reads_all_seven_files(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared / "data/benchmarks/sugarcrepe", SUGARCREPE, tmp_path / "sugarcrepe")
+    benchmark = sugarcrepe.load(folder)
     assert len(benchmark.examples) == 7511
     assert len({pair.row["piece"] for pair in benchmark.pairs}) == 7
 
 
-def test_folder_of_several_benchmarks_gives_each_its_own_files(shared: Path) -> None:
-    folder = shared / "data/benchmarks/coco_cc_slices"
+def test_folder_of_several_benchmarks_gives_each_its_own_files(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared / "data/benchmarks/coco_cc_slices", COCO_CC_SLICES, tmp_path / "slices")
     splits = {pair.row["split"] for pair in vsr.load(folder).pairs}
     assert splits == {"random_dev", "random_train", "zeroshot_test", "zeroshot_train"}
     assert {p.row["instrument"] for p in valse.load(folder).pairs} == {"foil-it", "plurals", "relations"}
