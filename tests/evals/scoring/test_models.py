@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 
 from relvlm.errors import UserError
-from relvlm.evals.run import evaluate
-from relvlm.evals.scoring.matcher import named_matcher
+from relvlm.evals.evaluate import evaluate
+from relvlm.evals.scoring.models import named_model
 from relvlm.evals.scoring.photos import ImageCache, Photo
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 
@@ -85,11 +85,11 @@ def test_a_relvlm_without_itm_head_is_refused(model) -> None:
 def test_a_model_is_found_by_module_and_callable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "somebodys_model.py").write_text("def build():\n    return 'built'\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert named_matcher("py:somebodys_model:build", 40) == "built"
+    assert named_model("py:somebodys_model:build", 40) == "built"
     sys.modules.pop("somebodys_model")
     for name in ("py:somebodys_model:none", "py:no_such_module:build", "somebodys_model"):
         with pytest.raises(UserError, match="--model"):
-            named_matcher(name, 40)
+            named_model(name, 40)
 
 
 def cached(folder: Path, model: nn.Module | None = None, **options: object) -> tuple[Redness, Scorer]:
