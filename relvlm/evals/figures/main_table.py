@@ -12,14 +12,15 @@ from relvlm.evals.files import Row
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table, by its title. A lower `place` stands further left, the default after all others.
+    """A column of the table, by its title.
 
-    `axis`: which of the Pareto front's two means it enters, if any. `over_steps`: whether it is a main figure, drawn
-    over the checkpoints of a run (neither calibrated ones nor recalls beyond 1 are).
+    A lower `place` stands further left; the default is the last of the main ones, which dev splits (from 100 on) and
+    calibrated figures (200) follow. `axis`: which of the Pareto front's two means it enters, if any. `over_steps`:
+    whether it is a main figure, drawn over the checkpoints of a run (no calibrated one, no recall beyond 1).
     """
 
     title: str
-    place: int = 1000
+    place: int = 90
     axis: Literal["coarse", "fine"] | None = None
     over_steps: bool = True
 

@@ -42,6 +42,6 @@ def test_the_overall_cell_is_named_as_among_the_outcomes() -> None:
     assert both([1, 2]) == (1, 2)
 
 
-def test_a_column_stands_after_all_others_unless_it_says_so() -> None:
+def test_a_column_is_the_last_of_the_main_ones_unless_it_says_so() -> None:
     column = Column("Toy")
-    assert (column.place, column.axis, column.over_steps) == (1000, None, True)
+    assert (column.place, column.axis, column.over_steps) == (90, None, True)

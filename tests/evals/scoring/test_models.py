@@ -1,4 +1,4 @@
-"""Any object with encode_image, encode_text and match; encodings cached by content; memory that is bounded."""
+"""Which Matcher is made of what; any object with encode_image, encode_text and match is evaluated."""
 
 import json
 import sys
@@ -11,9 +11,10 @@ from torch import nn
 
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate
-from relvlm.evals.scoring.models import named_model
-from relvlm.evals.scoring.photos import ImageCache, Photo
-from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
+from relvlm.evals.scoring.any_model import AnyModel
+from relvlm.evals.scoring.models import as_matcher, named_model
+from relvlm.evals.scoring.relvlm_matcher import RelVLMMatcher
+from relvlm.evals.scoring.scorer import Scorer
 
 
 class Redness(nn.Module):
@@ -92,62 +93,21 @@ def test_a_model_is_found_by_module_and_callable(tmp_path: Path, monkeypatch: py
             named_model(name, 40)
 
 
-def cached(folder: Path, model: nn.Module | None = None, **options: object) -> tuple[Redness, Scorer]:
-    model = model or Redness()
-    return model, Scorer(model, None, ScoreOptions(cache=folder, **options))  # type: ignore[arg-type, return-value]
+def test_a_relvlm_and_anyones_model_have_their_own_matchers(model) -> None:
+    mine = as_matcher(model, None, 40, 9, False)
+    assert isinstance(mine, RelVLMMatcher) and mine.tokenizer is model.tokenizer
+    assert (mine.max_words, mine.max_tokens, mine.sep) == (40, 9, False)
+    assert isinstance(as_matcher(Redness(), None, 40, 0, None), AnyModel)
+    other = object()
+    assert as_matcher(model, other, 40, 0, None).tokenizer is other  # type: ignore[arg-type, attr-defined]
 
 
-def test_images_are_encoded_once_for_all_processes_that_share_a_cache(colours: Path, tmp_path: Path) -> None:
-    names = [colours / "red.png", colours / "blue.png"]
-    first, scorer = cached(tmp_path / "cache")
-    wanted = scorer.probabilities(names, ["red"] * 2)
-    (colours / "copy.png").write_bytes((colours / "red.png").read_bytes())
-    second, scorer = cached(tmp_path / "cache")
-    found = scorer.probabilities([colours / "copy.png", names[1]], ["red"] * 2)
-    assert (first.encoded.count("image"), second.encoded.count("image")) == (2, 0)
-    assert scorer.cache is not None and scorer.cache.hits == 2
-    assert found.tolist() == wanted.tolist()
+@pytest.mark.parametrize("name", ["hf:", "py:module", "py:module:", "xy:a:b", "module"])
+def test_a_model_of_another_spelling_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="neither hf:PATH nor py:MODULE:CALLABLE"):
+        named_model(name, 40)
 
 
-def test_other_weights_or_dtype_do_not_read_the_cache(colours: Path, tmp_path: Path) -> None:
-    cached(tmp_path / "cache")[1].probabilities([colours / "red.png"], ["red"])
-    changed = Redness()
-    with torch.no_grad():
-        changed.weight.mul_(2)
-    for other in (cached(tmp_path / "cache", changed), cached(tmp_path / "cache", dtype="bf16")):
-        other[1].scores([colours / "red.png"], ["red"])
-        assert other[0].encoded.count("image") == 1
-
-
-def test_a_damaged_cache_file_is_encoded_again(colours: Path, tmp_path: Path) -> None:
-    cached(tmp_path / "cache")[1].probabilities([colours / "red.png"], ["red"])
-    (file,) = (tmp_path / "cache").rglob("*.safetensors")
-    file.write_bytes(b"torn")
-    again, scorer = cached(tmp_path / "cache")
-    scorer.probabilities([colours / "red.png"], ["red"])
-    assert again.encoded.count("image") == 1
-
-
-def test_a_crop_has_a_key_of_its_own(tmp_path: Path) -> None:
-    whole, crop = Photo(tmp_path / "a"), Photo(tmp_path / "a", (0, 0, 2, 2))
-    assert whole.key(b"x") != crop.key(b"x") != crop.key(b"y")
-    cache = ImageCache(tmp_path, "weights")
-    cache.put(whole.key(b"x"), torch.ones(2))
-    assert cache.get(crop.key(b"x")) is None
-
-
-def test_no_more_is_held_than_memory_allows(colours: Path) -> None:
-    names = sorted(colours.iterdir())
-    model = Redness()
-    scorer = Scorer(model, None, ScoreOptions(memory_gb=0, image_batch=1))
-    few = scorer.probabilities(names * 2, ["red"] * 6)
-    assert len(scorer._images) == 1
-    assert few.tolist() == Scorer(Redness()).probabilities(names * 2, ["red"] * 6).tolist()
-
-
-def test_bf16_is_near_fp32(model, suite: Path) -> None:
-    paths, texts = [suite / "images" / f"{i}.jpg" for i in range(4)], ["a dog", "the red box", "a", "left of"]
-    exact = Scorer(model, model.tokenizer).probabilities(paths, texts)
-    rounded = Scorer(model, model.tokenizer, ScoreOptions(dtype="bf16")).probabilities(paths, texts)
-    assert exact.tolist() != rounded.tolist()
-    torch.testing.assert_close(exact, rounded, atol=0.02, rtol=0)
+def test_a_hugging_face_model_is_found_by_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"hf:.*: no config\.json"):
+        named_model(f"hf:{tmp_path}", 40)
