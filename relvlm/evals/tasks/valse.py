@@ -95,8 +95,8 @@ def _verdict(pair: Contrast) -> Verdict:
     instrument = pair.right["instrument"]
     counted = verdict.names(pair.right, instrument, f"by_piece/{PIECE.get(instrument, instrument)}")
     marks = dict.fromkeys(counted, pair.won)
-    marks["p_c"] = pair.right["score"] >= THRESHOLD
-    marks["p_f"] = pair.wrong["score"] < THRESHOLD
+    marks["p_c"] = shares.agrees(pair.right["score"], True, THRESHOLD)
+    marks["p_f"] = shares.agrees(pair.wrong["score"], False, THRESHOLD)
     return Verdict(f"{instrument} {pair.identity}", pair.rows, marks, pair.texts_card(instrument))
 
 

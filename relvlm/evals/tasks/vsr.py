@@ -122,7 +122,7 @@ def _verdict(number: int, row: Row, found: Thresholds) -> Verdict:
     split, right, category = row.get("split"), agrees(THRESHOLD), CATEGORY.get(row["relation"], "unallocated")
     counted = verdict.names(row, category)
     marks = dict.fromkeys(counted + [f"{split}/{name}" for name in counted if split is not None], right)
-    marks["called_true"] = row["score"] >= THRESHOLD
+    marks["called_true"] = shares.agrees(row["score"], True, THRESHOLD)
     marks[AT_MEDIAN] = agrees(found.whole)
     if split is not None:
         marks[f"{split}/{AT_MEDIAN}"] = agrees(found.splits[split])
