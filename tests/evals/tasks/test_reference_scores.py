@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from official_files import VALSE, linked
 
-from relvlm.evals.run import rescore
+from relvlm.evals.evaluate import rescore
 
 VSR = [(model, split) for model in ("albef_4m", "x-vlm_4m") for split in ("dev", "test")]
 MODELS = ("albef_4m", "x-vlm_4m")
