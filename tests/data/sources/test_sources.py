@@ -4,7 +4,7 @@ import json
 import pytest
 from PIL import Image
 
-from relvlm.data.batches.transforms import decode
+from relvlm.data.pictures import decode
 from relvlm.data.shards.schema import Relation, Sample
 from relvlm.data.shards.store import ShardSet
 from relvlm.data.sources import coco, gqa, raw, visual_genome
