@@ -55,6 +55,7 @@ def drawing(kind: str, batch: int = 4) -> list[str]:
             [*drawing("joint"), "model.localisation=false"],
             "model.localisation: false, but data.joint_weights.entities draws entities batches",
         ),
+        (["data.joint_weights.vsg=-0.01"], "data.joint_weights.vsg: -0.01: must not be negative"),
         (["data.joint_weights.vsg=-1"], "data.joint_weights.vsg: -1.0: must not be negative"),
         (["data.joint_weights.vsg=.inf"], "data.joint_weights.vsg: inf: must not be negative"),
         (
