@@ -80,25 +80,26 @@ def measure_branch(
             return lambda: torch.autograd.grad(branch.loss(way, q, image), [q, *leaves], allow_unused=True)
         return lambda: branch.loss(way, q, image).backward()
 
-    times = interleaved({way.name: partial(prepare, way) for way in ways}, device, max(repeats // 2, 3))
+    sides = {way.name: partial(prepare, way) for way in ways}
+    times = interleaved(sides, device, min(repeats, max(repeats // 2, 3)))
     sound = [way for way in ways if not times[way.name].error]
-    cells = {name: _cell(found, times["ours"]) for name, found in times.items()}
+    cells = {name: _cell(found, times.get("ours")) for name, found in times.items()}
     for way in sound:
         prepare(way)
         loss = partial(branch.loss, way, queries[way.name], image)
         cells[way.name]["peak_bytes"] = peak_bytes(lambda loss=loss: loss().backward(), device)
     for cell in cells.values():
-        if "peak_bytes" in cell and "peak_bytes" in cells["ours"]:
+        if "peak_bytes" in cell and "peak_bytes" in cells.get("ours", {}):
             cell["peak_ratio"] = cell["peak_bytes"] / cells["ours"]["peak_bytes"]
     if not shape.dropout:
         _note_disagreements(cells, sound, branch, queries, image, TOLERANCE[dtype])
     return cells
 
 
-def _cell(found: Times, ours: Times) -> dict[str, Any]:
+def _cell(found: Times, ours: Times | None) -> dict[str, Any]:
     if found.error:
         return {"error": found.error}
-    ratio = {} if ours.error else {"ratio": speedup(found, ours)}
+    ratio = {"ratio": speedup(found, ours)} if ours and not ours.error else {}
     return {"ms": found.median * 1e3, "how": found.how} | ratio
 
 

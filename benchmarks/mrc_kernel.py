@@ -105,8 +105,8 @@ def write_trace(shape: Shape, device: torch.device, dtype: torch.dtype, path: Pa
 
 
 def _header(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    small = {"n": 256} if args.shapes == "toy" else {}
-    limits = {"flops_per_s": gemm_rate(device, dtype, **small), "bytes_per_s": copy_bandwidth(device)}
+    n, size = (256, 1 << 20) if args.shapes == "toy" else (0, 0)
+    limits = {"flops_per_s": gemm_rate(device, dtype, n=n), "bytes_per_s": copy_bandwidth(device, size=size)}
     print(f"{machine(device)}; {args.threads} threads; {args.dtype}; kernels: {chosen(device, dtype).name}")
     print(f"GEMM {limits['flops_per_s'] / 1e9:.0f} GFLOP/s, copy {limits['bytes_per_s'] / 1e9:.1f} GB/s")
     return {

@@ -25,7 +25,7 @@ from gpu_check.ceilings import limits
 from gpu_check.check import Check
 from gpu_check.profiling import Kernel, profiled
 from gpu_check.target import Target, backends, target
-from relvlm_kernels import region_attention_kvpacked
+from relvlm_kernels import region_attention
 
 PARTS = {  # by the names of kernels
     "plan": re.compile(r"plan_(groups|sequences)|^_plan"),
@@ -151,7 +151,7 @@ def host(backend: str, here: Target) -> dict[str, Any]:
 
 def _host_times(q: Tensor, kv: Tensor, grad: Tensor, batch: Batch, calls: int) -> dict[str, float]:
     def forward() -> Tensor:
-        return region_attention_kvpacked(q, kv, batch.regions)
+        return region_attention(q, *kv.unbind(2), batch.regions)
 
     def both() -> Any:
         return torch.autograd.grad(forward(), (q, kv), grad)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from relvlm.data.kinds import BatchKind
 from support.batches import made_batch
 from timing import brief
 from torch import Tensor, nn
@@ -20,18 +21,21 @@ from gpu_check.ceilings import limits
 from gpu_check.check import Check
 from gpu_check.profiling import Profile, profiled
 from gpu_check.target import Target, spare_the_compiler, target
-from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig, VisionConfig, load_config
-from relvlm.data.batches.batch import Batch, BatchKind
+from relvlm.config.load import load_config
+from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
+from relvlm.config.vision import ViTConfig
+from relvlm.data.batches.batch import Batch
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, packed
 from relvlm.plan.workload import Workload, workload
+from relvlm.pretraining.step import Pretraining
 
 RECIPE = Path(__file__).resolve().parents[2] / "configs" / "13m" / "rex_vlm.yaml"
 GPUS, REGIONS = 8, 5
 KINDS: tuple[BatchKind, ...] = ("captions", "entities", "mrc", "vsg")
 WARM_UP, STEPS, TOP = 3, 10, 20
 TOY = ModelConfig(
-    image_size=32, embed_dim=16, vision=VisionConfig(width=32, layers=1, heads=2, patch_size=8),
+    image_size=32, embed_dim=16, vision=ViTConfig(width=32, layers=1, heads=2, patch_size=8),
     text=TextConfig(layers=1, heads=2, width=32), fusion=FusionConfig(layers=1, heads=2), mrc_hidden=24,
 )  # fmt: skip
 
@@ -39,8 +43,8 @@ TOY = ModelConfig(
 class MasterAdamW:
     """AdamW on fp32 copies of bf16 weights, whose gradients it takes and which it writes back."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.weights = [p for p in model.parameters() if p.requires_grad]
+    def __init__(self, module: nn.Module) -> None:
+        self.weights = [p for p in module.parameters() if p.requires_grad]
         self.masters = [p.detach().float() for p in self.weights]
         for master in self.masters:
             master.grad = torch.zeros_like(master)
@@ -60,12 +64,12 @@ class MasterAdamW:
 class Step:
     """One step of training on one batch, over and over."""
 
-    model: RelVLM
+    pretraining: Pretraining
     optimizer: MasterAdamW
     batch: Batch
 
     def loss(self) -> Tensor:
-        return self.model(self.batch)[0]
+        return self.pretraining(self.batch).total
 
     def __call__(self) -> None:
         self.loss().backward()
@@ -77,25 +81,27 @@ def main(check: Check) -> None:
     if here.toy:
         spare_the_compiler()
     for compiled in (False, True):
-        model, sizes = made_model(here, compiled)
-        optimizer = MasterAdamW(model)
+        pretraining, sizes = made_step(here, compiled)
+        optimizer = MasterAdamW(pretraining)
         for work in works(here):
             row = {"kind": work.kind, "images": work.images, "compiled": compiled}
             try:
-                row |= measure(Step(model, optimizer, batch_of(work, sizes, here)), sizes, work, here, most)
+                row |= measure(
+                    Step(pretraining, optimizer, batch_of(work, sizes, here)), sizes, work, here, most
+                )
             except Exception as error:  # one kind that fails stops no other
                 row["error"] = brief(error)
             check.row(what="step", **row)
-        del model, optimizer
+        del pretraining, optimizer
 
 
-def made_model(here: Target, compiled: bool) -> tuple[RelVLM, Sizes]:
-    """The recipe's, with all weights in bf16."""
+def made_step(here: Target, compiled: bool) -> tuple[Pretraining, Sizes]:
+    """That of the recipe's model, with all weights in bf16."""
     torch.manual_seed(0)
     config = TOY if here.toy else load_config(RECIPE).model
     sizes = Sizes(config, 50 if here.toy else BERT_WORDS, 7 if here.toy else GQA_RELATIONS)
     model = RelVLM(replace(config, compile=compiled), sizes.words, sizes.relations)
-    return model.to(here.device, torch.bfloat16), sizes
+    return Pretraining(model.to(here.device, torch.bfloat16)), sizes
 
 
 def works(here: Target) -> list[Workload]:

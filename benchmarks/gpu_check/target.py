@@ -90,6 +90,6 @@ def _emulate(path: str) -> None:
     """Lets the backend run that library on CPU tensors."""
     from relvlm_kernels.cuda import library
 
-    library.LIBRARY = Path(path)
+    library.LIBRARY.path = Path(path)
     torch.cuda.device = lambda device: nullcontext()  # type: ignore[assignment]
     torch.cuda.current_stream = lambda *_: SimpleNamespace(cuda_stream=0)  # type: ignore[assignment]
