@@ -25,7 +25,7 @@ from train_step import RECIPE, SIZES
 
 from relvlm.config.load import load_config
 from relvlm.data.batches.batch import Batch
-from relvlm.data.kinds import KINDS
+from relvlm.kinds import KINDS
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS
 from relvlm.plan.workload import workload

@@ -39,8 +39,8 @@ from relvlm.config.load import load_config
 from relvlm.config.schema import FusionConfig, ModelConfig, OptimConfig, TextConfig
 from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.batch import Batch
-from relvlm.data.kinds import BATCH_KINDS
 from relvlm.engine.schedule import build_optimizer
+from relvlm.kinds import BATCH_KINDS
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
 from relvlm.plan.workload import Workload, sections
