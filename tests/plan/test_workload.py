@@ -53,3 +53,9 @@ def test_a_step_of_one_kind_is_one_section():
 def test_kinds_that_are_not_drawn_cost_nothing():
     config = Config(data=replace(DATA, ratio=KindRatios(captions=1, mrc=0.5)))
     assert workloads(config) == {kind: [workload(DATA, kind)] for kind in ("captions", "mrc")}
+
+
+def test_what_a_kind_has_not_is_nothing():
+    captions, mrc = workload(DATA, "captions"), workload(DATA, "mrc")
+    assert (captions.seen, captions.relations, captions.boxes) == (1.0, 0, 0)
+    assert (mrc.masked, mrc.boxes, mrc.encodes, mrc.beside_boxes) == (0, 0, True, False)
