@@ -56,7 +56,7 @@ gpu-check-a gpu-check-b: gpu-check-%:
 	$(PYTHON) benchmarks/gpu_check --part $*
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from relvlm.config.schema import Config, DataConfig, ModelConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
-from relvlm.data.kinds import KINDS, datasets_of
+from relvlm.kinds import KINDS, datasets_of
 
 
 def problems(config: Config) -> Iterator[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from relvlm.config.vision import VisionConfig, ViTConfig
-from relvlm.data.kinds import BATCH_KINDS, SECTION_KINDS, BatchKind
 from relvlm.errors import UserError
+from relvlm.kinds import BATCH_KINDS, SECTION_KINDS, BatchKind
 
 RANDOM = "random"  # in `init`: no pretrained weights, on purpose
 

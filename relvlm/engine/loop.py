@@ -24,10 +24,10 @@ from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import distributed, run_state
 from relvlm.engine.monitor import Monitor
 from relvlm.engine.schedule import build_optimizer, build_scheduler
+from relvlm.engine.train_step import train_step
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.pretrained import latest, relations_of
-from relvlm.pretraining.chunks import ChunkTargets
 from relvlm.pretraining.step import Pretraining
 from relvlm.ranks import barrier, gather_rows, rank, stop, world_size
 
@@ -92,7 +92,7 @@ def build_pretraining(
         raise UserError("model.compile: needs whole parameters in every layer (take ZeRO stage 0-2)")
     pretraining = Pretraining(RelVLM(config.model, vocab_size, len(relations)), gather_rows)
     if fresh:
-        report = initialise(pretraining.model, pretraining.teacher, config.init, relations)
+        report = initialise(pretraining.model, config.init, relations, pretraining.teacher)
         if rank() == 0:
             log.info("%s", report.summary())
             Path(config.out).mkdir(parents=True, exist_ok=True)
@@ -149,40 +149,6 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
     if left_out and rank() == 0:
         log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
     return last
-
-
-def train_step(engine: Any, chunks: list[Batch]) -> tuple[dict[str, torch.Tensor], bool]:
-    """Forward and backward of each chunk, and one update; all ranks skip it where a loss or gradient is not finite.
-
-    Returns the objectives' values, and whether there was an update.
-    """
-    targets: list[ChunkTargets | None] = [None]
-    if len(chunks) > 1:
-        targets = engine.module.chunk_targets(chunks)
-    totals: list[torch.Tensor] = []
-    found: list[dict[str, torch.Tensor]] = []
-    for chunk, target in zip(chunks, targets, strict=True):
-        total, values = engine(chunk, chunk=target)
-        totals.append(total.detach())
-        found.append(values)
-        last = len(found) == len(chunks)
-        if last:  # what is accumulated cannot be taken back, but NaN spreads over all of it and to every rank
-            total = total * torch.where(torch.stack(totals).isfinite().all(), 1.0, float("nan"))
-        engine.set_gradient_accumulation_boundary(last)
-        engine.backward(total * engine.gradient_accumulation_steps())  # by which it divides
-    values = {name: torch.stack([part[name] for part in found]).sum(0) for name in found[0]}
-    if engine.zero_optimization_stage() == 0 and not _finite_gradients(engine.module):
-        engine.zero_grad()
-        return values, False
-    skipped = engine.skipped_steps  # ZeRO 1-3 look at the gradients themselves
-    engine.step()
-    return values, engine.skipped_steps == skipped
-
-
-def _finite_gradients(module: torch.nn.Module) -> bool:
-    """Of gradients that are already averaged over ranks, so that all find the same (one host sync)."""
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    return bool(torch.nn.utils.get_total_norm(gradients).isfinite())
 
 
 def _save(engine: Any, folder: Path, step: int, config: Config) -> Path:

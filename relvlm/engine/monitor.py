@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from relvlm.config.schema import Config, DataConfig
-from relvlm.data.kinds import KINDS
+from relvlm.kinds import KINDS
 from relvlm.ranks import mean_over_ranks, rank
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from relvlm.config.schema import Config, DataConfig
-from relvlm.data.kinds import BATCH_KINDS, KINDS, SECTION_KINDS, BatchKind
+from relvlm.kinds import BATCH_KINDS, KINDS, SECTION_KINDS, BatchKind
 
 # Averages of web captions and of detection labels, special tokens included.
 CAPTION_TOKENS, LABEL_TOKENS = 14, 4

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from relvlm.data.batches.batch import Batch, Section
-from relvlm.data.kinds import KINDS, BatchKind
+from relvlm.kinds import KINDS, BatchKind
 from relvlm.losses.precision import at_least_fp32
 from relvlm.pretraining.encode import Features
 from relvlm.pretraining.objectives import OBJECTIVES
@@ -46,12 +47,38 @@ class ItcGradient:
 
 @dataclass(frozen=True)
 class ChunkTargets:
-    """What each chunk must know of its step: the seed of its dropout, and how much of each objective is its own."""
+    """What a chunk must know of its step: the seed of its dropout, and how much of each objective is its own."""
 
     seed: int
     shares: Shares
     itc: ItcGradient | None  # of aligned chunks
     teacher: TeacherTargets | None
+
+
+class ChunkedStep:
+    """The batches of a step's chunks; their targets are found in the forward of whichever comes first.
+
+    In a forward, because ZeRO-3 gathers some parameters there only.
+    """
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self.batches = list(batches)
+        self.targets: list[ChunkTargets] = []
+
+
+class Chunk(NamedTuple):
+    """One of a step's chunks."""
+
+    step: ChunkedStep
+    place: int
+
+
+def chunks_of(batches: Sequence[Batch]) -> list[Chunk] | list[None]:
+    """What a forward takes beside each batch of a step; a batch that is the whole step is no chunk."""
+    if len(batches) == 1:
+        return [None]
+    step = ChunkedStep(batches)
+    return [Chunk(step, place) for place in range(len(batches))]
 
 
 def itc_gradients(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from relvlm.config.schema import ModelConfig
 from relvlm.data.batches.batch import Batch
-from relvlm.data.kinds import BatchKind
+from relvlm.kinds import BatchKind
 from relvlm.losses.itc import itc_loss
 from relvlm.pretraining.encode import Features
 from relvlm.pretraining.negatives import excluded_pairs, group_keys

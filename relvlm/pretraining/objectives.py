@@ -1,6 +1,6 @@
 """The objectives that look at fused tokens: what each asks of the fused pass, what it makes of the rows that it reads.
 
-Which kinds of batches train which is said in relvlm/data/kinds.py; a new objective is a loss in relvlm/losses, its row
+Which kinds of batches train which is said in relvlm/kinds.py; a new objective is a loss in relvlm/losses, its row
 in OBJECTIVES here, and its name there.
 
 Legend: G groups of a section, M masked tokens, R triplets or boxes, D width.

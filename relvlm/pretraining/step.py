@@ -2,7 +2,7 @@
 
     Batch -> encode -> teacher -> contrast (ITC) -> negatives -> objectives ask -> fused_pass -> they answer -> sum
 
-Which objectives a kind of batch trains is the table in relvlm/data/kinds.py.
+Which objectives a kind of batch trains is the table in relvlm/kinds.py.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from relvlm.data.batches.batch import Batch, Section
-from relvlm.data.kinds import KINDS, BatchKind
 from relvlm.encoders.compiled import compile_layers
 from relvlm.encoders.recompute import recompute_layers
+from relvlm.kinds import KINDS, BatchKind
 from relvlm.losses.mlm import SoftWords
 from relvlm.model import RelVLM
-from relvlm.pretraining.chunks import ChunkTargets, itc_gradients, random_numbers, shares_of_chunks
+from relvlm.pretraining.chunks import Chunk, ChunkTargets, itc_gradients, random_numbers, shares_of_chunks
 from relvlm.pretraining.contrast import Contrast, Gather, one_rank
 from relvlm.pretraining.encode import EncodedBatch, Encoders, Features, encode
 from relvlm.pretraining.fused_pass import fused_pass
@@ -74,12 +74,13 @@ class Pretraining(nn.Module):
             recompute_layers(model.vision, model.text, model.fusion)
 
     def forward(
-        self, batch: Batch, chunk: ChunkTargets | None = None, negatives: Negatives | None = None
+        self, batch: Batch, of: Chunk | None = None, negatives: Negatives | None = None
     ) -> StepLosses:
-        """The losses of a batch, or of a `chunk` of a step: then its part of each, so that sums are the step's.
+        """The losses of a batch; where it is a chunk `of` a step, its part of each, so that sums are the step's.
 
         ITM's `negatives`, of a batch that is one section, are drawn where they are not given.
         """
+        chunk = None if of is None else self._targets_of(of)
         with nullcontext() if chunk is None else random_numbers(chunk.seed):
             temperature = self.temperature()
             encoded = self._encode(self.model, batch)
@@ -92,6 +93,11 @@ class Pretraining(nn.Module):
             answers, row_1D = self._ask(inputs, encoded)
         zero = self._zero_for_unused_parameters(batch, encoded, row_1D, temperature)
         return _sum(batch, chunk, itc, answers, zero)
+
+    def _targets_of(self, chunk: Chunk) -> ChunkTargets:
+        if not chunk.step.targets:
+            chunk.step.targets = self.chunk_targets(chunk.step.batches)
+        return chunk.step.targets[chunk.place]
 
     @torch.no_grad()
     def chunk_targets(self, chunks: list[Batch]) -> list[ChunkTargets]:

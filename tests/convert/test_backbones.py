@@ -21,6 +21,7 @@ from relvlm.encoders.packing import offsets_of
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
+from relvlm.pretraining.step import Pretraining
 
 WORDS = 40
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -265,19 +266,21 @@ def test_an_official_checkpoint_is_where_pretraining_with_relations_goes_on(conv
     official = vectors("albef_small")
     start = from_official(official["state_dict"], official["config"], "albef")
     config = replace(start.config, relations=True, mrc_hidden=8)
-    model = RelVLM(config, 200, relations=3)
-    report = initialise(model, InitConfig(checkpoint=str(converted)), ["a", "b", "c"])
+    step = Pretraining(RelVLM(config, 200, relations=3))
+    model, init = step.model, InitConfig(checkpoint=str(converted))
+    report = initialise(model, init, ["a", "b", "c"], step.teacher)
     assert all(name.startswith("mrc_head.") for name in report.new) and len(report.new) == 4
-    assert torch.equal(model.teacher.image_queue, start.teacher.image_queue)
+    assert torch.equal(step.teacher.image_queue, official["state_dict"]["image_queue"].T)
     assert torch.equal(model.text_projection.weight, start.text_projection.weight)
 
 
 def test_a_new_teacher_starts_as_the_students_copy(bert):
-    ours = model_of(momentum=MomentumConfig(enabled=True, queue=8))
-    initialise(ours, InitConfig(vision="random", text=str(bert)), [])
+    step = Pretraining(model_of(momentum=MomentumConfig(enabled=True, queue=8)))
+    ours, teacher = step.model, step.teacher
+    initialise(ours, InitConfig(vision="random", text=str(bert)), [], teacher)
     word = ours.text.embeddings.word.weight
-    assert torch.equal(ours.teacher.text.embeddings.word.weight, word)
-    assert torch.equal(ours.teacher.mlm_head.decoder.weight, word)
+    assert torch.equal(teacher.text.embeddings.word.weight, word)
+    assert torch.equal(teacher.mlm_head.decoder.weight, word)
 
 
 def test_bert_needs_norms_after_the_sum(bert):

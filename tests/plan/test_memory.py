@@ -14,6 +14,8 @@ from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.memory import features, official_activations, packed_activations, states
 from relvlm.plan.workload import Workload
+from relvlm.pretraining.chunks import chunks_of
+from relvlm.pretraining.step import Pretraining
 
 MODEL = ModelConfig(
     image_size=128,
@@ -35,24 +37,25 @@ WORKS = [
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
 @pytest.mark.parametrize("way", ["ours", "official"])
 def test_activations_are_within_a_tenth_of_what_is_kept(work: Workload, way: str) -> None:
-    model, sizes = RelVLM(MODEL, 500, 7), Sizes(MODEL, 500, 7)
+    step, sizes = Pretraining(RelVLM(MODEL, 500, 7)), Sizes(MODEL, 500, 7)
     batch = made_batch(work, 128, 8, 500, 7)
     if way == "ours":
-        kept, expected = kept_bytes(lambda: model(batch)[0], model, torch.float32), packed_activations
+        kept, expected = kept_bytes(lambda: step(batch).total, step, torch.float32), packed_activations
     else:
-        plain = OfficialWay(model, work.padded)
-        kept, expected = kept_bytes(lambda: plain(batch), model, torch.float32), official_activations
+        plain = OfficialWay(step.model, work.padded)
+        kept, expected = kept_bytes(lambda: plain(batch), step, torch.float32), official_activations
     assert sum(expected(sizes, work, 4).values()) == pytest.approx(kept, rel=0.1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
 def test_a_chunk_keeps_what_is_its_own_and_a_gradient_of_each_feature(work: Workload) -> None:
-    model, sizes = RelVLM(MODEL, 500, 7), Sizes(MODEL, 500, 7)
+    step, sizes = Pretraining(RelVLM(MODEL, 500, 7)), Sizes(MODEL, 500, 7)
     chunks = [made_batch(work, 128, 8, 500, 7, seed) for seed in range(3)]
-    parts = model(chunks)
-    kept = kept_bytes(lambda: model(chunks[0], part=parts[0])[0], model, torch.float32)
-    gradients = [x for part in parts if part.contrast for x in part.contrast.features]
+    first, *_ = chunks_of(chunks)
+    first.step.targets = step.chunk_targets(chunks)
+    kept = kept_bytes(lambda: step(chunks[0], first).total, step, torch.float32)
+    gradients = [x for target in first.step.targets if target.itc for x in target.itc.features]
     whole = replace(work, images=3 * work.images)
     assert sum(features(sizes, whole, 4).values()) == sum(x.nbytes for x in gradients)
     assert sum(packed_activations(sizes, work, 4).values()) == pytest.approx(kept, rel=0.1)
@@ -61,9 +64,9 @@ def test_a_chunk_keeps_what_is_its_own_and_a_gradient_of_each_feature(work: Work
 @pytest.mark.slow
 def test_dropped_patches_keep_nothing_but_their_embedding() -> None:
     dropping = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.25))
-    model, sizes, work = RelVLM(dropping, 500, 7), Sizes(dropping, 500, 7), WORKS[0]
+    step, sizes, work = Pretraining(RelVLM(dropping, 500, 7)), Sizes(dropping, 500, 7), WORKS[0]
     batch = made_batch(work, 128, 8, 500, 7)
-    kept = kept_bytes(lambda: model(batch)[0], model, torch.float32)
+    kept = kept_bytes(lambda: step(batch).total, step, torch.float32)
     expected = sum(packed_activations(sizes, work, 4).values())
     assert expected == pytest.approx(kept, rel=0.1)
     assert expected < 0.8 * sum(packed_activations(Sizes(MODEL, 500, 7), work, 4).values())

@@ -8,29 +8,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from toys import LATE, TAUGHT, VIT, toy_pretraining
 
-from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
-from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.batch import Batch, Group, View, assemble
 from relvlm.data.batches.regions import Region, whole_region
-from relvlm.model import RelVLM
-from relvlm.pretraining import objectives
-from relvlm.pretraining.chunks import parts, random_numbers
-from relvlm.pretraining.negatives import Negatives, contrast
+from relvlm.pretraining import step as module
+from relvlm.pretraining.chunks import chunks_of as places
+from relvlm.pretraining.chunks import random_numbers, shares_of_chunks
+from relvlm.pretraining.negatives import Negatives
+from relvlm.pretraining.step import Pretraining
 
 KINDS = ["captions", "entities", "mrc", "vsg", "joint"]
 WEIGHTS = {"captions": 0.5, "entities": 1.0, "vsg": 2.0, "mrc": 1.0}
 IMAGES = 7
-MODEL = ModelConfig(
-    image_size=32,
-    embed_dim=16,
-    vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
-    text=TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0),
-    fusion=FusionConfig(layers=2, heads=2),
-    mrc_hidden=24,
-)
-LATE = replace(MODEL, fusion=replace(MODEL.fusion, region_mask="late_vision"))
-TAUGHT = replace(MODEL, momentum=MomentumConfig(enabled=True, decay=0.9, queue=80))
 
 
 def made_views(kind: str, images: int = IMAGES) -> list[View]:
@@ -65,7 +55,7 @@ def made_views(kind: str, images: int = IMAGES) -> list[View]:
 
 
 def batch_of(kind: str, views: list[View]) -> Batch:
-    return assemble(kind, "made", views, WEIGHTS if kind == "joint" else None)
+    return assemble(kind, "made", views, (4, 4), WEIGHTS if kind == "joint" else None)
 
 
 def chunks_of(kind: str, count: int, views: list[View] | None = None) -> list[Batch]:
@@ -88,23 +78,26 @@ def neighbours(chunks: list[Batch]) -> Iterator[Negatives]:
             yield Negatives.given(torch.arange(n).roll(-1), torch.arange(n).roll(1))
 
 
-def gradients(model: RelVLM) -> dict[str, torch.Tensor]:
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+Found = tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]  # values, gradients
 
 
-def in_one(model: RelVLM, batch: Batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    total, values = model(batch)
+def gradients(step: Pretraining) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in step.named_parameters() if p.grad is not None}
+
+
+def in_one(step: Pretraining, batch: Batch) -> Found:
+    total, values = step(batch)
     total.backward()
-    return values, gradients(model)
+    return values, gradients(step)
 
 
-def in_chunks(model: RelVLM, chunks: list[Batch]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def in_chunks(step: Pretraining, chunks: list[Batch]) -> Found:
     found = []
-    for chunk, part in zip(chunks, model(chunks), strict=True):
-        total, values = model(chunk, part=part)
+    for batch, chunk in zip(chunks, places(chunks), strict=True):
+        total, values = step(batch, chunk)
         total.backward()
         found.append(values)
-    return {name: sum(values[name] for values in found) for name in found[0]}, gradients(model)
+    return {name: sum(values[name] for values in found) for name in found[0]}, gradients(step)
 
 
 def assert_same(found, expected) -> None:
@@ -116,78 +109,74 @@ def assert_same(found, expected) -> None:
             )
 
 
-def made_model(config: ModelConfig) -> RelVLM:
-    torch.manual_seed(0)
-    return RelVLM(config, 50, 7)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("config", [MODEL, LATE, TAUGHT], ids=["plain", "late vision", "momentum"])
+@pytest.mark.parametrize("config", [VIT, LATE, TAUGHT], ids=["plain", "late vision", "momentum"])
 def test_chunks_give_the_losses_and_gradients_of_the_whole_step(kind, count, config, monkeypatch):
-    chunks, model = chunks_of(kind, count), made_model(config)
+    chunks, step = chunks_of(kind, count), toy_pretraining(config)
     given = neighbours(chunks)
-    monkeypatch.setattr(objectives, "draw_negatives", lambda *_: next(given))
-    other = copy.deepcopy(model)
-    assert_same(in_one(model, batch_of(kind, made_views(kind)))[::-1], in_chunks(other, chunks)[::-1])
+    monkeypatch.setattr(module, "draw_negatives", lambda *_: next(given))
+    other = copy.deepcopy(step)
+    assert_same(in_one(step, batch_of(kind, made_views(kind)))[::-1], in_chunks(other, chunks)[::-1])
     assert next(given, None) is None
     if config is TAUGHT:
-        assert other.teacher.seen == model.teacher.seen == (kind != "mrc")
-        assert_same([dict(other.teacher.named_parameters())], [dict(model.teacher.named_parameters())])
-        assert torch.equal(other.teacher.pointer, model.teacher.pointer)
+        assert other.teacher.seen == step.teacher.seen == (kind != "mrc")
+        assert_same([dict(other.teacher.named_parameters())], [dict(step.teacher.named_parameters())])
+        assert torch.equal(other.teacher.pointer, step.teacher.pointer)
         if kind != "joint":  # whose pairs come chunk by chunk, not section by section
-            assert_same([dict(other.teacher.named_buffers())], [dict(model.teacher.named_buffers())])
+            assert_same([dict(other.teacher.named_buffers())], [dict(step.teacher.named_buffers())])
 
 
 @pytest.mark.parametrize("kind", ["captions", "entities"])
 def test_both_passes_of_a_chunk_drop_the_same_features_and_patches(kind, monkeypatch):
     noisy = replace(
-        MODEL,
-        text=replace(MODEL.text, dropout=0.3),
-        vision=replace(MODEL.vision, dropout=0.3, patch_keep=0.5),
+        VIT,
+        text=replace(VIT.text, dropout=0.3),
+        vision=replace(VIT.vision, dropout=0.3, patch_keep=0.5),
     )
-    model, chunks, seen = made_model(noisy), chunks_of(kind, 3), []
+    step, chunks, seen = toy_pretraining(noisy), chunks_of(kind, 3), []
 
-    def remember(*args, original=objectives._features):
-        seen.append(original(*args))
-        return seen[-1]
+    def remember(*args, original=module.encode):
+        encoded = original(*args)
+        seen.append(encoded.features)
+        return encoded
 
-    monkeypatch.setattr(objectives, "_features", remember)
+    monkeypatch.setattr(module, "encode", remember)
     torch.manual_seed(5)
-    in_chunks(model, chunks)
+    in_chunks(step, chunks)
     for first, second in zip(seen[:3], seen[3:], strict=True):
         assert torch.equal(first.image_GE, second.image_GE) and torch.equal(first.text_GE, second.text_GE)
-    parts(model, chunks[:1] * 2)  # nor do two chunks, or two steps, drop the same
+    step.chunk_targets(chunks[:1] * 2)  # nor do two chunks, or two steps, drop the same
     for first, second in ((seen[6], seen[7]), (seen[6], seen[0])):
         assert not torch.isclose(first.text_GE, second.text_GE).all()
 
 
 def test_gradients_with_dropout_are_those_of_the_same_dropout():
     """ITC alone, for which the whole step can be written down with each chunk's random numbers."""
-    noisy = replace(MODEL, text=replace(MODEL.text, dropout=0.3))
-    model, chunks = made_model(noisy), chunks_of("captions", 2)
-    found = parts(model, chunks)
+    noisy = replace(VIT, text=replace(VIT.text, dropout=0.3))
+    step, chunks = toy_pretraining(noisy), chunks_of("captions", 2)
+    model, targets = step.model, step.chunk_targets(chunks)
     features = []
-    for chunk, part in zip(chunks, found, strict=True):
-        with random_numbers(part.seed):
-            features.append(objectives.encode(model, chunk, noisy).features)
-    contrast(model, chunks, features, [])["captions"].backward()
-    expected = gradients(model)
-    model.zero_grad()
-    for chunk, part in zip(chunks, found, strict=True):
-        with random_numbers(part.seed):
-            encoded = objectives.encode(model, chunk, noisy)
-        part.contrast.surrogate(encoded.features, model.temperature).backward()
-    assert_same([gradients(model)], [expected])
+    for chunk, target in zip(chunks, targets, strict=True):
+        with random_numbers(target.seed):
+            features.append(module.encode(model, chunk, "cross_attention").features)
+    step.contrast(chunks, features, [None, None], model.temperature)["captions"].backward()
+    expected = gradients(step)
+    step.zero_grad()
+    for chunk, target in zip(chunks, targets, strict=True):
+        with random_numbers(target.seed):
+            encoded = module.encode(model, chunk, "cross_attention")
+        target.itc.surrogate(encoded.features, model.temperature).backward()
+    assert_same([gradients(step)], [expected])
 
 
 def test_each_objective_is_shared_by_what_it_counts():
     chunks = chunks_of("entities", 2)
-    first, second = (part.shares for part in parts(made_model(MODEL), chunks))
+    first, second = shares_of_chunks(chunks, "masked")
     for name, counts in {
         "mlm": [len(chunk.mlm_row) for chunk in chunks],
         "bbox": [len(chunk.region) for chunk in chunks],
-        "itm": [3 * len(chunk.whole) for chunk in chunks],
+        "itm": [3 * chunk.groups for chunk in chunks],
     }.items():
         shares = first[f"entities/{name}"], second[f"entities/{name}"]
         assert shares == pytest.approx([n / sum(counts) for n in counts])
@@ -195,29 +184,27 @@ def test_each_objective_is_shared_by_what_it_counts():
 
 def test_a_pair_without_a_negative_has_no_share():
     """Of three images in two chunks, the first is alone in its own: one pair is counted there, and six."""
-    shares = [
-        part.shares["captions/itm"]
-        for part in parts(made_model(MODEL), chunks_of("captions", 2, made_views("captions", 3)))
-    ]
+    chunks = chunks_of("captions", 2, made_views("captions", 3))
+    shares = [of_chunk["captions/itm"] for of_chunk in shares_of_chunks(chunks, "masked")]
     assert shares == pytest.approx([1 / 7, 6 / 7])
 
 
 def test_negatives_come_from_the_chunk(monkeypatch):
-    model, chunks, drawn = made_model(MODEL), chunks_of("captions", 2), []
+    step, chunks, drawn = toy_pretraining(VIT), chunks_of("captions", 2), []
     monkeypatch.setattr(
-        objectives,
+        module,
         "draw_negatives",
-        lambda *args, draw=objectives.draw_negatives: drawn.append(draw(*args)) or drawn[-1],
+        lambda *args, draw=module.draw_negatives: drawn.append(draw(*args)) or drawn[-1],
     )
-    in_chunks(model, chunks)
+    in_chunks(step, chunks)
     assert [len(negatives.view_of_text) for negatives in drawn] == [chunk.images for chunk in chunks]
 
 
 def test_other_random_numbers_go_on_as_if_there_were_no_chunks():
-    model, chunks = made_model(replace(MODEL, text=replace(MODEL.text, dropout=0.3))), chunks_of("mrc", 2)
+    step, chunks = toy_pretraining(replace(VIT, text=replace(VIT.text, dropout=0.3))), chunks_of("mrc", 2)
     torch.manual_seed(3)
     torch.randint(2**62, (2,))
     expected = torch.rand(2)
     torch.manual_seed(3)
-    in_chunks(model, chunks)
+    in_chunks(step, chunks)
     assert torch.equal(torch.rand(2), expected)

@@ -1,12 +1,16 @@
-"""The momentum teacher alone: average, ramp, queue, soft targets, state. In a model: tests/test_model.py."""
+"""The momentum teacher alone: average, ramp, queue, soft targets, state. In a step: test_contrast.py."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from toys import VIT, five_groups, toy_pretraining
 
 from relvlm.config.schema import MomentumConfig
 from relvlm.losses.mlm import MLMHead
+from relvlm.pretraining.encode import Features
 from relvlm.pretraining.teacher import Teacher
 
 E, Q = 3, 5
@@ -110,13 +114,13 @@ def test_soft_targets_sum_to_one_and_leave_false_negatives_out():
     wrong = torch.tensor(
         [[True, False], [True, True]]
     )  # text 1 also describes view 0; the diagonal is no matter
-    keys = teacher.keys(images, texts, temperature, wrong)
+    keys = teacher.contrast_keys(Features(images, texts), temperature, wrong)
     assert torch.equal(keys.images, torch.cat([images, teacher.image_queue]))
-    assert keys.wrong_t2i.nonzero().tolist() == [[1, 0]] and keys.wrong_i2t.nonzero().tolist() == [[0, 1]]
+    assert keys.excluded_t2i.nonzero().tolist() == [[1, 0]] and keys.excluded_i2t.nonzero().tolist() == [[0, 1]]
     for soft in (keys.soft_i2t, keys.soft_t2i):
         torch.testing.assert_close(soft.sum(-1), torch.ones(2))
     assert keys.soft_i2t[0, 1] == 0 and keys.soft_t2i[1, 0] == 0
-    one_way = (images @ keys.texts.T / 0.1).masked_fill(keys.wrong_i2t, -1e30).softmax(-1)
+    one_way = (images @ keys.texts.T / 0.1).masked_fill(keys.excluded_i2t, -1e30).softmax(-1)
     torch.testing.assert_close(keys.soft_i2t, 0.4 * one_way + 0.6 * torch.eye(2, 2 + Q))
 
 
@@ -130,3 +134,14 @@ def test_its_state_goes_through_a_file(tmp_path):
     other.load_state_dict(torch.load(tmp_path / "teacher.pt", weights_only=True))
     assert (other.seen, other.alpha, other.pointer.item()) == (2, teacher.alpha, 3)
     assert torch.equal(other.text_queue, teacher.text_queue)
+
+
+def test_the_teacher_follows_the_student_in_a_step():
+    step = toy_pretraining(replace(VIT, momentum=MomentumConfig(enabled=True, decay=0.75, queue=8)))
+    teacher_bias, student_bias = step.teacher.text_projection.bias, step.model.text_projection.bias
+    start = teacher_bias.clone()
+    with torch.no_grad():
+        student_bias.add_(1.0)
+    step(five_groups("captions"))
+    torch.testing.assert_close(teacher_bias, start + 0.25)
+    assert teacher_bias.grad is None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from relvlm.data.batches.batch import Batch, Section
 from relvlm.plan.workload import Workload
+from relvlm_kernels import Regions
 
 CLS, MASK, FIRST_WORD = 2, 4, 10
 
@@ -29,17 +30,21 @@ def made_batch(
     masked_T = ids_T.index_fill(0, row_M, MASK)
     regional = work.kind in ("entities", "mrc")
     subject_R, object_R = _triplets(work)
+    image_G = torch.arange(work.images, dtype=torch.int32).repeat_interleave(work.groups)
+    whole_G = torch.full((groups,), not regional)
+    box_G4 = _boxes(groups, side, regional)
+    regions = Regions(cu, image_G, box_G4, whole_G, ~whole_G, (side, side))
+    region_patches = int((box_G4[:, 2:] - box_G4[:, :2]).prod(1).sum()) if regional else 0
     return Batch(
         kind=work.kind, dataset="made",
         pixels=torch.randn(work.images, 3, image_size, image_size),
         image_key=torch.arange(work.images),
-        text_ids=ids_T, text_cu=cu, text_key=torch.arange(groups),
-        image_index=torch.arange(work.images, dtype=torch.int32).repeat_interleave(work.groups),
-        box=_boxes(groups, side, regional), whole=torch.full((groups,), not regional),
+        text_ids=ids_T, text_key=torch.arange(groups), regions=regions,
         region=torch.arange(groups if regional else 0),
         target_box=torch.rand(groups, 4) * 0.5 + 0.2,
         mlm_ids=masked_T, mlm_row=row_M, mlm_label=ids_T[row_M],
         subject=subject_R, object=object_R, relation=torch.randint(0, relations, subject_R.shape),
+        region_patches=region_patches,
     )  # fmt: skip
 
 
@@ -48,24 +53,35 @@ def joint_of(parts: Sequence[Batch]) -> Batch:
 
     Part `mrc` comes last. No text counts as equal to one of another part.
     """
-    groups = [0, *accumulate(len(part.whole) for part in parts)]
+    groups = [0, *accumulate(part.groups for part in parts)]
     rows = [0, *accumulate(len(part.text_ids) for part in parts)]
     masked = [0, *accumulate(len(part.mlm_row) for part in parts)]
     regions = [0, *accumulate(len(part.region) for part in parts)]
     spans = [[slice(a, b) for a, b in pairwise(ends)] for ends in (groups, masked, regions)]
-    sections = tuple(Section(part.kind, *span) for part, *span in zip(parts, *spans, strict=True))
+    sections = tuple(Section(part.kind, *span, weight=1.0) for part, *span in zip(parts, *spans, strict=True))
 
     def joined(name: str, shifts: Sequence[int] = (0,) * len(parts)) -> Tensor:
         return torch.cat([getattr(p, name) + shift for p, shift in zip(parts, shifts, strict=False)])
 
-    offsets = [part.text_cu[1:] + first for part, first in zip(parts, rows, strict=False)]
     return replace(
-        parts[0], kind="joint", joint=sections, text_cu=torch.cat([parts[0].text_cu[:1], *offsets]),
-        **{name: joined(name) for name in ("text_ids", "image_index", "box", "target_box", "mlm_label", "relation")},
+        parts[0], kind="joint", joint=sections, regions=_joined_regions(parts, rows),
+        region_patches=sum(part.region_patches or 0 for part in parts),
+        **{name: joined(name) for name in ("text_ids", "target_box", "mlm_label", "relation")},
         **{name: joined(name, groups) for name in ("text_key", "region", "subject", "object")},
-        whole=torch.cat([part.whole for part in parts]), mlm_row=joined("mlm_row", rows),
+        mlm_row=joined("mlm_row", rows),
         mlm_ids=torch.cat([part.mlm_ids for part in parts if part.kind != "mrc"]),
     )  # fmt: skip
+
+
+def _joined_regions(parts: Sequence[Batch], rows: Sequence[int]) -> Regions:
+    """Those of batches whose texts begin at these rows."""
+    each = [part.regions for part in parts]
+    offsets = [r.offsets[1:] + first for r, first in zip(each, rows, strict=False)]
+    return Regions(
+        torch.cat([each[0].offsets[:1], *offsets]),
+        *(torch.cat([getattr(r, name) for r in each]) for name in ("image", "box", "prefix", "mean")),
+        each[0].grid,
+    )
 
 
 def _lengths(groups: int, mean: int, longest: int) -> Tensor:

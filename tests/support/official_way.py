@@ -1,7 +1,7 @@
 """The step as ALBEF's and X-VLM's codes compute it, with modern attention (SDPA), on a relvlm model's own weights.
 
 Every objective has its own pass of the fusion encoder over padded texts and copied images; masks are dense. It is what
-`train_step.py` measures against, and gives the losses of `RelVLM.forward` to rounding.
+`train_step.py` measures against, and gives the losses of `Pretraining.forward` to rounding.
 
 Legend: G groups, L padded text length, S image tokens, H heads, D width.
 """
@@ -89,15 +89,15 @@ class OfficialWay(nn.Module):
         return itm_loss(self.model.itm_head(cls_ND), target)
 
     def _locate(self, batch: Batch, texts: Texts, image_BSD: Tensor) -> Tensor:
-        whole = Views(image_BSD[batch.image_index.long()], torch.ones_like(image_BSD[..., 0]).bool())
-        whole = Views(whole.tokens, whole.mask[batch.image_index.long()])
+        whole = Views(image_BSD[batch.regions.image.long()], torch.ones_like(image_BSD[..., 0]).bool())
+        whole = Views(whole.tokens, whole.mask[batch.regions.image.long()])
         boxes = self.model.predict_boxes(self._fuse(texts, whole))
         return bbox_loss(boxes[~batch.whole], batch.target_box[~batch.whole])
 
     def _views(self, batch: Batch, image_BSD: Tensor) -> Views:
         """A region's first token is the mean of its patches (X-VLM with Swin), that of a whole image its [CLS]."""
-        seen_GN = box_mask(batch.box, self.model.vision.grid)
-        copies_GSD = image_BSD[batch.image_index.long()]
+        seen_GN = box_mask(batch.regions.box, self.model.vision.grid)
+        copies_GSD = image_BSD[batch.regions.image.long()]
         weights = seen_GN.to(copies_GSD.dtype) / seen_GN.sum(1, keepdim=True)
         mean_GD = torch.einsum("gn,gnd->gd", weights, copies_GSD[:, 1:])
         first_GD = torch.where(batch.whole[:, None], copies_GSD[:, 0], mean_GD)
@@ -105,7 +105,7 @@ class OfficialWay(nn.Module):
         return Views(tokens, F.pad(seen_GN, (1, 0), value=True))
 
     def _encode(self, batch: Batch, ids_T: Tensor) -> Texts:
-        lengths = (batch.text_cu[1:] - batch.text_cu[:-1]).long()
+        lengths = batch.regions.offsets.diff().long()
         mask = torch.arange(self.length, device=ids_T.device) < lengths[:, None]
         ids_GL = torch.zeros(mask.shape, dtype=torch.long, device=ids_T.device)
         ids_GL[mask] = ids_T

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from relvlm.data.batches.regions import Region
 from relvlm.data.batches.transforms import normalise
-from relvlm.data.kinds import KINDS, SECTION_KINDS, BatchKind
+from relvlm.kinds import KINDS, SECTION_KINDS, BatchKind
 from relvlm_kernels import Regions
 
 

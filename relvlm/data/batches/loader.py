@@ -22,10 +22,10 @@ from relvlm.data.batches.batch import Batch, View, assemble
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import BatchPlan, StepPlan, Stream
 from relvlm.data.batches.views import Unusable, ViewBuilder
-from relvlm.data.kinds import BATCH_KINDS, BatchKind, datasets_of
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.text import Tokenizer, text_key
 from relvlm.errors import UserError
+from relvlm.kinds import BATCH_KINDS, BatchKind, datasets_of
 
 COUNTS = ("faults", "unusable", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
 TIMEOUT_S = 600  # for one batch; a disk that hangs must not hang the run

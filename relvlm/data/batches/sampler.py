@@ -13,9 +13,9 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Sampler
 
-from relvlm.data.kinds import BatchKind
 from relvlm.data.text import text_key
 from relvlm.errors import UserError
+from relvlm.kinds import BatchKind
 
 SHUFFLE_SHARDS = 16  # samples are mixed across this many shards at a time: local enough for a network disk
 _CHUNK = 1024

@@ -36,10 +36,10 @@ from relvlm.data.batches.transforms import (
     resize_square,
 )
 from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
-from relvlm.data.kinds import SECTION_KINDS, BatchKind
 from relvlm.data.shards.schema import Box, Sample
 from relvlm.data.shards.store import Record
 from relvlm.data.text import Tokenizer, pre_caption, text_key
+from relvlm.kinds import SECTION_KINDS, BatchKind
 
 NO_LIMIT = sys.maxsize
 

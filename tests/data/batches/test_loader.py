@@ -100,14 +100,15 @@ def first(config, kind, **kwargs):
 
 
 def same(a, b):
-    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "distinct"]
+    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name not in ("distinct", "regions")]
     pairs += zip(a.distinct, b.distinct, strict=True)
+    pairs += [(getattr(a.regions, f.name), getattr(b.regions, f.name)) for f in fields(a.regions)]
     return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs)
 
 
 def texts(batch):
     vocab = WORDS + DIGITS
-    cu = batch.text_cu.tolist()
+    cu = batch.regions.offsets.tolist()
     return [" ".join(vocab[i] for i in batch.text_ids[a:b]).replace(" ##", "") for a, b in pairwise(cu)]
 
 
@@ -116,8 +117,8 @@ def test_caption_batch(config):
     assert (batch.kind, batch.dataset, batch.images) == ("captions", "scenes", 8)
     assert batch.pixels.shape == (8, 3, 32, 32)
     assert batch.whole.all()
-    assert batch.box.tolist() == [[0, 0, 4, 4]] * 8
-    assert batch.image_index.tolist() == list(range(8))
+    assert batch.regions.box.tolist() == [[0, 0, 4, 4]] * 8
+    assert batch.regions.image.tolist() == list(range(8))
     assert len(batch.mlm_row) >= 8
     assert len(batch.subject) == 0
 
@@ -137,7 +138,7 @@ def test_entity_batch_has_regions_and_the_whole_image(config):
     assert batch.images == 4  # 8 regions, 2 an image
     assert len(batch.whole) == 12
     for text, box, target, whole in zip(
-        texts(batch), batch.box.tolist(), batch.target_box.tolist(), batch.whole.tolist(), strict=True
+        texts(batch), batch.regions.box.tolist(), batch.target_box.tolist(), batch.whole.tolist(), strict=True
     ):
         if whole:
             assert text.startswith("[CLS] picture number")
@@ -160,7 +161,7 @@ def test_mrc_batch_has_one_group_for_each_entity(config):
         pair = words[subject], words[target]
         cube, ball = "[CLS] cube [SEP]", "[CLS] ball [SEP]"
         assert pair == ((cube, ball) if relation == 0 else (ball, cube))
-        assert batch.image_index[subject] == batch.image_index[target]
+        assert batch.regions.image[subject] == batch.regions.image[target]
 
 
 def test_mrc_counts_predicates_outside_the_vocabulary(config):
@@ -197,7 +198,7 @@ def test_joint_batch_says_of_each_photo_all_that_is_known(config):
         ("captions", 1), ("entities", 1), ("vsg", 0.5), ("mrc", 2)
     ]  # fmt: skip
     said = {s.kind: texts(batch)[s.groups] for s in batch.sections}
-    photos = {s.kind: batch.image_index[s.groups].tolist() for s in batch.sections}
+    photos = {s.kind: batch.regions.image[s.groups].tolist() for s in batch.sections}
     assert photos == {
         "captions": [0, 1, 2, 3],
         "entities": [i for i in range(4) for _ in range(3)],
@@ -207,7 +208,7 @@ def test_joint_batch_says_of_each_photo_all_that_is_known(config):
     assert set(said["mrc"]) == {"[CLS] cube [SEP]", "[CLS] ball [SEP]"}
     assert all("picture number" in text for text in said["captions"])
     for subject, target in zip(batch.subject, batch.object, strict=True):
-        assert batch.image_index[subject] == batch.image_index[target]
+        assert batch.regions.image[subject] == batch.regions.image[target]
         assert batch.sections[3].groups.start <= min(subject, target)
 
 
@@ -245,7 +246,9 @@ def test_flip_mirrors_pixels_boxes_and_words(config, kind):
     assert torch.equal(plain.image_key, flipped.image_key)
     torch.testing.assert_close(plain.pixels, flipped.pixels.flip(-1))
     regions = {
-        t: b for t, b, w in zip(texts(flipped), flipped.box.tolist(), flipped.whole, strict=True) if not w
+        t: b
+        for t, b, w in zip(texts(flipped), flipped.regions.box.tolist(), flipped.whole, strict=True)
+        if not w
     }
     ball = regions["[CLS] blue ball [SEP]" if kind == "entities" else "[CLS] ball [SEP]"]
     assert ball == [0, 1, 2, 4]
@@ -263,7 +266,7 @@ def test_flip_swaps_the_words_of_a_scene_graph(config):
 def test_crop_keeps_an_entity_whole(config):
     cropped = replace(only(config, "entities"), crop_scale=0.2, randaugment=True)
     for batch in load(cropped, 10):
-        regions = torch.bincount(batch.image_index[~batch.whole], minlength=batch.images)
+        regions = torch.bincount(batch.regions.image[~batch.whole], minlength=batch.images)
         assert regions.min() >= 1
         assert regions.max() <= 2
         half = batch.target_box[:, 2:] / 2
@@ -275,7 +278,7 @@ def test_cropped_and_flipped_boxes_hold_their_entity(config):
     augmented = replace(only(config, "entities"), crop_scale=0.2, flip=0.5)
     seen = 0
     for batch in load(augmented, 10):
-        rows = zip(texts(batch), batch.target_box, batch.image_index, batch.whole, strict=True)
+        rows = zip(texts(batch), batch.target_box, batch.regions.image, batch.whole, strict=True)
         for text, target, image, whole in rows:
             if not whole:
                 x, y = (target[:2] * 32).int().tolist()
@@ -320,7 +323,9 @@ def test_the_first_steps_are_of_smaller_images_and_grids(config):
     for small, large in zip(run[:7], full, strict=False):
         assert small.pixels.shape == (large.images, 3, 16, 16)
         assert torch.equal(small.text_ids, large.text_ids)
-        assert small.box.min() == 0 and small.box.max() == 2 and (small.box[:, 2:] > small.box[:, :2]).all()
+        box = small.regions.box
+        assert box.min() == 0 and box.max() == 2 and (box[:, 2:] > box[:, :2]).all()
+        assert small.regions.grid == (2, 2) and large.regions.grid == (4, 4)
         torch.testing.assert_close(small.target_box, large.target_box)
     assert all(same(a, b) for a, b in zip(run[7:], full[7:], strict=True))
 
@@ -351,7 +356,9 @@ def test_the_chunks_of_a_step_hold_its_samples_in_order(config, chunks):
     for batch, step in zip(whole, parts, strict=True):
         sizes = [chunk.images for chunk in step]
         assert len(step) == chunks and max(sizes) - min(sizes) <= 1
-        for name in ("pixels", "image_key", "text_ids", "text_key", "box", "mlm_label", "relation"):
+        boxes = torch.cat([chunk.regions.box for chunk in step])
+        assert torch.equal(boxes, batch.regions.box)
+        for name in ("pixels", "image_key", "text_ids", "text_key", "mlm_label", "relation"):
             joined = torch.cat([getattr(chunk, name) for chunk in step])
             assert torch.equal(joined, getattr(batch, name)), name
         assert {(chunk.kind, chunk.dataset) for chunk in step} == {(batch.kind, batch.dataset)}

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import relvlm
+from relvlm import pretrained
 from relvlm.config.schema import (
     CheckpointConfig,
     Config,
@@ -20,9 +21,10 @@ from relvlm.config.schema import (
     TextConfig,
 )
 from relvlm.config.vision import ViTConfig
-from relvlm.engine import checkpoint
+from relvlm.engine import run_state
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
+from relvlm.pretraining.step import Pretraining
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "on", "mat"]
 RELATIONS = ["left of", "on"]
@@ -38,7 +40,7 @@ class Engine:
 
     def __init__(self, config: Config) -> None:
         torch.manual_seed(0)
-        self.module = RelVLM(config.model, len(WORDS), len(RELATIONS))
+        self.module = Pretraining(RelVLM(config.model, len(WORDS), len(RELATIONS)))
         self.state = 0
 
     def zero_optimization_stage(self) -> int:
@@ -77,50 +79,50 @@ def refusal(path: Path) -> str:
 
 def test_what_is_saved_loads_as_a_model_ready_to_score(config, folder):
     engine = Engine(config)
-    saved = checkpoint.save(engine, folder, 7, config)
-    assert saved == folder / "step_0000007" == checkpoint.latest(folder)
+    saved = run_state.save(engine, folder, 7, config)
+    assert saved == folder / "step_0000007" == pretrained.latest(folder)
     for path in (saved, folder, config.out):
         model = relvlm.load(path)
         assert (model.step, model.relation_names, model.sep, model.training) == (7, RELATIONS, False, False)
         assert model.tokenizer.vocab_size == len(WORDS)
-        for name, tensor in engine.module.state_dict().items():
+        for name, tensor in engine.module.model.state_dict().items():
             assert torch.equal(model.state_dict()[name], tensor), name
         assert model.mlm_head.decoder.weight is model.text.embeddings.word.weight
 
 
-@pytest.mark.parametrize("place", ["rename", "_sync", "_write_model"])
+@pytest.mark.parametrize("place", ["rename", "sync", "write_model"])
 def test_a_crash_in_the_middle_of_saving_leaves_the_older_checkpoint(config, folder, monkeypatch, place):
     engine = Engine(config)
-    older = checkpoint.save(engine, folder, 5, config)
+    older = run_state.save(engine, folder, 5, config)
 
     def crash(*_: object) -> None:
         raise OSError("no space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(*((Path, "rename") if place == "rename" else (checkpoint, place)), crash)
+        broken.setattr(*((Path, "rename") if place == "rename" else (run_state, place)), crash)
         with pytest.raises(OSError, match="no space left"):
-            checkpoint.save(engine, folder, 10, config)
-    assert steps(folder) == ["step_0000005"] and checkpoint.latest(folder) == older
+            run_state.save(engine, folder, 10, config)
+    assert steps(folder) == ["step_0000005"] and pretrained.latest(folder) == older
     assert relvlm.load(config.out).step == 5
-    assert checkpoint.restore(engine, older) == 5
-    checkpoint.save(engine, folder, 10, config)  # over what the crash left
+    assert run_state.restore(engine, older) == 5
+    run_state.save(engine, folder, 10, config)  # over what the crash left
     assert relvlm.load(config.out).step == 10
     assert [path.name for path in folder.glob(".*")] == []
 
 
 def test_a_crash_before_latest_moves_goes_on_from_the_older_checkpoint(config, folder, monkeypatch):
     engine = Engine(config)
-    older = checkpoint.save(engine, folder, 5, config)
+    older = run_state.save(engine, folder, 5, config)
     with monkeypatch.context() as broken:
-        broken.setattr(checkpoint, "_point_latest", lambda *_: 1 / 0)
+        broken.setattr(run_state, "_point_latest", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            checkpoint.save(engine, folder, 10, config)
-    assert checkpoint.latest(folder) == older
+            run_state.save(engine, folder, 10, config)
+    assert pretrained.latest(folder) == older
     keeps_one = replace(config, checkpoint=CheckpointConfig(keep=1))
-    checkpoint.save(
+    run_state.save(
         engine, folder, 7, keeps_one
     )  # with a new interval: the orphan 10 must not count as newest
-    assert checkpoint.latest(folder) == folder / "step_0000007"
+    assert pretrained.latest(folder) == folder / "step_0000007"
     assert relvlm.load(config.out).step == 7
 
 
@@ -129,7 +131,7 @@ def test_pruning_keeps_the_newest(config, folder, keep, left):
     engine = Engine(config)
     config = replace(config, checkpoint=CheckpointConfig(keep=keep))
     for step in range(1, 5):
-        checkpoint.save(engine, folder, step, config)
+        run_state.save(engine, folder, step, config)
     assert steps(folder) == [f"step_{step:07d}" for step in left]
     assert relvlm.load(config.out).step == 4
 
@@ -138,31 +140,31 @@ def test_restoring_brings_back_state_step_and_random_numbers(config, folder):
     engine = Engine(config)
     engine.state = 3
     torch.manual_seed(11)
-    saved = checkpoint.save(engine, folder, 5, config)
+    saved = run_state.save(engine, folder, 5, config)
     expected = torch.rand(4)
     engine.state = 4
     torch.manual_seed(12)
-    assert checkpoint.restore(engine, saved) == 5
+    assert run_state.restore(engine, saved) == 5
     assert engine.state == 3 and torch.equal(torch.rand(4), expected)
 
 
 def test_restoring_without_this_ranks_random_state_says_why(config, folder):
     engine = Engine(config)
-    saved = checkpoint.save(engine, folder, 5, config)
+    saved = run_state.save(engine, folder, 5, config)
     (saved / "rng_00000.pt").unlink()
     with pytest.raises(UserError, match=r"rng_00000\.pt: missing: the run had fewer processes"):
-        checkpoint.restore(engine, saved)
+        run_state.restore(engine, saved)
 
 
 def test_the_momentum_teacher_is_saved_beside_the_model(config, folder):
     config = replace(config, model=replace(MODEL, momentum=MomentumConfig(enabled=True, queue=6)))
     engine = Engine(config)
-    engine.module.teacher.update(engine.module)
+    engine.module.teacher.update(engine.module.model)
     queue = engine.module.teacher.text_queue.clone()
-    saved = checkpoint.save(engine, folder, 5, config)
+    saved = run_state.save(engine, folder, 5, config)
     other = Engine(config)
     other.module.teacher.text_queue.zero_()
-    checkpoint.restore(other, saved)
+    run_state.restore(other, saved)
     assert other.module.teacher.seen == 1 and torch.equal(other.module.teacher.text_queue, queue)
     assert relvlm.load(saved).step == 5
 
@@ -170,7 +172,7 @@ def test_the_momentum_teacher_is_saved_beside_the_model(config, folder):
 def test_a_model_without_relations_needs_no_relation_file(config, folder):
     model = replace(MODEL, relations=False)
     config = replace(config, model=model, data=replace(config.data, relations="gone.txt"))
-    checkpoint.save(Engine(config), folder, 1, config)
+    run_state.save(Engine(config), folder, 1, config)
     assert relvlm.load(config.out).relation_names == []
 
 
@@ -182,7 +184,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
 
 
 def test_latest_that_points_nowhere_is_named(config, folder):
-    checkpoint.save(Engine(config), folder, 5, config)
+    run_state.save(Engine(config), folder, 5, config)
     (folder / "latest").write_text("step_0000009")
     assert refusal(Path(config.out)).startswith(f"{folder / 'step_0000009' / 'model.json'}: not readable")
 
@@ -200,7 +202,7 @@ def test_latest_that_points_nowhere_is_named(config, folder):
     ],
 )
 def test_a_damaged_checkpoint_names_the_file(config, folder, file, content, message):
-    path = checkpoint.save(Engine(config), folder, 5, config) / file
+    path = run_state.save(Engine(config), folder, 5, config) / file
     path.unlink()
     if content is not None:
         path.write_bytes(content)
@@ -209,18 +211,18 @@ def test_a_damaged_checkpoint_names_the_file(config, folder, file, content, mess
 
 
 def test_settings_of_training_alone_do_not_make_another_model(config, folder):
-    saved = checkpoint.save(Engine(config), folder, 5, config)
-    faster = replace(MODEL, recompute=True, compile=True, savings=replace(MODEL.savings, one_pass=False))
+    saved = run_state.save(Engine(config), folder, 5, config)
+    faster = replace(MODEL, recompute=True, compile=True)
     faster = replace(faster, vision=replace(MODEL.vision, patch_keep=0.5))
-    checkpoint.check_same_model(saved, replace(config, model=faster), RELATIONS, len(WORDS))
+    run_state.check_same_model(saved, replace(config, model=faster), RELATIONS, len(WORDS))
 
 
 def test_a_checkpoint_of_another_model_names_every_difference(config, folder):
-    saved = checkpoint.save(Engine(config), folder, 5, config)
-    checkpoint.check_same_model(saved, config, RELATIONS, len(WORDS))
+    saved = run_state.save(Engine(config), folder, 5, config)
+    run_state.check_same_model(saved, config, RELATIONS, len(WORDS))
     other = replace(config, model=replace(MODEL, embed_dim=5, vision=replace(MODEL.vision, layers=3)))
     with pytest.raises(UserError) as caught:
-        checkpoint.check_same_model(saved, other, RELATIONS[:1], 10)
+        run_state.check_same_model(saved, other, RELATIONS[:1], 10)
     for part in (
         "embed_dim: 4 there, 5 here",
         "vision.layers: 1 there, 3 here",
@@ -233,13 +235,13 @@ def test_a_checkpoint_of_another_model_names_every_difference(config, folder):
 def test_tensors_are_saved_in_fp32_with_the_tied_ones_once(config):
     engine = Engine(config)
     engine.module.bfloat16()
-    tensors = checkpoint.full_tensors(engine)
+    tensors = run_state.full_tensors(engine)
     assert {t.dtype for t in tensors.values()} == {torch.float32}
-    assert engine.module.state_dict().keys() - tensors.keys() == {"mlm_head.decoder.weight"}
+    assert engine.module.model.state_dict().keys() - tensors.keys() == {"mlm_head.decoder.weight"}
 
 
 def test_the_description_says_what_was_trained_on_what(config, folder):
-    saved = checkpoint.save(Engine(config), folder, 5, config)
+    saved = run_state.save(Engine(config), folder, 5, config)
     description = json.loads((saved / "model.json").read_text())
     assert description["data"]["vocab"] == config.data.vocab and description["vocab_size"] == len(WORDS)
     assert (saved / "vocab.txt").read_text() == "\n".join(WORDS)
@@ -247,7 +249,7 @@ def test_the_description_says_what_was_trained_on_what(config, folder):
 
 def test_a_seed_decides_every_generator():
     def draw() -> SimpleNamespace:
-        checkpoint.seed_everything(5)
+        run_state.seed_everything(5)
         import numpy as np
 
         return SimpleNamespace(python=random.random(), numpy=np.random.rand(), torch=torch.rand(1).item())
