@@ -16,7 +16,7 @@ COMMANDS = {
     "plan": ("relvlm.plan.cli", "memory, FLOPs, time and GPU-hours of a recipe"),
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "convert": ("relvlm.convert.cli", "official checkpoints to ours, and back"),
-    "report": ("relvlm.evals.reporting.cli", "tables and plots of runs"),
+    "report": ("relvlm.evals.reporting.report_cli", "tables and plots of runs"),
     "compare": ("relvlm.compare", "whether two runs logged the same"),
     "soup": ("relvlm.evals.checkpoints.soup_cli", "average the weights of checkpoints"),
     "pareto": (

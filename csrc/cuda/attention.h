@@ -14,6 +14,9 @@ namespace relvlm {
 #define RELVLM_ELEMENTS(one) one(FLOAT32, float) one(BFLOAT16, Bfloat16) one(FLOAT16, Half)
 #endif
 
+__host__ __device__ inline int query_tiles_of(const Call& call) { return call.queries / TILE_ROWS + call.items; }
+__host__ __device__ inline int key_tiles_of(const Call& call) { return call.keys / TILE_ROWS + call.items; }
+
 int make_plan(const Call& call);
 
 // Compiled once per element and width: attention.cu.

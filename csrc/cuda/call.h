@@ -73,7 +73,4 @@ struct Call {
   int32_t unused;
 };
 
-inline int query_tiles_of(const Call& call) { return call.queries / TILE_ROWS + call.items; }
-inline int key_tiles_of(const Call& call) { return call.keys / TILE_ROWS + call.items; }
-
 }  // namespace relvlm

@@ -21,9 +21,16 @@ def official(vectors):
     return vectors(NAME)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_every_output_loss_and_gradient_equals_the_official_one(too_far, dtype):
-    assert too_far(NAME, dtype) == []
+def test_every_output_loss_and_gradient_equals_the_official_one(too_far):
+    assert too_far(NAME) == []
+
+
+def test_fp32_is_at_most_twice_as_far_from_fp64_as_the_official_fp32(assert_fp32_is_as_good):
+    assert_fp32_is_as_good(NAME)
+
+
+def test_every_output_goes_the_plain_or_the_packed_way(compared):
+    assert {e.route for e in compared(NAME, torch.float32)} == {"plain", "packed"}
 
 
 def test_no_official_output_is_left_out_of_the_comparison(never_compared):

@@ -18,9 +18,18 @@ every_vision = pytest.mark.parametrize("name", NAMES)
 
 
 @every_vision
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_every_output_loss_and_gradient_equals_the_official_one(name, dtype, too_far):
-    assert too_far(name, dtype) == []
+def test_every_output_loss_and_gradient_equals_the_official_one(name, too_far):
+    assert too_far(name) == []
+
+
+@every_vision
+def test_fp32_is_at_most_twice_as_far_from_fp64_as_the_official_fp32(name, assert_fp32_is_as_good):
+    assert_fp32_is_as_good(name)
+
+
+@every_vision
+def test_every_output_goes_the_plain_or_the_packed_way(name, compared):
+    assert {e.route for e in compared(name, torch.float32)} == {"plain", "packed"}
 
 
 @every_vision

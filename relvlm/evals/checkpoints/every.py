@@ -16,8 +16,8 @@ from pathlib import Path
 
 import relvlm
 from relvlm.errors import UserError
+from relvlm.evals.evaluate import Source, score_source
 from relvlm.evals.files import Row, read_json
-from relvlm.evals.run import Source, score_source
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 from relvlm.ranks import rank, world_size
 
@@ -29,7 +29,7 @@ NOT_RESULTS = ("device", "image_batch", "token_budget", "decode_threads", "memor
 
 
 @dataclass(frozen=True)
-class Plan:
+class Progress:
     """One checkpoint: the sources that are still to be scored, and those that are done."""
 
     checkpoint: Path
@@ -54,21 +54,21 @@ def shard_of(checkpoints: Sequence[Path], shard: str) -> list[Path]:
     return list(checkpoints[int(index) :: int(count)])
 
 
-def plan(checkpoint: Path, sources: Sequence[Source], out: Path, options: ScoreOptions) -> Plan:
+def progress(checkpoint: Path, sources: Sequence[Source], out: Path, options: ScoreOptions) -> Progress:
     """What of `sources` is still to be scored for a checkpoint, whose results lie in `out`/<checkpoint's name>."""
     done = [
         s for s in sources if _is_done(out / checkpoint.name / s.name, _made_from(checkpoint, s, options))
     ]
-    return Plan(checkpoint, tuple(s for s in sources if s not in done), tuple(done))
+    return Progress(checkpoint, tuple(s for s in sources if s not in done), tuple(done))
 
 
 def evaluate_checkpoints(
     checkpoints: Sequence[Path], sources: Sequence[Source], out: Path, options: ScoreOptions
-) -> list[Plan]:
+) -> list[Progress]:
     """Score what is not done; a checkpoint that fails does not stop the others, all failures are one UserError."""
-    plans = [plan(checkpoint, sources, out, options) for checkpoint in checkpoints]
+    found = [progress(checkpoint, sources, out, options) for checkpoint in checkpoints]
     failures = []
-    for each in plans:
+    for each in found:
         try:
             _evaluate(each, out / each.checkpoint.name, options)
         except UserError as error:
@@ -77,11 +77,11 @@ def evaluate_checkpoints(
             log.error("%s: %s", each.checkpoint.name, error)
             failures.append(f"{each.checkpoint.name}: {error}")
     if failures:
-        raise UserError(f"{len(failures)} of {len(plans)} checkpoints failed:\n" + "\n".join(failures))
-    return plans
+        raise UserError(f"{len(failures)} of {len(found)} checkpoints failed:\n" + "\n".join(failures))
+    return found
 
 
-def _evaluate(each: Plan, out: Path, options: ScoreOptions) -> None:
+def _evaluate(each: Progress, out: Path, options: ScoreOptions) -> None:
     if not each.todo:
         log.info("%s: all done", each.checkpoint.name)
         return
@@ -94,10 +94,10 @@ def _evaluate(each: Plan, out: Path, options: ScoreOptions) -> None:
 
 def _is_done(folder: Path, made_from: Row) -> bool:
     try:
-        found = read_json(folder / "metrics.json")
+        result = read_json(folder / "metrics.json")
     except UserError:  # absent
         return False
-    return (folder / "scores.jsonl").is_file() and found.get("made_from") == made_from
+    return (folder / "scores.jsonl").is_file() and result.get("made_from") == made_from
 
 
 def _made_from(checkpoint: Path, source: Source, options: ScoreOptions) -> Row:

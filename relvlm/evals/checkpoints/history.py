@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from relvlm.evals.checkpoints.every import RESULTS
 from relvlm.evals.figures.bootstrap import intervals
-from relvlm.evals.figures.main_table import (
-    COLUMNS,
-    Cell,
-    model_rows,
-    read_results,
-    result_files,
-    with_intervals,
-)
-from relvlm.evals.figures.outcomes import of_folder
+from relvlm.evals.figures.main_table import Cell, with_intervals
+from relvlm.evals.results import model_rows, outcomes_of, read_results, result_files
+from relvlm.evals.tasks.registry import columns
 
+# The paper chooses by COCO dev TR@1; where that was not scored, by the next of these.
 CHOOSERS = ("COCO dev TR@1", "COCO TR@1", "Paragraphs dev TR@1", "VSR dev")
-FINE = ("VSR", "VSR dev", "VSR test", "VALSE", "SVO", "SugarCrepe", "Winoground group", "ARO")
-COARSE = ("COCO TR@1", "COCO IR@1", "Flickr30K TR@1", "Flickr30K IR@1")
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,8 @@ class History:
     @property
     def titles(self) -> list[str]:
         """The main figures: neither the calibrated ones nor recalls beyond 1."""
-        return [t for t in COLUMNS if _is_main(t) and all(t in cells for cells in self.cells)]
+        main = [column.title for column in columns() if column.over_steps]
+        return [title for title in main if all(title in cells for cells in self.cells)]
 
     def values(self, title: str) -> list[float]:
         """The figure at each checkpoint."""
@@ -61,19 +56,20 @@ def read_history(run: Path, name: str) -> History | None:
 
 
 def _cells(folder: Path, name: str) -> Mapping[str, Cell]:
-    found = {task: intervals(of_folder(path.parent)) for task, path in result_files(folder).items()}
+    found = {task: intervals(outcomes_of(path.parent)) for task, path in result_files(folder).items()}
     return with_intervals(model_rows(name, read_results(folder)), found).cells
 
 
 def common_titles(histories: Sequence[History]) -> list[str]:
     """Titles that any history has, in the columns' order."""
-    return [title for title in COLUMNS if any(title in h.titles for h in histories)]
+    return [c.title for c in columns() if any(c.title in h.titles for h in histories)]
+
+
+def axis_titles(axis: Literal["coarse", "fine"]) -> list[str]:
+    """Titles of the figures whose mean is one axis of the Pareto front."""
+    return [column.title for column in columns() if column.axis == axis]
 
 
 def chooser(history: History) -> str | None:
     """The figure to choose a checkpoint by: COCO dev TR@1 where it was scored (the paper's way)."""
     return next((title for title in CHOOSERS if title in history.titles), None)
-
-
-def _is_main(title: str) -> bool:
-    return not title.endswith(("calibrated", "@5"))

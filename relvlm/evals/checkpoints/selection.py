@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from relvlm.errors import UserError
-from relvlm.evals.checkpoints.history import COARSE, FINE, History, chooser
+from relvlm.evals.checkpoints.history import History, axis_titles, chooser
 from relvlm.evals.figures.bootstrap import spearman
 from relvlm.evals.figures.main_table import Cell
 
@@ -61,17 +62,7 @@ def axes(
     history: History, coarse: Sequence[str] = (), fine: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
     """The figures whose means make the two axes: given ones, or all known ones; UserError where there is none."""
-    found = []
-    for given, known, name in ((coarse, COARSE, "coarse"), (fine, FINE, "fine")):
-        unknown = [title for title in given if title not in history.titles]
-        chosen = list(given) or [title for title in known if title in history.titles]
-        if unknown or not chosen:
-            raise UserError(
-                f"{history.name}: --{name}: {', '.join(unknown) or 'no such figure'}: its checkpoints have "
-                f"{', '.join(history.titles)}"
-            )
-        found.append(chosen)
-    return found[0], found[1]
+    return _axis(history, "coarse", coarse), _axis(history, "fine", fine)
 
 
 def pareto(x: Sequence[float], y: Sequence[float]) -> list[int]:
@@ -90,6 +81,17 @@ def pareto_lines(history: History, coarse: Sequence[str] = (), fine: Sequence[st
     x, y = history.mean(by_coarse), history.mean(by_fine)
     lines = [[history.name, f"coarse: {', '.join(by_coarse)}", f"fine: {', '.join(by_fine)}"]]
     return lines + [[str(history.steps[i]), f"{x[i]:.1f}", f"{y[i]:.1f}"] for i in pareto(x, y)]
+
+
+def _axis(history: History, name: Literal["coarse", "fine"], given: Sequence[str]) -> list[str]:
+    unknown = [title for title in given if title not in history.titles]
+    chosen = list(given) or [title for title in axis_titles(name) if title in history.titles]
+    if unknown or not chosen:
+        raise UserError(
+            f"{history.name}: --{name}: {', '.join(unknown) or 'no such figure'}: its checkpoints have "
+            f"{', '.join(history.titles)}"
+        )
+    return chosen
 
 
 def _cell(value: float, bold: bool) -> str:

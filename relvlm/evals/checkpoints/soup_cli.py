@@ -12,8 +12,10 @@ from typing import Any
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints import soup
 from relvlm.evals.checkpoints.every import checkpoints_of
-from relvlm.evals.run import TASKS, Selection, evaluate
+from relvlm.evals.evaluate import evaluate
 from relvlm.evals.scoring.scorer import ScoreOptions
+from relvlm.evals.tasks.registry import TASKS
+from relvlm.evals.tasks.task import Selection
 
 EXAMPLES = """examples:
   relvlm soup uniform runs/rex --last 5 --out runs/rex/soup
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--last", type=int, default=0, help="only the last N checkpoints (default: all)")
     parser.add_argument("--decay", type=float, default=0.8, help="of ema, per checkpoint (default: 0.8)")
-    parser.add_argument("--task", choices=TASKS, help="of greedy: the dev task, by its figure --figure")
+    parser.add_argument("--task", choices=list(TASKS), help="of greedy: the dev task, by its figure --figure")
     parser.add_argument("--annotations", type=Path)
     parser.add_argument("--images", type=Path)
     parser.add_argument("--figure", default="overall", help="to maximise, e.g. TR@1 (default: overall)")

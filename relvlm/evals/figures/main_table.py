@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Literal
 
-from relvlm.errors import UserError
-from relvlm.evals import tables as layout
 from relvlm.evals.figures.bootstrap import Interval
-from relvlm.evals.files import Row, read_json
+from relvlm.evals.files import Row
 
-Results = Mapping[str, Row]
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table, by its title.
+
+    A lower `place` stands further left; the default is the last of the main ones, which dev splits (from 100 on) and
+    calibrated figures (200) follow. `axis`: which of the Pareto front's two means it enters, if any. `over_steps`:
+    whether it is a main figure, drawn over the checkpoints of a run (no calibrated one, no recall beyond 1).
+    """
+
+    title: str
+    place: int = 90
+    axis: Literal["coarse", "fine"] | None = None
+    over_steps: bool = True
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure in percent with its 95% interval (None where none is given), chance level and size."""
+    """A figure in percent with its 95% interval (None where none is given), chance level and size.
+
+    `figure`: its name among the outcomes of its evaluation, `task`: that of the evaluation.
+    """
 
     value: float
     interval: tuple[float, float] | None
     chance: float | None
     n: int
+    figure: str = "overall"
     task: str = ""
-    figure: str = ""  # its name among the task's outcomes
 
 
 @dataclass(frozen=True)
@@ -34,48 +48,15 @@ class ModelRows:
     cells: Mapping[str, Cell]
 
 
-RECALLS = {
-    "paragraphs": ("Paragraphs", ("TR@1", "TR@5", "IR@1", "IR@5")),
-    "flickr30k": ("Flickr30K", ("TR@1", "TR@5", "IR@1", "IR@5")),
-    "coco": ("COCO", ("TR@1", "IR@1")),
-}
-PAIRS = {
-    "valse": "VALSE",
-    "svo": "SVO",
-    "sugarcrepe": "SugarCrepe",
-    "winoground": "Winoground group",
-    "aro": "ARO",
-}
-COLUMNS = (
-    "VSR",
-    "VSR dev",
-    "VSR test",
-    "VALSE",
-    "SVO",
-    *(f"{title} {recall}" for title, recalls in RECALLS.values() for recall in recalls),
-    "SugarCrepe",
-    "Winoground group",
-    "ARO",
-    *(f"{title} dev {recall}" for title, recalls in RECALLS.values() for recall in recalls),
-    "VSR, calibrated",
-    "VSR dev, calibrated",
-    "VSR test, calibrated",
-)
+def overall_cell(figures: Row, chance: float, prefix: str = "") -> Cell:
+    """The cell of figures whose main one is `overall`; `prefix`: where it stands among the outcomes."""
+    return Cell(figures["overall"], both(figures["interval95"]), chance, figures["n"], f"{prefix}overall")
 
 
-def model_rows(name: str, results: Results) -> ModelRows:
-    """The cells of every task that was evaluated."""
-    cells: dict[str, Cell] = {}
-    for figures in results.values():
-        task = figures["task"]
-        if task == "vsr":
-            cells |= _vsr(figures)
-        elif task in RECALLS:
-            title, recalls = RECALLS[task]
-            cells |= _retrieval(figures, title + (" dev" if is_dev(figures) else ""), recalls)
-        else:
-            cells |= _pairs(figures, task)
-    return ModelRows(name, cells)
+def both(interval: Sequence[float]) -> tuple[float, float]:
+    """The two ends of an interval as JSON has it."""
+    low, high = interval
+    return low, high
 
 
 def with_intervals(rows: ModelRows, found: Mapping[str, Mapping[str, Interval]]) -> ModelRows:
@@ -88,39 +69,12 @@ def with_intervals(rows: ModelRows, found: Mapping[str, Mapping[str, Interval]])
     return ModelRows(rows.name, {title: replaced(cell) for title, cell in rows.cells.items()})
 
 
-def is_dev(figures: Row) -> bool:
-    """Whether retrieval figures are those of the dev split."""
-    return figures.get("split") in ("val", "dev")
+def table_lines(models: Sequence[ModelRows], order: Sequence[str]) -> list[list[str]]:
+    """Per model its figures and, under them, their 95% intervals; then chance and n.
 
-
-def read_results(folder: Path) -> dict[str, Row]:
-    """Metrics by task (`<task>_dev` for a dev split) of the `metrics.json` files under a folder; {} where none is.
-
-    Raises UserError where two of them are of one task.
+    `order`: all titles; a column that no model has is left out.
     """
-    return {name: read_json(path) for name, path in result_files(folder).items()}
-
-
-def result_files(folder: Path) -> dict[str, Path]:
-    """The `metrics.json` files under a folder by task, as `read_results` names them."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.glob("**/metrics.json")):
-        figures = read_json(path)
-        name = str(figures["task"]) + ("_dev" if is_dev(figures) else "")
-        if name in files:
-            raise UserError(f"{path}: a second metrics.json of {name} (name one evaluation)")
-        files[name] = path
-    return files
-
-
-def as_markdown(*models: ModelRows) -> str:
-    """The table as Markdown."""
-    return layout.markdown(table_lines(*models))
-
-
-def table_lines(*models: ModelRows) -> list[list[str]]:
-    """Per model its figures and, under them, their 95% intervals; then chance and n. Empty columns are left out."""
-    titles = [title for title in COLUMNS if any(title in model.cells for model in models)]
+    titles = [title for title in order if any(title in model.cells for model in models)]
     lines = [["", *titles]]
     for model in models:
         lines.append([f"**{model.name}**", *(_value(model.cells.get(title)) for title in titles)])
@@ -129,60 +83,6 @@ def table_lines(*models: ModelRows) -> list[list[str]]:
     lines.append(["chance", *(_number(anyone[title].chance) for title in titles)])
     lines.append(["n", *(str(anyone[title].n) for title in titles)])
     return lines
-
-
-def _vsr(figures: Row) -> dict[str, Cell]:
-    """Dev and test where the files were told apart, else one column for the set (`VSR test`).
-
-    Files of several releases (`random_dev`, `zeroshot_test`) have no one dev and test: `VSR` is all their rows.
-    """
-    parts = figures.get("by_split", {"test": figures})
-    if len({name.rpartition("_")[0] for name in parts}) > 1:
-        return _vsr_cells("VSR", figures)
-    cells: dict[str, Cell] = {}
-    for name, part in parts.items():
-        split = name.rpartition("_")[-1]
-        if split in ("dev", "test"):
-            cells |= _vsr_cells(f"VSR {split}", part, f"{name}/" if "by_split" in figures else "")
-    return cells
-
-
-def _vsr_cells(title: str, part: Row, prefix: str = "") -> dict[str, Cell]:
-    """Accuracy at the protocol's threshold, and at the median score."""
-    calibrated = _pair(part["calibrated_at_median_interval95"])
-    return {
-        title: Cell(part["overall"], _pair(part["interval95"]), 50.0, part["n"], "vsr", f"{prefix}overall"),
-        f"{title}, calibrated": Cell(
-            part["calibrated_at_median"], calibrated, 50.0, part["n"], "vsr", f"{prefix}calibrated_at_median"
-        ),
-    }
-
-
-def _retrieval(figures: Row, title: str, recalls: Sequence[str]) -> dict[str, Cell]:
-    sizes = {"TR": figures["n_images"], "IR": figures["n_texts"]}
-    return {
-        f"{title} {recall}": Cell(
-            figures[recall],
-            _pair(figures["intervals95"][recall]),
-            figures["chance"][recall],
-            sizes[recall.partition("@")[0]],
-            figures["task"] + ("_dev" if is_dev(figures) else ""),
-            recall,
-        )
-        for recall in recalls
-    }
-
-
-def _pairs(figures: Row, task: str) -> dict[str, Cell]:
-    chance = figures["chance"]
-    level = chance["group"] if isinstance(chance, dict) else chance
-    interval = _pair(figures["interval95"])
-    return {PAIRS[task]: Cell(figures["overall"], interval, level, figures["n"], task, "overall")}
-
-
-def _pair(values: Sequence[float]) -> tuple[float, float]:
-    low, high = values
-    return low, high
 
 
 def _value(cell: Cell | None) -> str:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 
 Figures = dict[str, object]
+COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "min": min}
 
 
 def percent(right: int, n: int) -> float:
     """Share of `right` among `n`; raises ZeroDivisionError when there is nothing to judge."""
     return 100.0 * right / n
+
+
+def share(flags: Sequence[bool]) -> float:
+    """Percent of the flags that are set; raises ZeroDivisionError when there is none."""
+    return percent(sum(flags), len(flags))
+
+
+def interval95(flags: Sequence[bool]) -> list[float]:
+    """Wilson's interval of `share`, as JSON has it."""
+    return list(wilson(sum(flags), len(flags)))
 
 
 def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -23,32 +34,25 @@ def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, (centre - spread) * scale), min(100.0, (centre + spread) * scale)
 
 
-def accuracy(outcomes: Sequence[bool], groups: Mapping[str, Sequence[bool]] | None = None) -> Figures:
+def accuracy(flags: Sequence[bool], groups: Mapping[str, Sequence[bool]] | None = None) -> Figures:
     """`overall` with `n` and `interval95`, then each group's accuracy, `counts` and `intervals95`."""
-    right, n = sum(outcomes), len(outcomes)
-    figures: Figures = {"overall": percent(right, n), "n": n, "interval95": list(wilson(right, n))}
-    for name, flags in (groups or {}).items():
-        figures[name] = percent(sum(flags), len(flags))
+    figures: Figures = {"overall": share(flags), "n": len(flags), "interval95": interval95(flags)}
+    for name, part in (groups or {}).items():
+        figures[name] = share(part)
     if groups:
-        figures["counts"] = {name: len(flags) for name, flags in groups.items()}
-        figures["intervals95"] = {name: list(wilson(sum(f), len(f))) for name, f in groups.items()}
+        figures["counts"] = {name: len(part) for name, part in groups.items()}
+        figures["intervals95"] = {name: interval95(part) for name, part in groups.items()}
     return figures
 
 
-def held_out(outcomes: Sequence[bool], rows: Sequence[Mapping[str, object]]) -> Figures:
-    """Accuracy on the examples marked `held_out`; {} where none is."""
-    chosen = [right for right, row in zip(outcomes, rows, strict=True) if row.get("held_out")]
-    return {"held_out": accuracy(chosen)} if chosen else {}
+def combined(how: str, parts: Sequence[Sequence[bool]]) -> float:
+    """The mean ("mean": each part weighs the same) or the least ("min") of the parts' accuracies."""
+    return COMBINE[how]([share(flags) for flags in parts])
 
 
-def macro(groups: Mapping[str, Sequence[bool]]) -> float:
-    """Mean of the groups' accuracies."""
-    return fmean(percent(sum(flags), len(flags)) for flags in groups.values())
-
-
-def thresholded(scores: Sequence[float], labels: Sequence[bool], threshold: float = 0.5) -> list[bool]:
+def agrees(score: float, label: bool, threshold: float = 0.5) -> bool:
     """Right where score >= threshold agrees with the label (VSR's rule)."""
-    return [(score >= threshold) == label for score, label in zip(scores, labels, strict=True)]
+    return (score >= threshold) == label
 
 
 def median_threshold(scores: Sequence[float]) -> float:

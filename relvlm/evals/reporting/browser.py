@@ -9,16 +9,19 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from relvlm.evals.files import Row, find_image, read_json
+from relvlm.evals.results import cards_of
 from relvlm.evals.scoring.photos import CropBox
-from relvlm.evals.tasks.example import Shown, choose, examples_of
+from relvlm.evals.tasks.task import Card
 
 THUMBNAIL = 224
+PER_SIDE = 12
 FILTERS = ("model", "task", "piece", "outcome")
 STYLE = """
 #browser .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr));gap:1rem}
@@ -122,9 +125,19 @@ def records_of(model: str, folders: Iterable[Path], pictures: Pictures, per_side
     records = []
     for folder in folders:
         figures = read_json(folder / "metrics.json")
-        for shown in choose(examples_of(folder), per_side):
-            records.append(_record(model, figures, shown, pictures))
+        for card in choose(cards_of(folder), per_side):
+            records.append(_record(model, figures, card, pictures))
     return records
+
+
+def choose(cards: Sequence[Card], per_side: int = PER_SIDE) -> list[Card]:
+    """Of each piece at most `per_side` right and `per_side` wrong ones, spread evenly over the file; 0: all."""
+    if not per_side:
+        return list(cards)
+    sides: dict[tuple[str, bool], list[Card]] = defaultdict(list)
+    for card in cards:
+        sides[card.piece, card.right].append(card)
+    return [card for side in sides.values() for card in _spread(side, per_side)]
 
 
 def browser(records: list[Row], pictures: Pictures) -> str:
@@ -143,17 +156,23 @@ def browser(records: list[Row], pictures: Pictures) -> str:
     )
 
 
-def _record(model: str, figures: Row, shown: Shown, pictures: Pictures) -> Row:
+def _spread(cards: Sequence[Card], number: int) -> list[Card]:
+    if len(cards) <= number:
+        return list(cards)
+    return [cards[i * len(cards) // number] for i in range(number)]
+
+
+def _record(model: str, figures: Row, card: Card, pictures: Pictures) -> Row:
     images = Path(figures["protocol"]["images"])
     task = figures["task"] + (f" {figures['split']}" if figures.get("split", "test") != "test" else "")
     return {
         "model": model,
         "task": task,
-        "piece": shown.piece,
-        "right": shown.right,
-        "images": [pictures.add(name, images, shown.box) for name in shown.images],
-        "lines": shown.lines,
-        "what": shown.what,
+        "piece": card.piece,
+        "right": card.right,
+        "images": [pictures.add(name, images, card.box) for name in card.images],
+        "lines": card.lines,
+        "what": card.what,
     }
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from relvlm.evals import tables as layout
 from relvlm.evals.files import Row
 from relvlm.evals.reporting.browser import STYLE as BROWSER_STYLE
 from relvlm.evals.reporting.browser import Pictures, browser, plot_tag
+from relvlm.evals.tables import Lines, html_table, latex, markdown
 
 STYLE = """
 body{font:15px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem;color:#222}
@@ -28,7 +28,7 @@ class Section:
 
     title: str
     note: str
-    tables: tuple[tuple[str, layout.Lines], ...]
+    tables: tuple[tuple[str, Lines], ...]
     plots: tuple[Path, ...]
     folded: bool = False
 
@@ -39,7 +39,7 @@ def as_markdown(sections: Sequence[Section], folder: Path) -> str:
     for section in sections:
         parts += [f"## {section.title}", section.note]
         for caption, lines in section.tables:
-            parts += [f"{caption}:"] * bool(caption) + [layout.markdown(lines)]
+            parts += [f"{caption}:"] * bool(caption) + [markdown(lines)]
         parts += [f"![{plot.stem}]({quote(str(plot.relative_to(folder)))})" for plot in section.plots]
     return "\n\n".join(parts)
 
@@ -47,7 +47,7 @@ def as_markdown(sections: Sequence[Section], folder: Path) -> str:
 def as_latex(sections: Sequence[Section]) -> str:
     """The tables, for a paper that loads booktabs."""
     tables = [
-        layout.latex(lines, ": ".join(filter(None, (section.title, caption))))
+        latex(lines, ": ".join(filter(None, (section.title, caption))))
         for section in sections
         for caption, lines in section.tables
     ]
@@ -68,8 +68,7 @@ def as_html(sections: Sequence[Section], examples: list[Row], pictures: Pictures
 def _section(section: Section) -> str:
     plots = "".join(plot_tag(path) for path in section.plots)
     tables = "".join(
-        f"<p><b>{html.escape(caption)}</b></p>" * bool(caption)
-        + f"<div class=wide>{layout.html_table(lines)}</div>"
+        f"<p><b>{html.escape(caption)}</b></p>" * bool(caption) + f"<div class=wide>{html_table(lines)}</div>"
         for caption, lines in section.tables
     )
     inner = f"<p>{html.escape(section.note)}</p>{plots}{tables}"

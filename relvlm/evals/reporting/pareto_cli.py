@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
 from relvlm.errors import UserError
-from relvlm.evals import tables as layout
-from relvlm.evals.checkpoints.history import COARSE, FINE, read_history
+from relvlm.evals.checkpoints.history import axis_titles, read_history
 from relvlm.evals.checkpoints.selection import pareto_lines
 from relvlm.evals.reporting.checkpoint_plots import plot_pareto
+from relvlm.evals.tables import markdown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'example: relvlm pareto runs/rex --coarse "COCO TR@1" --fine "VSR dev" VALSE --plot front.png'
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    parser.add_argument(
-        "--coarse", nargs="+", default=[], help=f"figures to average (default: of {', '.join(COARSE)})"
-    )
-    parser.add_argument(
-        "--fine", nargs="+", default=[], help=f"figures to average (default: of {', '.join(FINE)})"
-    )
+    parser.add_argument("--coarse", nargs="+", default=[], help=_default("coarse"))
+    parser.add_argument("--fine", nargs="+", default=[], help=_default("fine"))
     parser.add_argument("--plot", type=Path, help="PNG to write")
 
 
@@ -42,6 +39,10 @@ def main(args: argparse.Namespace) -> None:
             )
         histories.append(history)
     for history in histories:
-        print(layout.markdown(pareto_lines(history, args.coarse, args.fine)))
+        print(markdown(pareto_lines(history, args.coarse, args.fine)))
     if args.plot:
         print(plot_pareto(histories, args.plot, args.coarse, args.fine))
+
+
+def _default(axis: Literal["coarse", "fine"]) -> str:
+    return f"figures to average (default: of {', '.join(axis_titles(axis))})"

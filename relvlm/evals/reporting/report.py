@@ -7,21 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relvlm.errors import UserError
-from relvlm.evals.checkpoints.every import RESULTS
-from relvlm.evals.checkpoints.history import History, read_history
-from relvlm.evals.figures import outcomes
-from relvlm.evals.figures.bootstrap import Interval, intervals
-from relvlm.evals.figures.main_table import ModelRows, model_rows, result_files, with_intervals
-from relvlm.evals.figures.main_table import as_markdown as table_markdown
-from relvlm.evals.files import Row, read_json, write_atomic
+from relvlm.evals.files import write_atomic
 from relvlm.evals.reporting import sections
-from relvlm.evals.reporting.browser import Pictures, records_of
+from relvlm.evals.reporting.browser import PER_SIDE, Pictures, records_of
 from relvlm.evals.reporting.loss_plots import plot_losses, read_log
 from relvlm.evals.reporting.pages import Section, as_html, as_latex, as_markdown
-from relvlm.evals.tasks.example import PER_SIDE
-
-EVALUATIONS = "eval"
-LOG = "metrics.csv"
+from relvlm.evals.reporting.run import Run, read_run
+from relvlm.evals.results import table_lines
+from relvlm.evals.tables import markdown
 
 
 @dataclass(frozen=True)
@@ -30,24 +23,6 @@ class Report:
 
     table: str
     files: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run's results: `results` by task (of its `eval` folder), of all checkpoints, and its training log."""
-
-    name: str
-    folders: dict[str, Path]
-    results: dict[str, Row]
-    outcomes: dict[str, outcomes.Outcomes]
-    intervals: dict[str, dict[str, Interval]]
-    history: History | None
-    log: Path | None
-
-    @property
-    def rows(self) -> ModelRows:
-        """Its line of the main table, with bootstrap intervals."""
-        return with_intervals(model_rows(self.name, self.results), self.intervals)
 
 
 def report(runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side: int = PER_SIDE) -> Report:
@@ -60,9 +35,9 @@ def report(runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side:
     titles = list(names) or [run.resolve().name for run in runs]
     if len(set(titles)) != len(runs):
         raise UserError(f"runs: names {', '.join(titles)} are not one and different for each (give --names)")
-    read = [_read(run, title) for run, title in zip(runs, titles, strict=True)]
+    read = [read_run(run, title) for run, title in zip(runs, titles, strict=True)]
     evaluated = [run for run in read if run.results]
-    table = table_markdown(*(run.rows for run in evaluated)) if evaluated else ""
+    table = markdown(table_lines(*(run.rows for run in evaluated))) if evaluated else ""
     parts = _sections(read, out)
     pictures = Pictures()
     examples = [
@@ -81,28 +56,6 @@ def report(runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side:
             write_atomic(out / name, [text])
             files.append(out / name)
     return Report(table, tuple(files))
-
-
-def _read(run: Path, title: str) -> Run:
-    evaluations = run / EVALUATIONS if (run / EVALUATIONS).is_dir() else run
-    log = run / LOG if (run / LOG).is_file() else None
-    history = read_history(run, title)
-    if history and evaluations == run:  # what lies under the run itself is of its checkpoints
-        folders = {name: path.parent for name, path in result_files(history.folders[-1]).items()}
-    else:
-        folders = {name: path.parent for name, path in result_files(evaluations).items()}
-    if not (folders or log or history):
-        raise UserError(f"{run}: neither {LOG} nor any metrics.json nor {RESULTS} (give the folder of a run)")
-    found = {name: outcomes.of_folder(folder) for name, folder in folders.items()}
-    return Run(
-        title,
-        folders,
-        {name: read_json(folder / "metrics.json") for name, folder in folders.items()},
-        found,
-        {name: intervals(each) for name, each in found.items()},
-        history,
-        log,
-    )
 
 
 def _sections(runs: Sequence[Run], out: Path) -> list[Section]:

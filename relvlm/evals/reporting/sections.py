@@ -7,18 +7,16 @@ import io
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.history import History
 from relvlm.evals.checkpoints.selection import axes, best_lines, correlation_lines, matrix_lines, pareto_lines
 from relvlm.evals.figures.bootstrap import DRAWS, Difference, paired
-from relvlm.evals.figures.main_table import ModelRows, table_lines
+from relvlm.evals.figures.main_table import ModelRows
 from relvlm.evals.reporting.checkpoint_plots import plot_dynamics, plot_matrix, plot_pareto
 from relvlm.evals.reporting.pages import Section
-
-if TYPE_CHECKING:
-    from relvlm.evals.reporting.report import Run
+from relvlm.evals.reporting.run import Run
+from relvlm.evals.results import table_lines
 
 Lines = list[list[str]]
 CONTEXT = (

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from relvlm.data.text import pre_caption
 from relvlm.errors import UserError
-from relvlm.evals.scoring.matcher import weights_hash
+from relvlm.evals.scoring.weights import weights_hash
 
 BLIP, SIGLIP = "blip", "siglip"  # config.model_type
 
@@ -27,6 +27,8 @@ class HuggingFaceMatcher:
     Texts go through `pre_caption` and are cut at the model's number of positions (counted in `truncated`).
     """
 
+    probabilities = has_features = True
+
     def __init__(self, model: Any, processor: Any, max_words: int = 40) -> None:
         self.model = model
         self.tokenizer = processor.tokenizer
@@ -36,14 +38,9 @@ class HuggingFaceMatcher:
         self.device = torch.device("cpu")
         self.truncated: set[str] = set()
 
-    def to(self, device: torch.device) -> HuggingFaceMatcher:
+    def move(self, device: torch.device) -> None:
         self.device = device
-        self.model.to(device)
-        return self
-
-    def eval(self) -> HuggingFaceMatcher:
-        self.model.eval()
-        return self
+        self.model.to(device).eval()
 
     def transform(self, image: Image.Image) -> Tensor:
         """(3, H, W), by the model's own processor."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from relvlm.data.text import Tokenizer
 from relvlm.errors import UserError
-from relvlm.evals.scoring.matcher import as_matcher, fingerprint, transform_name, transform_of
+from relvlm.evals.scoring.models import as_matcher
 from relvlm.evals.scoring.packs import batches, chunks, order_of_pairs, text_chunks
 from relvlm.evals.scoring.photos import ImageCache, Photo
 from relvlm.ranks import gather_objects, rank, world_size
@@ -66,11 +66,8 @@ class Scorer:
         self.device = _device(chosen.device)
         self.token_budget = chosen.token_budget or TOKEN_BUDGET.get(self.device.type, 65536)
         self.matcher = as_matcher(model, tokenizer, chosen.max_words, chosen.max_tokens, chosen.sep)
-        if hasattr(self.matcher, "to"):
-            self.matcher.to(self.device)
-        if hasattr(self.matcher, "eval"):
-            self.matcher.eval()
-        self.transform = transform_of(self.matcher)
+        self.matcher.move(self.device)
+        self.transform = self.matcher.transform
         self.cache = self._open_cache(chosen.cache) if chosen.cache else None
         self._images: OrderedDict[Photo, Tensor] = OrderedDict()  # (S, Dv)
         self._bytes = 0
@@ -78,17 +75,11 @@ class Scorer:
 
     def protocol(self) -> dict[str, Any]:
         """What a reader must know to compare a figure."""
-        own = self.matcher.protocol() if hasattr(self.matcher, "protocol") else {}
-        return {**own, "dtype": self.options.dtype}
-
-    @property
-    def has_features(self) -> bool:
-        """Whether retrieval can choose its candidates by cosine."""
-        return hasattr(self.matcher, "image_features") and hasattr(self.matcher, "text_features")
+        return {**self.matcher.protocol(), "dtype": self.options.dtype}
 
     def cut(self, texts: Iterable[str]) -> int:
         """How many of these distinct texts were longer than `max_words` or `max_tokens` allow."""
-        cut = set[str]().union(*gather_objects(getattr(self.matcher, "truncated", set())))
+        cut = set[str]().union(*gather_objects(self.matcher.truncated))
         return len(cut.intersection(texts))
 
     def scores(self, images: Sequence[Picture], texts: Sequence[str]) -> tuple[Tensor, bool]:
@@ -234,8 +225,8 @@ class Scorer:
 
     def _open_cache(self, folder: Path) -> ImageCache:
         named = (
-            fingerprint(self.matcher),
-            transform_name(self.matcher),
+            self.matcher.fingerprint(),
+            self.matcher.transform_name,
             self.options.dtype,
             self.device.type,
         )

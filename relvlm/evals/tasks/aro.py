@@ -6,16 +6,19 @@ option is the true one (COCO order, Flickr30K order, written out: their shuffles
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 from relvlm.errors import UserError
-from relvlm.evals.figures import shares as m
+from relvlm.evals.figures.main_table import Column
+from relvlm.evals.figures.outcomes import Derived
 from relvlm.evals.files import Row, annotation_files, read_json, require
 from relvlm.evals.scoring.photos import CropBox
-from relvlm.evals.tasks.task import Benchmark, Example, Pair, Task
+from relvlm.evals.tasks import verdict
+from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.task import Card
+from relvlm.evals.tasks.verdict import Verdict
 
 KIND = "ARO"
 PIECES = {"visual_genome_relation": "relation", "visual_genome_attribution": "attribution"}
@@ -53,37 +56,46 @@ def load(annotations: Path) -> Benchmark:
     return Benchmark(tuple(example for file in files for example in _examples(file)))
 
 
-def metrics(rows: Sequence[Row]) -> Row:
-    """Micro accuracy, each file's, and ARO's own macro averages over relations and over pairs of attributes."""
-    groups: dict[str, list[bool]] = defaultdict(list)
-    kinds: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for first, won in outcomes(rows):
-        groups[first["piece"]].append(won)
-        kinds[first["piece"]][str(first.get("kind"))].append(won)
-    figures: Row = m.accuracy([won for flags in groups.values() for won in flags], groups)
-    counted = macro_groups(kinds)
-    figures |= {f"macro_{piece}": m.macro(parts) for piece, parts in counted.items()}
-    figures["chance"] = 50.0
-    return figures
-
-
-def macro_groups(kinds: dict[str, dict[str, list[bool]]]) -> dict[str, dict[str, list[bool]]]:
-    """What ARO averages over: relations but LEFT_OUT, pairs of attributes with at least LEAST examples."""
-    relations = {k: v for k, v in kinds.get("relation", {}).items() if k not in LEFT_OUT}
-    attributes = {k: v for k, v in kinds.get("attribution", {}).items() if len(v) >= LEAST}
-    return {n: g for n, g in (("relation", relations), ("attribution", attributes)) if g}
-
-
-def outcomes(rows: Sequence[Row]) -> list[tuple[Row, bool]]:
-    """Each example's first row, and whether option 0 is above all others; UserError where an option is absent."""
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Right if option 0 scores above all others, strictly; UserError where an option is absent."""
     found = []
     for (piece, name), group in _grouped(rows):
         options = {int(str(row["label"]).rpartition("_")[2]): row for row in group}
         if sorted(options) != list(range(len(options))) or len(options) < 2:
             raise UserError(f"scores: {name} of {piece}: not all of its options are there (score each)")
-        best = options[0]["score"]
-        found.append((options[0], all(best > row["score"] for i, row in options.items() if i)))
+        found.append(_verdict([options[i] for i in range(len(options))]))
     return found
+
+
+def derived(judged: Sequence[Verdict]) -> Derived:
+    """ARO's macro averages, over relations but LEFT_OUT and pairs of attributes with at least LEAST examples."""
+    kinds = verdict.nested(verdict.flags(judged), "kind")
+    relations = [k for k in verdict.nested(kinds, "relation") if k not in LEFT_OUT]
+    attributes = [k for k, flags in verdict.nested(kinds, "attribution").items() if len(flags) >= LEAST]
+    return {
+        f"macro_{piece}": ("mean", tuple(f"kind/{piece}/{k}" for k in counted))
+        for piece, counted in (("relation", relations), ("attribution", attributes))
+        if counted
+    }
+
+
+def figures(judged: Sequence[Verdict]) -> Row:
+    """Micro accuracy, each file's, and ARO's own macro averages over relations and over pairs of attributes."""
+    macro = verdict.combined(derived(judged), verdict.flags(judged))
+    return {**verdict.accuracy(judged), **macro, "chance": 50.0}
+
+
+def _verdict(options: Sequence[Row]) -> Verdict:
+    first, *others = options
+    piece, kind = first["piece"], str(first.get("kind"))
+    won = all(first["score"] > row["score"] for row in others)
+    marks = dict.fromkeys(("overall", piece, f"kind/{piece}/{kind}"), won)
+    lines = [
+        ("foil:" if i else "caption:", row.get("text", ""), row["score"]) for i, row in enumerate(options)
+    ]
+    box = tuple(first["box"]) if "box" in first else None
+    card = Card((first.get("image", ""),), tuple(lines), won, piece, str(first.get("kind", "")), box)
+    return Verdict(f"{piece} {first['label']}", tuple(options), marks, card)
 
 
 def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
@@ -130,12 +142,15 @@ def _box(record: Row) -> CropBox:
     return x, y, x + w, y + h
 
 
-TASK = Task(
+TASK = PairTask(
     "aro",
     load,
-    metrics,
+    verdicts,
+    figures,
+    (Column("ARO", 80, "fine"),),
     key=("piece", "label"),
     label=r".+_\d+",
     rule="the crop's true caption above all others, strictly; micro average, and ARO's macro averages beside it",
+    derived=derived,
     group="piece",
 )

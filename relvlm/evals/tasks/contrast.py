@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from relvlm.errors import UserError
 from relvlm.evals.files import Row
+from relvlm.evals.tasks.task import Card
+
+Endings = tuple[str, str]  # of the labels of the two: the right one's first
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """The two rows of one example."""
+    """The two rows of one example, whose labels begin with `identity`."""
 
+    identity: str
     right: Row
     wrong: Row
 
@@ -21,9 +25,26 @@ class Contrast:
         """Right strictly above wrong: a tie is a loss."""
         return self.right["score"] > self.wrong["score"]
 
+    @property
+    def rows(self) -> tuple[Row, Row]:
+        return self.right, self.wrong
 
-def contrasts(rows: Sequence[Row], group: str | None, endings: tuple[str, str]) -> list[Contrast]:
-    """Join rows labelled `<id>_<ending>`, right ending first, within each value of `group`.
+    def texts_card(self, piece: str) -> Card:
+        """One image, and two texts of which the first is right."""
+        lines = [
+            (kind, row.get("text", ""), row["score"])
+            for kind, row in zip(("caption:", "foil:"), self.rows, strict=True)
+        ]
+        return Card((self.right.get("image", ""),), tuple(lines), self.won, piece)
+
+
+def labels(endings: Endings) -> str:
+    """The pattern of `<id>_<ending>`."""
+    return f".+_[{''.join(endings)}]"
+
+
+def contrasts(rows: Sequence[Row], group: str | None, endings: Endings) -> list[Contrast]:
+    """Join rows labelled `<id>_<ending>` within each value of `group`.
 
     Raises UserError for another label and for an example with one score only.
     """
@@ -37,10 +58,10 @@ def contrasts(rows: Sequence[Row], group: str | None, endings: tuple[str, str]) 
             )
         halves.setdefault((row.get(group) if group else None, identity), {})[ending] = row
     for (name, identity), half in halves.items():
-        if len(half) != 2:
-            absent = next(e for e in endings if e not in half)
+        absent = [ending for ending in endings if ending not in half]
+        if absent:
             raise UserError(
-                f"scores: {identity}_{absent} of {name or 'the set'}: absent (score both of a pair)"
+                f"scores: {identity}_{absent[0]} of {name or 'the set'}: absent (score both of a pair)"
             )
     right, wrong = endings
-    return [Contrast(half[right], half[wrong]) for half in halves.values()]
+    return [Contrast(identity, half[right], half[wrong]) for (_, identity), half in halves.items()]

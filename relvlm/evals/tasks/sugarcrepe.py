@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from relvlm.errors import UserError
-from relvlm.evals.figures import shares as m
+from relvlm.evals.figures.main_table import Column
+from relvlm.evals.figures.outcomes import Derived
 from relvlm.evals.files import Row, annotation_files, piece_name, read_json, require
-from relvlm.evals.tasks.contrast import contrasts
-from relvlm.evals.tasks.task import Benchmark, Example, Pair, Task, held_out
+from relvlm.evals.tasks import verdict
+from relvlm.evals.tasks.contrast import Contrast, Endings, contrasts, labels
+from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.verdict import Verdict, held_out
 
 KIND = "SugarCrepe"
+ENDINGS: Endings = ("c", "n")
 
 
 def load(annotations: Path) -> Benchmark:
@@ -21,24 +24,40 @@ def load(annotations: Path) -> Benchmark:
     return Benchmark(tuple(example for file in files for example in _examples(file)))
 
 
-def metrics(rows: Sequence[Row]) -> Row:
-    """Micro accuracy, each file's, their macro mean, and the mean of each kind of edit (add, replace, swap)."""
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Right if the caption scores above the negative caption, strictly."""
     for row in rows:
         require(row, ("piece",), "scores", f"{KIND} score")
-    pairs = contrasts(rows, "piece", ("c", "n"))
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for pair in pairs:
-        groups[pair.right["piece"]].append(pair.won)
-    figures: Row = m.accuracy([pair.won for pair in pairs], groups)
-    figures["macro_over_files"] = m.macro(groups)
-    kinds = dict.fromkeys(name.partition("_")[0] for name in groups)
-    figures["macro_by_edit"] = {
-        kind: m.macro({n: flags for n, flags in groups.items() if n.partition("_")[0] == kind})
-        for kind in kinds
+    return [_verdict(pair) for pair in contrasts(rows, "piece", ENDINGS)]
+
+
+def derived(judged: Sequence[Verdict]) -> Derived:
+    """Means over the files, all of them and those of each kind of edit (what stands before the first `_`)."""
+    files = tuple(verdict.groups(judged))
+    found: Derived = {"macro_over_files": ("mean", files)}
+    for edit in dict.fromkeys(name.partition("_")[0] for name in files):
+        parts = tuple(name for name in files if name.partition("_")[0] == edit)
+        found[f"macro_by_edit/{edit}"] = ("mean", parts)
+    return found
+
+
+def figures(judged: Sequence[Verdict]) -> Row:
+    """Micro accuracy, each file's, their macro mean, and the mean of each kind of edit (add, replace, swap)."""
+    found = verdict.flags(judged)
+    combined = verdict.combined(derived(judged), found)
+    return {
+        **verdict.accuracy(judged),
+        "macro_over_files": combined["macro_over_files"],
+        "macro_by_edit": verdict.nested(combined, "macro_by_edit"),
+        "chance": 50.0,
+        **verdict.held_out_accuracy(found),
     }
-    figures["chance"] = 50.0
-    figures |= m.held_out([pair.won for pair in pairs], [pair.right for pair in pairs])
-    return figures
+
+
+def _verdict(pair: Contrast) -> Verdict:
+    file = pair.right["piece"]
+    marks = dict.fromkeys(verdict.names(pair.right, file), pair.won)
+    return Verdict(f"{file} {pair.identity}", pair.rows, marks, pair.texts_card(file))
 
 
 def _examples(file: Path) -> list[Example]:
@@ -54,16 +73,19 @@ def _example(key: str, record: Row, file: Path) -> Example:
     fields = {"piece": piece_name(file, "sugarcrepe"), **held_out(record)}
     return tuple(
         Pair(str(record["filename"]), str(record[kind]), {"label": f"{key}_{ending}", **fields})
-        for kind, ending in (("caption", "c"), ("negative_caption", "n"))
+        for kind, ending in zip(("caption", "negative_caption"), ENDINGS, strict=True)
     )
 
 
-TASK = Task(
+TASK = PairTask(
     "sugarcrepe",
     load,
-    metrics,
+    verdicts,
+    figures,
+    (Column("SugarCrepe", 60, "fine"),),
     key=("piece", "label"),
-    label=".+_[cn]",
+    label=labels(ENDINGS),
     rule="right if caption > negative caption, strictly; micro average over the files",
+    derived=derived,
     group="piece",
 )

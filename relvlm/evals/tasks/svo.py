@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from relvlm.errors import UserError
-from relvlm.evals.figures import shares as m
+from relvlm.evals.figures.main_table import Column
+from relvlm.evals.figures.outcomes import Derived
 from relvlm.evals.files import Row, annotation_files, read_csv, read_jsonl, require
-from relvlm.evals.tasks.contrast import contrasts
-from relvlm.evals.tasks.task import Benchmark, Example, Pair, Task, held_out
+from relvlm.evals.tasks import verdict
+from relvlm.evals.tasks.contrast import Contrast, Endings, contrasts, labels
+from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.task import Card
+from relvlm.evals.tasks.verdict import Verdict, held_out
 
 KIND = "SVO-Probes"
+ENDINGS: Endings = ("p", "n")
 FLAGS = {"subj": "subj_neg", "verb": "verb_neg", "obj": "obj_neg"}
 
 
@@ -31,19 +36,27 @@ def load(annotations: Path) -> Benchmark:
     return Benchmark(examples)
 
 
-def metrics(rows: Sequence[Row]) -> Row:
-    """Micro accuracy, and that of each bucket: what the negative image changes."""
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Right if the positive image scores above the negative one, strictly."""
     for row in rows:
         require(row, FLAGS.values(), "scores", f"{KIND} score")
-    pairs = contrasts(rows, None, ("p", "n"))
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for pair in pairs:
-        groups[bucket(pair.right, "scores")].append(pair.won)
-    figures: Row = m.accuracy([pair.won for pair in pairs], groups)
-    figures["macro_over_buckets"] = m.macro(groups)
-    figures["chance"] = 50.0
-    figures |= m.held_out([pair.won for pair in pairs], [pair.right for pair in pairs])
-    return figures
+    return [_verdict(pair) for pair in contrasts(rows, None, ENDINGS)]
+
+
+def derived(judged: Sequence[Verdict]) -> Derived:
+    """The macro mean over the buckets."""
+    return {"macro_over_buckets": ("mean", tuple(verdict.groups(judged)))}
+
+
+def figures(judged: Sequence[Verdict]) -> Row:
+    """Micro accuracy, and that of each bucket: what the negative image changes."""
+    found = verdict.flags(judged)
+    return {
+        **verdict.accuracy(judged),
+        **verdict.combined(derived(judged), found),
+        "chance": 50.0,
+        **verdict.held_out_accuracy(found),
+    }
 
 
 def bucket(row: Row, where: str) -> str:
@@ -52,6 +65,19 @@ def bucket(row: Row, where: str) -> str:
         if _true(row[field], f"{where}: {field}"):
             return name
     raise UserError(f"{where}: none of {', '.join(FLAGS.values())} is true (one must be)")
+
+
+def _verdict(pair: Contrast) -> Verdict:
+    right, wrong = pair.rows
+    changed = bucket(right, "scores")
+    lines = (
+        ("left image:", right.get("text", ""), right["score"]),
+        ("right image:", "the same text", wrong["score"]),
+    )
+    images = (right.get("image", ""), wrong.get("image", ""))
+    what = f"left {right.get('pos_triplet', '')}, right {right.get('neg_triplet', '')}"
+    marks = dict.fromkeys(verdict.names(right, changed), pair.won)
+    return Verdict(pair.identity, pair.rows, marks, Card(images, lines, pair.won, changed, what))
 
 
 def _example(number: int, row: Row, where: str) -> Example:
@@ -66,7 +92,7 @@ def _example(number: int, row: Row, where: str) -> Example:
     index = row.get("svo_index", number)
     return tuple(
         Pair(str(row[image]), str(row[text]), {"label": f"{index}_{ending}", **fields})
-        for image, ending in zip(images, ("p", "n"), strict=True)
+        for image, ending in zip(images, ENDINGS, strict=True)
     )
 
 
@@ -78,11 +104,14 @@ def _true(value: object, where: str) -> bool:
     return flag
 
 
-TASK = Task(
+TASK = PairTask(
     "svo",
     load,
-    metrics,
+    verdicts,
+    figures,
+    (Column("SVO", 20, "fine"),),
     key=("label",),
-    label=".+_[pn]",
+    label=labels(ENDINGS),
     rule="right if the positive image > the negative, strictly; bucket subject, else verb, else object; micro average",
+    derived=derived,
 )

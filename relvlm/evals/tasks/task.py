@@ -1,173 +1,117 @@
-"""What every pair-scoring benchmark gives: examples, each of one or more (image, text) pairs to score."""
+"""What a benchmark is to the rest of evaluation: scored, judged, in the table, in the error browser.
+
+Two shapes of it exist: `tasks/pairs.py` (each example has a few scores of its own) and `tasks/retrieval.py`. A
+benchmark is one file that makes one of them, and a name in `tasks/registry.py`.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from relvlm.errors import UserError
+from relvlm.evals.figures.main_table import Cell, Column
+from relvlm.evals.figures.outcomes import Outcomes
 from relvlm.evals.files import Row, find_image
 from relvlm.evals.scoring.photos import CropBox
+from relvlm.evals.scoring.scorer import Scorer
+
+DEV_SPLIT = "val"
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One score to compute; `row` is what its line in scores.jsonl says beside `score`, `image` and `text`.
+class Selection:
+    """What of a task is scored: `limit` examples (images) of each file, 0 for all; `k` 0 for the protocol's.
 
-    `box`: the part of the image to score, (x0, y0, x1, y1) in pixels; None for all of it.
+    `available`: leave out the examples whose image is missing, and list them, instead of refusing. `overlap`:
+    names of images that training may have seen; retrieval is scored once more without them.
     """
 
-    image: str
-    text: str
-    row: Row
+    limit: int = 0
+    k: int = 0
+    split: str = "test"
+    available: bool = False
+    overlap: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An evaluation: its figures, the lines of scores.jsonl, and `files` of JSON beside it, by name."""
+
+    figures: Row
+    lines: Iterable[str]
+    outcomes: Outcomes
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One example in the error browser: image names, (description, text, score) lines, whether the model is right.
+
+    `piece`: the part of the benchmark that it is of; `what`: what it tests; `box`: the part of the images scored.
+    """
+
+    images: tuple[str, ...]
+    lines: tuple[tuple[str, str, float], ...]
+    right: bool
+    piece: str
+    what: str = ""
     box: CropBox | None = None
 
 
-Example = tuple[Pair, ...]
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Examples in file order; `dropped` holds the rows of examples that the protocol leaves out."""
-
-    examples: tuple[Example, ...]
-    dropped: tuple[Row, ...] = ()
+class Task(Protocol):
+    """A benchmark. `rule`: its protocol, in words; `columns`: all that its cells may stand in."""
 
     @property
-    def pairs(self) -> list[Pair]:
-        """All pairs, in order."""
-        return [pair for example in self.examples for pair in example]
+    def name(self) -> str: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def columns(self) -> tuple[Column, ...]: ...
+
+    def score(self, scorer: Scorer, annotations: Path, images: Path, selection: Selection) -> Scored:
+        """By a model; UserError for what the user can mend."""
+
+    def rescore(self, scores: Path, annotations: Path | None) -> Row:
+        """Figures of a scores file, checked against the annotations where they are given."""
+
+    def splits(self, annotations: Path) -> set[str]:
+        """What `Selection.split` may be; none where it has no meaning."""
+
+    def outcomes(self, scores: Path) -> Outcomes:
+        """Each example's outcome, of a scores file."""
+
+    def cards(self, folder: Path) -> list[Card]:
+        """Every example of a folder of results."""
+
+    def cells(self, figures: Row) -> dict[str, Cell]:
+        """Cells of the main table, by title."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """A pair-scoring benchmark: `load` its official files, `metrics` of its rows with scores.
+def is_dev(figures: Row) -> bool:
+    """Whether figures are those of a dev split."""
+    return figures.get("split") in (DEV_SPLIT, "dev")
 
-    `key`: the fields that make a row unique. `label`: the pattern of its labels, which tells its score files from
-    those of other tasks. `rule`: its protocol, in words. `group`: the field that tells its files (or splits) apart.
-    `thresholded`: figures that need a probability; a task whose `overall` is among them is not for similarities.
+
+def find_images(folder: Path, names: Iterable[str], available: bool) -> tuple[dict[str, Path], list[str]]:
+    """File of each image name, and the names for which there is none.
+
+    Raises UserError where some are missing, unless those `available` are enough and there is one.
     """
-
-    name: str
-    load: Callable[[Path], Benchmark]
-    metrics: Callable[[Sequence[Row]], Row]
-    key: tuple[str, ...]
-    label: str
-    rule: str
-    group: str | None = None
-    thresholded: tuple[str, ...] = ()
-
-
-def held_out(record: Row) -> Row:
-    """RelWorld's mark of a combination that training never shows, where the record has one."""
-    if "held_out" not in record:
-        return {}
-    return {"held_out": str(record["held_out"]).lower() in ("true", "1")}
-
-
-def locate(benchmark: Benchmark, images: Path) -> tuple[dict[str, Path], list[str]]:
-    """File of each image name, and the names for which there is none."""
-    names = dict.fromkeys(pair.image for pair in benchmark.pairs)
-    found = {name: find_image(images, name) for name in names}
-    return {n: p for n, p in found.items() if p}, [n for n, p in found.items() if not p]
-
-
-def without(benchmark: Benchmark, missing: Sequence[str]) -> Benchmark:
-    """The benchmark without the examples that need a missing image."""
-    gone = set(missing)
-    kept = tuple(e for e in benchmark.examples if not any(pair.image in gone for pair in e))
-    return replace(benchmark, examples=kept)
-
-
-def first(benchmark: Benchmark, limit: int, group: str | None) -> Benchmark:
-    """The first `limit` examples of each file (all of one where the task has no files)."""
-    seen: Counter[object] = Counter()
-    kept = []
-    for example in benchmark.examples:
-        name = example[0].row.get(group) if group else None
-        seen[name] += 1
-        if seen[name] <= limit:
-            kept.append(example)
-    return replace(benchmark, examples=tuple(kept))
-
-
-def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str = ".*") -> list[Row]:
-    """The rows, each with a finite score, a key of its own and the task's label; UserError naming the line."""
-    checked = list(rows)
-    if not checked:
-        raise UserError(f"{where}: no scores in it")
-    fields = [f for f in key if all(f in row for row in checked)]
-    seen: dict[tuple[object, ...], int] = {}
-    for number, row in enumerate(checked, 1):
-        check_score(row.get("score"), f"{where}: line {number}")
-        if "label" in row and not re.fullmatch(label, _label(row["label"])):
-            raise UserError(
-                f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)"
-            )
-        identity = tuple(row[f] for f in fields)
-        if fields and identity in seen:
-            raise UserError(
-                f"{where}: line {number}: {', '.join(map(str, identity))}: already on line {seen[identity]}"
-                " (score each pair once)"
-            )
-        seen[identity] = number
-    return checked
-
-
-def check_score(score: object, where: str) -> None:
-    """Raises UserError for what is no finite number."""
-    if isinstance(score, bool) or not isinstance(score, (int, float)):
-        raise UserError(f"{where}: score: {score!r} is no number (each line needs one)")
-    if not math.isfinite(score):
-        raise UserError(f"{where}: score: {score} (has the model diverged? score it again)")
-
-
-def complete(rows: Sequence[Row], benchmark: Benchmark, key: Sequence[str], where: str) -> list[Row]:
-    """Rows with the annotation's fields added, without those that the protocol drops.
-
-    They are matched by the fields of `key` that the rows have. Raises UserError for a row that the annotations
-    do not know, for a field that contradicts them, and for an annotation without a score.
-    """
-    fields = [f for f in key if all(f in row for row in rows)]
-    known = _by_key((pair.row for pair in benchmark.pairs), fields, where)
-    dropped = {tuple(row[f] for f in fields) for row in benchmark.dropped}
-    result = []
-    for row in rows:
-        identity = tuple(row[f] for f in fields)
-        if identity in known:
-            result.append(_merge(known.pop(identity), row, where))
-        elif identity not in dropped:
-            raise UserError(f"{where}: {identity}: not in the annotations (give those that were scored)")
-    if known:
+    found = {name: find_image(folder, name) for name in dict.fromkeys(names)}
+    paths = {name: path for name, path in found.items() if path}
+    missing = [name for name, path in found.items() if not path]
+    if missing and not (available and paths):
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise UserError(
-            f"{where}: {len(known)} annotated pairs have no score, the first is {next(iter(known))}"
+            f"{folder}: {len(missing)} images missing: {some} (add them, or score the rest with --available)"
         )
-    return result
+    return paths, missing
 
 
-def _by_key(rows: Iterable[Row], fields: Sequence[str], where: str) -> dict[tuple[object, ...], Row]:
-    listed = list(rows)
-    known = {tuple(row[f] for f in fields): row for row in listed}
-    if len(known) != len(listed):
-        raise UserError(
-            f"{where}: rows with only {fields} fit several annotations (give one annotation file)"
-        )
-    return known
-
-
-def _merge(annotation: Row, row: Row, where: str) -> Row:
-    for field, value in annotation.items():
-        if field in row and row[field] != value:
-            raise UserError(
-                f"{where}: {field}: {row[field]!r}, the annotations say {value!r} (give those that were scored)"
-            )
-    return {**annotation, **row}
-
-
-def _label(value: object) -> str:
-    """As a pattern reads it: other programs write VSR's 1 as true or 1.0."""
-    return str(int(value)) if isinstance(value, (bool, float)) and value in (0, 1) else str(value)
+def missing_images(missing: list[str]) -> Row:
+    """How many images are missing, and which; the figures are then those of the rest."""
+    listed = {"scored": "available", "missing_images": missing} if missing else {}
+    return {"images_missing": len(missing), **listed}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from relvlm.errors import UserError
-from relvlm.evals.figures import shares as m
+from relvlm.evals.figures import shares
+from relvlm.evals.figures.main_table import Column
+from relvlm.evals.figures.outcomes import Derived
 from relvlm.evals.files import Row, annotation_files, piece_name, read_json, require
-from relvlm.evals.tasks.contrast import contrasts
-from relvlm.evals.tasks.task import Benchmark, Example, Pair, Task, held_out
+from relvlm.evals.tasks import verdict
+from relvlm.evals.tasks.contrast import Contrast, Endings, contrasts, labels
+from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.verdict import Verdict, held_out
 
 KIND = "VALSE"
+ENDINGS: Endings = ("c", "f")
+LEAST = 2  # of three annotators who call the caption right
+THRESHOLD = 0.5  # of the figures that VALSE's paper has beside the accuracy
 PIECE = {
     "actant-swap": "actions",
     "action-replacement": "actions",
@@ -39,7 +45,7 @@ def load(annotations: Path) -> Benchmark:
     for file in annotation_files(annotations, "valse", (".json",)):
         for key, record in _records(file).items():
             example = _example(number, key, record, piece_name(file, "valse"))
-            if record["mturk"]["caption"] >= 2:
+            if record["mturk"]["caption"] >= LEAST:
                 kept.append(example)
             else:
                 dropped.extend(pair.row for pair in example)
@@ -47,29 +53,51 @@ def load(annotations: Path) -> Benchmark:
     return Benchmark(tuple(kept), tuple(dropped))
 
 
-def metrics(rows: Sequence[Row]) -> Row:
-    """Micro accuracy, that of each instrument and piece, macro means; and the thresholded figures of VALSE's paper."""
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Right if the caption scores above its foil, strictly."""
     for row in rows:
         require(row, ("instrument",), "scores", f"{KIND} score")
-    pairs = contrasts(rows, "instrument", ("c", "f"))
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for pair in pairs:
-        groups[pair.right["instrument"]].append(pair.won)
-    figures: Row = m.accuracy([pair.won for pair in pairs], groups)
-    captions = m.percent(sum(pair.right["score"] >= 0.5 for pair in pairs), len(pairs))
-    foils = m.percent(sum(pair.wrong["score"] < 0.5 for pair in pairs), len(pairs))
-    figures["macro_over_instruments"] = m.macro(groups)
-    pieces: dict[str, list[bool]] = defaultdict(list)
-    for name, flags in groups.items():
-        pieces[PIECE.get(name, name)].extend(flags)
-    figures["by_piece"] = {name: m.percent(sum(flags), len(flags)) for name, flags in pieces.items()}
-    figures["macro_over_pieces"] = m.macro(pieces)
-    figures["p_c"], figures["p_f"] = captions, foils
-    figures["acc_thresholded"] = (captions + foils) / 2
-    figures["min_pc_pf"] = min(captions, foils)
-    figures["chance"] = 50.0
-    figures |= m.held_out([pair.won for pair in pairs], [pair.right for pair in pairs])
-    return figures
+    return [_verdict(pair) for pair in contrasts(rows, "instrument", ENDINGS)]
+
+
+def derived(judged: Sequence[Verdict]) -> Derived:
+    """Macro means over instruments and over pieces; the mean and the least of the thresholded figures."""
+    instruments = tuple(verdict.groups(judged))
+    pieces = tuple(dict.fromkeys(f"by_piece/{PIECE.get(name, name)}" for name in instruments))
+    return {
+        "macro_over_instruments": ("mean", instruments),
+        "macro_over_pieces": ("mean", pieces),
+        "acc_thresholded": ("mean", ("p_c", "p_f")),
+        "min_pc_pf": ("min", ("p_c", "p_f")),
+    }
+
+
+def figures(judged: Sequence[Verdict]) -> Row:
+    """Micro accuracy, that of each instrument and piece, macro means; and the thresholded figures of VALSE's paper."""
+    found = verdict.flags(judged)
+    combined = verdict.combined(derived(judged), found)
+    pieces = verdict.nested(found, "by_piece")
+    return {
+        **verdict.accuracy(judged),
+        "macro_over_instruments": combined["macro_over_instruments"],
+        "by_piece": {name: shares.share(flags) for name, flags in pieces.items()},
+        "macro_over_pieces": combined["macro_over_pieces"],
+        "p_c": shares.share(found["p_c"]),
+        "p_f": shares.share(found["p_f"]),
+        "acc_thresholded": combined["acc_thresholded"],
+        "min_pc_pf": combined["min_pc_pf"],
+        "chance": 50.0,
+        **verdict.held_out_accuracy(found),
+    }
+
+
+def _verdict(pair: Contrast) -> Verdict:
+    instrument = pair.right["instrument"]
+    counted = verdict.names(pair.right, instrument, f"by_piece/{PIECE.get(instrument, instrument)}")
+    marks = dict.fromkeys(counted, pair.won)
+    marks["p_c"] = shares.agrees(pair.right["score"], True, THRESHOLD)
+    marks["p_f"] = shares.agrees(pair.wrong["score"], False, THRESHOLD)
+    return Verdict(f"{instrument} {pair.identity}", pair.rows, marks, pair.texts_card(instrument))
 
 
 def _records(file: Path) -> dict[str, Row]:
@@ -99,16 +127,20 @@ def _example(number: int, key: str, record: Row, instrument: str) -> Example:
         }
         return Pair(str(record["image_file"]), str(record[kind]), row)
 
-    return pair("c", "caption"), pair("f", "foil")
+    right, wrong = ENDINGS
+    return pair(right, "caption"), pair(wrong, "foil")
 
 
-TASK = Task(
+TASK = PairTask(
     "valse",
     load,
-    metrics,
+    verdicts,
+    figures,
+    (Column("VALSE", 10, "fine"),),
     key=("instrument", "label"),
-    label=".+_[cf]",
+    label=labels(ENDINGS),
     rule="mturk.caption >= 2 kept; right if caption > foil, strictly; micro average",
+    derived=derived,
     group="instrument",
     thresholded=("p_c", "p_f", "acc_thresholded", "min_pc_pf"),
 )

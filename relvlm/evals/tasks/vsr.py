@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from relvlm.errors import UserError
-from relvlm.evals.figures import shares as m
+from relvlm.evals.figures import shares
+from relvlm.evals.figures.main_table import Cell, Column, both, overall_cell
 from relvlm.evals.files import Row, annotation_files, piece_name, read_jsonl, require
-from relvlm.evals.tasks.task import Benchmark, Example, Pair, Task, held_out
+from relvlm.evals.tasks import verdict
+from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.task import Card
+from relvlm.evals.tasks.verdict import Verdict, held_out
 
 KIND = "VSR"
+THRESHOLD = 0.5  # the protocol's
+AT_MEDIAN, AT_DEV = "calibrated_at_median", "test_at_dev_threshold"
+TITLES = ("VSR", "VSR dev", "VSR test")
 # The seven meta-categories of VSR's paper (its table of 66 relations).
 RELATIONS = {
     "adjacency": (
@@ -37,80 +45,131 @@ RELATIONS = {
 CATEGORY = {r: name for name, relations in RELATIONS.items() for r in relations.split(", ")}
 
 
+@dataclass(frozen=True)
+class Thresholds:
+    """That call half of all rows true, half of each split's; and the best on dev, where there are dev and test."""
+
+    whole: float
+    splits: dict[str, float]
+    dev: float | None
+
+
 def load(annotations: Path) -> Benchmark:
     """Pairs of a JSONL file, or of every one in a folder (then `split` tells them apart)."""
     files = annotation_files(annotations, "vsr", (".jsonl",))
     return Benchmark(tuple(example for file in files for example in _examples(file)))
 
 
-def metrics(rows: Sequence[Row]) -> Row:
-    """Accuracy at the protocol's threshold .5, per category and per split, and the calibrated ones beside it."""
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Right at the protocol's threshold; the calibrated figures are at those of all rows, or of all of dev."""
     for row in rows:
         require(row, ("label", "score", "relation"), "scores", f"{KIND} score")
-    figures = _accuracy(rows)
-    unlisted = Counter(row["relation"] for row in rows if row["relation"] not in CATEGORY)
+    found = thresholds(rows)
+    return [_verdict(i, row, found) for i, row in enumerate(rows)]
+
+
+def figures(judged: Sequence[Verdict]) -> Row:
+    """Accuracy at the protocol's threshold .5, per category and per split, and the calibrated ones beside it."""
+    found = thresholds([v.rows[0] for v in judged])
+    result = _accuracy(judged, found.whole)
+    relations = (v.rows[0]["relation"] for v in judged)
+    unlisted = Counter(relation for relation in relations if relation not in CATEGORY)
     if unlisted:
-        figures["relations_counted_as_unallocated"] = dict(unlisted)
-    splits = by_split(rows)
+        result["relations_counted_as_unallocated"] = dict(unlisted)
+    splits: dict[str, list[Verdict]] = {name: [] for name in found.splits}
+    for each in judged:
+        if each.rows[0].get("split") is not None:
+            splits[each.rows[0]["split"]].append(each)
     if splits:
-        figures["by_split"] = {name: _accuracy(part) for name, part in splits.items()}
-        figures.update(_dev_calibrated(splits))
-    return figures
+        parts = {name: _accuracy(part, found.splits[name], f"{name}/") for name, part in splits.items()}
+        result |= {"by_split": parts, **_at_dev_threshold(judged, found.dev)}
+    return result
 
 
-def _accuracy(rows: Sequence[Row]) -> Row:
-    scores, labels = _columns(rows)
-    right = m.thresholded(scores, labels)
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for row, flag in zip(rows, right, strict=True):
-        groups[CATEGORY.get(row["relation"], "unallocated")].append(flag)
-    threshold = m.median_threshold(scores)
-    calibrated = m.thresholded(scores, labels, threshold)
-    figures: Row = m.accuracy(right, dict(sorted(groups.items())))
-    figures["calibrated_at_median"] = m.percent(sum(calibrated), len(calibrated))
-    figures["calibrated_at_median_interval95"] = list(m.wilson(sum(calibrated), len(calibrated)))
-    figures["median_threshold"] = threshold
-    figures["called_true"] = m.percent(sum(s >= 0.5 for s in scores), len(scores))
-    figures["chance"] = 50.0
-    figures |= m.held_out(right, rows)
-    return figures
+def thresholds(rows: Sequence[Row]) -> Thresholds:
+    """Of the scores; labels are seen in dev alone."""
+    splits: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.get("split") is not None:
+            splits[row["split"]].append(row)
+    medians = {name: shares.median_threshold(_scores(part)) for name, part in splits.items()}
+    dev = None
+    if {"dev", "test"} <= splits.keys():
+        dev = shares.best_threshold(_scores(splits["dev"]), [_is_true(row) for row in splits["dev"]])
+    return Thresholds(shares.median_threshold(_scores(rows)), medians, dev)
 
 
-def _dev_calibrated(splits: dict[str, list[Row]]) -> Row:
-    """Test accuracy at the threshold that is best on dev; nothing where one of the two is absent."""
-    threshold = dev_threshold(splits)
-    if threshold is None:
-        return {}
-    right = m.thresholded(*_columns(splits["test"]), threshold)
+def table(found: Row) -> dict[str, Cell]:
+    """Dev and test where the files were told apart, else one column for the set (`VSR test`).
+
+    Files of several releases (`random_dev`, `zeroshot_test`) have no one dev and test: `VSR` is all their rows.
+    """
+    parts = found.get("by_split", {"test": found})
+    if len({name.rpartition("_")[0] for name in parts}) > 1:
+        return _cells("VSR", found)
+    cells: dict[str, Cell] = {}
+    for name, part in parts.items():
+        title = f"VSR {name.rpartition('_')[-1]}"
+        if title in TITLES:
+            cells |= _cells(title, part, f"{name}/" if "by_split" in found else "")
+    return cells
+
+
+def _verdict(number: int, row: Row, found: Thresholds) -> Verdict:
+    def agrees(threshold: float) -> bool:
+        return shares.agrees(row["score"], _is_true(row), threshold)
+
+    split, right, category = row.get("split"), agrees(THRESHOLD), CATEGORY.get(row["relation"], "unallocated")
+    counted = verdict.names(row, category)
+    marks = dict.fromkeys(counted + [f"{split}/{name}" for name in counted if split is not None], right)
+    marks["called_true"] = shares.agrees(row["score"], True, THRESHOLD)
+    marks[AT_MEDIAN] = agrees(found.whole)
+    if split is not None:
+        marks[f"{split}/{AT_MEDIAN}"] = agrees(found.splits[split])
+    if split == "test" and found.dev is not None:
+        marks[AT_DEV] = agrees(found.dev)
+    line = ("true:" if _is_true(row) else "false:", row.get("text", ""), row["score"])
+    card = Card((row.get("image", ""),), (line,), right, category, row["relation"])
+    return Verdict(f"{split} {row.get('id', number)}", (row,), marks, card)
+
+
+def _accuracy(judged: Sequence[Verdict], threshold: float, prefix: str = "") -> Row:
+    """Figures of all rows, or of a split whose marks begin with `prefix`."""
+    found = verdict.flags(judged)
+    at_median = found[prefix + AT_MEDIAN]
     return {
-        "test_at_dev_threshold": m.percent(sum(right), len(right)),
-        "test_at_dev_threshold_interval95": list(m.wilson(sum(right), len(right))),
-        "dev_threshold": threshold,
+        **shares.accuracy(found["overall"], dict(sorted(verdict.groups(judged).items()))),
+        AT_MEDIAN: shares.share(at_median),
+        f"{AT_MEDIAN}_interval95": shares.interval95(at_median),
+        "median_threshold": threshold,
+        "called_true": shares.share(found["called_true"]),
+        "chance": 50.0,
+        **verdict.held_out_accuracy(found),
     }
 
 
-def dev_threshold(splits: dict[str, list[Row]]) -> float | None:
-    """The threshold that is best on dev; None where there is no dev or no test to use it on."""
-    if not {"dev", "test"} <= splits.keys():
-        return None
-    return m.best_threshold(*_columns(splits["dev"]))
+def _at_dev_threshold(judged: Sequence[Verdict], threshold: float | None) -> Row:
+    """Test accuracy at the threshold that is best on dev; nothing where one of the two is absent."""
+    if threshold is None:
+        return {}
+    right = verdict.flags(judged)[AT_DEV]
+    found = {AT_DEV: shares.share(right), f"{AT_DEV}_interval95": shares.interval95(right)}
+    return {**found, "dev_threshold": threshold}
 
 
-def _columns(rows: Sequence[Row]) -> tuple[list[float], list[bool]]:
-    return [row["score"] for row in rows], [row["label"] == 1 for row in rows]
+def _cells(title: str, part: Row, prefix: str = "") -> dict[str, Cell]:
+    """Accuracy at the protocol's threshold, and at the median score."""
+    interval = both(part[f"{AT_MEDIAN}_interval95"])
+    calibrated = Cell(part[AT_MEDIAN], interval, part["chance"], part["n"], prefix + AT_MEDIAN)
+    return {title: overall_cell(part, part["chance"], prefix), f"{title}, calibrated": calibrated}
 
 
-def calibrated(rows: Sequence[Row]) -> float:
-    """The threshold that calls half of the rows true."""
-    return m.median_threshold([row["score"] for row in rows])
+def _scores(rows: Sequence[Row]) -> list[float]:
+    return [row["score"] for row in rows]
 
 
-def by_split(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    splits: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if "split" in row:
-            splits[row["split"]].append(row)
-    return dict(splits)
+def _is_true(row: Row) -> bool:
+    return row["label"] == 1
 
 
 def _examples(file: Path) -> list[Example]:
@@ -131,13 +190,19 @@ def _examples(file: Path) -> list[Example]:
     return examples
 
 
-TASK = Task(
+TASK = PairTask(
     "vsr",
     load,
-    metrics,
+    verdicts,
+    figures,
+    (
+        *(Column(title, 0, "fine") for title in TITLES),
+        *(Column(f"{title}, calibrated", 200, over_steps=False) for title in TITLES),
+    ),
     key=("split", "id"),
     label="[01]",
     rule="right if the match probability is >= .5 where the label is 1, < .5 where it is 0",
     group="split",
     thresholded=("overall",),
+    table=table,
 )

@@ -100,7 +100,9 @@ def first(config, kind, **kwargs):
 
 
 def same(a, b):
-    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name not in ("distinct", "regions")]
+    pairs = [
+        (getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name not in ("distinct", "regions")
+    ]
     pairs += zip(a.distinct, b.distinct, strict=True)
     pairs += [(getattr(a.regions, f.name), getattr(b.regions, f.name)) for f in fields(a.regions)]
     return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs)

@@ -14,9 +14,10 @@ import pytest
 
 from relvlm.errors import UserError
 from relvlm.evals import cli
-from relvlm.evals.checkpoints import every as c
-from relvlm.evals.run import Selection, suite_sources
+from relvlm.evals.checkpoints import every
+from relvlm.evals.evaluate import suite_sources
 from relvlm.evals.scoring.scorer import ScoreOptions
+from relvlm.evals.tasks.task import Selection
 
 ROOT = Path(__file__).resolve().parents[3]
 Checkpoint = Callable[..., Path]
@@ -36,8 +37,8 @@ def evaluate(run: Path, suite: Path, *arguments: str) -> None:
 
 
 def written(run: Path) -> dict[str, int]:
-    files = (run / c.RESULTS).rglob("metrics.json")
-    return {str(f.parent.relative_to(run / c.RESULTS)): f.stat().st_mtime_ns for f in files}
+    files = (run / every.RESULTS).rglob("metrics.json")
+    return {str(f.parent.relative_to(run / every.RESULTS)): f.stat().st_mtime_ns for f in files}
 
 
 def test_every_checkpoint_is_scored_on_every_task_and_on_dev_splits(run: Path, suite: Path) -> None:
@@ -46,7 +47,7 @@ def test_every_checkpoint_is_scored_on_every_task_and_on_dev_splits(run: Path, s
     tasks = {"vsr", "valse", "svo", "sugarcrepe", "paragraphs", "coco", "paragraphs_dev"}
     steps = {"step_0000010", "step_0000020", "step_0000030"}
     assert set(written(run)) == {f"{step}/{task}" for step in steps for task in tasks}
-    found = json.loads((run / c.RESULTS / "step_0000010/paragraphs_dev/metrics.json").read_text())
+    found = json.loads((run / every.RESULTS / "step_0000010/paragraphs_dev/metrics.json").read_text())
     assert (found["protocol"]["split"], found["protocol"]["k"], found["protocol"]["n_pairs"]) == (
         "val",
         128,
@@ -59,8 +60,8 @@ def test_a_second_start_does_only_what_is_not_done(
 ) -> None:
     evaluate(run, suite)
     before = written(run)
-    (run / c.RESULTS / "step_0000020/vsr/metrics.json").unlink()
-    (run / c.RESULTS / "step_0000010/svo/scores.jsonl").unlink()
+    (run / every.RESULTS / "step_0000020/vsr/metrics.json").unlink()
+    (run / every.RESULTS / "step_0000010/svo/scores.jsonl").unlink()
     capsys.readouterr()
     evaluate(run, suite)
     after = written(run)
@@ -76,21 +77,21 @@ def test_another_checkpoint_or_protocol_is_scored_again(
 ) -> None:
     sources = suite_sources(suite, Selection())
     first = run / "checkpoints/step_0000010"
-    out = run / c.RESULTS
-    c.evaluate_checkpoints([first], sources, out, ScoreOptions())
-    assert not c.plan(first, sources, out, ScoreOptions(token_budget=64, image_batch=2)).todo
-    assert len(c.plan(first, sources, out, ScoreOptions(max_words=3)).todo) == len(sources)
-    assert len(c.plan(first, suite_sources(suite, Selection(limit=2)), out, ScoreOptions()).todo) == len(
-        sources
-    )
+    out = run / every.RESULTS
+    every.evaluate_checkpoints([first], sources, out, ScoreOptions())
+    assert not every.progress(first, sources, out, ScoreOptions(token_budget=64, image_batch=2)).todo
+    assert len(every.progress(first, sources, out, ScoreOptions(max_words=3)).todo) == len(sources)
+    assert len(
+        every.progress(first, suite_sources(suite, Selection(limit=2)), out, ScoreOptions()).todo
+    ) == len(sources)
     with (suite / "vsr/dev.jsonl").open("a") as file:
         file.write("\n")
-    c._digest.cache_clear()
-    assert [s.name for s in c.plan(first, sources, out, ScoreOptions()).todo] == ["vsr"]
+    every._digest.cache_clear()
+    assert [s.name for s in every.progress(first, sources, out, ScoreOptions()).todo] == ["vsr"]
     shutil.rmtree(first)
     checkpoint(run / "checkpoints", 10, seed=5)
-    c._digest.cache_clear()
-    assert len(c.plan(first, sources, out, ScoreOptions()).todo) == len(sources)
+    every._digest.cache_clear()
+    assert len(every.progress(first, sources, out, ScoreOptions()).todo) == len(sources)
 
 
 def test_a_broken_checkpoint_does_not_stop_the_others(run: Path, suite: Path) -> None:
@@ -101,23 +102,23 @@ def test_a_broken_checkpoint_does_not_stop_the_others(run: Path, suite: Path) ->
 
 
 def test_shards_are_disjoint_and_cover_all(run: Path) -> None:
-    found = c.checkpoints_of(run)
-    assert sorted(c.shard_of(found, "0/2") + c.shard_of(found, "1/2")) == found
-    assert len(c.shard_of(found, "0/2")) == 2
+    found = every.checkpoints_of(run)
+    assert sorted(every.shard_of(found, "0/2") + every.shard_of(found, "1/2")) == found
+    assert len(every.shard_of(found, "0/2")) == 2
     for wrong in ("2/2", "1", "a/b", "-1/2"):
         with pytest.raises(UserError, match="--shard"):
-            c.shard_of(found, wrong)
+            every.shard_of(found, wrong)
 
 
 def test_list_scores_nothing(run: Path, suite: Path, capsys: pytest.CaptureFixture) -> None:
     evaluate(run, suite, "--list")
     assert capsys.readouterr().out.startswith("step_0000010: to do vsr valse svo")
-    assert not (run / c.RESULTS).exists()
+    assert not (run / every.RESULTS).exists()
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoints/step_"):
-        c.checkpoints_of(tmp_path)
+        every.checkpoints_of(tmp_path)
 
 
 @pytest.mark.slow

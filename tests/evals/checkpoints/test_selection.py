@@ -1,22 +1,24 @@
-"""Which checkpoint: matrix, front, soups."""
+"""Which checkpoint: matrix, correlations, front."""
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-import relvlm
 from relvlm.errors import UserError
-from relvlm.evals.checkpoints import soup, soup_cli
 from relvlm.evals.checkpoints.history import History
-from relvlm.evals.checkpoints.selection import best_lines, correlation_lines, matrix, pareto, pareto_lines
+from relvlm.evals.checkpoints.selection import (
+    axes,
+    best_lines,
+    correlation_lines,
+    matrix,
+    matrix_lines,
+    pareto,
+    pareto_lines,
+)
 from relvlm.evals.figures.main_table import Cell
 from relvlm.evals.reporting import pareto_cli
 
-Checkpoint = Callable[..., Path]
 FIGURES = {
     "VALSE": [50.0, 60.0, 55.0],
     "COCO TR@1": [10.0, 8.0, 12.0],
@@ -76,77 +78,52 @@ def test_pareto_of_a_run_that_was_not_evaluated_is_refused(tmp_path: Path) -> No
         pareto_cli.main(parser.parse_args([str(tmp_path)]))
 
 
-def run_soup(*arguments: object) -> None:
-    parser = argparse.ArgumentParser()
-    soup_cli.add_arguments(parser)
-    soup_cli.main(parser.parse_args(list(map(str, arguments))))
+def test_a_columns_best_choice_is_bold(history: History) -> None:
+    head, *lines = matrix_lines(history)
+    assert head == ["chosen by", "step", "VALSE", "COCO TR@1", "COCO dev TR@1"]
+    assert lines[0] == ["VALSE", "20", "**60.0**", "8.0", "9.0"]
+    assert lines[1] == ["COCO TR@1", "30", "55.0", "**12.0**", "10.0"]
+    assert lines[2] == ["COCO dev TR@1", "10", "50.0", "10.0", "**11.0**"]
 
 
-@pytest.fixture()
-def run(checkpoint: Checkpoint, tmp_path: Path) -> Path:
-    for seed, step in enumerate((10, 20, 30)):
-        checkpoint(tmp_path / "run/checkpoints", step, seed)
-    return tmp_path / "run"
+def test_a_line_has_the_figures_with_their_intervals(history: History) -> None:
+    head, by_dev, last, by_each = best_lines([history])
+    assert head == ["", "step", "VALSE", "COCO TR@1", "COCO dev TR@1"]
+    assert by_dev[1:] == ["10", "50.0 (49.0-51.0)", "10.0 (9.0-11.0)", "11.0 (10.0-12.0)"]
+    assert last[1:3] == ["30", "55.0 (54.0-56.0)"]
+    assert by_each[1:] == ["", "60.0", "12.0", "11.0"]
 
 
-def projections(paths: list[Path]) -> list[torch.Tensor]:
-    return [relvlm.load(path).text_projection.weight.detach() for path in paths]
+def test_runs_with_other_figures_leave_cells_empty(history: History) -> None:
+    cells = tuple({"SVO": Cell(value, None, 0.0, 9)} for value in (1.0, 2.0, 3.0))
+    lines = best_lines([history, History("other", (1, 2, 3), cells, ())])
+    assert lines[0][-1] == "SVO" and [line[-1] for line in lines[1:4]] == ["", "", ""]
+    assert lines[4] == ["other, last", "3", "", "", "", "3.0"]  # nothing to choose by
+    assert lines[5][-1] == "3.0"
 
 
-def test_uniform_soup_is_the_mean_and_loads(run: Path, tmp_path: Path) -> None:
-    run_soup("uniform", run, "--out", tmp_path / "soup")
-    (found,) = projections([tmp_path / "soup"])
-    mean = torch.stack(projections(sorted(run.glob("checkpoints/step_*")))).mean(0)
-    torch.testing.assert_close(found, mean)
-    recipe = json.loads((tmp_path / "soup/model.json").read_text())["soup"]
-    assert list(recipe["of"]) == ["step_0000010", "step_0000020", "step_0000030"]
+def test_correlations_are_spearmans(history: History) -> None:
+    head, valse, coco, _ = correlation_lines(history)
+    assert head == ["Spearman", "VALSE", "COCO TR@1", "COCO dev TR@1"]
+    assert valse[2] == "-0.50" and coco[3] == "0.50"
+    flat = History("flat", (10, 20), tuple({"SVO": Cell(1.0, None, None, 1)} for _ in range(2)), ())
+    assert correlation_lines(flat)[1] == ["SVO", "-"]
 
 
-def test_last_takes_the_newest(run: Path, tmp_path: Path) -> None:
-    run_soup("uniform", run, "--last", 1, "--out", tmp_path / "soup")
-    found, last = projections([tmp_path / "soup", run / "checkpoints/step_0000030"])
-    assert torch.equal(found, last)
+def test_axes_are_the_known_figures_unless_others_are_given(history: History) -> None:
+    assert axes(history) == (["COCO TR@1"], ["VALSE"])
+    assert axes(history, ["COCO dev TR@1", "COCO TR@1"], ["COCO TR@1"]) == (
+        ["COCO dev TR@1", "COCO TR@1"],
+        ["COCO TR@1"],
+    )
+    with pytest.raises(UserError, match="--coarse: VSR: its checkpoints have VALSE, COCO"):
+        axes(history, ["VSR", "COCO TR@1"])
+    fine_alone = History("f", (1,), ({"SVO": Cell(1.0, None, None, 1)},), ())
+    with pytest.raises(UserError, match="--coarse: no such figure"):
+        axes(fine_alone)
 
 
-def test_ema_soup_is_the_running_average(run: Path, tmp_path: Path) -> None:
-    run_soup("ema", run, "--decay", 0.6, "--out", tmp_path / "soup")
-    first, *others = projections(sorted(run.glob("checkpoints/step_*")))
-    for weights in others:
-        first = 0.6 * first + 0.4 * weights
-    torch.testing.assert_close(projections([tmp_path / "soup"])[0], first)
-
-
-def test_greedy_soup_leaves_out_what_makes_it_worse() -> None:
-    a, b, c = paths = [Path(name) for name in "abc"]
-    figures = {(a,): 1.0, (b,): 3.0, (c,): 2.0, (b, c): 2.5, (b, a): 3.5}
-    members, steps = soup.greedy(paths, lambda chosen: figures[tuple(chosen)])
-    assert members == [b, a]
-    assert [(what, kept) for what, _, kept in steps] == [("b", True), ("+ c", False), ("+ a", True)]
-
-
-def test_greedy_soup_by_a_dev_task(run: Path, suite: Path, tmp_path: Path) -> None:
-    where = ["--task", "valse", "--annotations", suite / "valse", "--images", suite / "images"]
-    run_soup("greedy", run, *where, "--out", tmp_path / "soup")
-    recipe = json.loads((tmp_path / "soup/model.json").read_text())["soup"]
-    assert len(recipe["tried"]) == 3 and recipe["tried"][0]["kept"]
-    relvlm.load(tmp_path / "soup")
-
-
-def test_checkpoints_of_two_models_or_diverged_ones_are_refused(run: Path, tmp_path: Path) -> None:
-    first = run / "checkpoints/step_0000010"
-    description = json.loads((first / "model.json").read_text())
-    (first / "model.json").write_text(json.dumps(description | {"relations": ["a"]}))
-    with pytest.raises(UserError, match="relations: not that of"):
-        run_soup("uniform", run, "--out", tmp_path / "soup")
-    (first / "model.json").write_text(json.dumps(description))
-    weights = soup.read_weights(first)
-    next(iter(weights.values())).fill_(float("nan"))
-    soup.save_file(weights, first / "model.safetensors")
-    with pytest.raises(UserError, match=r"step_0000010.*not finite"):
-        run_soup("uniform", run, "--out", tmp_path / "soup")
-    assert not (tmp_path / "soup").exists()
-
-
-def test_greedy_without_a_task_is_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--task, --annotations, --images: missing"):
-        run_soup("greedy", run, "--out", tmp_path / "soup")
+def test_the_front_is_by_step_with_both_means(history: History) -> None:
+    head, *lines = pareto_lines(history)
+    assert head == ["run", "coarse: COCO TR@1", "fine: VALSE"]
+    assert lines == [["20", "8.0", "60.0"], ["30", "12.0", "55.0"]]

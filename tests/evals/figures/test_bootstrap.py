@@ -1,65 +1,15 @@
-"""Outcomes give the metrics again; intervals, paired tests and rank correlations against other ways to them."""
+"""Intervals, paired tests and rank correlations against other ways to them."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from relvlm.errors import UserError
+from relvlm.evals.figures import bootstrap
 from relvlm.evals.figures.bootstrap import intervals, mcnemar, paired, spearman
-from relvlm.evals.figures.outcomes import Outcomes, outcomes
+from relvlm.evals.figures.outcomes import Outcomes
 from relvlm.evals.figures.shares import wilson
-from relvlm.evals.files import read_jsonl
-from relvlm.evals.run import evaluate_suite, rescore
-
-REFERENCE = ("vsr_albef_4m_test", "valse_x-vlm_4m", "winoground_albef_4m")
-
-
-def flat(figures: dict, prefix: str = "") -> dict[str, float]:
-    """All figures of a metrics object, nested ones as a/b."""
-    found = {}
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            found |= flat(value, "" if name == "by_split" else f"{prefix}{name}/")
-        elif isinstance(value, (int, float)):
-            found[prefix + name] = value
-    return {name.removeprefix("by_split/"): value for name, value in found.items()}
-
-
-def read(path: Path) -> Outcomes:
-    return outcomes(path.stem.partition("_")[0], list(read_jsonl(path)), str(path))
-
-
-@pytest.mark.parametrize("name", REFERENCE)
-def test_outcomes_of_published_scores_give_their_metrics(shared: Path, name: str) -> None:
-    path = shared / f"reference/outputs/{name}.jsonl"
-    wanted, found = flat(rescore(name.partition("_")[0], path)), read(path).figures()
-    assert {n: v[0] for n, v in found.items()} == pytest.approx({n: wanted[n] for n in found})
-
-
-def test_outcomes_of_every_task_give_its_metrics(suite: Path, tmp_path: Path, model) -> None:
-    for task, figures in evaluate_suite(model, model.tokenizer, suite, tmp_path).items():
-        rows = [json.loads(line) for line in (tmp_path / task / "scores.jsonl").read_text().splitlines()]
-        found = outcomes(task, rows, task).figures()
-        by_split = {f"{s}/{n}": v for s, part in figures.get("by_split", {}).items() for n, v in part.items()}
-        wanted = flat(figures) | by_split
-        assert {n: v[0] for n, v in found.items()} == pytest.approx({n: wanted[n] for n in found}), task
-        assert "overall" in found
-
-
-def test_accuracy_at_the_threshold_of_dev_is_bootstrapped_too() -> None:
-    scores = {"dev": [0.1, 0.2, 0.3, 0.4], "test": [0.1, 0.35, 0.15, 0.45, 0.2]}
-    labels = {"dev": [0, 0, 1, 1], "test": [0, 0, 1, 1, 0]}
-    rows = [
-        {"split": split, "id": i, "relation": "on", "score": score, "label": label}
-        for split, values in scores.items()
-        for i, (score, label) in enumerate(zip(values, labels[split], strict=True))
-    ]
-    found = outcomes("vsr", rows, "scores")
-    assert found.figures()["test_at_dev_threshold"] == pytest.approx(60)
-    assert "test_at_dev_threshold" in intervals(found, draws=20)
 
 
 def shares(right: list[float], name: str = "overall") -> Outcomes:
@@ -116,3 +66,65 @@ def test_spearman_by_hand_and_with_ties() -> None:
     assert spearman(np.array([1, 2, 3]), np.array([3, 2, 1])) == pytest.approx(-1)
     assert spearman(np.array([1, 1, 2, 3]), np.array([1, 2, 3, 4])) == pytest.approx(0.948683, abs=1e-6)
     assert math.isnan(spearman(np.array([1, 1]), np.array([1, 2])))
+
+
+def test_a_draw_has_as_many_units_as_there_are() -> None:
+    (first, second) = bootstrap._weights(7, 150, seed=0)
+    assert (first.shape, second.shape) == ((100, 7), (50, 7))
+    assert (first.sum(1) == 7).all() and (second.sum(1) == 7).all()
+    assert not np.array_equal(first[:50], second)
+
+
+def test_an_interval_holds_95_percent_of_the_draws() -> None:
+    assert bootstrap._percentiles(np.arange(1001.0)) == (25, 975)
+    assert bootstrap._percentiles(np.array([np.nan, 1.0, 1.0])) == (1, 1)
+    assert all(map(math.isnan, bootstrap._percentiles(np.array([np.nan]))))
+
+
+@pytest.mark.parametrize(
+    ("below", "zero", "above", "p"),
+    [(0, 0, 99, 0.02), (99, 0, 0, 0.02), (9, 0, 90, 0.2), (40, 20, 40, 1), (0, 100, 0, 1), (0, 9, 90, 0.2)],
+)
+def test_p_is_twice_the_smaller_side(below: int, zero: int, above: int, p: float) -> None:
+    difference = np.array([-1.0] * below + [0.0] * zero + [1.0] * above)
+    assert bootstrap._two_sided(difference) == pytest.approx(p, abs=0.003)
+
+
+def test_more_draws_than_asked_for_are_not_made() -> None:
+    assert bootstrap.DRAWS == 1000
+    data = shares([1.0, 0.0, 1.0, 0.0, 1.0])
+    assert len(bootstrap._draws(data, 30, 0)["overall"]) == 30
+    assert intervals(data) == intervals(data, 1000, seed=0)
+    assert paired(data, data) == paired(data, data, 1000, seed=0)
+
+
+def test_paired_draws_are_those_of_the_same_units() -> None:
+    first, second = shares([1.0, 0.0] * 20), shares([0.0, 1.0] * 20)
+    found = paired(first, second, 200)["overall"]
+    assert found.low < -20 and found.high > 20 and found.p > 0.5
+    shifted = shares([1.0] * 40)
+    found = paired(first, shifted, 200)["overall"]
+    assert (found.first, found.second) == (50, 100)
+    assert 30 < found.low < 50 < found.high < 70
+    assert found.mcnemar == pytest.approx(mcnemar(0, 20))
+
+
+def test_mcnemar_counts_only_where_the_two_disagree() -> None:
+    first, second = shares([1.0, 1.0, 1.0, 0.0, 0.0, 1.0]), shares([1.0, 0.0, 0.0, 1.0, 0.0, 1.0])
+    assert paired(first, second, 10)["overall"].mcnemar == pytest.approx(mcnemar(2, 1))
+
+
+def test_mcnemar_is_of_shares_of_examples_alone() -> None:
+    first, second = shares([1.0, 0.0]), shares([0.0, 1.0])
+    several = Outcomes(first.units, first.names, first.right, first.counted * 2, {})
+    assert paired(several, several, 10)["overall"].mcnemar is None
+    partly = Outcomes(first.units, first.names, first.right, np.array([[1.0], [0.0]]), {})
+    assert paired(first, partly, 10)["overall"].mcnemar is None
+    assert paired(partly, partly, 10)["overall"].mcnemar == 1
+    derived = {"macro": ("mean", ("overall",))}
+    with_macro = (Outcomes(o.units, o.names, o.right, o.counted, derived) for o in (first, second))
+    assert paired(*with_macro, draws=10)["macro"].mcnemar is None
+
+
+def test_figures_that_one_of_two_lacks_are_left_out() -> None:
+    assert list(paired(shares([1.0, 0.0]), shares([1.0, 0.0], "text"), 10)) == []

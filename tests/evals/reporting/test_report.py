@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from relvlm.errors import UserError
-from relvlm.evals import tables as layout
 from relvlm.evals.checkpoints.every import RESULTS, checkpoints_of, evaluate_checkpoints
+from relvlm.evals.evaluate import evaluate_suite, suite_sources
 from relvlm.evals.reporting.report import report
-from relvlm.evals.run import Selection, evaluate_suite, suite_sources
 from relvlm.evals.scoring.scorer import ScoreOptions
+from relvlm.evals.tasks.task import Selection
 
 COLUMNS = ("VSR dev", "VALSE", "SVO", "Paragraphs TR@1", "Paragraphs IR@5", "COCO TR@1", "SugarCrepe")
 LOG = "step,dataset,lr,captions/itc,vsg/itc,mrc/mrc\n1,a,.1,4,,\n2,b,.1,,3,\n3,c,.1,,,5\n4,a,.1,3,,\n"
@@ -84,14 +84,6 @@ def test_a_run_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
         report([tmp_path], tmp_path / "report")
     with pytest.raises(UserError, match="--names"):
         report([tmp_path, tmp_path], tmp_path / "report")
-
-
-def test_tables_are_escaped() -> None:
-    lines = [["a_b", "50%"], ["**x & y**", "<i>|"]]
-    assert r"a\_b & 50\% \\" in layout.latex(lines, "c")
-    assert r"\textbf{x \& y}" in layout.latex(lines, "c")
-    assert "<td><b>x &amp; y</b></td><td>&lt;i&gt;|</td>" in layout.html_table(lines)
-    assert r"<i>\|" in layout.markdown(lines)
 
 
 def test_the_page_needs_no_other_file_and_no_text_ends_its_script(runs: list[Path], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from relvlm.errors import UserError
-from relvlm.evals.run import evaluate
+from relvlm.evals.evaluate import evaluate
 from relvlm.evals.scoring.huggingface import load, wrap
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from official_files import VALSE, linked
 
-from relvlm.evals.run import rescore
+from relvlm.evals.evaluate import rescore
 
 VSR = [(model, split) for model in ("albef_4m", "x-vlm_4m") for split in ("dev", "test")]
 MODELS = ("albef_4m", "x-vlm_4m")
@@ -29,8 +30,9 @@ def test_vsr_equals_published(shared: Path, model: str, split: str, annotated: b
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("annotated", [False, True])
-def test_valse_equals_published(shared: Path, model: str, annotated: bool) -> None:
-    annotations = shared / "data/benchmarks/valse" if annotated else None
+def test_valse_equals_published(shared: Path, tmp_path: Path, model: str, annotated: bool) -> None:
+    official = linked(shared / "data/benchmarks/valse", VALSE, tmp_path / "valse")
+    annotations = official if annotated else None
     found = rescore("valse", shared / f"reference/outputs/valse_{model}.jsonl", annotations)
     assert_equal_figures(found, expected(shared)["VALSE"][model])
     assert found["n"] == 7702

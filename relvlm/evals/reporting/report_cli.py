@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from relvlm.evals.reporting.browser import PER_SIDE
 from relvlm.evals.reporting.report import report
-from relvlm.evals.tasks.example import PER_SIDE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

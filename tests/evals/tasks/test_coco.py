@@ -1,0 +1,18 @@
+"""COCO's protocol."""
+
+import json
+from pathlib import Path
+
+from relvlm.evals.tasks.coco import TASK
+
+
+def test_256_candidates_are_scored_and_recalls_at_1_are_shown() -> None:
+    assert (TASK.name, TASK.k, TASK.coarse) == ("coco", 256, True)
+    assert [column.title for column in TASK.columns][:2] == ["COCO TR@1", "COCO IR@1"]
+
+
+def test_both_names_of_its_file_are_known(tmp_path: Path) -> None:
+    for name in ("dataset_coco.json", "karpathy.json"):
+        record = {"filename": "a", "split": "test", "sentences": [{"raw": name}]}
+        (tmp_path / name).write_text(json.dumps({"images": [record]}))
+        assert TASK.load(tmp_path).texts == (name,)
