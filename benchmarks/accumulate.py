@@ -17,7 +17,6 @@ from itertools import pairwise
 from statistics import median
 
 import torch
-from relvlm.data.kinds import KINDS
 from stepping import timed_step
 from support.batches import made_batch
 from support.footprint import kept_bytes
@@ -26,6 +25,7 @@ from train_step import RECIPE, SIZES
 
 from relvlm.config.load import load_config
 from relvlm.data.batches.batch import Batch
+from relvlm.kinds import KINDS
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS
 from relvlm.plan.workload import workload

@@ -28,7 +28,6 @@ from typing import Any
 import dropping
 import torch
 from measuring import commit, gemm_rate, machine
-from relvlm.data.kinds import BATCH_KINDS
 from stepping import timed_step, timed_update
 from support.batches import joint_of, made_batch
 from support.footprint import kept_bytes
@@ -41,6 +40,7 @@ from relvlm.config.schema import FusionConfig, ModelConfig, OptimConfig, TextCon
 from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.batch import Batch
 from relvlm.engine.schedule import build_optimizer
+from relvlm.kinds import BATCH_KINDS
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
 from relvlm.plan.workload import Workload, sections

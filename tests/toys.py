@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.data.batches.batch import Batch
-from relvlm.data.kinds import BatchKind
+from relvlm.kinds import BatchKind
 from relvlm.model import RelVLM
 from relvlm.pretraining.savings import ALL_SAVINGS, Savings
 from relvlm.pretraining.step import Pretraining

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from relvlm.data.kinds import KINDS
 from support.programs import put_fault, run
+
+from relvlm.kinds import KINDS
 
 PROGRAM = "benchmarks/accumulate.py"
 OPTIONS = ("--size", "toy", "--images", 5, "--chunks", 2, "--repeats", 1, "--threads", 1)
