@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from relvlm.data.kinds import BatchKind
 from support.batches import made_batch
 from timing import brief
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from relvlm.config.load import load_config
 from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
 from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.batch import Batch
+from relvlm.kinds import BatchKind
 from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, packed
 from relvlm.plan.workload import Workload, workload
