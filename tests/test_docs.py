@@ -117,6 +117,14 @@ def test_a_command_parses(words, monkeypatch, capsys):
         )
     else:
         assert words[0] in LAUNCHERS | {"for", "done", "pip"}, "not a command that this test knows"
+        check_flags(words)
+
+
+def check_flags(words: list[str]) -> None:
+    """Those of `python FILE` are named in the file."""
+    if words[0] == "python" and words[1].endswith(".py"):
+        text = (ROOT / words[1]).read_text()
+        assert all(f'"{word}"' in text for word in words[2:] if word.startswith("--")), words
 
 
 @pytest.mark.parametrize("words", ["train --confg configs/mini/albef.yaml", "data bild coco", "tran"])
@@ -131,6 +139,7 @@ def test_commands_in_a_sentence_are_there(path):
         words = code.split()
         if words[0] == "relvlm" and len(words) > 1:
             assert words[1].split("|")[0] in {*COMMANDS, "COMMAND"}, code
+        check_flags(words)
         if words[0] == "make" and len(words) == 2:
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), code
 
