@@ -43,27 +43,34 @@ def main() -> None:
     torch.manual_seed(0)
     config, _ = SIZES[args.size]
     step = Pretraining(RelVLM(config, BERT_WORDS, GQA_RELATIONS)).to(device)
-    work = replace(workload(load_config(RECIPE).data, args.kind), images=args.images)
-    batch = made_batch(work, config.image_size, step.model.vision.grid[0], BERT_WORDS, GQA_RELATIONS).to(
-        device
-    )
-    steps = {count: split(batch, count) for count in [1, *args.chunks]}
-    for chunks in steps.values():
-        check_equal(step, batch, chunks)
     optimizer = torch.optim.AdamW(step.parameters(), lr=1e-6)
+    for kind in args.kind:
+        work = replace(workload(load_config(RECIPE).data, kind), images=args.images)
+        side = step.model.vision.grid[0]
+        batch = made_batch(work, config.image_size, side, BERT_WORDS, GQA_RELATIONS).to(device)
+        steps = {count: split(batch, count) for count in [1, *args.chunks]}
+        for chunks in steps.values():
+            check_equal(step, batch, chunks)
+        print(f"\n{args.size}, {args.images} images of {kind}, {args.dtype}\n")
+        print_table(step, steps, optimizer, dtype, device, args.repeats)
+
+
+def print_table(
+    step: Pretraining, steps: dict[int, list[Batch]], optimizer: torch.optim.Optimizer, dtype: torch.dtype,
+    device: torch.device, repeats: int,
+) -> None:  # fmt: skip
+    """A line for each number of chunks."""
     losses = {count: last_loss(step, chunks) for count, chunks in steps.items()}
     seconds: dict[int, list[float]] = {count: [] for count in steps}
-    for _ in range(args.repeats):
+    for _ in range(repeats):
         for count, loss in losses.items():
             seconds[count].append(timed_step(loss, optimizer, dtype, device))
-    print(f"{args.size}, {args.images} images of {args.kind}, {args.dtype}\n")
     print("| chunks | kept, MiB | of the whole | s | of the whole |\n|---:|---:|---:|---:|---:|")
     kept = {count: kept_by_chunk(step, chunks, dtype) for count, chunks in steps.items()}
     for count in steps:
         time, whole = median(seconds[count]), median(seconds[1])
-        print(
-            f"| {count} | {kept[count] / 2**20:.0f} | {kept[count] / kept[1]:.0%} | {time:.2f} | {time / whole:.2f}x |"
-        )
+        memory = f"{kept[count] / 2**20:.2f} | {kept[count] / kept[1]:.0%}"
+        print(f"| {count} | {memory} | {time:.2f} | {time / whole:.2f}x |")
 
 
 def split(batch: Batch, count: int) -> list[Batch]:
@@ -141,7 +148,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", choices=SIZES, default="base")
-    parser.add_argument("--kind", choices=KINDS, default="captions")
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=["captions"])
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--chunks", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--device", default="cpu")

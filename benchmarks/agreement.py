@@ -27,11 +27,11 @@ def off_by(found: Tensor, wanted: Tensor) -> float:
 
 def drawn(way: Way, dtype: torch.dtype, seed: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """q in the way's layout, k and v of each image, and the gradient of the packed output."""
-    shape, generator = way.batch.shape, torch.Generator().manual_seed(seed)
+    shape, generator = way.batch.shape, torch.Generator(way.device).manual_seed(seed)
     heads = (shape.heads, shape.width)
 
     def draw(*rows: int) -> Tensor:
-        return torch.randn(*rows, *heads, generator=generator, dtype=torch.float32).to(way.device, dtype)
+        return torch.randn(*rows, *heads, generator=generator, device=way.device).to(dtype)
 
     q, k, v, grad = (
         draw(len(way.packed)),

@@ -50,6 +50,16 @@ from relvlm_kernels.malloc import keep_freed_memory
 
 RECIPE = Path(__file__).parents[1] / "configs/13m/rex_vlm.yaml"
 SIZES = {  # model, images of a batch
+    "toy": (  # for tests
+        ModelConfig(
+            image_size=32,
+            vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8),
+            text=TextConfig(layers=2, heads=2, width=32),
+            fusion=FusionConfig(layers=2, heads=2),
+            mrc_hidden=24,
+        ),
+        4,
+    ),
     "mini": (load_config(RECIPE.parents[1] / "mini/rex_vlm.yaml").model, 32),
     "mid": (
         ModelConfig(
@@ -231,7 +241,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["mini", "mid"])
     parser.add_argument("--kinds", nargs="+", choices=BATCH_KINDS, default=list(BATCH_KINDS))
-    parser.add_argument("--images", type=int, default=0, help="images of a batch (0: 32, 8, 2 by size)")
+    parser.add_argument("--images", type=int, default=0, help="images of a batch (0: by size)")
     parser.add_argument("--words", type=int, default=0, help="size of the vocabulary (0: BERT's)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")

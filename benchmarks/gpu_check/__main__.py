@@ -112,7 +112,10 @@ def _environment() -> dict[str, str]:
     paths = [*map(str, FOLDERS), os.environ.get("PYTHONPATH", "")]
     dropped = ("RELVLM_KERNELS", "TRITON_INTERPRET")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+    programs = os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)  # such as ninja
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PATH": os.pathsep.join(programs), "PYTHONUNBUFFERED": "1"
+    }  # fmt: skip
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,17 +14,14 @@ from gpu_check.stages import MISSING
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "kernels" / "relvlm_kernels"
+COMMAND = [sys.executable, "setup.py", "build_ext", "--inplace"]
 
 
 def main(check: Check) -> int:
     if check.rehearsal:
         return _rehearse(check)
     if not up_to_date():
-        done = subprocess.run(
-            [sys.executable, "setup.py", "build_ext", "--inplace"],
-            cwd=ROOT,
-            env=os.environ | {"RELVLM_CUDA": "1"},
-        )
+        done = subprocess.run(COMMAND, cwd=ROOT, env=os.environ | {"RELVLM_CUDA": "1"})
         if done.returncode:
             check.row(backend="cuda", missing=f"setup.py ended with {done.returncode}")
             return MISSING
@@ -33,7 +31,7 @@ def main(check: Check) -> int:
 def up_to_date() -> bool:
     """Whether there is a library that is newer than all its sources."""
     library = PACKAGE / "_cuda.so"
-    sources = [ROOT / "setup.py", *(ROOT / "csrc" / "cuda").iterdir()]
+    sources = [ROOT / "setup.py", *(path for path in (ROOT / "csrc").rglob("*") if path.is_file())]
     return library.exists() and library.stat().st_mtime > max(path.stat().st_mtime for path in sources)
 
 
@@ -47,15 +45,19 @@ def _say_what_runs(check: Check) -> int:
 
 
 def _rehearse(check: Check) -> int:
-    """The same call into another folder, with a compiler that fails and without CUDA's: seconds instead of minutes."""
+    """The same in a copy, with a compiler that fails and without CUDA's: seconds instead of minutes."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "setup.py", "build_ext", "--build-lib", folder, "--build-temp", folder]
-        environment = os.environ | {"RELVLM_CUDA": "0", "CXX": "false"}
-        subprocess.run(command, cwd=ROOT, env=environment, check=True)
-        for name in ("cpu", "cuda"):
-            check.row(
-                backend=name, built=(Path(folder) / "relvlm_kernels" / f"_{name}.txt").read_text().strip()
+        for name in ("csrc", "kernels"):
+            shutil.copytree(
+                ROOT / name, Path(folder) / name, ignore=shutil.ignore_patterns("_c*.so", "_c*.txt")
             )
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, folder)
+        environment = os.environ | {"RELVLM_CUDA": "0", "CXX": "false"}
+        subprocess.run(COMMAND, cwd=folder, env=environment, check=True)
+        package = Path(folder) / "kernels" / "relvlm_kernels"
+        for name in ("cpu", "cuda"):
+            check.row(backend=name, built=(package / f"_{name}.txt").read_text().splitlines()[0][:60])
     return 0
 
 

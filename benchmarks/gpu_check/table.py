@@ -68,7 +68,7 @@ def tests(rows: list[Row]) -> list[str]:
             lines.append(f"Sanitizer: {row.get('backend', '')} {row['why']}.")
         elif "summary" in row:
             lines.append(f"{row['what']}: {row['summary']} (status {row['status']}).")
-    return lines[:12]
+    return list(dict.fromkeys(lines))[:12]
 
 
 def kernels(rows: list[Row]) -> list[str]:

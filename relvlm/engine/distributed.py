@@ -18,11 +18,16 @@ from relvlm_kernels.malloc import keep_freed_memory
 OURS = {"optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"}
 OURS |= {"bf16", "fp16", "gradient_accumulation_steps"}
 
+# As in configs/deepspeed/zero1.json: gradients travel during the backward pass, in buckets of so many elements.
+DEFAULT_ZERO = {
+    "stage": 1, "overlap_comm": True, "reduce_bucket_size": 50_000_000, "allgather_bucket_size": 50_000_000
+}  # fmt: skip
+
 
 def read_deepspeed_config(path: Path | None) -> dict[str, Any]:
     """DeepSpeed's JSON, ZeRO stage 1 where none is given; UserError where it sets what our YAML decides."""
     if path is None:
-        return {"zero_optimization": {"stage": 1}}
+        return {"zero_optimization": dict(DEFAULT_ZERO)}
     try:
         settings = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:

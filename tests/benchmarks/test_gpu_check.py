@@ -118,7 +118,10 @@ def test_the_two_commands_take_less_than_nine_minutes_each() -> None:
     assert all(seconds < 540 for seconds in json.loads(done.stdout))
 
 
-def test_each_red_test_is_a_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_red_test_is_a_row(tmp_path: Path, workers: int) -> None:
+    if workers:
+        pytest.importorskip("xdist")
     (tmp_path / "test_it.py").write_text(
         "import pytest\n\ndef test_good(): pass\n\ndef test_bad(): assert 1 == 2\n\n"
         "@pytest.mark.skip(reason='not here')\ndef test_not(): pass\n"
@@ -133,9 +136,10 @@ def test_each_red_test_is_a_row(tmp_path: Path) -> None:
         "-c",
         "/dev/null",
     )
+    options += ("-n", workers) if workers else ()
     done = run("-m", "pytest", tmp_path / "test_it.py", *options, PYTHONPATH=str(ROOT / "benchmarks"))
     assert done.returncode == 1
     rows = rows_of(tmp_path)["gpu_tests"]
-    assert [row["what"] for row in rows] == ["failed", "skipped", "counts"]
-    assert "assert 1 == 2" in rows[0]["said"]
+    assert sorted(row["what"] for row in rows) == ["counts", "failed", "skipped"]
+    assert "assert 1 == 2" in next(row["said"] for row in rows if row["what"] == "failed")
     assert (rows[2]["passed"], rows[2]["failed"], rows[2]["skipped"]) == (1, 1, 1)

@@ -1,6 +1,8 @@
 """The GPU check rehearsed whole on the CPU: no argument, package or unit is wrong when a GPU is at hand."""
 
+import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -143,3 +145,35 @@ def test_a_test_that_needs_a_gpu_needs_no_package_of_training() -> None:
     done = run("-c", f"{block}sys.exit(pytest.main({options}))")
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.findall(r"(\d+)(?:/\d+)? tests collected", done.stdout)[-1]) >= 90
+
+
+def gcc_file(name: str) -> str:
+    return subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
+def test_the_cuda_kernels_are_rehearsed_emulated(tmp_path: Path) -> None:
+    """Their library as the shim builds it for a CPU, under the address sanitizer, which must be loaded first."""
+    code = "import sys, pathlib, build; build.build(pathlib.Path(sys.argv[1]), small=True)"
+    built = run("-c", code, tmp_path, PYTHONPATH=str(ROOT / "tests/kernels/cuda_shim"))
+    if "sanitize" in built.stderr:
+        pytest.skip("no sanitizers")
+    assert built.returncode == 0, built.stderr[-3000:]
+    folders = os.pathsep.join(str(ROOT / name) for name in ("benchmarks", "tests", "kernels", "."))
+    environment = {
+        "GPU_CHECK_EMULATED": str(tmp_path / "_cuda.so"), "TRITON_INTERPRET": "1", "PYTHONPATH": folders,
+        "LD_PRELOAD": " ".join(map(gcc_file, ("libasan.so", "libstdc++.so"))),
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+    }  # fmt: skip
+    for stage in ("cases", "kernels"):
+        done = run("-m", f"gpu_check.{stage}", "--rehearse", "--out", tmp_path, **environment)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    rows = rows_of(tmp_path)
+    cases = [(row["backend"], row["op"], row["sound"]) for row in rows["sanitizer"]]
+    assert cases == [
+        ("cuda", "region_attention", True), ("cuda", "varlen_attention", True), ("cuda", "pooling", True),
+        ("triton", "region_attention", True),
+    ]  # fmt: skip
+    measured = [(row["backend"], row["options"]) for row in rows["kernels"] if "forward_us" in row]
+    assert measured.count(("cuda", "plain")) == measured.count(("triton", "plain")) == 2
