@@ -30,7 +30,7 @@ def test_a_command_is_a_module_with_arguments_and_a_main(name):
     assert name not in WITH_OVERRIDES or "key=value" in relvlm(name, "--help").stdout
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"]])
+@pytest.mark.parametrize("arguments", [[], ["pretrain"]])
 def test_no_command_or_an_unknown_one_is_an_error(arguments):
     done = relvlm(*arguments)
     assert done.returncode == 2 and "usage: relvlm" in done.stderr
