@@ -55,10 +55,12 @@ def batch_with_equal_texts(kind: str) -> Batch:
 def outcome(
     config: ModelConfig, batch: Batch, first: bool = True
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Values and gradients; the negatives are the same each time, or follow on those of the call before."""
+    """Values and gradients in fp64; the negatives are the same each time, or follow on those of the call before."""
     state = torch.get_rng_state()
     torch.manual_seed(0)
-    model = RelVLM(config, 50, 7)
+    model = RelVLM(config, 50, 7).double()
+    if model.teacher is not None:
+        model.teacher.double()
     torch.set_rng_state(state)
     if first:
         torch.manual_seed(1)
@@ -150,4 +152,4 @@ def assert_same(found, expected) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
-            torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
+            torch.testing.assert_close(value, theirs[name], rtol=1e-7, atol=1e-9, msg=name)
