@@ -44,11 +44,13 @@ data/coco_cc/graphs/manifest.json: | $(VENV)/.installed
 	$(BIN)/relvlm data relate data/coco_cc/photos data/coco_cc/graphs
 
 # On every core a process of one thread. `make test ISA=avx2` is the same as on a machine without AVX-512, where
-# results are rounded otherwise. The last line is pytest's.
+# results are rounded otherwise; its compiled layers have a folder of their own, since PyTorch's cache would hand them
+# to processes with wider instructions, which then write past the end. The last line is pytest's.
 WORKERS ?= logical
 ISA     ?=
 ifeq ($(ISA),avx2)
-ISA_ENVIRONMENT := RELVLM_CPU_ISA=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
+ISA_ENVIRONMENT := RELVLM_CPU_ISA=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+    TORCHINDUCTOR_CACHE_DIR=$(abspath $(VENV))/compiled-avx2
 else ifneq ($(ISA),)
 $(error ISA=$(ISA): avx2, or nothing for all that the processor has)
 endif
