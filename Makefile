@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # ran with; where pip is configured with an index or a folder of CPU wheels, that is the CPU build.
 TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
 
-.PHONY: demo coco_cc test gpu-check lint clean
+.PHONY: demo coco_cc test gpu-check gpu-check-a gpu-check-b lint clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -46,22 +46,18 @@ data/coco_cc/graphs/manifest.json: | $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-# What only a GPU can show, in under 8 minutes: its tests, the kernels beside the roofline, the training step in bf16.
-# Fewer images jointly: the official way keeps the activations of all four kinds at once.
-GPU_OUT ?= runs/gpu-check
+# What only a GPU can show, in two commands of under nine minutes: its tests and sanitizers, kernels beside the machine's
+# limits (a); the peers, the training step in bf16, Nsight (b). Runs with $(PYTHON), which must have torch and triton, and
+# installs nothing; rows and a table go to $OUT, else $GPU_OUT, else runs/gpu-check (benchmarks/gpu_check).
+gpu-check:
+	$(PYTHON) benchmarks/gpu_check --part a b
 
-gpu-check: $(VENV)/.installed
-	@nvidia-smi --list-gpus || { echo 'make gpu-check: no NVIDIA GPU on this machine' >&2; exit 1; }
-	mkdir -p $(GPU_OUT)
-	$(BIN)/python -m pytest -m gpu --junitxml $(GPU_OUT)/tests.xml
-	$(BIN)/python benchmarks/mrc_kernel.py --device cuda --json $(GPU_OUT)/mrc_kernel.json
-	$(BIN)/python benchmarks/train_step.py --device cuda --dtype bf16 --size base --images 64 \
-	    --kinds captions entities mrc vsg --json $(GPU_OUT)/train_step.json
-	$(BIN)/python benchmarks/train_step.py --device cuda --dtype bf16 --size base --images 16 \
-	    --kinds joint --json $(GPU_OUT)/train_step_joint.json
+gpu-check-a gpu-check-b: gpu-check-%:
+	$(PYTHON) benchmarks/gpu_check --part $*
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && \
+	    $(BIN)/lint-imports && $(BIN)/codespell
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -7,18 +7,19 @@ from typing import Any
 
 from torch import Tensor
 
-from relvlm.data.batch import Batch
-from relvlm.model import RelVLM
+from relvlm.data.batches.batch import Batch
 from relvlm.plan.flops import TRAINING, Sizes, packed
 from relvlm.plan.workload import Workload
+from relvlm.pretraining.step import Pretraining
 
 
-def loss(model: RelVLM, batch: Batch, keep: float) -> Tensor:
+def loss(step: Pretraining, batch: Batch, keep: float) -> Tensor:
     """That of a step that keeps this share of the patches."""
-    whole = model.vision.config
-    model.vision.config = replace(whole, patch_keep=keep)
-    total = model(batch)[0]
-    model.vision.config = whole
+    vision = step.model.vision
+    whole = vision.config
+    vision.config = replace(whole, patch_keep=keep)
+    total = step(batch).total
+    vision.config = whole
     return total
 
 

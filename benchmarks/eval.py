@@ -31,9 +31,10 @@ from PIL import Image
 from public_way import PublicWay
 from torch import Tensor
 
-from relvlm.config import ModelConfig, load_config
+from relvlm.config.load import load_config
+from relvlm.config.schema import ModelConfig
 from relvlm.data.text import Tokenizer
-from relvlm.evals.scorer import ScoreOptions, Scorer
+from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 from relvlm.model import RelVLM
 
 CONFIGS = Path(__file__).parents[1] / "configs"

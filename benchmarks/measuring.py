@@ -1,99 +1,35 @@
-"""Time, memory and what the machine can do, measured the same way for everything that is compared."""
+"""What the machine can do, and which it is."""
 
 from __future__ import annotations
 
-import gc
 import platform
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from itertools import accumulate
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import torch
-from torch._C._profiler import _EventType
-from torch.profiler import ProfilerActivity
+from timing import interleaved
 
 
-def seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """Of one call."""
-    if device.type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1e3
-    start_time = time.perf_counter()
-    run()
-    return time.perf_counter() - start_time
-
-
-def interleaved(
-    sides: dict[str, Callable[[], Callable[[], Any]]], device: torch.device, repeats: int
-) -> dict[str, list[float]]:
-    """Seconds of each side, one after another in every repeat (A B A B). A side prepares what it then runs."""
-    for prepare in sides.values():
-        prepare()()
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, prepare in sides.items():
-            run = prepare()
-            times[name].append(seconds(run, device))
-            del run
-    return times
-
-
-def speedup(times: dict[str, list[float]], slow: str, fast: str) -> float:
-    """Median of the ratios within each repeat, which the machine's moods touch alike."""
-    return median(a / b for a, b in zip(times[slow], times[fast], strict=True))
-
-
-def peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
-    """Most memory at a time, during the call, of tensors that were gone again at its end (unlike gradients)."""
-    gc.collect()
-    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    events = sorted(_allocations(profile, device), key=lambda event: event.start_time_ns)
-    begun: dict[int, int] = {}  # address -> place among the events
-    sizes = [0] * len(events)
-    for place, event in enumerate(events):
-        address, size = event.extra_fields.ptr, event.extra_fields.alloc_size
-        if size > 0:
-            begun[address] = place
-        elif address in begun:
-            sizes[begun.pop(address)], sizes[place] = -size, size
-    return max(accumulate(sizes), default=0)
-
-
-def _allocations(profile: torch.profiler.profile, device: torch.device) -> Iterator[Any]:
-    waiting = list(profile.profiler.kineto_results.experimental_event_tree())
-    while waiting:
-        event = waiting.pop()
-        waiting += event.children
-        if event.tag == _EventType.Allocation and event.extra_fields.device.type == device.type:
-            yield event
-
-
-def gemm_rate(device: torch.device, dtype: torch.dtype, repeats: int = 7) -> float:
-    """FLOP/s of a large square matrix product."""
-    n = 8192 if device.type == "cuda" else 1536
+def gemm_rate(device: torch.device, dtype: torch.dtype, repeats: int = 7, n: int = 0) -> float:
+    """FLOP/s of a product of square matrices, n x n, of random numbers (zeros run faster)."""
+    n = n or (8192 if device.type == "cuda" else 1536)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    times = interleaved({"gemm": lambda: lambda: a @ b}, device, repeats)["gemm"]
-    return 2 * n**3 / median(times)
+    return 2 * n**3 / _seconds(lambda: a @ b, device, repeats)
 
 
-def copy_bandwidth(device: torch.device, repeats: int = 7) -> float:
-    """Bytes/s read and written by a copy that no cache holds."""
-    source = torch.ones((1 << 30 if device.type == "cuda" else 1 << 28) // 4, device=device)
+def copy_bandwidth(device: torch.device, repeats: int = 7, size: int = 0) -> float:
+    """Bytes/s read and written by a copy, of `size` bytes, that no cache holds."""
+    size = size or (1 << 30 if device.type == "cuda" else 1 << 28)
+    source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
-    times = interleaved({"copy": lambda: lambda: target.copy_(source)}, device, repeats)["copy"]
-    return 2 * source.numel() * 4 / median(times)
+    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device, repeats)
+
+
+def _seconds(run, device: torch.device, repeats: int) -> float:
+    times = interleaved({"it": lambda _: run}, device, repeats)["it"]
+    if times.error:
+        raise RuntimeError(times.error)
+    return times.median
 
 
 def machine(device: torch.device) -> str:
@@ -105,9 +41,11 @@ def machine(device: torch.device) -> str:
 
 def commit() -> str:
     """Of the source tree, with a mark where it has changes; empty where it is no clone."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:  # no git
+        return ""
     return done.stdout.strip()
 
 

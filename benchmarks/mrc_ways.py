@@ -1,39 +1,43 @@
-"""Ways to attend from regions to their boxes: ours, and what one would write without a kernel.
+"""Ways to attend from texts to boxes of their images: ours, and what one would write without a kernel.
 
 A way has queries in the layout it likes best, prepared outside of what is timed, as are masks; `attend` takes them with
-keys and values, `keys_of` says how those come from the image tokens.
+keys and values, `tokens` says how those come from the image's. A mean token's key is the mean of keys: both are linear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mrc_shapes import Batch
+from support.shapes import Batch, Shape
 from torch import Tensor
 
-from relvlm_kernels import mrc_pool, region_attention, region_cross_attention
+from relvlm_kernels import box_mean, mrc_pool, region_attention, region_cross_attention
 
 Weights = dict[str, tuple[Tensor, Tensor]]  # weight and bias of each linear layer
-RELATIONS, HIDDEN = 310, 3072  # of GQA's graphs; of the MRC head at base size
 
 
 class Way:
-    """Queries packed, keys and values once per image."""
+    """Queries packed, in the order of their groups, and one copy of keys and values."""
 
-    name = "ours"
+    name: str
     backward = True
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.device = batch.lengths.device
+        self.device, self.dropout = batch.lengths.device, batch.shape.dropout
         self.packed = torch.arange(int(batch.lengths.sum()), device=self.device)
         self.cls = batch.regions.offsets[
             :-1
-        ].long()  # place of each region's first token in `pack(attend(...))`
+        ].long()  # place of each group's first token in what `attend` returns
+
+    @classmethod
+    def refuses(cls, shape: Shape) -> str:
+        """Why it cannot attend like this; empty where it can."""
+        return ""
 
     def layout(self, q_THD: Tensor) -> Tensor:
         """The packed queries as this way wants them."""
@@ -51,14 +55,33 @@ class Way:
         return image_BSD
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return region_attention(q, k, v, self.batch.regions)
+        raise NotImplementedError
 
     def cross_attend(self, q: Tensor, image_BSD: Tensor, weights: Weights) -> Tensor:
-        """Attention to keys and values that are projected from the image tokens, as the fusion encoder does it."""
-        return region_cross_attention(q, image_BSD, *weights["kv"], self.batch.regions)
+        """Attention to keys and values that are projected from the image tokens."""
+        tokens = self.tokens(image_BSD)
+        k, v = (F.linear(tokens, *weights[name]).unflatten(-1, q.shape[-2:]) for name in ("key", "value"))
+        del tokens
+        return self.attend(q, k, v)
 
     def pool(self, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """First layer of the MRC head from rows (T, D) of all tokens."""
+        pair = torch.cat([h[self.cls[0::2]], h[self.cls[1::2]]], dim=-1)
+        return F.linear(pair, weight, bias).relu()
+
+
+class Ours(Way):
+    """The ops of relvlm_kernels, as the fusion encoder and the MRC head call them."""
+
+    name = "ours"
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return region_attention(q, k, v, self.batch.regions, dropout=self.dropout)
+
+    def cross_attend(self, q: Tensor, image_BSD: Tensor, weights: Weights) -> Tensor:
+        return region_cross_attention(q, image_BSD, *weights["kv"], self.batch.regions, dropout=self.dropout)
+
+    def pool(self, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return mrc_pool(h, self.cls[0::2], self.cls[1::2], weight, bias)
 
 
@@ -87,21 +110,15 @@ class _Padded(Way):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         mask = self.mask.to(q.dtype)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
-
-    def cross_attend(self, q: Tensor, image_BSD: Tensor, weights: Weights) -> Tensor:
-        tokens = self.tokens(image_BSD)
-        k, v = (F.linear(tokens, *weights[name]).unflatten(-1, q.shape[-2:]) for name in ("key", "value"))
-        del tokens
-        return self.attend(q, k, v)
-
-    def pool(self, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        pair = torch.cat([h[self.cls[0::2]], h[self.cls[1::2]]], dim=-1)
-        return F.linear(pair, weight, bias).relu()
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout)
+        return out.transpose(1, 2)
 
 
 class Replicated(_Padded):
-    """X-VLM's: every region has its copy of the image, whose keys and values are projected, and a mask over it."""
+    """X-VLM's: every region has its copy of the image, whose keys and values are projected, and a mask over it.
+
+    Its mean token takes the place of the copy's first one.
+    """
 
     name = "replicate"
 
@@ -113,15 +130,25 @@ class Replicated(_Padded):
         return group * longest + column, (len(lengths), longest)
 
     def make_mask(self) -> Tensor:
-        hidden = ~self.batch.visible[:, None, None]
+        visible = self.batch.visible
+        visible[:, 0] |= self.batch.regions.mean
+        hidden = ~visible[:, None, None]
         return torch.zeros(hidden.shape, device=self.device).masked_fill_(hidden, -1e9)
 
     def tokens(self, image_BSD: Tensor) -> Tensor:
-        return image_BSD[self.batch.regions.image.long()]
+        copies = image_BSD[self.batch.regions.image.long()]
+        if not self.batch.shape.mean:
+            return copies
+        chosen = self.batch.regions.mean.view(-1, *[1] * (copies.dim() - 2))
+        first = torch.where(chosen, mean_tokens(image_BSD, self.batch), copies[:, 0])
+        return torch.cat([first[:, None], copies[:, 1:]], 1)
 
 
 class Masked(_Padded):
-    """All queries of an image beside each other over one copy of its keys and values, under a dense mask."""
+    """All queries of an image beside each other over one copy of its keys and values, under a dense mask.
+
+    The mean tokens of all its regions stand behind the image's own.
+    """
 
     name = "packed mask"
 
@@ -133,10 +160,20 @@ class Masked(_Padded):
         return image * longest + self.packed - starts[image], (shape.images, longest)
 
     def visible_to_queries(self) -> Tensor:
-        """(B, Q, S) bool; padding sees everything."""
-        visible = self.batch.visible.repeat_interleave(self.batch.lengths, dim=0)
+        """(B, Q, S + mean tokens) bool; padding sees everything."""
+        visible, shape = self.batch.visible, self.batch.shape
+        if shape.mean:
+            own = torch.eye(shape.groups, dtype=torch.bool, device=self.device).repeat(shape.images, 1)
+            visible = torch.cat([visible, own & self.batch.regions.mean[:, None]], 1)
+        visible = visible.repeat_interleave(self.batch.lengths, dim=0)
         flat = visible.new_ones(self.shape[0] * self.shape[1], visible.shape[1])
         return flat.index_copy_(0, self._place, visible).view(*self.shape, -1)
+
+    def tokens(self, image_BSD: Tensor) -> Tensor:
+        if not self.batch.shape.mean:
+            return image_BSD
+        means = mean_tokens(image_BSD, self.batch).view(len(image_BSD), -1, *image_BSD.shape[2:])
+        return torch.cat([image_BSD, means], 1)
 
     def make_mask(self) -> Tensor:
         hidden = ~self.visible_to_queries()[:, None]
@@ -147,6 +184,10 @@ class Flex(Masked):
     """FlexAttention with a block mask. Its backward is refused on the CPU."""
 
     name = "flex"
+
+    @classmethod
+    def refuses(cls, shape: Shape) -> str:
+        return "no dropout of probabilities" if shape.dropout else ""
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
@@ -185,53 +226,17 @@ class Xformers(Masked):
         from xformers.ops import memory_efficient_attention
 
         bias = self.mask.to(q.dtype)[:, None].expand(-1, q.shape[2], -1, -1)[..., : k.shape[1]]
-        return memory_efficient_attention(q, k, v, attn_bias=bias)
+        return memory_efficient_attention(q, k, v, attn_bias=bias, p=self.dropout)
 
 
+def mean_tokens(x: Tensor, batch: Batch) -> Tensor:
+    """(G, ...): the mean of each group's patches, of image tokens (B, S, ...)."""
+    r = batch.regions
+    return box_mean(x.flatten(2), r.box, r.image, r.grid).view(-1, *x.shape[2:])
+
+
+@cache
 def _flex() -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention, dynamic=False)
-
-
-@dataclass(frozen=True)
-class Branch:
-    """The MRC branch behind the queries: projections, attention, pooling, loss. Weights as `torch.nn.Linear`'s.
-
-    `kv` holds those of `key` and `value` in one layer, as the fusion encoder does.
-    """
-
-    weights: Weights
-    relation_R: Tensor
-
-    @classmethod
-    def random(cls, batch: Batch, dtype: torch.dtype) -> Branch:
-        dim, device = batch.shape.dim, batch.lengths.device
-        shapes = {
-            "key": (dim, dim), "value": (dim, dim), "out": (dim, dim), "first": (HIDDEN, 2 * dim),
-            "second": (RELATIONS, HIDDEN),
-        }  # fmt: skip
-        generator = torch.Generator().manual_seed(1)
-        weights: Weights = {}
-        for name, shape in shapes.items():
-            weight = torch.randn(shape, generator=generator, dtype=torch.float64) * shape[1] ** -0.5
-            bias = torch.randn(shape[0], generator=generator, dtype=torch.float64) * 0.1
-            weights[name] = weight.to(device, dtype), bias.to(device, dtype)
-        key, value = weights["key"], weights["value"]
-        weights["kv"] = torch.cat([key[0], value[0]]), torch.cat([key[1], value[1]])
-        triplets = len(batch.lengths) // 2
-        relation = torch.randint(RELATIONS, (triplets,), generator=generator).to(device)
-        branch = cls(weights, relation)
-        for x in branch.leaves():
-            x.requires_grad_()
-        return branch
-
-    def leaves(self) -> list[Tensor]:
-        return [x for layer in self.weights.values() for x in layer]
-
-    def loss(self, way: Way, q: Tensor, image_BSD: Tensor) -> Tensor:
-        """`q` in the way's layout."""
-        attended = way.cross_attend(q, image_BSD, self.weights)
-        h = F.linear(attended.flatten(-2), *self.weights["out"]).flatten(0, -2)
-        hidden = way.pool(h, *self.weights["first"])
-        return F.cross_entropy(F.linear(hidden, *self.weights["second"]).float(), self.relation_R)

@@ -1,4 +1,4 @@
-"""A training step timed, and what its backward pass keeps in memory."""
+"""A training step timed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def timed_step(
@@ -34,25 +34,6 @@ def timed_update(optimizer: torch.optim.Optimizer, device: torch.device, repeats
         _wait(device)
         seconds.append(time.perf_counter() - began)
     return median(seconds)
-
-
-def kept_bytes(loss: Callable[[], Tensor], model: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes of distinct storages that autograd keeps for the backward pass, without the parameters."""
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages: dict[int, int] = {}
-
-    def keep(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    device = next(model.parameters()).device.type
-    mixed = torch.autocast(device, dtype, enabled=dtype != torch.float32)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), mixed:
-        total = loss()
-    total.backward()  # only now may a storage be freed and its address used again
-    return sum(storages.values())
 
 
 def _wait(device: torch.device) -> None:

@@ -27,36 +27,44 @@ from typing import Any
 
 import dropping
 import torch
-from batches import joint_of, made_batch
 from measuring import commit, gemm_rate, machine
-from official_way import OfficialWay
-from stepping import kept_bytes, timed_step, timed_update
+from stepping import timed_step, timed_update
+from support.batches import joint_of, made_batch
+from support.footprint import kept_bytes
+from support.official_way import OfficialWay
 from torch import Tensor
 from train_report import print_row, print_waterfall
 
-from relvlm.config import (
-    FusionConfig,
-    ModelConfig,
-    OptimConfig,
-    SavingsConfig,
-    TextConfig,
-    VisionConfig,
-    load_config,
-)
-from relvlm.data.batch import BATCH_KINDS, Batch
+from relvlm.config.load import load_config
+from relvlm.config.schema import FusionConfig, ModelConfig, OptimConfig, TextConfig
+from relvlm.config.vision import ViTConfig
+from relvlm.data.batches.batch import Batch
 from relvlm.engine.schedule import build_optimizer
-from relvlm.model import TEMPERATURE_RANGE, RelVLM
+from relvlm.kinds import BATCH_KINDS
+from relvlm.model import RelVLM
 from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, TRAINING, Sizes, official, packed
 from relvlm.plan.workload import Workload, sections
+from relvlm.pretraining.savings import ALL_SAVINGS, Savings
+from relvlm.pretraining.step import TEMPERATURE_RANGE, Pretraining
 from relvlm_kernels.malloc import keep_freed_memory
 
 RECIPE = Path(__file__).parents[1] / "configs/13m/rex_vlm.yaml"
 SIZES = {  # model, images of a batch
+    "toy": (  # for tests
+        ModelConfig(
+            image_size=32,
+            vision=ViTConfig(width=32, layers=2, heads=2, patch_size=8),
+            text=TextConfig(layers=2, heads=2, width=32),
+            fusion=FusionConfig(layers=2, heads=2),
+            mrc_hidden=24,
+        ),
+        4,
+    ),
     "mini": (load_config(RECIPE.parents[1] / "mini/rex_vlm.yaml").model, 32),
     "mid": (
         ModelConfig(
             image_size=192,
-            vision=VisionConfig(width=256, layers=6, heads=4),
+            vision=ViTConfig(width=256, layers=6, heads=4),
             text=TextConfig(layers=3, heads=4, width=256),
             fusion=FusionConfig(layers=3, heads=4),
             mrc_hidden=1024,
@@ -82,15 +90,16 @@ def main() -> None:
         sizes = Sizes(config, args.words or BERT_WORDS, GQA_RELATIONS)
         torch.manual_seed(0)
         torch.compiler.reset()  # of another size
-        model = RelVLM(replace(config, compile=args.compile), sizes.words, sizes.relations).to(device)
+        model = RelVLM(replace(config, compile=args.compile), sizes.words, sizes.relations)
+        step = Pretraining(model).to(device)
         for kind in args.kinds:
             data = load_config(RECIPE).data
             works = [replace(w, images=args.images or images) for w in sections(data, kind)]
-            row = measure(model, sizes, works, device, dtype, args.repeats, args.patch_keep)
+            row = measure(step, sizes, works, device, dtype, args.repeats, args.patch_keep)
             rows.append({"size": size, **row, "mfu": row["flops"] / row["seconds"] / row["gemm"]})
             print_row(rows[-1], header=len(rows) == 1)
             if args.waterfall:
-                rows[-1]["waterfall"] = waterfall(model, works, device, dtype, args.repeats)
+                rows[-1]["waterfall"] = waterfall(step, works, device, dtype, args.repeats)
     for row in rows if args.waterfall else []:
         print_waterfall(row)
     dropping.print_table([row for row in rows if "not_exact" in row])
@@ -100,7 +109,7 @@ def main() -> None:
 
 
 def measure(
-    model: RelVLM,
+    step: Pretraining,
     sizes: Sizes,
     works: list[Workload],
     device: torch.device,
@@ -113,18 +122,18 @@ def measure(
     A joint batch has several `works`, which the official way does one after another, with images of their own. Below
     1, `keep` is the share of the patches in a third step, ours again, which is not exact.
     """
-    batch, plain = both_sides(model, works, device)
-    check_equal(model, plain, batch)
-    optimizers = both_optimizers(model)
+    batch, plain = both_sides(step.model, works, device)
+    check_equal(step, plain, batch)
+    optimizers = both_optimizers(step.model)
     optimizers["not exact"] = optimizers["ours"]
     sides: dict[str, Callable[[], Tensor]] = {
-        "ours": lambda: model(batch)[0],
+        "ours": lambda: step(batch).total,
         "official": plain,
     }
     if keep < 1 and not batch.boxed:
-        sides["not exact"] = lambda: dropping.loss(model, batch, keep)
+        sides["not exact"] = lambda: dropping.loss(step, batch, keep)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    kept = {name: kept_bytes(loss, model, dtype) for name, loss in sides.items()}
+    kept = {name: kept_bytes(loss, step, dtype) for name, loss in sides.items()}
     rates = []
     for _ in range(repeats):
         for name, loss in sides.items():
@@ -175,34 +184,33 @@ def both_optimizers(model: RelVLM) -> dict[str, torch.optim.Optimizer]:
 
 
 def waterfall(
-    model: RelVLM, works: list[Workload], device: torch.device, dtype: torch.dtype, repeats: int
+    step: Pretraining, works: list[Workload], device: torch.device, dtype: torch.dtype, repeats: int
 ) -> list[dict[str, Any]]:
     """Seconds and kept memory of the official way, then with one thing more of ours at a time.
 
     The texts of made batches differ, so that encoding equal ones once brings nothing here.
     """
-    batch, plain = both_sides(model, works, device)
-    optimizers = both_optimizers(model)
-    config, savings = model.config, [field.name for field in fields(SavingsConfig)]
-    configs = [
-        replace(config, savings=SavingsConfig(**{name: i < count for i, name in enumerate(savings)}))
-        for count in range(len(savings) + 1)
+    batch, plain = both_sides(step.model, works, device)
+    optimizers = both_optimizers(step.model)
+    savings = [field.name for field in fields(Savings)]
+    choices = [
+        Savings(**{name: i < count for i, name in enumerate(savings)}) for count in range(len(savings) + 1)
     ]
 
-    def ours(chosen: ModelConfig) -> Tensor:
-        model.config = chosen
-        return model(batch)[0]
+    def ours(chosen: Savings) -> Tensor:
+        step.savings = chosen
+        return step(batch).total
 
     steps = {"official": plain, "fused AdamW": plain}
-    for name, chosen in zip(["no padding", *savings], configs, strict=True):
+    for name, chosen in zip(["no padding", *savings], choices, strict=True):
         steps[name] = partial(ours, chosen)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, loss in steps.items():
             optimizer = optimizers["official" if name == "official" else "ours"]
             seconds[name].append(timed_step(loss, optimizer, dtype, device))
-    kept = {name: kept_bytes(loss, model, dtype) for name, loss in steps.items()}
-    model.config = config
+    kept = {name: kept_bytes(loss, step, dtype) for name, loss in steps.items()}
+    step.savings = ALL_SAVINGS
     return [{"with": name, "seconds": median(seconds[name]), "kept_bytes": kept[name]} for name in steps]
 
 
@@ -212,15 +220,15 @@ def _vocabularies(model: RelVLM) -> tuple[int, int]:
     return model.mlm_head.decoder.out_features, model.mrc_head.second.out_features
 
 
-def check_equal(model: RelVLM, plain: Callable[[], Tensor], batch: Batch) -> None:
+def check_equal(step: Pretraining, plain: Callable[[], Tensor], batch: Batch) -> None:
     """The same loss without dropout and with the same negatives."""
-    model.eval()
+    step.eval()
     losses = []
-    for loss in (lambda: model(batch)[0], plain):
+    for loss in (lambda: step(batch).total, plain):
         torch.manual_seed(1)
         with torch.no_grad():
             losses.append(float(loss()))
-    model.train()
+    step.train()
     if abs(losses[0] - losses[1]) > 1e-3 * abs(losses[1]):
         raise RuntimeError(
             f"{batch.kind}: our loss is {losses[0]}, the official way's {losses[1]}: not comparable"
@@ -233,7 +241,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["mini", "mid"])
     parser.add_argument("--kinds", nargs="+", choices=BATCH_KINDS, default=list(BATCH_KINDS))
-    parser.add_argument("--images", type=int, default=0, help="images of a batch (0: 32, 8, 2 by size)")
+    parser.add_argument("--images", type=int, default=0, help="images of a batch (0: by size)")
     parser.add_argument("--words", type=int, default=0, help="size of the vocabulary (0: BERT's)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")

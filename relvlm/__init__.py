@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from relvlm.engine.checkpoint import load as load
     from relvlm.model import RelVLM as RelVLM
+    from relvlm.pretrained import load as load
 
-__version__ = "0.1.0"
+    __version__: str
+
 __all__ = ["RelVLM", "__version__", "load"]
 
 
 def __getattr__(name: str) -> object:
-    """`relvlm.load` and `relvlm.RelVLM`, imported when first asked for: the light core has no DeepSpeed."""
+    """What is looked up when first asked for: the light core has no DeepSpeed."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("relvlm")
     if name == "load":
-        from relvlm.engine.checkpoint import load
+        from relvlm.pretrained import load
 
         return load
     if name == "RelVLM":

@@ -12,14 +12,24 @@ COMMANDS = {
     "data": ("relvlm.data.cli", "build, check and look at shard sets"),
     "train": ("relvlm.train", "pretrain a model"),
     "submit": ("relvlm.submit", "pretrain on a Slurm cluster"),
+    "config": ("relvlm.config.cli", "what a config resolves to, and every key it may hold"),
     "plan": ("relvlm.plan.cli", "memory, FLOPs, time and GPU-hours of a recipe"),
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "convert": ("relvlm.convert.cli", "official checkpoints to ours, and back"),
-    "report": ("relvlm.evals.report_cli", "tables and plots of runs"),
-    "soup": ("relvlm.evals.soup_cli", "average the weights of checkpoints"),
-    "pareto": ("relvlm.evals.pareto_cli", "checkpoints that are best in coarse or fine-grained tasks"),
+    "report": ("relvlm.evals.reporting.report_cli", "tables and plots of runs"),
+    "compare": ("relvlm.compare", "whether two runs logged the same"),
+    "soup": ("relvlm.evals.checkpoints.soup_cli", "average the weights of checkpoints"),
+    "pareto": (
+        "relvlm.evals.reporting.pareto_cli",
+        "checkpoints that are best in coarse or fine-grained tasks",
+    ),
 }
-WITH_OVERRIDES = {"train", "submit", "plan"}  # key=value arguments may stand anywhere among the options
+WITH_OVERRIDES = {
+    "train",
+    "submit",
+    "plan",
+    "config",
+}  # key=value arguments may stand anywhere among the options
 
 
 def main() -> None:

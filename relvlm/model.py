@@ -1,31 +1,21 @@
-"""RelVLM: encoders and heads; a batch in, one loss per objective out.
+"""RelVLM: encoders and heads, as a library for notebooks, evaluation and parity checks; the packed encoder is inside.
 
-Every text that looks at an image, from every objective, goes through the fusion encoder in one packed pass
-(`forward`). The padded methods (`encode_text`, `fuse`, ...) serve notebooks, evaluation and parity checks; the
-packed encoder is inside them too.
+How they are trained is relvlm/pretraining's matter.
 
-Legend: B images, S image tokens (P prefix + N patches), L padded text length, T packed tokens, G groups,
-A groups of all ranks, D width, E embedding width, M masked tokens, R triplets, V relations or words.
+Legend: B images, S image tokens (P prefix + N patches), L padded text length, T packed tokens, G groups, D width,
+E embedding width, V relations or words.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from relvlm.accumulation import Part, parts, random_numbers
-from relvlm.config import ModelConfig
-from relvlm.data.batch import Batch
+from relvlm.config.schema import ModelConfig
 from relvlm.data.text import Tokenizer
-from relvlm.encoders.compiled import compile_layers
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm.encoders.packing import gather_rows, pack, unpack
-from relvlm.encoders.recompute import recompute_layers
 from relvlm.encoders.spans import fuse_spans
 from relvlm.encoders.text import TextEncoder
 from relvlm.encoders.vision import VisionEncoder
@@ -34,29 +24,15 @@ from relvlm.losses.bbox import BoxHead
 from relvlm.losses.itm import ITMHead
 from relvlm.losses.mlm import MLMHead
 from relvlm.losses.mrc import MRCHead
-from relvlm.momentum import Teacher
-from relvlm.objectives import encode, outcomes
-from relvlm.pairs import Negatives
 from relvlm_kernels import Regions
-
-TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward
-Gather = Callable[..., tuple[Any, ...]]
-
-
-def one_rank(*tensors: Tensor) -> tuple[Any, ...]:
-    """The gather of a single process: of each tensor the rows of all ranks, then the first own one."""
-    return *tensors, 0
 
 
 class RelVLM(nn.Module):
     """Any of ALBEF, X-VLM, ReALBEF and ReX-VLM, by the two switches of its config."""
 
-    def __init__(
-        self, config: ModelConfig, vocab_size: int, relations: int, gather: Gather = one_rank
-    ) -> None:
+    def __init__(self, config: ModelConfig, vocab_size: int, relations: int) -> None:
         super().__init__()
         self.config = config
-        self.gather = gather
         width = config.text.width
         self.vision = VisionEncoder(config.vision, config.image_size)
         self.text = TextEncoder(config.text, vocab_size)
@@ -68,18 +44,6 @@ class RelVLM(nn.Module):
         self.mlm_head = MLMHead(self.text.embeddings.word)
         self.box_head = BoxHead(width) if config.localisation else None
         self.mrc_head = MRCHead(width, config.mrc_hidden, relations) if config.relations else None
-        # in a tuple, where neither the optimizer nor ZeRO nor state_dict finds it
-        teacher = Teacher(self, config.momentum, config.embed_dim) if config.momentum.enabled else None
-        self._teacher = (teacher,)
-        if config.compile:  # the teacher stays eager: without gradients it would be compiled a second time
-            compile_layers(self.vision, self.text, self.fusion)
-        if config.recompute:
-            recompute_layers(self.vision, self.text, self.fusion)
-
-    @property
-    def teacher(self) -> Teacher | None:
-        """The momentum teacher of ALBEF, if the config asks for one; its state is saved beside the model's."""
-        return self._teacher[0]
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -96,57 +60,6 @@ class RelVLM(nn.Module):
     relation_names: list[str]  # these three are set by `relvlm.load` too
     sep: bool
     step: int
-
-    def train(self, mode: bool = True) -> RelVLM:
-        """Training or evaluation mode, of the teacher too (dropout: as in ALBEF)."""
-        if self.teacher is not None:
-            self.teacher.train(mode)
-        return super().train(mode)
-
-    # ---- training ----------------------------------------------------------------------------------------
-
-    def forward(
-        self, batch: Batch | list[Batch], negatives: Negatives | None = None, part: Part | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]] | list[Part]:
-        """Total loss, and each objective's loss and accuracy (detached scalars) by name (KIND/NAME of a joint batch).
-
-        ITM's `negatives` are drawn where they are not given. Of the chunks of a step, a list, their parts: with its
-        `part`, a chunk's losses and values are those that add up to the step's (relvlm/accumulation.py).
-        """
-        with torch.no_grad():
-            self.temperature.clamp_(*TEMPERATURE_RANGE)
-        if isinstance(batch, list):  # here, because ZeRO-3 gathers the temperature for a forward alone
-            return parts(self, batch)
-        with nullcontext() if part is None else random_numbers(part.seed):
-            encoded = encode(self, batch, self.config)
-            found, fused_ND = outcomes(self, batch, encoded, negatives, part)
-        weighed = [self._touch(batch, encoded.seen.cls_GD, fused_ND)]
-        values: dict[str, Tensor] = {}
-        if part is not None and part.contrast is not None and encoded.features is not None:
-            weighed.append(part.contrast.surrogate(encoded.features, self.temperature))
-        for section, outcome in zip(batch.sections, found, strict=True):
-            losses, metrics = outcome if part is None else part.weigh(section, outcome)
-            weighed += [section.weight * loss for loss in losses.values()]
-            prefix = f"{section.kind}/" if batch.joint else ""
-            values |= {prefix + name: value.detach() for name, value in (losses | metrics).items()}
-        return torch.stack(weighed).sum(), values
-
-    def _touch(self, batch: Batch, cls_GD: Tensor, fused_ND: Tensor) -> Tensor:
-        """0, with a gradient for the parameters that this kind of batch leaves out: ZeRO needs one for each."""
-        row, kinds = fused_ND[:1], {section.kind for section in batch.sections}
-        idle: list[Tensor] = []
-        if not batch.aligned:
-            no_words = self.mlm_head.loss(row[:0], batch.mlm_label[:0])
-            idle += [self.itm_head(row), no_words, self.temperature]
-            idle += [self.image_projection(cls_GD[:1]), self.text_projection(row)]
-        if self.box_head is not None and "entities" not in kinds:
-            idle.append(self.box_head(row))
-        if self.mrc_head is not None and "mrc" not in kinds:
-            first = torch.zeros(1, dtype=torch.long, device=row.device)
-            idle.append(self.mrc_head(row, first, first))
-        return 0.0 * sum((x.float().sum() for x in idle), start=row.float().sum())
-
-    # ---- as a library ------------------------------------------------------------------------------------
 
     def encode_image(self, pixels_BCHW: Tensor) -> Tensor:
         """Image tokens (B, P + N, Dv)."""

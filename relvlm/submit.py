@@ -10,7 +10,7 @@ from pathlib import Path
 
 import submitit
 
-from relvlm.config import load_config
+from relvlm.config.load import load_config
 from relvlm.data.arguments import positive
 from relvlm.errors import UserError
 

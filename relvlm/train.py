@@ -11,12 +11,12 @@ import os
 import sys
 from pathlib import Path
 
-from relvlm.config import load_config
+from relvlm.config.load import load_config
 from relvlm.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Pretrain a model. The config's defaults are in relvlm/config.py."
+    parser.description = "Pretrain a model. `relvlm config --schema` lists what a config may hold."
     parser.epilog = (
         "example: relvlm train --config configs/mini/rex_vlm.yaml out=runs/try steps=200 optim.lr=1e-3"
     )

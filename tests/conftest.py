@@ -2,13 +2,11 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))  # some tests hold formulas against what the benchmarks run
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +21,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def relworld(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small RelWorld: shard sets, vocabulary, relations and benchmarks."""
-    from relvlm.data.relworld import build
+    from relvlm.relworld import build
 
     out = tmp_path_factory.mktemp("world") / "relworld"
     parser = argparse.ArgumentParser()

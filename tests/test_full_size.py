@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from relvlm.config import MomentumConfig, load_config
+from relvlm.config.load import load_config
+from relvlm.config.schema import MomentumConfig
 from relvlm.convert.names import official_links
 from relvlm.engine.schedule import decays, is_new, lr_factor
 from relvlm.model import RelVLM

@@ -7,6 +7,7 @@ Structures are filled by the names that their fields have in the C header. The l
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -25,12 +26,21 @@ def fields(*types: tuple[type, str]) -> list[tuple[str, type]]:
 
 
 class Library:
-    """`_NAME.so` beside this file, which setup.py builds; its functions are `relvlm_...` or so."""
+    """`_NAME.so` beside this file, which setup.py builds; its functions are `relvlm_...` or so.
 
-    def __init__(self, name: str, prefix: str, structures: tuple[type[Structure], ...]) -> None:
+    `prepare` is called once, with the library as it was loaded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prefix: str,
+        structures: tuple[type[Structure], ...],
+        prepare: Callable[[ctypes.CDLL], None] = lambda library: None,
+    ) -> None:
         self.path = Path(__file__).with_name(f"_{name}.so")
         self.prefix = prefix
-        self.structures = structures
+        self.structures, self.prepare = structures, prepare
 
     @property
     def record(self) -> str:
@@ -48,6 +58,7 @@ class Library:
         wrong = misplaced(self.structures, _text(layout)) if layout else ["no layout"]
         if wrong:
             raise OSError(f"{self.path}: of other sources than this Python code: {wrong[0]} ({REINSTALL})")
+        self.prepare(library)
         return library
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,6 +64,11 @@ class Regions:
             prefix=self.prefix[index],
             mean=self.mean[index],
         )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Regions:
+        """The same regions with `function` applied to every tensor, e.g. to move them to a device."""
+        offsets, image, box = function(self.offsets), function(self.image), function(self.box)
+        return Regions(offsets, image, box, function(self.prefix), function(self.mean), self.grid)
 
     def patch_mask(self) -> Tensor:
         """(G, N) bool: the patches inside each group's box, row-major."""

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from relvlm.config import ModelConfig, VisionConfig
+from relvlm.config.schema import ModelConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.convert.links import Link, Tensors, cat, check_names, prefixed, same
 from relvlm.convert.names import bert_links, clip_block_links, vision_links
 from relvlm.encoders.position import resize_bias_table, resize_positions
@@ -130,10 +131,12 @@ def _vision_links(config: ModelConfig, theirs: Tensors) -> list[Link]:
     vision = config.vision
     if "patch_embed.proj.weight" in theirs:
         return vision_links(vision, config.image_size)
-    return {"vit": _vit, "swin": _swin, "clip_vit": _clip}[vision.kind](vision)
+    if isinstance(vision, SwinConfig):
+        return _swin(vision)
+    return _clip(vision) if vision.kind == "clip_vit" else _vit(vision)
 
 
-def _vit(config: VisionConfig) -> list[Link]:
+def _vit(config: ViTConfig) -> list[Link]:
     links = [
         Link("class_token", ("embeddings.cls_token",)),
         Link("position", ("embeddings.position_embeddings",)),
@@ -145,7 +148,7 @@ def _vit(config: VisionConfig) -> list[Link]:
     return links + same([("norm", "layernorm")])
 
 
-def _swin(config: VisionConfig) -> list[Link]:
+def _swin(config: SwinConfig) -> list[Link]:
     links = same(
         [("patch_embedding", "embeddings.patch_embeddings.projection"), ("patch_norm", "embeddings.norm")]
     )
@@ -174,7 +177,7 @@ def _block(qkv: list[str]) -> list[Link]:
     )
 
 
-def _clip(config: VisionConfig) -> list[Link]:
+def _clip(config: ViTConfig) -> list[Link]:
     embeddings = [
         Link("class_token", ("embeddings.class_embedding",), "token"),
         Link("patch_embedding.weight", ("embeddings.patch_embedding.weight",)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from relvlm.errors import UserError
+from relvlm.storage import sha256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,10 +97,10 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 def _forth(args: argparse.Namespace) -> None:
     import torch
 
-    from relvlm.config import Config, DataConfig
+    from relvlm.config.schema import Config, DataConfig
     from relvlm.convert.official import WORDS, check_shapes, convert, split
     from relvlm.data.text import Tokenizer
-    from relvlm.engine.checkpoint import write_alone
+    from relvlm.pretrained import write_alone
 
     file = read_official(args.source, args.config)
     model, ours = convert(file.tensors, file.config, args.family, str(args.source), args.image_size)
@@ -111,7 +111,9 @@ def _forth(args: argparse.Namespace) -> None:
     ours = {k: t.float().contiguous() if t.is_floating_point() else t for k, t in ours.items()}
     student, teacher = split(ours, tied=False)
     data = DataConfig(
-        vocab=str(args.vocab or ""), sep=False, max_text_tokens=min(40, model.text.max_positions)
+        vocab=str(args.vocab) if args.vocab else None,
+        sep=False,
+        max_text_tokens=min(40, model.text.max_positions),
     )
     origin = {
         "family": args.family,
@@ -130,10 +132,10 @@ def _forth(args: argparse.Namespace) -> None:
 def _back(args: argparse.Namespace) -> None:
     import torch
 
-    from relvlm.config import model_config
+    from relvlm.config.load import model_config
     from relvlm.convert.names import TEACHER, TIED
     from relvlm.convert.official import back
-    from relvlm.engine.checkpoint import checkpoint_folder, read_description, read_teacher, read_tensors
+    from relvlm.pretrained import checkpoint_folder, read_description, read_teacher, read_tensors
 
     folder = checkpoint_folder(args.source)
     description = read_description(folder)
@@ -151,9 +153,3 @@ def _back(args: argparse.Namespace) -> None:
     torch.save({"model": tensors}, temporary)
     temporary.replace(args.target)
     print(f"{args.target}: {len(tensors)} official tensors")
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from relvlm.config import RANDOM, InitConfig
+from relvlm.config.schema import RANDOM, InitConfig
 from relvlm.convert.backbones import fit, read_bert, read_vision
-from relvlm.convert.cli import sha256
 from relvlm.convert.links import check_names
 from relvlm.convert.names import TIED
-from relvlm.engine.checkpoint import checkpoint_folder, read_description, read_teacher, read_tensors
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
+from relvlm.pretrained import checkpoint_folder, read_description, read_teacher, read_tensors
+from relvlm.pretraining.teacher import Teacher
+from relvlm.storage import sha256
 
-HEADS = ("box_head.", "mrc_head.")  # a checkpoint may lack these, or have them for nothing
+OPTIONAL_HEADS = ("box_head.", "mrc_head.")  # a checkpoint may lack these, or have them for nothing
 
 
 @dataclass
@@ -45,7 +46,7 @@ def check_init(init: InitConfig) -> None:
         checkpoint_folder(Path(init.checkpoint))
         return
     for name, value in (("vision", init.vision), ("text", init.text)):
-        if not value:
+        if value is None:
             raise UserError(
                 f"init.{name}: nothing to start from (a local Hugging Face folder; or, on purpose, `init: random`)"
             )
@@ -55,20 +56,25 @@ def check_init(init: InitConfig) -> None:
             )
 
 
-def initialise(model: RelVLM, init: InitConfig, relations: list[str]) -> Report:
-    """Load into a new model what `init` names; its teacher starts as its copy where it brings none."""
+def initialise(
+    model: RelVLM, init: InitConfig, relations: list[str], teacher: Teacher | None = None
+) -> Report:
+    """Load into a new model what `init` names; its teacher starts as its copy where `init` brings none."""
     report = Report()
     if init.checkpoint:
-        _from_checkpoint(model, checkpoint_folder(Path(init.checkpoint)), relations, report)
+        folder = checkpoint_folder(Path(init.checkpoint))
+        _from_checkpoint(model, folder, relations, report)
+        if teacher is not None and (folder / "teacher.pt").exists():
+            _load_teacher(teacher, folder, report)
     for path, read in ((init.vision, read_vision), (init.text, read_bert)):
-        if path not in ("", RANDOM):
+        if path not in (None, RANDOM):
             backbone = read(Path(path), model.config)
             report.sources[str(backbone.file)] = sha256(backbone.file)
             report.unused += backbone.unused
             _load(model, backbone.ours, str(backbone.file), report)
     report.new = sorted(set(model.state_dict()) - set(report.loaded) - {TIED})
-    if model.teacher is not None and "teacher" not in report.loaded:
-        model.teacher.copy(model)
+    if teacher is not None and "teacher" not in report.loaded:
+        teacher.copy(model)
     return report
 
 
@@ -81,24 +87,21 @@ def _from_checkpoint(model: RelVLM, folder: Path, relations: list[str], report: 
         report.unused += [name for name in tensors if name.startswith("mrc_head.")]
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("mrc_head.")}
     own = set(model.state_dict()) - {TIED}
-    spare = {name for name in set(tensors) - own if name.startswith(HEADS)}
+    spare = {name for name in set(tensors) - own if name.startswith(OPTIONAL_HEADS)}
     report.unused += sorted(spare)
-    optional = {name for name in own - set(tensors) if name.startswith(HEADS)}
+    optional = {name for name in own - set(tensors) if name.startswith(OPTIONAL_HEADS)}
     check_names(own - optional, set(tensors) - spare, str(file))
     _load(model, {k: t for k, t in tensors.items() if k not in spare}, str(file), report)
-    if model.teacher is not None and (folder / "teacher.pt").exists():
-        _load_teacher(model, folder, report)
 
 
-def _load_teacher(model: RelVLM, folder: Path, report: Report) -> None:
-    assert model.teacher is not None
+def _load_teacher(teacher: Teacher, folder: Path, report: Report) -> None:
     state = read_teacher(folder)
-    wanted = model.teacher.state_dict()
+    wanted = teacher.state_dict()
     fitted = {
         name: fit(name, value, wanted[name], str(folder / "teacher.pt")) if isinstance(value, Tensor) else value
         for name, value in state.items()
     }  # fmt: skip
-    model.teacher.load_state_dict(fitted)
+    teacher.load_state_dict(fitted)
     report.sources[str(folder / "teacher.pt")] = sha256(folder / "teacher.pt")
     report.loaded.append("teacher")
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from relvlm.config import ModelConfig, VisionConfig
+from relvlm.config.schema import ModelConfig
+from relvlm.config.vision import SwinConfig, VisionConfig, ViTConfig
 from relvlm.convert.links import Link, cat, prefixed, same
 from relvlm.encoders.swin import relative_position_index, shift_mask
 
@@ -44,7 +45,7 @@ def _mlp(ours: str, theirs: str) -> list[Link]:
 
 def vision_links(config: VisionConfig, image_size: int) -> list[Link]:
     """The vision encoder alone, ours without `vision.backbone.`."""
-    if config.kind == "swin":
+    if isinstance(config, SwinConfig):
         return _swin_links(config, image_size)
     if config.kind == "clip_vit":
         return _clip_links(config, image_size)
@@ -61,7 +62,7 @@ def vision_links(config: VisionConfig, image_size: int) -> list[Link]:
     return links + same([("norm", "norm")])
 
 
-def _clip_links(config: VisionConfig, image_size: int) -> list[Link]:
+def _clip_links(config: ViTConfig, image_size: int) -> list[Link]:
     tokens = 1 + (image_size // config.patch_size) ** 2
     links = [
         Link("class_token", ("class_embedding",), "token"),
@@ -87,7 +88,7 @@ def clip_block_links(layers: int) -> list[Link]:
     return links + same([("norm", "post_layernorm")])
 
 
-def _swin_links(config: VisionConfig, image_size: int) -> list[Link]:
+def _swin_links(config: SwinConfig, image_size: int) -> list[Link]:
     links = same([("patch_embedding", "patch_embed.proj"), ("patch_norm", "patch_embed.norm")])
     for stage, depth in enumerate(config.depths):
         resolution = image_size // config.patch_size // 2**stage

@@ -9,13 +9,15 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from relvlm.config import ModelConfig
+from relvlm.config.schema import ModelConfig
+from relvlm.config.vision import SwinConfig
 from relvlm.convert.links import Tensors, check_names, to_ours, to_theirs
 from relvlm.convert.names import TEACHER, TIED, Family, official_links
 from relvlm.convert.sizes import describe
 from relvlm.encoders.position import resize_bias_table, resize_positions
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
+from relvlm.pretraining.step import Pretraining
 
 WORDS = "text.embeddings.word.weight"
 FOLLOW_SIZE = ("relative_position_index", "attn_mask", "vision_encoder.position_ids")
@@ -25,19 +27,34 @@ def from_official(state_dict: Tensors, config: Mapping[str, Any], family: Family
     """The model, in eval mode, of an official `state_dict` and its configuration; `family` "albef" or "xvlm".
 
     Where `config` asks for another image or window size, position tables are interpolated as the official codes do.
-    Raises UserError listing every key that is missing or unknown.
+    ALBEF's momentum encoders are left to `teacher_from_official`. Raises UserError listing every key that is missing
+    or unknown.
     """
     model_config, ours = convert(state_dict, config, family)
     model = RelVLM(model_config, len(ours[WORDS]), relations=0)
     if ours[WORDS].dtype == torch.float64:
         model.double()
-    load_tensors(model, ours)
+    try:
+        model.load_state_dict(split(ours)[0])
+    except RuntimeError as error:
+        raise UserError(f"tensors do not fit the model of this configuration: {error}") from error
     return model.eval()
 
 
-def to_official(model: RelVLM, family: Family) -> dict[str, Tensor]:
-    """The official state_dict of a model; UserError where it has parts that the official one has not."""
-    return back(tensors_of(model), model.config, family)
+def teacher_from_official(
+    state_dict: Tensors, config: Mapping[str, Any], family: Family
+) -> dict[str, Any] | None:
+    """The state of `Pretraining.teacher` (momentum encoders, queues); None where the family has no such thing."""
+    _, teacher = split(convert(state_dict, config, family)[1])
+    return teacher | {"_extra_state": {"seen": 0}} if teacher else None
+
+
+def to_official(model: RelVLM, family: Family, teacher: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+    """The official state_dict of a model and of the state of its `teacher`, which ALBEF's has.
+
+    Raises UserError where a part is missing, or is there that the official model has not.
+    """
+    return back(tensors_of(model, teacher or {}), model.config, family)
 
 
 def convert(
@@ -86,41 +103,27 @@ def _has_masks(tensors: Tensors) -> bool:
 
 
 def _resized(name: str, tensor: Tensor, config: ModelConfig) -> Tensor:
-    side = config.image_size // config.vision.patch_size
-    if name.endswith("relative_position_bias_table"):
+    vision, side = config.vision, config.image_size // config.vision.patch_size
+    if isinstance(vision, SwinConfig) and name.endswith("relative_position_bias_table"):
         stage = int(name.split(".layers.")[1].split(".")[0])
-        return resize_bias_table(tensor, min(config.vision.window, side // 2**stage))
+        return resize_bias_table(tensor, min(vision.window, side // 2**stage))
     if name.endswith("pos_embed.weight"):
         return resize_positions(tensor[None], side)[0]
     return resize_positions(tensor, side) if name.endswith("pos_embed") else tensor
 
 
-def tensors_of(model: RelVLM) -> dict[str, Tensor]:
-    """Every tensor of a model and of its teacher, prefixed; tied ones once."""
+def tensors_of(model: RelVLM, teacher: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Every tensor of a model and of its teacher's state, prefixed; tied ones once."""
     tensors = dict(model.state_dict())
-    if model.teacher is not None:
-        tensors |= {TEACHER + k: t for k, t in model.teacher.state_dict().items() if isinstance(t, Tensor)}
+    tensors |= {TEACHER + k: t for k, t in teacher.items() if isinstance(t, Tensor)}
     return {k: t for k, t in tensors.items() if k.removeprefix(TEACHER) != TIED}
-
-
-def load_tensors(model: RelVLM, ours: Tensors) -> None:
-    """Load what `tensors_of` gives; UserError where shapes do not fit."""
-    student, teacher = split(ours)
-    try:
-        model.load_state_dict(student)
-        if model.teacher is not None:
-            model.teacher.load_state_dict(teacher | {"_extra_state": {"seen": 0}})
-            if student[WORDS].dtype == torch.float64:
-                model.teacher.double()
-                model.teacher.load_state_dict(teacher | {"_extra_state": {"seen": 0}})
-    except RuntimeError as error:
-        raise UserError(f"tensors do not fit the model of this configuration: {error}") from error
 
 
 def check_shapes(config: ModelConfig, ours: Tensors, origin: str) -> None:
     """UserError naming what does not fit the model that `config` describes."""
     with torch.device("meta"):
-        expected = tensors_of(RelVLM(config, len(ours[WORDS]), relations=0))
+        whole = Pretraining(RelVLM(config, len(ours[WORDS]), relations=0))
+        expected = tensors_of(whole.model, whole.teacher.state_dict() if whole.teacher else {})
     check_names(set(expected), set(ours), origin)
     for name, tensor in expected.items():
         if tensor.shape != ours[name].shape:

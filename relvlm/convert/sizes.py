@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.vision import SwinConfig, VisionConfig, ViTConfig
 from relvlm.convert.links import Tensors
 from relvlm.convert.names import Family
 from relvlm.errors import UserError
@@ -73,9 +74,8 @@ def _vision(vision: Tensors, section: Mapping[str, Any], official: Mapping[str, 
         raise UserError(
             "official config: local_attn_depth: 0, X-VLM masks regions in one vision block at least"
         )
-    kind = "clip_vit" if clip else "vit"
-    _check(section, kind, "quick_gelu" if clip else "gelu", "hidden_act")
-    return VisionConfig(
+    _check(section, "clip_vit" if clip else "vit", "quick_gelu" if clip else "gelu", "hidden_act")
+    return ViTConfig(
         kind="clip_vit" if clip else "vit",
         width=width,
         layers=layers,
@@ -86,22 +86,18 @@ def _vision(vision: Tensors, section: Mapping[str, Any], official: Mapping[str, 
     )
 
 
-def _swin(vision: Tensors, section: Mapping[str, Any]) -> VisionConfig:
+def _swin(vision: Tensors, section: Mapping[str, Any]) -> SwinConfig:
     kernel = _get(vision, "patch_embed.proj.weight")
-    depths = [
-        _count(vision, f"layers.{stage}.blocks.{{}}.mlp.fc1.weight")
-        for stage in range(_count(vision, "layers.{}.blocks.0.norm1.weight"))
-    ]
-    table = _get(vision, "layers.0.blocks.0.attn.relative_position_bias_table")
+    stages = range(_count(vision, "layers.{}.blocks.0.norm1.weight"))
+    tables = [_get(vision, f"layers.{i}.blocks.0.attn.relative_position_bias_table") for i in stages]
     _check(section, "swin", "gelu", "hidden_act")
-    return VisionConfig(
-        kind="swin",
+    return SwinConfig(
         width=kernel.shape[0],
-        heads=table.shape[1],
+        depths=[_count(vision, f"layers.{stage}.blocks.{{}}.mlp.fc1.weight") for stage in stages],
+        heads=[table.shape[1] for table in tables],
         patch_size=kernel.shape[-1],
         mlp_ratio=_get(vision, "layers.0.blocks.0.mlp.fc1.weight").shape[0] / kernel.shape[0],
-        depths=depths,
-        window=int(section.get("window_size") or (math.isqrt(len(table)) + 1) // 2),
+        window=int(section.get("window_size") or (math.isqrt(len(tables[0])) + 1) // 2),
         drop_path=DROP_PATH,
     )
 
@@ -129,7 +125,7 @@ def _text(tensors: Tensors, section: Mapping[str, Any], vision_kind: str) -> tup
 
 def _image_size(vision: Tensors, config: VisionConfig) -> int:
     """The size that the position table, or Swin's first mask of shifted windows, was made for."""
-    if config.kind != "swin":
+    if isinstance(config, ViTConfig):
         table = vision["pos_embed.weight"][None] if "pos_embed.weight" in vision else vision["pos_embed"]
         return math.isqrt(table.shape[1] - 1) * config.patch_size
     mask = vision.get("layers.0.blocks.1.attn_mask")

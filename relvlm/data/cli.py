@@ -12,7 +12,7 @@ from relvlm.data.arguments import positive
 
 SOURCES = {
     "relworld": (
-        "relvlm.data.relworld.build",
+        "relvlm.relworld.build",
         "a generated world of shapes, relations and actions (no download)",
     ),
     "coco": ("relvlm.data.sources.coco", "photos with captions and boxes"),
@@ -78,7 +78,7 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _add_relate(parser: argparse.ArgumentParser) -> None:
-    from relvlm.data import relate
+    from relvlm.data.tools import relate
 
     relate.add_arguments(parser)
     _teach(parser, relate.EPILOG)
@@ -86,7 +86,7 @@ def _add_relate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:
-    from relvlm.data import merge
+    from relvlm.data.tools import merge
 
     merge.add_arguments(parser)
     _teach(parser, merge.EPILOG)
@@ -101,7 +101,7 @@ def _add_lint(parser: argparse.ArgumentParser) -> None:
 
 
 def _lint(args: argparse.Namespace) -> int:
-    from relvlm.data.inspect import lint
+    from relvlm.data.tools.inspect import lint
 
     faults = 0
     for fault in lint(args.folder):
@@ -123,9 +123,9 @@ def _add_stats(parser: argparse.ArgumentParser) -> None:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    from relvlm.data.inspect import sound_samples
-    from relvlm.data.shards import ShardSet
-    from relvlm.data.statistics import as_text, describe
+    from relvlm.data.shards.store import ShardSet
+    from relvlm.data.tools.inspect import sound_samples
+    from relvlm.data.tools.statistics import as_text, describe
 
     damaged: list[str] = []
     figures = describe(sound_samples(ShardSet(args.folder), damaged))
@@ -146,7 +146,7 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
 
 
 def _preview(args: argparse.Namespace) -> int:
-    from relvlm.data.preview import preview
+    from relvlm.data.tools.preview import preview
 
     print(f"{args.out}: {preview(args.folder, args.out, args.count)} samples")
     return 0

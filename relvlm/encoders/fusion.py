@@ -10,7 +10,7 @@ from dataclasses import replace
 from einops import rearrange
 from torch import Tensor, nn
 
-from relvlm.config import FusionConfig, TextConfig
+from relvlm.config.schema import FusionConfig, TextConfig
 from relvlm.encoders.packing import read_offsets
 from relvlm.encoders.spans import Spans
 from relvlm.encoders.text import LAYER_NORM_EPS, FeedForward, Residual, SelfAttention, init_bert

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from relvlm.encoders.packing import gather_rows, read_offsets
-
-if TYPE_CHECKING:
-    from relvlm.encoders.fusion import FusionEncoder
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Spans:
 
 
 def fuse_spans(
-    fusion: FusionEncoder,
+    fusion: Callable[..., Tensor],
     x_TD: Tensor,
     offsets: Tensor,
     tokens_KD: Tensor,
@@ -43,7 +40,10 @@ def fuse_spans(
     sequence_G: Tensor,
     read: Tensor | None = None,
 ) -> Tensor:
-    """Fused rows (T, D), or those of `read` (any order), of groups in any order; group g sees `sequence_G[g]`."""
+    """Fused rows (T, D), or those of `read` (any order), of groups in any order; group g sees `sequence_G[g]`.
+
+    `fusion` is a FusionEncoder, of rows in the order of their sequences.
+    """
     order = sequence_G.argsort(stable=True)
     moved, moved_offsets = gather_rows(offsets, order, total=len(x_TD))
     sequences = torch.arange(len(key_cu), device=key_cu.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from relvlm.config import VisionConfig
+from relvlm.config.vision import SwinConfig
 
 PATCH_SHIFTED = -100.0  # added to scores between parts of a shifted window that are no neighbours
 EPS = 1e-5
@@ -39,7 +39,7 @@ class SwinBlock(nn.Module):
     """Window attention and MLP of a map (B, R, C, D) of `resolution` squared."""
 
     def __init__(
-        self, config: VisionConfig, width: int, heads: int, resolution: int, shifted: bool, drop_path: float
+        self, config: SwinConfig, width: int, heads: int, resolution: int, shifted: bool, drop_path: float
     ) -> None:
         super().__init__()
         self.side = min(config.window, resolution)  # a map no larger than a window is one window, unshifted
@@ -93,7 +93,7 @@ class PatchMerging(nn.Module):
 class Swin(nn.Module):
     """pixels (B, 3, H, W) -> (B, N, D), the patches of the last stage row by row."""
 
-    def __init__(self, config: VisionConfig, image_size: int) -> None:
+    def __init__(self, config: SwinConfig, image_size: int) -> None:
         super().__init__()
         patch, width, resolution = config.patch_size, config.width, image_size // config.patch_size
         self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch)
@@ -102,15 +102,14 @@ class Swin(nn.Module):
         total = sum(config.depths)
         drop_paths = iter(config.drop_path * i / max(total - 1, 1) for i in range(total))
         self.stages, self.merges = nn.ModuleList(), nn.ModuleList()
-        for stage, depth in enumerate(config.depths):
+        for stage, (depth, heads) in enumerate(zip(config.depths, config.heads, strict=True)):
             wide, side = width * 2**stage, resolution // 2**stage
             blocks = [
-                SwinBlock(config, wide, config.heads * 2**stage, side, i % 2 == 1, next(drop_paths))
-                for i in range(depth)
+                SwinBlock(config, wide, heads, side, i % 2 == 1, next(drop_paths)) for i in range(depth)
             ]
             self.stages.append(nn.Sequential(*blocks))
             self.merges.append(PatchMerging(wide) if stage + 1 < len(config.depths) else nn.Identity())
-        self.norm = nn.LayerNorm(width * 2 ** (len(config.depths) - 1), eps=EPS)
+        self.norm = nn.LayerNorm(config.output_width, eps=EPS)
         self._initialise(config.init_std)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from relvlm.config import TextConfig
+from relvlm.config.schema import TextConfig
 from relvlm.encoders.packing import positions, read_offsets
 from relvlm_kernels import varlen_attention_kvpacked, varlen_attention_qkvpacked
 

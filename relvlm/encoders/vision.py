@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from relvlm.config import VisionConfig
+from relvlm.config.vision import SwinConfig, VisionConfig
 from relvlm.encoders.packing import offsets_of
 from relvlm.encoders.swin import Swin
 from relvlm.encoders.vit import ViT
@@ -22,22 +22,17 @@ class VisionEncoder(nn.Module):
     def __init__(self, config: VisionConfig, image_size: int) -> None:
         super().__init__()
         self.kind = config.kind
-        stages = len(config.depths) - 1 if config.kind == "swin" else 0
-        stride = config.patch_size * 2**stages
-        if image_size % stride:
+        if image_size % config.stride:
             raise UserError(
-                f"model.image_size: {image_size} is no multiple of {stride}, the stride of this {config.kind}"
+                f"model.image_size: {image_size} is no multiple of {config.stride}, the stride of this {config.kind}"
             )
-        for stage in range(stages + 1 if config.kind == "swin" else 0):
-            side = image_size // config.patch_size // 2**stage
-            if side > config.window and side % config.window:
-                raise UserError(
-                    f"model.vision.window: {config.window} does not divide a map of {side} x {side}"
-                )
-        self.width = config.width * 2**stages
-        self.config, self.stride = config, stride
-        self.grid = (image_size // stride, image_size // stride)
-        self.backbone = (Swin if config.kind == "swin" else ViT)(config, image_size)
+        self.config, self.width, self.stride = config, config.output_width, config.stride
+        self.grid = (image_size // config.stride, image_size // config.stride)
+        if isinstance(config, SwinConfig):
+            _check_windows(config, image_size)
+            self.backbone = Swin(config, image_size)
+        else:
+            self.backbone = ViT(config, image_size)
 
     def forward(self, pixels_BCHW: Tensor, kept_BK: Tensor | None = None) -> Tensor:
         """All tokens, or those of the patches `kept_BK` of each image behind the first one."""
@@ -103,3 +98,10 @@ class VisionEncoder(nn.Module):
     def _cast(self, pixels_BCHW: Tensor) -> Tensor:
         """DeepSpeed makes the weights bf16 and leaves the batch as it is."""
         return pixels_BCHW.to(self.backbone.patch_embedding.weight.dtype)
+
+
+def _check_windows(config: SwinConfig, image_size: int) -> None:
+    for stage in range(len(config.depths)):
+        side = image_size // config.patch_size // 2**stage
+        if side > config.window and side % config.window:
+            raise UserError(f"model.vision.window: {config.window} does not divide a map of {side} x {side}")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from relvlm.config import VisionConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.encoders.position import position_resizer
 from relvlm_kernels import varlen_attention_qkvpacked
 
@@ -52,7 +52,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         eps, activation, _ = KINDS[config.kind]
         hidden = round(config.width * config.mlp_ratio)
@@ -72,7 +72,7 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """pixels (B, 3, H, W) -> (B, 1 + N, D); `early` and then `late` do the same in two parts."""
 
-    def __init__(self, config: VisionConfig, image_size: int) -> None:
+    def __init__(self, config: ViTConfig, image_size: int) -> None:
         super().__init__()
         eps, _, pre_norm = KINDS[config.kind]
         width, patch = config.width, config.patch_size
@@ -121,7 +121,7 @@ class ViT(nn.Module):
             x = block(x, mask=mask, cu=cu)
         return self.norm(x)
 
-    def _initialise(self, config: VisionConfig) -> None:
+    def _initialise(self, config: ViTConfig) -> None:
         for part in self.modules():
             if isinstance(part, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(part.weight, std=config.init_std)

@@ -1,36 +1,33 @@
-"""Processes, rendezvous and DeepSpeed: the only place that knows of them."""
+"""DeepSpeed: its config, its start, its engine around a step of pretraining."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import subprocess
-from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 
-from relvlm.config import Config
+from relvlm.config.schema import Config
 from relvlm.errors import UserError
+from relvlm.ranks import TIMEOUT, rendezvous
 from relvlm_kernels.malloc import keep_freed_memory
 
-log = logging.getLogger(__name__)
-
-TIMEOUT = timedelta(minutes=10)  # a rank that waits longer for another ends the run
 OURS = {"optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"}
 OURS |= {"bf16", "fp16", "gradient_accumulation_steps"}
-LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun and deepspeed set
+
+# As in configs/deepspeed/zero1.json: gradients travel during the backward pass, in buckets of so many elements.
+DEFAULT_ZERO = {
+    "stage": 1, "overlap_comm": True, "reduce_bucket_size": 50_000_000, "allgather_bucket_size": 50_000_000
+}  # fmt: skip
 
 
 def read_deepspeed_config(path: Path | None) -> dict[str, Any]:
     """DeepSpeed's JSON, ZeRO stage 1 where none is given; UserError where it sets what our YAML decides."""
     if path is None:
-        return {"zero_optimization": {"stage": 1}}
+        return {"zero_optimization": dict(DEFAULT_ZERO)}
     try:
         settings = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -40,78 +37,6 @@ def read_deepspeed_config(path: Path | None) -> dict[str, Any]:
             f"{path}: {key}: is decided by the relvlm config (optim, data.batch, dtype, accumulate); remove it"
         )
     return settings
-
-
-def rendezvous() -> None:
-    """Set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT from whatever launcher started this.
-
-    torchrun and the deepspeed launcher set them; under srun (and submitit) they follow from SLURM_*; a process
-    started by hand, or by a batch script without srun, is a world of one. Raises UserError where what is set
-    would make several processes believe that each is the only one.
-    """
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))  # SLURM_NTASKS is set in the batch script too
-    missing = LAUNCHER - os.environ.keys()
-    if not missing:
-        _check_world(int(os.environ["WORLD_SIZE"]), tasks)
-        os.environ.setdefault("LOCAL_RANK", "0")
-    elif tasks:
-        os.environ |= slurm_environment(os.environ)
-        _log_meeting(os.environ)
-    elif {"RANK", "WORLD_SIZE"} - missing:
-        raise UserError(
-            f"environment: {', '.join(sorted(missing))}: not set, though others of {', '.join(sorted(LAUNCHER))} "
-            "are (set all four, or none for a single process)"
-        )
-    else:
-        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-
-
-def slurm_environment(slurm: Mapping[str, str]) -> dict[str, str]:
-    """torch.distributed's variables of one srun task, which meets the others on the first node of its step.
-
-    The port follows from job and step: every task knows it unasked, jobs that share a node differ in it, and it
-    stays below the ports that Linux lends to outgoing connections (32768 and up). MASTER_ADDR and MASTER_PORT are
-    kept where the user set them.
-    """
-    step = int(slurm["SLURM_JOB_ID"]) * 7 + int(slurm["SLURM_STEP_ID"])
-    if slurm["SLURM_PROCID"] == "0" != slurm["SLURM_NODEID"] and not slurm.get("MASTER_ADDR"):
-        raise UserError(
-            f"environment: task 0 is on {slurm['SLURMD_NODENAME']}, not on the first of "
-            f"{slurm['SLURM_STEP_NODELIST']} (drop --distribution=arbitrary, or set MASTER_ADDR to that node)"
-        )
-    return {
-        "RANK": slurm["SLURM_PROCID"],
-        "LOCAL_RANK": slurm["SLURM_LOCALID"],
-        "WORLD_SIZE": slurm["SLURM_STEP_NUM_TASKS"],
-        "MASTER_ADDR": slurm.get("MASTER_ADDR") or _first_host(slurm["SLURM_STEP_NODELIST"]),
-        "MASTER_PORT": slurm.get("MASTER_PORT") or str(20000 + step % 10000),
-    }
-
-
-def _first_host(nodes: str) -> str:
-    """`gpu7` of Slurm's `gpu[7-9,12]`."""
-    command = ["scontrol", "show", "hostnames", nodes]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(
-            f"{' '.join(command)}: {error} (or set MASTER_ADDR to the first node's name)"
-        ) from error
-    return listed.stdout.split()[0]
-
-
-def _check_world(world_size: int, tasks: int) -> None:
-    if world_size < tasks:
-        raise UserError(
-            f"environment: WORLD_SIZE: is {world_size}, yet srun started {tasks} tasks "
-            "(unset RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT before sbatch or srun)"
-        )
-
-
-def _log_meeting(environment: Mapping[str, str]) -> None:
-    names = ["RANK", "WORLD_SIZE", "SLURMD_NODENAME", "MASTER_ADDR", "MASTER_PORT"]
-    log.info("rank %s of %s on %s, meeting at %s:%s", *(environment.get(name, "?") for name in names))
 
 
 def start(threads: int) -> torch.device:
@@ -136,73 +61,6 @@ def start(threads: int) -> torch.device:
     return device
 
 
-def stop() -> None:
-    """Leave the process group together: a bare destroy aborts now and then."""
-    if dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
-
-
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def barrier() -> None:
-    if world_size() > 1:
-        dist.barrier()
-
-
-def mean_over_ranks(values: Tensor) -> Tensor:
-    if world_size() > 1:
-        dist.all_reduce(values)
-    return values / world_size()
-
-
-def gather_rows(*tensors: Tensor) -> tuple[Any, ...]:
-    """Rows of all ranks (A, ...) of each tensor, with gradient, and last the index of the first own one.
-
-    The tensors have as many rows as each other; ranks may differ in them (one host sync).
-    """
-    if world_size() == 1:
-        return *tensors, 0
-    counts = torch.zeros(world_size(), dtype=torch.int64, device=tensors[0].device)
-    counts[rank()] = len(tensors[0])
-    dist.all_reduce(counts)
-    sizes = counts.tolist()
-    return *(_gather(x, sizes) for x in tensors), sum(sizes[: rank()])
-
-
-def _gather(x: Tensor, sizes: list[int]) -> Tensor:
-    longest = max(sizes)
-    padded = torch.cat([x, x.new_zeros(longest - len(x), *x.shape[1:])])
-    blocks = _AllGather.apply(padded) if x.requires_grad else _all_gather(padded)
-    return torch.cat([block[:size] for block, size in zip(blocks.split(longest), sizes, strict=True)])
-
-
-class _AllGather(torch.autograd.Function):
-    """Concatenation over ranks; a row's gradient is the sum of what every rank's loss says of it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _all_gather(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
-        dist.all_reduce(grad)  # gloo has no reduce_scatter
-        return grad.chunk(world_size())[rank()]
-
-
-def _all_gather(x: Tensor) -> Tensor:
-    blocks = [torch.empty_like(x) for _ in range(world_size())]
-    dist.all_gather(blocks, x.contiguous())
-    return torch.cat(blocks)
-
-
 def initialize(model: torch.nn.Module, optimizer: Any, scheduler: Any, config: Config, settings: dict) -> Any:
     """DeepSpeed's engine around the model; our loader decides the batches, so its own sizes are 1."""
     import deepspeed
@@ -219,29 +77,3 @@ def initialize(model: torch.nn.Module, optimizer: Any, scheduler: Any, config: C
         model=model, optimizer=optimizer, lr_scheduler=scheduler, config=settings, dist_init_required=False
     )
     return engine
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def join(backend: str) -> None:
-    """Meet the processes of the launcher, without DeepSpeed; a process on its own stays without a group."""
-    if not (LAUNCHER & os.environ.keys() or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1):
-        return
-    rendezvous()
-    if int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
-        dist.init_process_group(backend, timeout=TIMEOUT)
-
-
-def gather_objects(value: Any) -> list[Any]:
-    """`value` of each rank, in their order."""
-    if world_size() == 1:
-        return [value]
-    values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
-    return values

@@ -12,18 +12,24 @@ from typing import Any
 
 import torch
 
-from relvlm.config import Config, dump
-from relvlm.config_exact import not_exact
+from relvlm.config.exact import not_exact
+from relvlm.config.load import dump
+from relvlm.config.schema import Config
 from relvlm.convert.init import check_init, initialise
-from relvlm.data.batch import Batch
-from relvlm.data.loader import build_loader, open_streams
+from relvlm.data.batches.batch import Batch
+from relvlm.data.batches.loader import build_loader, open_streams
+from relvlm.data.batches.regions import read_relations
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
-from relvlm.engine import checkpoint, distributed
+from relvlm.engine import distributed, run_state
 from relvlm.engine.monitor import Monitor
 from relvlm.engine.schedule import build_optimizer, build_scheduler
+from relvlm.engine.train_step import train_step
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
+from relvlm.pretrained import latest, relations_of
+from relvlm.pretraining.step import Pretraining
+from relvlm.ranks import barrier, gather_rows, rank, stop, world_size
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +44,21 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     folder = Path(config.out) / "checkpoints"
     newest = _checkpoint_to_resume(config, folder)
     if newest:
-        checkpoint.check_same_model(newest, config, relations, vocab_size)
+        run_state.check_same_model(newest, config, relations, vocab_size)
     else:
         check_init(config.init)
     device = distributed.start(config.threads)
-    model = build_model(config, settings, vocab_size, relations, fresh=newest is None)
-    engine = _build_engine(model, config, settings, device)
-    step = checkpoint.restore(engine, newest) if newest else 0
-    if distributed.rank() == 0:
+    pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
+    engine = _build_engine(pretraining, config, settings, device)
+    step = run_state.restore(engine, newest) if newest else 0
+    if rank() == 0:
         Path(config.out).mkdir(parents=True, exist_ok=True)
         dump(config, Path(config.out) / "config.yaml")
         for option in not_exact(config):
             log.info("trained with %s", option)
-    distributed.barrier()
+    barrier()
     last = _train(config, engine, step, folder, device)
-    distributed.stop()
+    stop()
     return last
 
 
@@ -60,51 +66,50 @@ def _check_inputs(config: Config) -> tuple[int, list[str]]:
     """Word and relation vocabularies, after every shard set has been opened once."""
     if config.model.compile:
         check_compiler()
-    if not Path(config.data.vocab).is_file():
-        raise UserError(
-            f"data.vocab: no file {config.data.vocab!r} (a WordPiece vocab.txt: RelWorld writes one; "
-            "bert-base-uncased brings another)"
-        )
-    if "mrc" in config.data.trained and not Path(config.data.relations).is_file():
-        raise UserError(f"data.relations: no file {config.data.relations!r} (one predicate a line)")
+    if "mrc" in config.data.trained:
+        read_relations(config.data.relations_file)
+    vocab_size = Tokenizer(config.data.vocab_file).vocab_size
     open_streams(config.data)
-    return Tokenizer(Path(config.data.vocab)).vocab_size, checkpoint.read_relations(config)
+    return vocab_size, relations_of(config)
 
 
 def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:
-    newest = checkpoint.latest(folder)
+    newest = latest(folder)
     if newest is None or config.checkpoint.resume:
         return newest
     raise UserError(f"{folder}: holds checkpoints, and checkpoint.resume is false (set another `out`)")
 
 
-def build_model(
+def build_pretraining(
     config: Config, settings: dict[str, Any], vocab_size: int, relations: list[str], fresh: bool
-) -> RelVLM:
-    """The model to train; a `fresh` one starts from what `init` names, and rank 0 reports it (init.json)."""
-    checkpoint.seed_everything(config.seed)
-    model = RelVLM(config.model, vocab_size, len(relations), distributed.gather_rows)
-    if model.teacher is not None and settings.get("zero_optimization", {}).get("stage") == 3:
+) -> Pretraining:
+    """What to train; a `fresh` model starts from what `init` names, and rank 0 reports it (init.json)."""
+    run_state.seed_everything(config.seed)
+    stage = settings.get("zero_optimization", {}).get("stage")
+    if config.model.momentum.enabled and stage == 3:
         raise UserError("model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)")
-    if config.model.compile and settings.get("zero_optimization", {}).get("stage") == 3:
+    if config.model.compile and stage == 3:
         raise UserError("model.compile: needs whole parameters in every layer (take ZeRO stage 0-2)")
+    pretraining = Pretraining(RelVLM(config.model, vocab_size, len(relations)), gather_rows)
     if fresh:
-        report = initialise(model, config.init, relations)
-        if distributed.rank() == 0:
+        report = initialise(pretraining.model, config.init, relations, pretraining.teacher)
+        if rank() == 0:
             log.info("%s", report.summary())
             Path(config.out).mkdir(parents=True, exist_ok=True)
             (Path(config.out) / "init.json").write_text(json.dumps(dataclasses.asdict(report), indent=1))
-    return model
+    return pretraining
 
 
-def _build_engine(model: RelVLM, config: Config, settings: dict[str, Any], device: torch.device) -> Any:
-    model.to(device)
-    if model.teacher is not None:
-        model.teacher.to(device)
-    optimizer = build_optimizer(model, config.optim)
+def _build_engine(
+    pretraining: Pretraining, config: Config, settings: dict[str, Any], device: torch.device
+) -> Any:
+    pretraining.to(device)
+    if pretraining.teacher is not None:
+        pretraining.teacher.to(device)
+    optimizer = build_optimizer(pretraining.model, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, config.steps)
-    engine = distributed.initialize(model, optimizer, scheduler, config, settings)
-    checkpoint.seed_everything(config.seed + 1 + distributed.rank())  # dropout and negatives differ by rank
+    engine = distributed.initialize(pretraining, optimizer, scheduler, config, settings)
+    run_state.seed_everything(config.seed + 1 + rank())  # dropout and negatives differ by rank
     return engine
 
 
@@ -115,11 +120,11 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
     loader = build_loader(
         config.data,
         image_size=config.model.image_size,
-        patch_size=config.model.image_size // engine.module.vision.grid[0],
+        patch_size=config.model.image_size // engine.module.model.vision.grid[0],
         seed=config.seed,
         start_step=start,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
+        rank=rank(),
+        world_size=world_size(),
         low_resolution=config.low_resolution,
         accumulate=config.accumulate,
     )
@@ -129,7 +134,7 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
             chunks = [chunk.to(device) for chunk in next(loader)]
             lr = engine.optimizer.param_groups[0]["lr"]
             values, stepped = train_step(engine, chunks)
-            samples = sum(chunk.images for chunk in chunks) * distributed.world_size()
+            samples = sum(chunk.images for chunk in chunks) * world_size()
             monitor.record(step, chunks[0].kind, chunks[0].dataset, lr, samples, values)
             skipped = 0 if stepped else skipped + 1
             if skipped > config.max_skipped_steps:
@@ -141,47 +146,15 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
             if save:
                 last = _save(engine, folder, step, config)
     left_out = {name: count for name, count in loader.counts().items() if count}
-    if left_out and distributed.rank() == 0:
+    if left_out and rank() == 0:
         log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
     return last
 
 
-def train_step(engine: Any, chunks: list[Batch]) -> tuple[dict[str, torch.Tensor], bool]:
-    """Forward and backward of each chunk, and one update; all ranks skip it where a loss or gradient is not finite.
-
-    Returns the objectives' values, and whether there was an update.
-    """
-    parts = engine(chunks) if len(chunks) > 1 else [None]
-    totals: list[torch.Tensor] = []
-    found: list[dict[str, torch.Tensor]] = []
-    for chunk, part in zip(chunks, parts, strict=True):
-        total, values = engine(chunk, part=part)
-        totals.append(total.detach())
-        found.append(values)
-        last = len(found) == len(chunks)
-        if last:  # what is accumulated cannot be taken back, but NaN spreads over all of it and to every rank
-            total = total * torch.where(torch.stack(totals).isfinite().all(), 1.0, float("nan"))
-        engine.set_gradient_accumulation_boundary(last)
-        engine.backward(total * engine.gradient_accumulation_steps())  # by which it divides
-    values = {name: torch.stack([part[name] for part in found]).sum(0) for name in found[0]}
-    if engine.zero_optimization_stage() == 0 and not _finite_gradients(engine.module):
-        engine.zero_grad()
-        return values, False
-    skipped = engine.skipped_steps  # ZeRO 1-3 look at the gradients themselves
-    engine.step()
-    return values, engine.skipped_steps == skipped
-
-
-def _finite_gradients(module: torch.nn.Module) -> bool:
-    """Of gradients that are already averaged over ranks, so that all find the same (one host sync)."""
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    return bool(torch.nn.utils.get_total_norm(gradients).isfinite())
-
-
 def _save(engine: Any, folder: Path, step: int, config: Config) -> Path:
     began = time.perf_counter()
-    path = checkpoint.save(engine, folder, step, config)
-    if distributed.rank() == 0:
+    path = run_state.save(engine, folder, step, config)
+    if rank() == 0:
         log.info("saved %s in %.1f s", path, time.perf_counter() - began)
     return path
 

@@ -13,22 +13,16 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from relvlm.config import Config, DataConfig
-from relvlm.engine.distributed import mean_over_ranks, rank
-
-OBJECTIVES = {
-    "captions": ["itc", "itm", "mlm", "itm_accuracy"],
-    "entities": ["itc", "itm", "mlm", "bbox", "itm_accuracy"],
-    "mrc": ["mrc", "mrc_accuracy"],
-    "vsg": ["itc", "itm", "mlm", "itm_accuracy"],
-}
+from relvlm.config.schema import Config, DataConfig
+from relvlm.kinds import KINDS
+from relvlm.ranks import mean_over_ranks, rank
 
 
 def objectives(data: DataConfig) -> list[str]:
     """Names of all values that a run of this data logs: KIND/OBJECTIVE, or joint/KIND/OBJECTIVE."""
     weights = dataclasses.asdict(data.joint_weights)
-    joint = [f"{kind}/{name}" for kind, names in OBJECTIVES.items() if weights[kind] for name in names]
-    known = OBJECTIVES | {"joint": joint}
+    known: dict[str, list[str]] = {kind: row.values for kind, row in KINDS.items()}
+    known["joint"] = [f"{kind}/{name}" for kind, names in known.items() if weights[kind] for name in names]
     return [f"{kind}/{name}" for kind in known if kind in data.drawn for name in known[kind]]
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from relvlm.config import OptimConfig
+from relvlm.config.schema import OptimConfig
 
 NORMS = ("norm.weight", "norm1.weight", "norm2.weight")
 HEADS = ("itm_head.", "box_head.", "mrc_head.", "image_projection.", "text_projection.", "temperature")

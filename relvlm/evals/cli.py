@@ -9,10 +9,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from relvlm.engine.distributed import join, rank, stop
+import relvlm
 from relvlm.errors import UserError
-from relvlm.evals.run import SUITE, TASKS, Selection, Source, evaluate, evaluate_suite, rescore, suite_sources
-from relvlm.evals.scorer import ScoreOptions
+from relvlm.evals.checkpoints import every
+from relvlm.evals.evaluate import Source, evaluate, evaluate_suite, rescore, suite_sources
+from relvlm.evals.results import model_rows, table_lines
+from relvlm.evals.scoring.models import named_model
+from relvlm.evals.scoring.scorer import ScoreOptions
+from relvlm.evals.tables import markdown
+from relvlm.evals.tasks.registry import TASKS
+from relvlm.evals.tasks.task import Selection
+from relvlm.ranks import join, rank, stop
 
 DEFAULTS = ScoreOptions()
 EXAMPLES = """examples:
@@ -32,19 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = EXAMPLES
     _add_models(parser)
-    parser.add_argument("--task", choices=TASKS)
+    parser.add_argument("--task", choices=list(TASKS))
     parser.add_argument("--annotations", type=Path, help="the benchmark's official file, or a folder of them")
     parser.add_argument("--images", type=Path, help="folder of the photos")
-    parser.add_argument(
-        "--suite", type=Path, help=f"folder with any of {', '.join(SUITE.values())}, and images/"
-    )
+    parser.add_argument("--suite", type=Path, help=f"folder with any of {', '.join(TASKS)}, and images/")
     parser.add_argument("--out", type=Path, help="folder for scores.jsonl and metrics.json")
     _add_selection(parser)
     _add_options(parser)
     score = parser.add_subparsers(dest="action", metavar="score").add_parser(
         "score", help="recompute the metrics of a scores file and print them"
     )
-    score.add_argument("--task", choices=TASKS, required=True, dest="score_task")
+    score.add_argument("--task", choices=list(TASKS), required=True, dest="score_task")
     score.add_argument("--scores", type=Path, required=True)
     score.add_argument("--annotations", type=Path, dest="score_annotations")
 
@@ -120,45 +125,41 @@ def _evaluate_task(args: argparse.Namespace) -> None:
 
 
 def _evaluate_suite(args: argparse.Namespace) -> None:
-    from relvlm.evals.table import as_markdown, model_rows
-
     _need(args, "out")
     options, selection = _options(args), _selection(args)
     model, tokenizer = _load(args)
     results = evaluate_suite(model, tokenizer, args.suite, args.out, options, selection)
     if rank() == 0:
-        print(as_markdown(model_rows(args.model or args.checkpoint.name, results)))
+        print(markdown(table_lines(model_rows(args.model or args.checkpoint.name, results))))
 
 
 def _evaluate_checkpoints(args: argparse.Namespace) -> None:
-    from relvlm.evals import checkpoints as c
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    options, selection = _options(args), _selection(args)
-    out = args.out or args.all_checkpoints / c.RESULTS
-    if args.suite is not None:
-        sources = suite_sources(args.suite, selection, dev=True)
-    else:
-        _need(args, "task", "annotations", "images")
-        sources = [Source(args.task, args.task, args.annotations, args.images, selection)]
-    chosen = c.shard_of(c.checkpoints_of(args.all_checkpoints), args.shard)
+    options, sources = _options(args), _sources(args)
+    out = args.out or args.all_checkpoints / every.RESULTS
+    chosen = every.shard_of(every.checkpoints_of(args.all_checkpoints), args.shard)
     if args.list:
-        plans = [c.plan(checkpoint, sources, out, options) for checkpoint in chosen]
+        found = [every.progress(checkpoint, sources, out, options) for checkpoint in chosen]
     else:
-        plans = c.evaluate_checkpoints(chosen, sources, out, options)
-    for plan in plans if rank() == 0 else ():
-        names = {"done": plan.done, "to do" if args.list else "scored": plan.todo}
-        parts = (f"{what} {' '.join(s.name for s in found)}" for what, found in names.items() if found)
-        print(f"{plan.checkpoint.name}: {'; '.join(parts)}")
+        found = every.evaluate_checkpoints(chosen, sources, out, options)
+    for each in found if rank() == 0 else ():
+        names = {"done": each.done, "to do" if args.list else "scored": each.todo}
+        parts = (f"{what} {' '.join(s.name for s in part)}" for what, part in names.items() if part)
+        print(f"{each.checkpoint.name}: {'; '.join(parts)}")
+
+
+def _sources(args: argparse.Namespace) -> list[Source]:
+    selection = _selection(args)
+    if args.suite is not None:
+        return suite_sources(args.suite, selection, dev=True)
+    _need(args, "task", "annotations", "images")
+    return [Source(args.task, args.task, args.annotations, args.images, selection)]
 
 
 def _load(args: argparse.Namespace) -> tuple[Any, Any]:
     """The model, and its tokenizer where it is one of ours."""
-    import relvlm
-    from relvlm.evals.matcher import named_matcher
-
     if args.model:
-        return named_matcher(args.model, args.max_words), None
+        return named_model(args.model, args.max_words), None
     model = relvlm.load(args.checkpoint)
     return model, model.tokenizer
 

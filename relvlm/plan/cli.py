@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relvlm.config import Config, load_config
-from relvlm.config_exact import exact, not_exact
+from relvlm.config.exact import exact, not_exact
+from relvlm.config.load import load_config
+from relvlm.config.schema import Config
 from relvlm.data.arguments import positive
 from relvlm.plan.devices import DEVICES, GIB
 from relvlm.plan.memory import states

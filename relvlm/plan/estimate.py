@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from relvlm.config import Config
-from relvlm.data.batch import BatchKind
+from relvlm.config.schema import Config
 from relvlm.errors import UserError
+from relvlm.kinds import BatchKind
 from relvlm.model import RelVLM
 from relvlm.plan import flops, memory, traffic
 from relvlm.plan.devices import Device

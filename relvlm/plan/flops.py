@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relvlm.config import ModelConfig, VisionConfig
+from relvlm.config.schema import ModelConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.plan.workload import Workload
 
 Flops = dict[str, float]
@@ -28,14 +29,11 @@ class Sizes:
 
     @property
     def image_width(self) -> int:
-        vision = self.model.vision
-        return vision.width * 2 ** (len(vision.depths) - 1) if vision.kind == "swin" else vision.width
+        return self.model.vision.output_width
 
     @property
     def image_tokens(self) -> int:
-        vision = self.model.vision
-        stride = vision.patch_size * (2 ** (len(vision.depths) - 1) if vision.kind == "swin" else 1)
-        return 1 + (self.model.image_size // stride) ** 2
+        return 1 + (self.model.image_size // self.model.vision.stride) ** 2
 
     def kept_tokens(self, work: Workload) -> int:
         """Image tokens that our step encodes: fewer where patches are dropped (not exact)."""
@@ -103,12 +101,12 @@ def teacher(sizes: Sizes, work: Workload, padded: bool) -> Flops:
 
 def image_flops(model: ModelConfig, tokens: int) -> float:
     """The vision encoder on one image; `tokens` of a ViT's go through its layers."""
-    if model.vision.kind == "swin":
+    if isinstance(model.vision, SwinConfig):
         return _swin(model.vision, model.image_size)
     return _vit(model.vision, model.image_size, tokens)
 
 
-def _vit(vision: VisionConfig, image_size: int, tokens: int) -> float:
+def _vit(vision: ViTConfig, image_size: int, tokens: int) -> float:
     """Patches are dropped behind the patch embedding."""
     patches = (image_size // vision.patch_size) ** 2
     embedding = 2 * patches * 3 * vision.patch_size**2 * vision.width
@@ -116,7 +114,7 @@ def _vit(vision: VisionConfig, image_size: int, tokens: int) -> float:
     return embedding + vision.layers * tokens * layer
 
 
-def _swin(vision: VisionConfig, image_size: int) -> float:
+def _swin(vision: SwinConfig, image_size: int) -> float:
     """Attention within windows; between stages four patches are merged, of 4 D channels into 2 D."""
     patches, width = (image_size // vision.patch_size) ** 2, vision.width
     total = 2.0 * patches * 3 * vision.patch_size**2 * width

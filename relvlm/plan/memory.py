@@ -7,6 +7,7 @@ are not in it: leave a tenth of the GPU free.
 
 from __future__ import annotations
 
+from relvlm.config.vision import ViTConfig
 from relvlm.plan.flops import Sizes
 from relvlm.plan.workload import Workload
 
@@ -89,7 +90,7 @@ def _fused_row(sizes: Sizes, element: int) -> float:
 
 def _vision(sizes: Sizes, images: int, tokens: int, element: int) -> float:
     vision, pixels = sizes.model.vision, 3 * sizes.model.image_size**2
-    if vision.kind != "swin":
+    if isinstance(vision, ViTConfig):
         kept = tokens * vision.width * (vision.layers * VIT_LAYER + EMBEDDINGS)
         return images * element * (kept + pixels)
     patches, width, kept = (sizes.model.image_size // vision.patch_size) ** 2, vision.width, 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from relvlm.config import Config, DataConfig
-from relvlm.data.batch import BATCH_KINDS, SECTION_KINDS, WHOLE_KINDS, BatchKind
+from relvlm.config.schema import Config, DataConfig
+from relvlm.kinds import BATCH_KINDS, KINDS, SECTION_KINDS, BatchKind
 
 # Averages of web captions and of detection labels, special tokens included.
 CAPTION_TOKENS, LABEL_TOKENS = 14, 4
@@ -37,12 +37,12 @@ class Workload:
 
     @property
     def aligned(self) -> bool:
-        return self.kind != "mrc"
+        return KINDS[self.kind].aligned
 
     @property
     def boxed(self) -> bool:
         """Whether groups of its step may see a box."""
-        return self.beside_boxes or self.kind not in WHOLE_KINDS
+        return self.beside_boxes or KINDS[self.kind].boxed
 
 
 def workloads(config: Config) -> dict[BatchKind, list[Workload]]:

@@ -1,27 +1,29 @@
-"""What the benchmark of chunks compares is the same step."""
+"""What the benchmark of chunks compares is the same step, and chunks keep less."""
 
-from dataclasses import replace
+import re
+from pathlib import Path
 
 import pytest
-import torch
-from accumulate import KINDS, check_equal, kept_by_chunk, split
-from batches import made_batch
-from train_step import SIZES
+from support.programs import put_fault, run
 
-from relvlm.model import RelVLM
-from relvlm.plan.workload import Workload
+from relvlm.kinds import KINDS
+
+PROGRAM = "benchmarks/accumulate.py"
+OPTIONS = ("--size", "toy", "--images", 5, "--chunks", 2, "--repeats", 1, "--threads", 1)
+LINE = re.compile(r"\| 2 \| [\d.]+ \| (\d+)% \|")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_chunks_are_compared_with_the_same_step(kind: str) -> None:
-    model = RelVLM(SIZES["mini"][0], 50, 7)
-    aligned, regional = kind != "mrc", kind in ("mrc", "entities")
-    work = Workload(kind, 5, 3 if regional else 1, 5, 8, masked=int(aligned), relations=0 if aligned else 2)
-    batch = made_batch(work, 32, 4, 50, 7)
-    chunks = split(batch, 2)
-    check_equal(model, batch, chunks)
-    kept = [kept_by_chunk(model, parts, torch.float32) for parts in ([batch], chunks)]
-    assert kept[1] < 0.75 * kept[0]
-    shifted = replace(chunks[1], image_index=chunks[1].image_index.flip(0))
-    with pytest.raises(RuntimeError, match="not comparable"):
-        check_equal(model, batch, [chunks[0], shifted])
+@pytest.mark.slow
+def test_chunks_keep_less_of_the_same_step() -> None:
+    done = run(PROGRAM, *OPTIONS, "--kind", *KINDS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    kept = [int(share) for share in LINE.findall(done.stdout)]
+    assert len(kept) == len(KINDS) and max(kept) <= 80
+
+
+@pytest.mark.slow
+def test_another_step_is_not_timed(tree: Path) -> None:
+    right = "image_key=batch.image_key[first:last]"
+    put_fault(tree / PROGRAM, right, f"{right} * 0")  # all count as the same photo
+    done = run(PROGRAM, *OPTIONS, root=tree)
+    assert done.returncode == 1 and "not comparable" in done.stderr and "| chunks |" not in done.stdout

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support.closeness import assert_as_close_as
 from torch import Tensor
 
-from relvlm.convert.parity import compare
+from relvlm.convert.parity import Errors, compare
 
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}  # of the largest official value, at least of 1
+TOLERANCE = 1e-9  # of the largest official value, at least of 1
 STORED_IN_FP32 = 1e-6  # whole gradients of the fp64 run
 NOT_OUTPUTS = {"alpha", "neg_image_idx", "neg_text_idx", "temp_in"}
 
@@ -23,28 +25,45 @@ def vectors(shared: Path) -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def too_far(shared: Path) -> Callable[[str, torch.dtype], list[str]]:
-    """The outputs of a file of vectors that are off by more than they may be."""
-
-    def outputs(name: str, dtype: torch.dtype) -> list[str]:
-        errors = compare(shared / f"parity/{name}.pt", dtype)
-        assert {error.route for error in errors} == {"plain", "packed"}
-        return [
-            f"{e.output} ({e.route}): {e.relative:.1e}"
-            for e in errors
-            if not e.relative <= max(TOLERANCE[dtype], STORED_IN_FP32 * ("grad/full" in e.output))
-        ]
-
-    return outputs
+def compared(shared: Path) -> Callable[[str, torch.dtype], Errors]:
+    """Our outputs beside the official ones, for a file of vectors; of fp64 beside its fp64 run."""
+    return cache(lambda name, dtype: compare(shared / f"parity/{name}.pt", dtype))
 
 
 @pytest.fixture(scope="session")
-def never_compared(shared: Path, vectors) -> Callable[[str], list[str]]:
+def too_far(compared) -> Callable[[str], list[str]]:
+    """The outputs in fp64 that are off by more than rounding."""
+    return lambda name: [
+        f"{e.output} ({e.route}): {e.relative:.1e}"
+        for e in compared(name, torch.float64)
+        if not e.relative <= (STORED_IN_FP32 if "grad/full" in e.output else TOLERANCE)
+    ]
+
+
+@pytest.fixture(scope="session")
+def assert_fp32_is_as_good(compared) -> Callable[[str], None]:
+    """Each output in fp32 is at most twice as far from the official fp64 run as the official fp32 run is."""
+
+    def check(name: str) -> None:
+        single, double = (compared(name, dtype) for dtype in (torch.float32, torch.float64))
+        named = [f"{e.output} ({e.route})" for e in single]
+        assert named == [f"{e.output} ({e.route})" for e in double]
+        assert_as_close_as(
+            dict(zip(named, (e.found for e in single), strict=True)),
+            plain=dict(zip(named, (e.official for e in single), strict=True)),
+            truth=dict(zip(named, (e.official for e in double), strict=True)),
+        )
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def never_compared(compared, vectors) -> Callable[[str], list[str]]:
     """The official outputs that `compare` leaves out."""
 
     def outputs(name: str) -> list[str]:
-        compared = {error.output for error in compare(shared / f"parity/{name}.pt", torch.float32)}
-        return [key for key in leaves(vectors(name)["outputs"]) if key not in compared]
+        names = {error.output for error in compared(name, torch.float32)}
+        return [key for key in leaves(vectors(name)["outputs"]) if key not in names]
 
     return outputs
 

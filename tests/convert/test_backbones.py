@@ -6,21 +6,11 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+import transformers as hf
 from safetensors.torch import load_file, save_file
-from transformers import (
-    BertConfig,
-    BertForPreTraining,
-    BertModel,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    SwinConfig,
-    SwinModel,
-    ViTConfig,
-    ViTForImageClassification,
-    ViTModel,
-)
 
-from relvlm.config import FusionConfig, InitConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, InitConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.convert import from_official
 from relvlm.convert.backbones import _ours, _sort_out, _vision_links, _without_prefix, read_bert
 from relvlm.convert.cli import main as convert
@@ -31,12 +21,13 @@ from relvlm.encoders.packing import offsets_of
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
+from relvlm.pretraining.step import Pretraining
 
 WORDS = 40
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-VIT = VisionConfig(width=32, layers=2, heads=2, patch_size=8, mlp_ratio=2)
+VIT = ViTConfig(width=32, layers=2, heads=2, patch_size=8, mlp_ratio=2)
 CLIP = replace(VIT, kind="clip_vit")
-SWIN = VisionConfig(kind="swin", width=8, heads=1, patch_size=4, depths=[2, 2], window=4)
+SWIN = SwinConfig(width=8, heads=[1, 4], patch_size=4, depths=[2, 2], window=4)  # heads as they come
 CONFIG = ModelConfig(
     image_size=32, embed_dim=8, vision=VIT, localisation=True, relations=True, mrc_hidden=8,
     text=TextConfig(layers=1, heads=2, width=32, mlp_ratio=2, max_positions=16),
@@ -58,22 +49,22 @@ def randomised(model):
 
 
 def hf_vit():
-    return randomised(ViTModel(ViTConfig(image_size=32, patch_size=8, layer_norm_eps=1e-6, **SMALL)))
+    return randomised(hf.ViTModel(hf.ViTConfig(image_size=32, patch_size=8, layer_norm_eps=1e-6, **SMALL)))
 
 
 def hf_swin():
-    config = SwinConfig(
-        image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[1, 2], window_size=4
+    config = hf.SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[1, 4], window_size=4
     )
-    return randomised(SwinModel(config))
+    return randomised(hf.SwinModel(config))
 
 
 def hf_clip():
-    return randomised(CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **SMALL)))
+    return randomised(hf.CLIPVisionModel(hf.CLIPVisionConfig(image_size=32, patch_size=8, **SMALL)))
 
 
-def hf_bert(kind=BertForPreTraining):
-    return randomised(kind(BertConfig(vocab_size=WORDS, max_position_embeddings=16, **SMALL)))
+def hf_bert(kind=hf.BertForPreTraining):
+    return randomised(kind(hf.BertConfig(vocab_size=WORDS, max_position_embeddings=16, **SMALL)))
 
 
 @pytest.fixture
@@ -142,7 +133,7 @@ def test_the_names_of_older_files_are_understood(form, bert, tmp_path):
         (tmp_path / "old").mkdir()
         torch.save(renamed, tmp_path / "old/pytorch_model.bin")
     else:
-        hf_bert(BertModel).save_pretrained(tmp_path / "old")
+        hf_bert(hf.BertModel).save_pretrained(tmp_path / "old")
         tensors = load_file(bert / "model.safetensors")
         names = {k.removeprefix("bert."): t for k, t in tensors.items() if k.startswith("bert.")}
         save_file(names, tmp_path / "old/model.safetensors")
@@ -155,8 +146,8 @@ def test_the_names_of_older_files_are_understood(form, bert, tmp_path):
 
 
 def test_prefixes_and_heads_of_whole_models_are_left_aside(tmp_path):
-    config = ViTConfig(image_size=32, patch_size=8, num_labels=5, **SMALL)
-    whole = randomised(ViTForImageClassification(config))
+    config = hf.ViTConfig(image_size=32, patch_size=8, num_labels=5, **SMALL)
+    whole = randomised(hf.ViTForImageClassification(config))
     whole.save_pretrained(tmp_path / "vit")
     ours = model_of()
     report = initialise(ours, InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
@@ -200,19 +191,21 @@ def test_a_backbone_of_another_size_is_refused(vision, message, tmp_path):
         initialise(model_of(vision=vision), InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
 
 
-SWIN_B = VisionConfig(kind="swin", width=128, heads=4, patch_size=4, depths=[2, 2, 18, 2], window=7)
+SWIN_B = SwinConfig(width=128, heads=[4, 8, 16, 32], patch_size=4, depths=[2, 2, 18, 2], window=7)
 CLIP_B = {"patch_size": 16, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 
 
 @pytest.mark.parametrize(
     ("make", "vision"),
     [
-        (lambda: ViTModel(ViTConfig()), VisionConfig()),
+        (lambda: hf.ViTModel(hf.ViTConfig()), ViTConfig()),
         (
-            lambda: SwinModel(SwinConfig(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32])),
+            lambda: hf.SwinModel(
+                hf.SwinConfig(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32])
+            ),
             SWIN_B,
         ),
-        (lambda: CLIPVisionModel(CLIPVisionConfig(**CLIP_B)), VisionConfig(kind="clip_vit")),
+        (lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(**CLIP_B)), ViTConfig(kind="clip_vit")),
     ],
     ids=["ViT-B/16", "Swin-B", "CLIP-ViT-B/16"],
 )
@@ -246,7 +239,7 @@ def test_nothing_starts_silently_at_random(init, message):
 
 
 def test_random_on_purpose_is_one_word():
-    from relvlm.config import parse
+    from relvlm.config.load import parse
 
     data = {"captions": [{"path": "x"}], "ratio": {"captions": 1}, "batch": {"captions": 1}}
     config = parse({"init": "random", "data": data}, "run.yaml")
@@ -273,19 +266,21 @@ def test_an_official_checkpoint_is_where_pretraining_with_relations_goes_on(conv
     official = vectors("albef_small")
     start = from_official(official["state_dict"], official["config"], "albef")
     config = replace(start.config, relations=True, mrc_hidden=8)
-    model = RelVLM(config, 200, relations=3)
-    report = initialise(model, InitConfig(checkpoint=str(converted)), ["a", "b", "c"])
+    step = Pretraining(RelVLM(config, 200, relations=3))
+    model, init = step.model, InitConfig(checkpoint=str(converted))
+    report = initialise(model, init, ["a", "b", "c"], step.teacher)
     assert all(name.startswith("mrc_head.") for name in report.new) and len(report.new) == 4
-    assert torch.equal(model.teacher.image_queue, start.teacher.image_queue)
+    assert torch.equal(step.teacher.image_queue, official["state_dict"]["image_queue"].T)
     assert torch.equal(model.text_projection.weight, start.text_projection.weight)
 
 
 def test_a_new_teacher_starts_as_the_students_copy(bert):
-    ours = model_of(momentum=MomentumConfig(enabled=True, queue=8))
-    initialise(ours, InitConfig(vision="random", text=str(bert)), [])
+    step = Pretraining(model_of(momentum=MomentumConfig(enabled=True, queue=8)))
+    ours, teacher = step.model, step.teacher
+    initialise(ours, InitConfig(vision="random", text=str(bert)), [], teacher)
     word = ours.text.embeddings.word.weight
-    assert torch.equal(ours.teacher.text.embeddings.word.weight, word)
-    assert torch.equal(ours.teacher.mlm_head.decoder.weight, word)
+    assert torch.equal(teacher.text.embeddings.word.weight, word)
+    assert torch.equal(teacher.mlm_head.decoder.weight, word)
 
 
 def test_bert_needs_norms_after_the_sum(bert):

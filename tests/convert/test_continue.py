@@ -12,15 +12,17 @@ import torch
 import yaml
 
 import relvlm
-from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.convert import to_official
 from relvlm.data.text import Tokenizer
 from relvlm.model import RelVLM
+from relvlm.pretraining.step import Pretraining
 
 ROOT = Path(__file__).resolve().parents[2]
 ALBEF = ModelConfig(
     image_size=32, embed_dim=16, localisation=False, relations=False, negatives="official",
-    vision=VisionConfig(width=64, layers=1, heads=1, patch_size=8),
+    vision=ViTConfig(width=64, layers=1, heads=1, patch_size=8),
     text=TextConfig(layers=1, heads=1, width=64, max_positions=128), fusion=FusionConfig(layers=1, heads=1),
     momentum=MomentumConfig(enabled=True, queue=64),
 )  # fmt: skip
@@ -39,7 +41,8 @@ def command(*arguments: str) -> str:
 def test_from_an_official_file_to_a_trained_and_scored_model(relworld, tiny, tmp_path):
     vocab, source, start = relworld / "vocab.txt", tmp_path / "albef.pth", tmp_path / "start"
     torch.manual_seed(0)
-    official = to_official(RelVLM(ALBEF, Tokenizer(vocab).vocab_size, 0), "albef")
+    step = Pretraining(RelVLM(ALBEF, Tokenizer(vocab).vocab_size, 0))
+    official = to_official(step.model, "albef", step.teacher.state_dict())
     torch.save({"model": official, "epoch": 29}, source)
     command("convert", "albef", str(source), str(start), "--vocab", str(vocab))
 

@@ -18,9 +18,18 @@ every_vision = pytest.mark.parametrize("name", NAMES)
 
 
 @every_vision
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_every_output_loss_and_gradient_equals_the_official_one(name, dtype, too_far):
-    assert too_far(name, dtype) == []
+def test_every_output_loss_and_gradient_equals_the_official_one(name, too_far):
+    assert too_far(name) == []
+
+
+@every_vision
+def test_fp32_is_at_most_twice_as_far_from_fp64_as_the_official_fp32(name, assert_fp32_is_as_good):
+    assert_fp32_is_as_good(name)
+
+
+@every_vision
+def test_every_output_goes_the_plain_or_the_packed_way(name, compared):
+    assert {e.route for e in compared(name, torch.float32)} == {"plain", "packed"}
 
 
 @every_vision
@@ -41,10 +50,21 @@ def test_full_size_round_trip(full_size, shared):
     model, ours = convert(tensors, config, "xvlm")
     check_shapes(model, ours, "xvlm")
     assert (model.image_size, model.vision.depths, model.vision.window) == (224, [2, 2, 18, 2], 7)
-    assert (model.vision.heads, model.text.layers, model.fusion.layers) == (4, 6, 6)
+    assert (model.vision.heads, model.text.layers, model.fusion.layers) == ([4, 8, 16, 32], 6, 6)
     assert_identical(back(ours, model, "xvlm"), tensors)
     listed = json.loads((shared / "parity/xvlm_base_keys.json").read_text())
     assert sum(t.numel() for t in ours.values()) == listed["n_params"]
+
+
+def test_a_swin_keeps_the_heads_of_each_stage(vectors):
+    official = vectors("xvlm_small")
+    table = "vision_encoder.layers.1.blocks.{}.attn.relative_position_bias_table"
+    depth = len([name for name in official["state_dict"] if name in {table.format(i) for i in range(9)}])
+    tensors = official["state_dict"] | {table.format(i): torch.randn(49, 1) for i in range(depth)}
+    model = from_official(tensors, official["config"], "xvlm")
+    stages = model.config.vision.heads
+    assert stages[1] == 1 and stages != [stages[0] * 2**i for i in range(len(stages))]
+    assert_identical(to_official(model, "xvlm"), tensors)
 
 
 def buffers(tensors: dict) -> dict:

@@ -6,30 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from batches import made_batch
+from support.batches import made_batch
+from toys import LATE, TAUGHT, VIT, toy_model, toy_pretraining
 
-from relvlm.config import FusionConfig, ModelConfig, MomentumConfig, TextConfig, VisionConfig
-from relvlm.data.batch import Batch
+from relvlm.config.schema import ModelConfig
+from relvlm.config.vision import SwinConfig
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders import compiled
 from relvlm.encoders.compiled import check_compiler
 from relvlm.errors import UserError
-from relvlm.model import RelVLM
 from relvlm.plan.workload import Workload
+from relvlm.pretraining.step import Pretraining
 
-VIT = ModelConfig(
-    image_size=32,
-    embed_dim=16,
-    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8, late_blocks=1),
-    text=TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.0),
-    fusion=FusionConfig(layers=2, heads=2),
-    mrc_hidden=24,
-)
 SWIN = replace(
     VIT,
-    vision=VisionConfig(kind="swin", width=16, heads=2, patch_size=4, depths=[3, 3], window=4, drop_path=0.2),
+    vision=SwinConfig(width=16, heads=[2, 4], patch_size=4, depths=[3, 3], window=4, drop_path=0.2),
 )
-LATE = replace(VIT, fusion=replace(VIT.fusion, region_mask="late_vision"))
-TAUGHT = replace(VIT, momentum=MomentumConfig(enabled=True, queue=64))
 
 
 def batch_of(kind: str, images: int = 2, tokens: int = 5) -> Batch:
@@ -55,14 +47,13 @@ def nothing_compiled_yet() -> Iterator[None]:
 
 def outcomes(config: ModelConfig, device: str) -> list[tuple[dict, dict]]:
     """Losses and gradients for a batch of each kind, from the same random numbers."""
-    torch.manual_seed(0)
-    model, found = RelVLM(config, 50, 7).to(device), []
+    step, found = toy_pretraining(config).to(device), []
     for kind in KINDS:
-        model.zero_grad()
+        step.zero_grad()
         torch.manual_seed(1)
-        total, values = model(batch_of(kind).to(device))
+        total, values = step(batch_of(kind).to(device))
         total.backward()
-        found.append((values, {name: p.grad for name, p in model.named_parameters()}))
+        found.append((values, {name: p.grad for name, p in step.named_parameters()}))
     return found
 
 
@@ -80,7 +71,7 @@ def test_losses_and_gradients_are_those_of_eager_layers(device: str, recompute: 
 
 @pytest.mark.slow
 def test_other_lengths_and_group_counts_compile_nothing_anew() -> None:
-    recompiles_nothing(RelVLM(replace(VIT, compile=True), 50, 7))
+    recompiles_nothing(toy_pretraining(replace(VIT, compile=True)))
 
 
 @pytest.mark.slow
@@ -91,24 +82,24 @@ def test_nor_in_other_models(config: ModelConfig, monkeypatch: pytest.MonkeyPatc
         compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="eager")
     )
     dropping = replace(config.text, dropout=0.1)
-    recompiles_nothing(RelVLM(replace(config, text=dropping, compile=True), 50, 7))
+    recompiles_nothing(toy_pretraining(replace(config, text=dropping, compile=True)))
 
 
-def recompiles_nothing(model: RelVLM) -> None:
+def recompiles_nothing(step: Pretraining) -> None:
     for kind in KINDS:
-        model(batch_of(kind))[0].backward()
+        step(batch_of(kind)).total.backward()
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with torch.compiler.set_stance("fail_on_recompile"):
         for images, tokens in ((3, 6), (4, 4), (5, 7)):
             for kind in KINDS:
-                model(batch_of(kind, images, tokens))[0].backward()
+                step(batch_of(kind, images, tokens)).total.backward()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
 
 
 def test_a_copy_runs_with_its_own_weights_and_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_compiled", lambda forward: torch.compile(forward, backend="eager"))
-    model = RelVLM(replace(VIT, compile=True), 50, 7).eval()
-    assert model.state_dict().keys() == RelVLM(VIT, 50, 7).state_dict().keys()
+    model = toy_pretraining(replace(VIT, compile=True)).eval().model
+    assert model.state_dict().keys() == toy_model().state_dict().keys()
     other, pixels = copy.deepcopy(model), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         model.vision.backbone.blocks[0].norm1.weight.zero_()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relvlm.config import FusionConfig, TextConfig
+from relvlm.config.schema import FusionConfig, TextConfig
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm_kernels import Regions
 

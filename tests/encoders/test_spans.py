@@ -2,7 +2,7 @@
 
 import torch
 
-from relvlm.config import FusionConfig, TextConfig
+from relvlm.config.schema import FusionConfig, TextConfig
 from relvlm.encoders.fusion import FusionEncoder
 from relvlm.encoders.packing import offsets_of
 from relvlm.encoders.spans import fuse_spans

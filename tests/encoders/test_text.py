@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from relvlm.config import TextConfig
+from relvlm.config.schema import TextConfig
 from relvlm.encoders.packing import offsets_of
 from relvlm.encoders.text import SelfAttention, TextEncoder, init_bert
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from relvlm.config import VisionConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.encoders.position import position_resizer, resize_positions
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError
 from relvlm_kernels.regions import box_mask
 
-VIT = VisionConfig(width=16, layers=2, heads=2, patch_size=8)
-SWIN = VisionConfig(kind="swin", width=8, heads=2, patch_size=4, depths=[1, 1], window=4)
+VIT = ViTConfig(width=16, layers=2, heads=2, patch_size=8)
+SWIN = SwinConfig(width=8, heads=[2, 4], patch_size=4, depths=[1, 1], window=4)
 
 
 @pytest.mark.parametrize(("config", "width"), [(VIT, 16), (SWIN, 16)], ids=["vit", "swin"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relvlm.config import CheckpointConfig, Config, DataConfig, KindRatios
+from relvlm.config.schema import CheckpointConfig, Config, DataConfig, KindRatios
 from relvlm.engine import loop
 from relvlm.errors import UserError
 
@@ -37,7 +37,7 @@ class Loader:
         raise self.error or AssertionError("the loop asked for more batches than it has steps")
 
     def counts(self) -> dict[str, int]:
-        return {"faulty": 0, "unusable": 2}
+        return {"faults": 0, "unusable": 2}
 
 
 class Engine:
@@ -46,7 +46,7 @@ class Engine:
     skipped_steps = 0
 
     def __init__(self) -> None:
-        self.module = SimpleNamespace(vision=SimpleNamespace(grid=(2, 2)))
+        self.module = SimpleNamespace(model=SimpleNamespace(vision=SimpleNamespace(grid=(2, 2))))
         self.optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
         self.updates: list[float] = []
         self.pending: Tensor | None = None
@@ -56,7 +56,7 @@ class Engine:
     def zero_optimization_stage(self) -> int:
         return 1
 
-    def __call__(self, batch: Batch, part: None) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: Batch, of: None) -> tuple[Tensor, dict[str, Tensor]]:
         loss = torch.tensor(batch.loss)
         return loss, {"itc": loss, "itm": loss + 1}
 
@@ -92,7 +92,7 @@ def train(config: Config, losses: list[float], monkeypatch, start: int = 0) -> t
         return folder / f"step_{step:07d}"
 
     monkeypatch.setattr(loop, "build_loader", lambda *_, start_step, **__: Loader(losses))
-    monkeypatch.setattr(loop.checkpoint, "save", save)
+    monkeypatch.setattr(loop.run_state, "save", save)
     engine = Engine()
     last = loop._train(config, engine, start, Path("checkpoints"), torch.device("cpu"))
     return engine, last, saved
@@ -140,18 +140,18 @@ def test_an_error_of_the_loader_comes_through(config, monkeypatch):
 def test_it_says_at_the_end_what_the_loader_left_out(config, monkeypatch, caplog):
     with caplog.at_level("INFO"):
         train(config, [1.0] * 6, monkeypatch)
-    assert "left out by this rank's loader: unusable 2" in caplog.text and "faulty" not in caplog.text
+    assert "left out by this rank's loader: unusable 2" in caplog.text and "faults" not in caplog.text
 
 
 def test_a_missing_vocabulary_is_named_before_any_work(config):
-    with pytest.raises(UserError, match=r"data\.vocab: no file 'gone\.txt'"):
+    with pytest.raises(UserError, match=r"gone\.txt: data\.vocab: no such file"):
         loop.run(replace(config, data=replace(config.data, vocab="gone.txt")))
 
 
 def test_a_missing_relation_file_is_named_before_any_work(config, tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]")
     data = DataConfig(vocab=str(tmp_path / "vocab.txt"), relations="gone.txt", ratio=KindRatios(mrc=1))
-    with pytest.raises(UserError, match=r"data\.relations: no file 'gone\.txt'"):
+    with pytest.raises(UserError, match=r"gone\.txt: data\.relations: no such file"):
         loop.run(replace(config, data=data))
 
 

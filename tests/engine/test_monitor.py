@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from relvlm.config import Config, DataConfig, KindRatios
+from relvlm.config.schema import Config, DataConfig, KindRatios
 from relvlm.engine.monitor import Monitor
 
 CONFIG = Config(steps=9, data=DataConfig(ratio=KindRatios(captions=1, mrc=1)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from relvlm.config import OptimConfig
+from relvlm.config.schema import OptimConfig
 from relvlm.engine.schedule import build_optimizer, build_scheduler, lr_factor
 
 

@@ -4,25 +4,19 @@ import socket
 
 import pytest
 import torch
-from batches import made_batch
+from support.batches import made_batch
 from torch import Tensor
+from toys import NOISY, toy_pretraining
 
-from relvlm.config import Config, FusionConfig, ModelConfig, OptimConfig, TextConfig, VisionConfig
-from relvlm.data.batch import Batch
-from relvlm.engine import checkpoint, distributed
-from relvlm.engine.loop import train_step
+from relvlm import ranks
+from relvlm.config.schema import Config, OptimConfig
+from relvlm.data.batches.batch import Batch
+from relvlm.engine import distributed, run_state
 from relvlm.engine.schedule import build_optimizer, build_scheduler
-from relvlm.model import RelVLM
+from relvlm.engine.train_step import train_step
 from relvlm.plan.workload import Workload
+from relvlm.pretraining.chunks import Chunk, chunks_of
 
-MODEL = ModelConfig(
-    image_size=32,
-    embed_dim=16,
-    vision=VisionConfig(width=32, layers=2, heads=2, patch_size=8),
-    text=TextConfig(layers=2, heads=2, width=32, max_positions=16, dropout=0.1),
-    fusion=FusionConfig(layers=2, heads=2),
-    mrc_hidden=24,
-)
 WORKS = [
     Workload("captions", 3, 1, 5, 8, masked=2),
     Workload("mrc", 2, 3, 4, 8, relations=2),
@@ -50,21 +44,16 @@ def process_group():
             patch.setenv(name, value)
         distributed.start(threads=1)
         yield
-        distributed.stop()
+        ranks.stop()
 
 
 def steps() -> list[list[Batch]]:
     return [[made_batch(work, 32, 4, 50, 7, seed) for seed in range(CHUNKS)] for work in WORKS]
 
 
-def made_model() -> RelVLM:
-    torch.manual_seed(0)
-    return RelVLM(MODEL, 50, 7)
-
-
 def made_engine(stage: int, dtype: str = "fp32"):
     config = Config(accumulate=CHUNKS, dtype=dtype, optim=OptimConfig(clip_norm=CLIP))
-    model = made_model()
+    model = toy_pretraining(NOISY)
     settings = {"zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0}}
     optimizer = torch.optim.SGD(model.parameters(), RATE)
     return distributed.initialize(model, optimizer, None, config, settings)
@@ -72,22 +61,22 @@ def made_engine(stage: int, dtype: str = "fp32"):
 
 def plain_steps() -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
     """Tensors after the steps, and the sums of each step's values."""
-    model, sums = made_model(), []
+    step, sums = toy_pretraining(NOISY), []
     for seed, chunks in enumerate(steps()):
         torch.manual_seed(seed)
-        model.zero_grad()
+        step.zero_grad()
         found = []
-        for chunk, part in zip(chunks, model(chunks), strict=True):
-            total, values = model(chunk, part=part)
+        for batch, chunk in zip(chunks, chunks_of(chunks), strict=True):
+            total, values = step(batch, chunk)
             total.backward()
             found.append(values)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(step.parameters(), CLIP)
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in step.parameters():
                 parameter -= RATE * parameter.grad
         sums.append({name: sum(values[name] for values in found) for name in found[0]})
     tensors = {
-        name: x.detach() for name, x in model.state_dict().items() if name != "mlm_head.decoder.weight"
+        name: x.detach() for name, x in step.model.state_dict().items() if name != "mlm_head.decoder.weight"
     }
     return tensors, sums
 
@@ -101,7 +90,7 @@ def test_every_zero_stage_updates_as_plain_pytorch_does(stage, process_group):
         assert stepped and found.keys() == values.keys()
         for name in values:
             torch.testing.assert_close(found[name], values[name], rtol=1e-5, atol=1e-5)
-    tensors = checkpoint.full_tensors(engine)
+    tensors = run_state.full_tensors(engine)
     assert tensors.keys() == expected.keys()
     for name, tensor in tensors.items():
         torch.testing.assert_close(
@@ -130,11 +119,7 @@ class Root(torch.nn.Module):
         super().__init__()
         self.linear = torch.nn.Linear(2, 2)
 
-    def forward(
-        self, batch: str | list[str], part: None = None
-    ) -> tuple[Tensor, dict[str, Tensor]] | list[None]:
-        if isinstance(batch, list):
-            return [None] * len(batch)
+    def forward(self, batch: str, of: Chunk | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         x = self.linear(torch.ones(1, 2, dtype=self.linear.weight.dtype))
         total = x.sum() + {"good": 0.0, "steep": torch.sqrt(x[0, 0] - x[0, 0]), "lost": float("nan")}[batch]
         return total.float(), {"itc": total.detach()}

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import relvlm
-from relvlm.engine.checkpoint import latest
+from relvlm.pretrained import latest
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = [sys.executable, "-m", "relvlm.cli", "train"]

@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from relvlm.config import FusionConfig, ModelConfig, TextConfig, VisionConfig
+from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
+from relvlm.config.vision import ViTConfig
 from relvlm.data.text import Tokenizer
 from relvlm.model import RelVLM
 
 SMALL = ModelConfig(
     image_size=32,
     embed_dim=8,
-    vision=VisionConfig(width=16, layers=1, heads=2, patch_size=16),
+    vision=ViTConfig(width=16, layers=1, heads=2, patch_size=16),
     text=TextConfig(width=16, layers=1, heads=2, max_positions=64),
     fusion=FusionConfig(layers=1, heads=2),
 )

@@ -32,11 +32,21 @@ def test_two_processes_give_the_ranks_and_scores_of_one(
     evaluate(folder, suite, tmp_path / "one", sys.executable)
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     evaluate(folder, suite, tmp_path / "two", *torchrun)
-    for one in sorted((tmp_path / "one").rglob("metrics.json")):
-        two = tmp_path / "two" / one.relative_to(tmp_path / "one")
+    results = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("metrics.json"))
+    assert {path.parent.name for path in results} == {
+        "vsr",
+        "valse",
+        "svo",
+        "sugarcrepe",
+        "paragraphs",
+        "coco",
+    }
+    for path in results:
+        one, two = tmp_path / "one" / path, tmp_path / "two" / path
         assert json.loads(two.read_text()) == json.loads(one.read_text())
         lines = [json.loads(line) for line in (one.parent / "scores.jsonl").read_text().splitlines()]
         others = [json.loads(line) for line in (two.parent / "scores.jsonl").read_text().splitlines()]
+        assert lines
         assert [row.pop("score") for row in others] == pytest.approx(
             [row.pop("score") for row in lines], abs=1e-6
         )

@@ -1,10 +1,12 @@
 """The C++ kernels against the reference in fp64: every gradient, odd sizes and dtypes, any layout, any threads."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from support.closeness import assert_as_close_as
 
 from relvlm_kernels import Regions, backends, cpu, eager, ops
 
@@ -13,6 +15,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
 
 WIDTHS = [5, 8, 16, 32, 64, 80, 96]
 INSTRUCTIONS = ["baseline", "avx2", "avx512"]
+NAMES = ("out", "dq", "dk", "dv")
 
 
 @pytest.fixture(params=INSTRUCTIONS)
@@ -117,9 +120,7 @@ def test_fp32_error_is_at_most_twice_that_of_the_reference(op, width, instructio
     wanted = results(eager, op, [x.double() for x in single], index, width**-0.5)
     ours = results(cpu, op, single, index, width**-0.5)
     theirs = results(eager, op, single, index, width**-0.5)
-    for name, a, b, exact in zip(("out", "dq", "dk", "dv"), ours, theirs, wanted, strict=True):
-        assert rms(a.double() - exact) <= 2 * rms(b.double() - exact), name
-        assert error(a, exact) <= max(2 * error(b, exact), 4 * torch.finfo(torch.float32).eps), name
+    assert_as_close_as(*(dict(zip(NAMES, found, strict=True)) for found in (ours, theirs, wanted)))
 
 
 def sdpa(tensors, index, scale):
@@ -143,8 +144,8 @@ def test_error_is_at_most_twice_that_of_pytorchs_attention(width, dtype, instruc
     wanted = results(eager, "varlen_attention", [x.double() for x in tensors], index, width**-0.5)
     ours = results(cpu, "varlen_attention", tensors, index, width**-0.5)
     theirs = sdpa(tensors, index, width**-0.5)
-    for name, a, b, exact in zip(("out", "dq", "dk", "dv"), ours, theirs, wanted, strict=True):
-        assert a.dtype == dtype and rms(a.double() - exact) <= 2 * rms(b.double() - exact), name
+    assert all(x.dtype == dtype for x in ours)
+    assert_as_close_as(*(dict(zip(NAMES, found, strict=True)) for found in (ours, theirs, wanted)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -420,3 +421,23 @@ def test_an_unknown_backend_is_an_error_at_import():
         done.returncode
         and "RELVLM_KERNELS=fast: no such backend here (usable: reference, cpu)" in done.stderr
     )
+
+
+def in_a_process(**environment):
+    code = "from relvlm_kernels import cpu; print(cpu.instructions(), '|', cpu.description())"
+    path = {"PATH": "", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=path | environment, capture_output=True, text=True
+    )
+
+
+def test_the_environment_names_the_instructions():
+    done = in_a_process(RELVLM_CPU_ISA="baseline")
+    assert done.stdout.startswith("baseline | baseline (RELVLM_CPU_ISA), "), done.stderr
+    assert "RELVLM_CPU_ISA" not in in_a_process().stdout
+
+
+def test_instructions_that_are_not_there_are_an_error():
+    done = in_a_process(RELVLM_CPU_ISA="mmx")
+    assert done.returncode
+    assert "RuntimeError: RELVLM_CPU_ISA=mmx: not compiled, or not of this processor" in done.stderr

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from batches import joint_of, made_batch
-from official_way import OfficialWay
+from support.batches import joint_of, made_batch
+from support.official_way import OfficialWay
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from relvlm.config import (
+from relvlm.config.load import load_config
+from relvlm.config.schema import (
     DataConfig,
     FusionConfig,
     JointWeights,
@@ -18,19 +19,19 @@ from relvlm.config import (
     ModelConfig,
     MomentumConfig,
     TextConfig,
-    VisionConfig,
-    load_config,
 )
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes, encoders, image_flops, official, packed, teacher
 from relvlm.plan.workload import Workload, sections, workload, workloads
+from relvlm.pretraining.step import Pretraining
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = load_config(ROOT / "configs/13m/rex_vlm.yaml")
 MODEL = ModelConfig(
     image_size=64,
     embed_dim=32,
-    vision=VisionConfig(width=48, layers=2, heads=4, patch_size=16),
+    vision=ViTConfig(width=48, layers=2, heads=4, patch_size=16),
     text=TextConfig(layers=2, heads=4, width=64, max_positions=64),
     fusion=FusionConfig(layers=3, heads=4),
     mrc_hidden=96,
@@ -86,8 +87,9 @@ def batch_of(work: Workload, image_size: int = 64):
     cu = torch.arange(0, work.images * work.groups + 1, dtype=torch.int32) * work.tokens
     ids = torch.randint(10, 90, (int(cu[-1]),))
     row = (cu[:-1, None].long() + 1 + torch.arange(work.masked)).flatten()
-    box = torch.tensor([[0, 0, side, side]], dtype=torch.int32).expand(len(batch.box), 4)
-    return replace(batch, text_ids=ids, mlm_ids=ids, text_cu=cu, mlm_row=row, mlm_label=ids[row], box=box)
+    box = torch.tensor([[0, 0, side, side]], dtype=torch.int32).expand(batch.groups, 4)
+    regions = replace(batch.regions, offsets=cu, box=box)
+    return replace(batch, text_ids=ids, mlm_ids=ids, regions=regions, mlm_row=row, mlm_label=ids[row])
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
@@ -96,7 +98,7 @@ def test_formulas_agree_with_counted_flops(work: Workload, side: str) -> None:
     model, batch = RelVLM(MODEL, 90, 7), batch_of(work)
     sizes = Sizes(MODEL, 90, 7)
     if side == "packed":
-        found, expected = counted(lambda: model(batch)), packed(sizes, work)
+        found, expected = counted(lambda: Pretraining(model)(batch)), packed(sizes, work)
     else:
         found = counted(lambda: OfficialWay(model, work.padded)(batch))
         expected = official(sizes, work)
@@ -106,16 +108,18 @@ def test_formulas_agree_with_counted_flops(work: Workload, side: str) -> None:
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
 def test_chunks_are_encoded_beforehand(work: Workload) -> None:
-    model, chunks = RelVLM(MODEL, 90, 7), [batch_of(work), batch_of(work)]
+    step, chunks = Pretraining(RelVLM(MODEL, 90, 7)), [batch_of(work), batch_of(work)]
     expected = 2 * sum(encoders(Sizes(MODEL, 90, 7), work).values()) if work.aligned else 0
-    assert counted(lambda: model(chunks)) == pytest.approx(expected, rel=0.02)
+    assert counted(lambda: step.chunk_targets(chunks)) == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
 def test_dropped_patches_are_not_counted(work: Workload) -> None:
     dropping = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.5))
     sizes, exact = Sizes(dropping, 90, 7), Sizes(MODEL, 90, 7)
-    found, whole = (counted(lambda m=m: RelVLM(m, 90, 7)(batch_of(work))) for m in (dropping, MODEL))
+    found, whole = (
+        counted(lambda m=m: Pretraining(RelVLM(m, 90, 7))(batch_of(work))) for m in (dropping, MODEL)
+    )
     saved = sum(packed(exact, work).values()) - sum(packed(sizes, work).values())
     assert whole - found == pytest.approx(saved) and (saved > 0) == (work.kind == "captions")
     assert official(sizes, work) == official(exact, work)
@@ -127,7 +131,7 @@ def test_a_joint_step_drops_patches_where_no_section_sees_boxes(boxes: float) ->
     dropping = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.5))
     works = sections(data, "joint")
     batch = joint_of([batch_of(work) for work in works])
-    found = counted(lambda: RelVLM(dropping, 90, 7)(batch))
+    found = counted(lambda: Pretraining(RelVLM(dropping, 90, 7))(batch))
     fewer, exact = (
         sum(sum(packed(Sizes(model, 90, 7), work).values()) for work in works) for model in (dropping, MODEL)
     )
@@ -138,7 +142,7 @@ def test_a_joint_step_drops_patches_where_no_section_sees_boxes(boxes: float) ->
 @pytest.mark.parametrize("work", WORKS, ids=lambda w: w.kind)
 def test_a_step_at_low_resolution_is_counted_as_a_smaller_models(work: Workload) -> None:
     small = batch_of(work, 48)
-    found = counted(lambda: RelVLM(MODEL, 90, 7)(small))
+    found = counted(lambda: Pretraining(RelVLM(MODEL, 90, 7))(small))
     expected = packed(Sizes(replace(MODEL, image_size=48), 90, 7), work)
     assert found == pytest.approx(sum(expected.values()), rel=0.02)
 
@@ -148,7 +152,7 @@ def test_the_momentum_teacher_is_counted_once(keep: float) -> None:
     vision = replace(MODEL.vision, patch_keep=keep)
     model = replace(MODEL, vision=vision, momentum=MomentumConfig(enabled=True, queue=8))
     sizes, work = Sizes(model, 90, 7), WORKS[0]
-    found = counted(lambda: RelVLM(model, 90, 7)(batch_of(work)))
+    found = counted(lambda: Pretraining(RelVLM(model, 90, 7))(batch_of(work)))
     expected = sum(packed(sizes, work).values()) + sum(teacher(sizes, work, padded=False).values())
     assert found == pytest.approx(expected, rel=0.02)
 
@@ -165,7 +169,7 @@ def test_gigaflops_of_an_image_at_base_size(kind: str, plain: float, ours: float
 
 def test_vision_encoders_cost_what_is_published() -> None:
     """17.6 billion multiply-adds for ViT-B/16, 15.4 for Swin-B at 224 px (Liu et al., 2021, table 1: 15.4)."""
-    swin = VisionConfig(kind="swin", width=128, heads=4, patch_size=4)
+    swin = SwinConfig(width=128, heads=[4, 8, 16, 32], patch_size=4)
     assert image_flops(ModelConfig(), 197) / 2e9 == pytest.approx(17.6, abs=0.1)
     assert image_flops(ModelConfig(vision=swin), 50) / 2e9 == pytest.approx(15.4, abs=0.1)
 

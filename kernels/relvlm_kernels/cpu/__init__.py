@@ -1,7 +1,8 @@
 """The `cpu` backend: the attention ops and `box_mean` in C++ (csrc/cpu); `mrc_pool` is that of `eager`.
 
 Index tensors are checked in C++, and what is wrong with them is a ValueError. Runs on `torch.get_num_threads()` threads
-where OpenMP was there at build time; results do not depend on their number.
+where OpenMP was there at build time; results do not depend on their number. The widest instructions that the processor
+has are taken unless RELVLM_CPU_ISA, read once, names others: avx512, avx2 or baseline.
 """
 
 from relvlm_kernels.cpu.attention import (

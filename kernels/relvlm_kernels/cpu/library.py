@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ctypes import c_double, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+import os
+from ctypes import CDLL, c_double, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 
 import torch
 
@@ -42,7 +43,13 @@ class BoxMean(Structure):
     )
 
 
-LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean))
+def _select_asked(library: CDLL) -> None:
+    asked = os.environ.get("RELVLM_CPU_ISA")
+    if asked and not library.relvlm_select(asked.encode()):
+        raise RuntimeError(f"RELVLM_CPU_ISA={asked}: not compiled, or not of this processor")
+
+
+LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean), _select_asked)
 
 
 def missing() -> str:
@@ -58,7 +65,8 @@ def refusal(device: torch.device, dtype: torch.dtype, width: int | None) -> str:
 def description() -> str:
     """Instruction set and threading of the loaded kernels."""
     threads = "OpenMP" if LIBRARY.call("openmp") else "built without OpenMP: one thread"
-    return f"{instructions()}, {threads}"
+    asked = " (RELVLM_CPU_ISA)" if os.environ.get("RELVLM_CPU_ISA") else ""
+    return f"{instructions()}{asked}, {threads}"
 
 
 def instructions() -> str:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import torch
 
-from relvlm.convert.official import from_official
+from relvlm.convert.names import Family
+from relvlm.convert.official import from_official, teacher_from_official
 from relvlm.convert.parity.albef import check_albef
 from relvlm.convert.parity.errors import Error, Errors
 from relvlm.convert.parity.shared import Vectors
 from relvlm.convert.parity.xvlm import check_xvlm
+from relvlm.pretraining.step import Pretraining
 
 __all__ = ["Error", "Errors", "compare"]
 
@@ -24,9 +26,19 @@ def compare(file: Path, dtype: torch.dtype = torch.float64) -> Errors:
     vectors: Vectors = torch.load(file, weights_only=True)
     errors = Errors(file.stem, dtype)
     family = vectors["config"]["model"]
-    model = from_official(vectors["state_dict"], vectors["config"], family).to(dtype)
-    if model.teacher is not None:
-        model.teacher.to(dtype)
+    pretraining = _pretraining(vectors, family).to(dtype).eval()
+    if pretraining.teacher is not None:
+        pretraining.teacher.to(dtype)
     official = vectors["outputs64" if dtype == torch.float64 else "outputs"]
-    (check_albef if family == "albef" else check_xvlm)(model, vectors["inputs"], official, errors)
+    (check_albef if family == "albef" else check_xvlm)(pretraining, vectors["inputs"], official, errors)
     return errors
+
+
+def _pretraining(vectors: Vectors, family: Family) -> Pretraining:
+    """In double precision, which holds what either run gave."""
+    official = vectors["state_dict"], vectors["config"], family
+    pretraining = Pretraining(from_official(*official).double())
+    state = teacher_from_official(*official)
+    if pretraining.teacher is not None and state is not None:
+        pretraining.teacher.double().load_state_dict(state)
+    return pretraining

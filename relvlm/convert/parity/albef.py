@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from relvlm import objectives, pairs
 from relvlm.convert.official import to_official
 from relvlm.convert.parity.errors import Errors
 from relvlm.convert.parity.shared import (
@@ -19,14 +18,20 @@ from relvlm.convert.parity.shared import (
     itc_within,
 )
 from relvlm.convert.parity.vectors import IGNORED, albef_batch
-from relvlm.data.batch import Batch
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.packing import pack, unpack
 from relvlm.model import RelVLM
+from relvlm.pretraining.encode import Features
+from relvlm.pretraining.negatives import similarities
+from relvlm.pretraining.savings import ALL_SAVINGS
+from relvlm.pretraining.step import Pretraining
+from relvlm.pretraining.teacher import Teacher, update_and_encode_teacher
 from relvlm_kernels import Regions
 
 
-def check_albef(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors) -> None:
+def check_albef(pretraining: Pretraining, inputs: Vectors, official: Vectors, errors: Errors) -> None:
     """ALBEF's outputs in evaluation, and of two whole training forwards."""
+    model = pretraining.model
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     real = mask.bool()
     image = model.encode_image(inputs["images"])
@@ -43,33 +48,35 @@ def check_albef(model: RelVLM, inputs: Vectors, official: Vectors, errors: Error
     )
     batch = albef_batch(inputs, model.vision.grid)
     for alpha in (0.0, 0.4):
-        _albef_forward(model, batch, alpha, inputs, official[f"forward_alpha{alpha}"], errors)
-    check_temperature(model, batch, inputs, official, errors, {"loss_ita": "itc"})
+        _albef_forward(pretraining, batch, alpha, inputs, official[f"forward_alpha{alpha}"], errors)
+    check_temperature(pretraining, batch, inputs, official, errors, {"loss_ita": "itc"})
 
 
 def _albef_forward(
-    model: RelVLM, batch: Batch, alpha: float, inputs: Vectors, official: Vectors, errors: Errors
+    pretraining: Pretraining, batch: Batch, alpha: float, inputs: Vectors, official: Vectors, errors: Errors
 ) -> None:
     """One whole training forward: momentum update, soft targets, queues, losses, gradients."""
     name, mask = f"forward_alpha{alpha}/", inputs["attention_mask"]
     real, masked = mask.bool(), inputs["mlm_labels"] != IGNORED
-    model = fresh_copy(model, alpha)
-    teacher = model.teacher
+    pretraining = fresh_copy(pretraining, alpha)
+    model, teacher = pretraining.model, pretraining.teacher
     assert teacher is not None
     groups = len(mask)
-    other = fresh_copy(model)  # the forward would move the teacher once more
+    other = fresh_copy(pretraining)  # the forward would move the teacher once more
     assert other.teacher is not None
-    (lesson,) = objectives.teach(other, [batch])
-    assert lesson is not None
-    taught, no_pair = lesson.features, torch.zeros(groups, groups).bool()
-    keys = other.teacher.keys(*taught, other.temperature, no_pair)
-    logits, losses, total = forward(model, batch, official)
+    (target,) = update_and_encode_teacher(
+        other.teacher, other.model, [batch], model.config.fusion.region_mask, ALL_SAVINGS
+    )
+    assert target is not None
+    taught, no_pair = target.features, torch.zeros(groups, groups).bool()
+    keys = other.teacher.contrast_keys(taught, other.model.temperature, no_pair)
+    logits, losses, total = forward(pretraining, batch, official)
     for loss in ("loss_mlm", "loss_itm"):
         errors.check(name + loss, losses[loss.removeprefix("loss_")], official[loss], "packed")
     errors.check(name + "loss_ita", losses["itc"], official["loss_ita"], "packed")
     errors.check(name + "itm_logits", logits["itm"], official["itm_logits"], "packed")
     errors.check(name + "mlm_logits", logits["mlm"], official["mlm_logits"][masked], "packed")
-    words = other.teacher.mlm_head(lesson.masked_MD)
+    words = other.teacher.mlm_head(target.masked_MD)
     errors.check(name + "mlm_logits_m", words, official["mlm_logits_m"][masked], "packed")
     errors.check(name + "image_feat_m", taught.image_GE, official["image_feat_m"], "packed")
     errors.check(name + "text_feat_m", taught.text_GE, official["text_feat_m"], "packed")
@@ -94,19 +101,19 @@ def _albef_forward(
         # The official loss rounds the one-hot part to fp32 (as ours does), the vectors' targets do not.
         one_hot = (1 - alpha) * torch.eye(*soft.shape)
         errors.check(name + key, soft - one_hot + (1 - alpha) * one_hot.bool().to(soft), official[key])
-    features = pairs.Features(image_feat, text_feat)
-    sims = pairs.similarities(features, temperature, taught)
+    features = Features(image_feat, text_feat)
+    sims = similarities(features, temperature, taught)
     check_weights(model, sims, official, errors, name)
     errors.check(name + "after_image_queue", teacher.image_queue.T, official["after_image_queue"], "packed")
     errors.check(name + "after_text_queue", teacher.text_queue.T, official["after_text_queue"], "packed")
     errors.check(name + "after_queue_ptr", teacher.pointer, official["after_queue_ptr"], "packed")
-    _momentum(model, official, errors, name)
-    check_gradients(model, total, official, errors, name)
+    _momentum(model, teacher, official, errors, name)
+    check_gradients(pretraining, total, official, errors, name)
 
 
-def _momentum(model: RelVLM, official: Vectors, errors: Errors, name: str) -> None:
+def _momentum(model: RelVLM, teacher: Teacher, official: Vectors, errors: Errors, name: str) -> None:
     """The teacher after its update; sums in the order of magnitude of their tensors' sizes."""
-    after = to_official(model, "albef")
+    after = to_official(model, "albef", teacher.state_dict())
     sums = official["after_momentum_sum"]
     found = torch.stack([after[key].double().sum() for key in sums])
     errors.check(

@@ -6,18 +6,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Error:
-    """Largest difference of an output, as it is and over the largest official value (at least 1)."""
+    """An output and the official one; their largest difference, and that over the largest official value or 1."""
 
     vectors: str
     output: str
     route: str
     dtype: str
-    absolute: float
-    relative: float
+    found: Tensor
+    official: Tensor
+
+    @property
+    def absolute(self) -> float:
+        return (self.found.double() - self.official.double()).abs().max().item()
+
+    @property
+    def relative(self) -> float:
+        return self.absolute / max(1.0, self.official.double().abs().max().item())
 
 
 class Errors(list[Error]):
@@ -32,6 +41,4 @@ class Errors(list[Error]):
         found, official = torch.as_tensor(found).detach()[rows], torch.as_tensor(official)[rows]
         if found.shape != official.shape:
             raise ValueError(f"{output}: shape {tuple(found.shape)}, official {tuple(official.shape)}")
-        absolute = (found.double() - official.double()).abs().max().item()
-        scale = max(1.0, official.double().abs().max().item())
-        self.append(Error(self.vectors, output, route, self.dtype, absolute, absolute / scale))
+        self.append(Error(self.vectors, output, route, self.dtype, found.clone(), official))

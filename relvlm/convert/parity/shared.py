@@ -12,12 +12,13 @@ from torch import Tensor
 
 from relvlm.convert.names import official_links
 from relvlm.convert.parity.errors import Errors
-from relvlm.data.batch import Batch
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.packing import pack, unpack
 from relvlm.losses.itc import itc_loss, shared_targets
 from relvlm.losses.itm import negative_weights
 from relvlm.model import RelVLM
-from relvlm.pairs import Negatives
+from relvlm.pretraining.negatives import Negatives
+from relvlm.pretraining.step import Pretraining
 
 Vectors = dict[str, Any]
 
@@ -93,25 +94,32 @@ def check_weights(
 
 
 def check_temperature(
-    model: RelVLM, batch: Batch, inputs: Vectors, official: Vectors, errors: Errors, itc: dict[str, str]
+    pretraining: Pretraining,
+    batch: Batch,
+    inputs: Vectors,
+    official: Vectors,
+    errors: Errors,
+    itc: dict[str, str],
 ) -> None:
     """The temperature is clamped before it is used."""
     names = itc | {"loss_itm": "itm", "loss_mlm": "mlm"}
     for key, case in official["temp_clamp"].items():
-        fresh = fresh_copy(model, 0.4)
+        fresh = fresh_copy(pretraining, 0.4)
+        temperature = fresh.model.temperature
         with torch.no_grad():
-            fresh.temperature.fill_(case["temp_in"])
+            temperature.fill_(case["temp_in"])
         _, losses, _ = forward(fresh, batch, inputs)
-        errors.check(f"temp_clamp {key}/temp_after", fresh.temperature[0], case["temp_after"], "packed")
+        errors.check(f"temp_clamp {key}/temp_after", temperature[0], case["temp_after"], "packed")
         for name, ours in names.items():
             errors.check(f"temp_clamp {key}/{name}", losses[ours], case[name], "packed")
 
 
 def forward(
-    model: RelVLM, batch: Batch, negatives: Vectors
+    pretraining: Pretraining, batch: Batch, negatives: Vectors
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     """Logits of the heads, losses and their sum of the training forward, with the official hard negatives."""
     logits: dict[str, Tensor] = {}
+    model = pretraining.model
 
     def keep(name: str) -> Callable[..., None]:
         def hook(module: Any, args: Any, output: Tensor) -> None:
@@ -122,26 +130,29 @@ def forward(
     parts = {"itm": model.itm_head, "words": model.mlm_head.norm, "bbox": model.box_head}
     hooks = [part.register_forward_hook(keep(name)) for name, part in parts.items() if part is not None]
     given = Negatives.given(negatives["neg_image_idx"], negatives["neg_text_idx"])
-    total, losses = model(batch, given)
+    total, losses = pretraining(batch, negatives=given)
     for hook in hooks:
         hook.remove()
     logits["mlm"] = model.mlm_head.decoder(logits["words"])  # the loss itself takes them in chunks
     return logits, losses, total
 
 
-def fresh_copy(model: RelVLM, alpha: float | None = None) -> RelVLM:
+def fresh_copy(pretraining: Pretraining, alpha: float | None = None) -> Pretraining:
     """A copy whose state a forward may change; with the teacher's weight set."""
-    fresh = copy.deepcopy(model)
+    fresh = copy.deepcopy(pretraining)
     if fresh.teacher is not None and alpha is not None:
         fresh.teacher.config = replace(fresh.teacher.config, alpha=alpha)
     return fresh
 
 
-def check_gradients(model: RelVLM, total: Tensor, official: Vectors, errors: Errors, name: str) -> None:
+def check_gradients(
+    pretraining: Pretraining, total: Tensor, official: Vectors, errors: Errors, name: str
+) -> None:
     """Gradients under the official names; none at all is as good as zero."""
     total.backward()
+    model = pretraining.model
     ours = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
-    family: Any = "xvlm" if model.teacher is None else "albef"
+    family: Any = "xvlm" if pretraining.teacher is None else "albef"
     theirs: dict[str, Tensor] = {}
     for link in official_links(model.config, family):
         if link.ours in ours:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relvlm.data.batch import Batch
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.packing import offsets_of
 from relvlm_kernels import Regions
 
@@ -37,10 +37,11 @@ def xvlm_batch(inputs: dict[str, Tensor], grid: tuple[int, int]) -> Batch:
     )
     if kind == "captions":
         return batch
-    shown = Regions.from_mask(batch.text_cu, batch.image_index, inputs["image_atts"].bool(), grid)
+    every = batch.regions
+    box = Regions.from_mask(every.offsets, every.image, inputs["image_atts"].bool(), grid).box
     whole, target = inputs["is_image"].bool(), inputs["target_bbox"]
-    region = (~whole).nonzero().squeeze(1)
-    return replace(batch, box=shown.box, whole=whole, region=region, target_box=target)
+    seen = Regions(every.offsets, every.image, box, whole, ~whole, grid)
+    return replace(batch, regions=seen, region=(~whole).nonzero().squeeze(1), target_box=target)
 
 
 def _batch(
@@ -53,9 +54,8 @@ def _batch(
     none = torch.zeros(0, dtype=torch.long)
     return Batch(
         kind=kind, dataset="vectors", pixels=pixels, image_key=torch.arange(len(pixels)),
-        text_ids=ids_BL[real], text_cu=offsets_of(real.sum(1)), text_key=torch.arange(groups),
-        image_index=image.to(torch.int32), box=torch.tensor([[0, 0, grid[1], grid[0]]] * groups, dtype=torch.int32),
-        whole=torch.ones(groups, dtype=torch.bool), region=none, target_box=torch.zeros(groups, 4),
+        text_ids=ids_BL[real], text_key=torch.arange(groups), region=none, target_box=torch.zeros(groups, 4),
+        regions=Regions.whole(offsets_of(real.sum(1)), image.to(torch.int32), grid),
         mlm_ids=masked_ids_BL[real], mlm_row=masked_BL[real].nonzero().squeeze(1), mlm_label=ids_BL[masked_BL],
         subject=none, object=none, relation=none,
     )  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relvlm import pairs
 from relvlm.convert.parity.errors import Errors
 from relvlm.convert.parity.shared import (
     Vectors,
@@ -20,20 +19,26 @@ from relvlm.convert.parity.shared import (
 )
 from relvlm.convert.parity.vectors import IGNORED, xvlm_batch
 from relvlm.losses.bbox import bbox_losses, corners, generalised_iou, iou
-from relvlm.model import RelVLM
+from relvlm.pretraining.encode import Features
+from relvlm.pretraining.negatives import similarities
+from relvlm.pretraining.step import Pretraining
 
 
-def check_xvlm(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors) -> None:
+def check_xvlm(pretraining: Pretraining, inputs: Vectors, official: Vectors, errors: Errors) -> None:
     """X-VLM's outputs for both kinds of batch, and its box losses alone."""
+    model = pretraining.model
     check_text(model, inputs["image"]["text_ids"], inputs["image"]["text_atts"], official, errors, False)
     for part in ("image", "region"):
-        _xvlm_part(model, inputs[part], official[part], errors, f"{part}/")
+        _xvlm_part(pretraining, inputs[part], official[part], errors, f"{part}/")
     image = xvlm_batch(inputs["image"], model.vision.grid)
-    check_temperature(model, image, inputs["image"], official, errors, {"loss_itc": "itc"})
+    check_temperature(pretraining, image, inputs["image"], official, errors, {"loss_itc": "itc"})
     _boxes(inputs["box_losses"], official["box_losses"], errors)
 
 
-def _xvlm_part(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors, name: str) -> None:
+def _xvlm_part(
+    pretraining: Pretraining, inputs: Vectors, official: Vectors, errors: Errors, name: str
+) -> None:
+    model = pretraining.model
     dtype = model.temperature.dtype
     ids, mask = inputs["text_ids"], inputs["text_atts"]
     text = model.encode_text(ids, mask)
@@ -59,14 +64,14 @@ def _xvlm_part(model: RelVLM, inputs: Vectors, official: Vectors, errors: Errors
     errors.check(
         name + "loss_itc_idx_div2", itc_within(model, image, text, half), official["loss_itc_idx_div2"]
     )
-    features = pairs.Features(model.image_features(image), model.text_features(text))
-    sims = pairs.similarities(features, model.temperature, features)
+    features = Features(model.image_features(image), model.text_features(text))
+    sims = similarities(features, model.temperature, features)
     check_weights(model, sims, official, errors, name)
     if atts is not None:
         _box_losses(boxes, inputs["target_bbox"].to(dtype), inputs["is_image"], official, errors, name)
 
     batch = xvlm_batch(inputs, model.vision.grid)
-    fresh = fresh_copy(model)
+    fresh = fresh_copy(pretraining)
     logits, losses, total = forward(fresh, batch, official)
     for loss in ("loss_itc", "loss_itm", "loss_mlm"):
         errors.check(name + loss, losses[loss.removeprefix("loss_")], official[loss], "packed")

@@ -13,8 +13,9 @@ from typing import Any
 from PIL import Image
 
 from relvlm.data.arguments import positive
-from relvlm.data.schema import Entity, Sample
-from relvlm.data.shards import Encoded, check_free, write_shards
+from relvlm.data.pictures import decode
+from relvlm.data.shards.schema import Entity, Sample
+from relvlm.data.shards.store import Encoded, check_free, write_shards
 from relvlm.data.sources.raw import (
     PhotoFault,
     add_output_arguments,
@@ -26,7 +27,6 @@ from relvlm.data.sources.raw import (
     sized_photo,
     tidy,
 )
-from relvlm.data.transforms import decode
 from relvlm.errors import UserError
 
 JPEG_QUALITY = 95  # of a shrunk photo

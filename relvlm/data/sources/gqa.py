@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from relvlm.data.schema import Entity, Relation, Sample
-from relvlm.data.shards import Encoded, check_free, write_shards
+from relvlm.data.shards.schema import Entity, Relation, Sample
+from relvlm.data.shards.store import Encoded, check_free, write_shards
 from relvlm.data.sources.raw import (
     PhotoFault,
     add_output_arguments,

@@ -14,8 +14,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from relvlm.data.arguments import positive
-from relvlm.data.schema import Box
-from relvlm.data.shards import SKIPPED
+from relvlm.data.shards.schema import Box
+from relvlm.data.shards.store import SKIPPED
 from relvlm.errors import UserError
 
 MIN_SIDE = 1.0  # pixels; what is thinner after clipping is no box

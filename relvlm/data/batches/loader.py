@@ -1,0 +1,255 @@
+"""Batches for training: the plan's samples, read, augmented and packed, by worker processes if asked.
+
+A sample that cannot be read or used is logged, counted and replaced by another of its dataset; too many end
+the run. The batches of a run do not depend on the number of workers, nor its samples on that of chunks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from relvlm.config.schema import DataConfig, DatasetConfig, LowResolutionConfig
+from relvlm.data.batches.batch import Batch, View, assemble
+from relvlm.data.batches.regions import read_relations
+from relvlm.data.batches.sampler import BatchPlan, StepPlan, Stream
+from relvlm.data.batches.views import Unusable, ViewBuilder
+from relvlm.data.shards.store import DataFault, Record, ShardSet
+from relvlm.data.text import Tokenizer, text_key
+from relvlm.errors import UserError
+from relvlm.kinds import BATCH_KINDS, BatchKind, datasets_of
+
+COUNTS = ("faults", "unusable", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
+TIMEOUT_S = 600  # for one batch; a disk that hangs must not hang the run
+ATTEMPTS = 1000  # draws for one place in a batch before the dataset is given up
+FULL_SIZE = LowResolutionConfig()
+_log = logging.getLogger(__name__)
+
+
+class StepDataset(Dataset[list[Batch] | UserError]):
+    """StepPlan -> chunks. An error that ends the run is returned: torch would bury it in a traceback.
+
+    `counts` (workers, len(COUNTS)) lies in shared memory, one row for each worker.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        streams: list[Stream],
+        sets: list[ShardSet],
+        image_size: int,
+        patch_size: int,
+        seed: int,
+        low_resolution: LowResolutionConfig,
+        accumulate: int,
+    ) -> None:
+        self.config, self.streams, self.sets = config, streams, sets
+        self.image_size, self.patch_size, self.seed = image_size, patch_size, seed
+        self.low_resolution, self.accumulate = low_resolution, accumulate
+        self.counts = torch.zeros(max(1, config.workers), len(COUNTS), dtype=torch.int64).share_memory_()
+        self.bad: set[tuple[int, int]] = set()
+
+    @cached_property
+    def builder(self) -> ViewBuilder:
+        """Made on first use, which is in the worker."""
+        relations = read_relations(self.config.relations_file) if "mrc" in self.config.trained else {}
+        tokenizer = Tokenizer(self.config.vocab_file)
+        return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
+
+    def __getitem__(self, plan: StepPlan) -> list[Batch] | UserError:
+        low = plan.step < self.low_resolution.steps
+        self.builder.resize(self.low_resolution.image_size if low else self.image_size)
+        pairs = zip(plan.epoch.tolist(), plan.index.tolist(), strict=True)
+        try:
+            views = [self._view(plan.stream, epoch, index) for epoch, index in pairs]
+        except UserError as error:
+            return error
+        finally:
+            self._publish()
+        stream, name = self.streams[plan.stream], self.sets[plan.stream].path.name
+        joint: dict[Any, float] = dataclasses.asdict(self.config.joint_weights)
+        weights = joint if stream.kind == "joint" else None
+        runs = _runs(len(views), stream.block, self.accumulate)
+        return [assemble(stream.kind, name, views[run], self.builder.grid, weights) for run in runs]
+
+    def _view(self, stream: int, epoch: int, index: int) -> View:
+        """The sample's view, or that of a substitute, which the arguments and the seed fix.
+
+        A sample that lacks what the kind needs is merely counted, a faulty one also logged and limited in number.
+        """
+        kind, shards = self.streams[stream].kind, self.sets[stream]
+        for attempt in range(ATTEMPTS):
+            rng = Random(text_key(f"{self.seed}/{self.streams[stream].name}/{epoch}/{index}/{attempt}"))
+            chosen = rng.randrange(self.streams[stream].size) if attempt else index
+            try:
+                return self._build(kind, shards.read(chosen), rng)
+            except Unusable as error:
+                reason = str(error)
+                self.builder.counts["unusable"] += 1
+            except DataFault as fault:
+                reason = str(fault)
+                self._record(stream, chosen, fault)
+        raise UserError(
+            f"{shards.path}: {ATTEMPTS} samples in a row are of no use for {kind} batches; the last: {reason} "
+            f"(run: relvlm data stats {shards.path})"
+        )
+
+    def _build(self, kind: BatchKind, record: Record, rng: Random) -> View:
+        try:
+            return self.builder.view(kind, record, rng)
+        except Unusable:
+            raise
+        except ValueError as error:
+            raise DataFault(record.shard, record.key, str(error)) from error
+
+    def _record(self, stream: int, index: int, fault: DataFault) -> None:
+        """Log a fault met for the first time; raises UserError where there are too many different ones."""
+        if (stream, index) in self.bad:
+            return
+        self.bad.add((stream, index))
+        path = self.sets[stream].path
+        _log.warning("%s: %s (another sample takes its place; fault %d)", path, fault, len(self.bad))
+        if len(self.bad) > self.config.max_faults:
+            raise UserError(
+                f"{path}: {len(self.bad)} faulty samples, data.max_faults is {self.config.max_faults}; "
+                f"the last: {fault} (run: relvlm data lint {path})"
+            )
+
+    def _publish(self) -> None:
+        worker = get_worker_info()
+        seen = self.builder.counts
+        values = {**seen, "faults": len(self.bad), "truncated_texts": self.builder.tokenizer.truncated}
+        row = torch.tensor([values.get(name, 0) for name in COUNTS])
+        self.counts[worker.id if worker else 0] = row
+
+
+class Loader(Iterator[list[Batch]]):
+    """The endless batches of one rank, each in its chunks; `counts()` tells what was left out so far."""
+
+    def __init__(self, dataset: StepDataset, plan: BatchPlan) -> None:
+        self._dataset = dataset
+        workers = dataset.config.workers
+        self._batches = iter(
+            DataLoader(
+                dataset,
+                batch_size=None,
+                sampler=plan,
+                num_workers=workers,
+                pin_memory=torch.cuda.is_available(),
+                timeout=TIMEOUT_S if workers else 0,
+                generator=torch.Generator(),  # or torch would draw from the model's random numbers
+            )
+        )
+
+    def __next__(self) -> list[Batch]:
+        chunks = next(self._batches)
+        if isinstance(chunks, UserError):
+            raise chunks
+        return chunks
+
+    def counts(self) -> dict[str, int]:
+        """Faulty samples (each once per worker), unusable ones, texts cut, triplets and predicates left out."""
+        return dict(zip(COUNTS, self._dataset.counts.sum(0).tolist(), strict=True))
+
+
+def build_loader(
+    config: DataConfig,
+    *,
+    image_size: int,
+    patch_size: int,
+    seed: int,
+    start_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    low_resolution: LowResolutionConfig = FULL_SIZE,
+    accumulate: int = 1,
+) -> Loader:
+    """The batches of `rank` from `start_step` on, each as `accumulate` chunks of nearly as many images.
+
+    The images are smaller in the first steps, if so asked.
+
+    Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
+    """
+    Tokenizer(config.vocab_file)
+    streams, sets = open_streams(config)
+    if "mrc" in config.trained:
+        read_relations(config.relations_file)
+    plan = BatchPlan(streams, seed, start_step, rank, world_size)
+    _check_chunks(streams, world_size, accumulate)
+    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate)
+    return Loader(dataset, plan)
+
+
+def open_streams(config: DataConfig) -> tuple[list[Stream], list[ShardSet]]:
+    """A stream and its shard set for each dataset of each kind that is drawn; kinds share the shard sets."""
+    streams, sets = [], []
+    opened: dict[str, ShardSet] = {}
+    for kind in BATCH_KINDS:
+        ratio = getattr(config.ratio, kind)
+        section = datasets_of(kind)
+        datasets: list[DatasetConfig] = getattr(config, section)
+        if ratio <= 0:
+            continue
+        total = sum(d.weight for d in datasets)
+        if total <= 0:
+            raise UserError(
+                f"data.{section}: no dataset of positive weight, but data.ratio.{kind} is {ratio}"
+            )
+        for i, dataset in enumerate(datasets):
+            if dataset.path not in opened:
+                opened[dataset.path] = _open_set(dataset.path, f"data.{section}[{i}].path")
+            shards = opened[dataset.path]
+            sizes = tuple(entry.samples for entry in shards.shards)
+            probability = ratio * dataset.weight / total
+            streams.append(
+                Stream(kind, f"{kind}/{i}", sizes, _images(config, kind), probability, dataset.block)
+            )
+            sets.append(shards)
+    return streams, sets
+
+
+def _open_set(path: str, field: str) -> ShardSet:
+    try:
+        shards = ShardSet(path)
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error
+    if not len(shards):
+        raise UserError(f"{field}: {path} holds no sample")
+    return shards
+
+
+def _images(config: DataConfig, kind: BatchKind) -> int:
+    """Images of a global batch."""
+    count: int = getattr(config.batch, kind)
+    if kind != "entities":
+        return count
+    if count % config.regions_per_image:
+        raise UserError(
+            f"data.batch.entities: {count} regions are no multiple of data.regions_per_image "
+            f"{config.regions_per_image}"
+        )
+    return count // config.regions_per_image
+
+
+def _runs(images: int, block: int, chunks: int) -> list[slice]:
+    """Nearly equal runs of a step's images; a block, whose images are each other's negatives, stays whole."""
+    edges = [block * (images // block * chunk // chunks) for chunk in range(chunks + 1)]
+    return [slice(*edge) for edge in pairwise(edges)]
+
+
+def _check_chunks(streams: list[Stream], world_size: int, accumulate: int) -> None:
+    for stream in streams:
+        blocks = stream.images // (world_size * stream.block)
+        if blocks < accumulate:
+            raise UserError(
+                f"accumulate: {accumulate} chunks are more than the {blocks} images (or blocks of images) that a "
+                f"rank has of a {stream.kind} batch (take at most {blocks}, or a larger data.batch.{stream.kind})"
+            )

@@ -1,0 +1,137 @@
+"""The plan: which samples of which dataset make up each step, as a function of (seed, step) alone.
+
+Nothing is remembered between steps, so resuming needs the step number only, and neither the number of ranks
+nor that of workers changes what a run sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from relvlm.data.text import text_key
+from relvlm.errors import UserError
+from relvlm.kinds import BatchKind
+
+SHUFFLE_SHARDS = 16  # samples are mixed across this many shards at a time: local enough for a network disk
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A dataset as one kind of batch draws from it, `images` a step over all ranks."""
+
+    kind: BatchKind
+    name: str  # names the stream's random numbers: another name, another order
+    shard_sizes: tuple[int, ...]
+    images: int
+    probability: float
+    block: int = 1
+
+    @property
+    def size(self) -> int:
+        """Samples in an epoch."""
+        return sum(self.shard_sizes)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One rank's samples of a step: record `index[i]` as it is augmented in `epoch[i]`."""
+
+    step: int
+    stream: int
+    epoch: np.ndarray = field(repr=False)  # (B,) int64
+    index: np.ndarray = field(repr=False)  # (B,) int64
+
+
+def draw_streams(probabilities: Sequence[float], seed: int, first: int, last: int) -> np.ndarray:
+    """The stream of each step in [first, last): (last - first,) int64, drawn by `probabilities`."""
+    edges = np.cumsum(probabilities)
+    draws = _uniform(seed, np.arange(first, last, dtype=np.uint64))
+    return np.minimum(np.searchsorted(edges, draws * edges[-1], side="right"), len(edges) - 1)
+
+
+def _uniform(seed: int, step: np.ndarray) -> np.ndarray:
+    """Hashes of (seed, step) in [0, 1): splitmix64, vectorised."""
+    z = step * np.uint64(0x9E3779B97F4A7C15) + np.uint64(text_key(f"steps of {seed}") & (2**64 - 1))
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+
+
+def epoch_order(stream: Stream, seed: int, epoch: int) -> np.ndarray:
+    """The records of an epoch in their order: (size,) int64, `block` consecutive records staying together.
+
+    Shards are shuffled, then the blocks of every SHUFFLE_SHARDS of them together.
+    """
+    rng = np.random.default_rng(text_key(f"{seed}/{stream.name}/{epoch}") & (2**64 - 1))
+    shards = len(stream.shard_sizes)
+    window = rng.permutation(shards) // SHUFFLE_SHARDS
+    first = np.arange(0, stream.size, stream.block)
+    shard = np.searchsorted(np.cumsum(stream.shard_sizes), first, side="right")
+    blocks = first[np.argsort(window[shard] + rng.random(len(first)), kind="stable")]
+    return (blocks[:, None] + np.arange(stream.block)).reshape(-1)
+
+
+class BatchPlan(Sampler[StepPlan]):
+    """The endless sequence of a rank's StepPlans from `start_step` on."""
+
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        seed: int,
+        start_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Raises UserError where a global batch cannot be divided among the ranks."""
+        for stream in streams:
+            _check(stream, world_size)
+        self.streams = tuple(streams)
+        self.seed, self.start_step = seed, start_step
+        self.rank, self.world_size = rank, world_size
+        self._order = lru_cache(maxsize=2 * len(streams))(self._epoch_order)
+
+    def __iter__(self) -> Iterator[StepPlan]:
+        probabilities = [s.probability for s in self.streams]
+        past = draw_streams(probabilities, self.seed, 0, self.start_step)
+        drawn = np.bincount(past, minlength=len(self.streams)).tolist()
+        step = self.start_step
+        while True:
+            for stream in draw_streams(probabilities, self.seed, step, step + _CHUNK).tolist():
+                yield self._plan(step, stream, drawn[stream])
+                drawn[stream] += 1
+                step += 1
+
+    def _plan(self, step: int, number: int, drawn: int) -> StepPlan:
+        """The plan of a step whose stream has been drawn `drawn` times before."""
+        stream = self.streams[number]
+        first = drawn * stream.images
+        # Blocks are dealt out in turn, so that the union over ranks is the same for every world size.
+        blocks = np.arange(first, first + stream.images).reshape(-1, stream.block)
+        positions = blocks[self.rank :: self.world_size].reshape(-1)
+        epoch, offset = np.divmod(positions, stream.size)
+        index = np.empty_like(positions)
+        for value in range(int(epoch[0]), int(epoch[-1]) + 1):
+            here = epoch == value
+            index[here] = self._order(number, value)[offset[here]]
+        return StepPlan(step, number, epoch, index)
+
+    def _epoch_order(self, number: int, epoch: int) -> np.ndarray:
+        return epoch_order(self.streams[number], self.seed, epoch)
+
+
+def _check(stream: Stream, world_size: int) -> None:
+    if stream.block < 1 or stream.size % stream.block:
+        raise UserError(
+            f"{stream.name}: block: {stream.size} samples are no multiple of {stream.block} (change it)"
+        )
+    if stream.images % (world_size * stream.block):
+        raise UserError(
+            f"data.batch.{stream.kind}: {stream.images} images cannot be dealt to {world_size} ranks in "
+            f"blocks of {stream.block} (take a multiple of {world_size * stream.block})"
+        )

@@ -1,0 +1,164 @@
+"""Pixels: crop, resize, flip, colour augmentation, normalisation. PIL and numpy only.
+
+A flip exchanges left and right, so `flip_sample` swaps the words of every text, label and predicate too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+
+from relvlm.data.pictures import load_pixels
+from relvlm.data.shards.schema import Box, Sample
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_SIDE = re.compile(
+    r"(?<![^\W_])(left|right)(?=(?:most|hand|handed|ward|wards|side)?(?![^\W_]))", re.IGNORECASE
+)
+
+
+def resize_square(image: Image.Image, size: int, crop: Box | None = None) -> Image.Image:
+    """Bicubic `size` x `size` RGB of an opened image, or of its `crop` (pixels of the stored image).
+
+    A JPEG is decoded at half, quarter or eighth size where that still covers the result.
+    """
+    width, height = image.size
+    x0, y0, x1, y1 = crop or (0, 0, width, height)
+    image.draft("RGB", (math.ceil(width * size / (x1 - x0)), math.ceil(height * size / (y1 - y0))))
+    pixels = load_pixels(image)
+    sx, sy = pixels.width / width, pixels.height / height
+    box = (x0 * sx, y0 * sy, x1 * sx, y1 * sy)
+    if pixels.size == (size, size) and box == (0, 0, size, size):
+        return pixels
+    return pixels.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
+def eval_transform(size: int) -> Callable[[Image.Image], Tensor]:
+    """Square bicubic resize and CLIP normalisation: image -> (3, `size`, `size`) float32."""
+
+    def transform(image: Image.Image) -> Tensor:
+        square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+        return normalise(np.asarray(square)[None])[0]
+
+    return transform
+
+
+def normalise(images_BHWC: np.ndarray) -> Tensor:
+    """(B, 3, H, W) float32 of (B, H, W, 3) uint8, by CLIP's mean and standard deviation."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    # Bytes are cheaper to permute than floats.
+    pixels = torch.from_numpy(np.ascontiguousarray(images_BHWC.transpose(0, 3, 1, 2)))
+    return pixels.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
+
+
+def random_crop(width: int, height: int, min_area: float, rng: Random) -> Box:
+    """A crop of `min_area` to 1 of the image and aspect 3/4 to 4/3 (torchvision's RandomResizedCrop).
+
+    The whole image where ten draws do not fit, or `min_area` is 1.
+    """
+    for _ in range(10 if min_area < 1 else 0):
+        area = rng.uniform(min_area, 1) * width * height
+        aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            x0, y0 = rng.randint(0, width - w), rng.randint(0, height - h)
+            return (x0, y0, x0 + w, y0 + h)
+    return (0, 0, width, height)
+
+
+def flip_box(box: Box, width: float) -> Box:
+    """The box in the mirrored image."""
+    x0, y0, x1, y1 = box
+    return (width - x1, y0, width - x0, y1)
+
+
+def swap_left_right(text: str) -> str:
+    """ "left" and "right" exchanged wherever they are words of their own, or begin one such as "leftmost"."""
+    return _SIDE.sub(_other_side, text)
+
+
+def _other_side(match: re.Match[str]) -> str:
+    word = match.group()
+    other = "right" if word.lower() == "left" else "left"
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other
+
+
+def flip_sample(sample: Sample) -> Sample:
+    """The annotation of the mirrored image: boxes mirrored, sides swapped in every text and predicate."""
+    entities = tuple(
+        replace(
+            entity,
+            box=flip_box(entity.box, sample.width),
+            label=swap_left_right(entity.label),
+            attributes=tuple(map(swap_left_right, entity.attributes)),
+        )
+        for entity in sample.entities
+    )
+    relations = tuple(replace(r, predicate=swap_left_right(r.predicate)) for r in sample.relations)
+    captions = tuple(map(swap_left_right, sample.captions))
+    return replace(sample, captions=captions, entities=entities, relations=relations)
+
+
+def flip_image(image: Image.Image) -> Image.Image:
+    """The image mirrored left to right."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+_STRENGTH = 0.7 * 1.8 + 0.1  # magnitude 7 of 10
+_COLOUR_OPS: tuple[Callable[[Image.Image], Image.Image], ...] = (
+    lambda image: image,
+    ImageOps.autocontrast,
+    ImageOps.equalize,
+    lambda image: ImageEnhance.Brightness(image).enhance(_STRENGTH),
+    lambda image: ImageEnhance.Sharpness(image).enhance(_STRENGTH),
+)
+
+
+# Of level 7 of 10, in pixels (x, y) of the result: shear .3, shift 10 pixels, turn 30 degrees
+_SHEAR, _SHIFT, _TURN = 0.7 * 0.3, 0.7 * 10, 0.7 * 30
+_GREY = (128, 128, 128)
+_GEOMETRY_OPS: tuple[Callable[[Image.Image, int], Image.Image], ...] = (
+    lambda image, sign: _affine(image, (1, sign * _SHEAR, 0, 0, 1, 0)),
+    lambda image, sign: _affine(image, (1, 0, 0, sign * _SHEAR, 1, 0)),
+    lambda image, sign: _affine(image, (1, 0, sign * _SHIFT, 0, 1, 0)),
+    lambda image, sign: _affine(image, (1, 0, 0, 0, 1, sign * _SHIFT)),
+    lambda image, sign: image.rotate(sign * _TURN, Image.Resampling.BILINEAR, fillcolor=_GREY),
+)
+
+
+def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return image.transform(
+        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_GREY
+    )
+
+
+def colour_augment(image: Image.Image, rng: Random) -> Image.Image:
+    """X-VLM's colour-only RandAugment(2, 7): two operations are drawn, each applied with probability .5."""
+    for operation in (rng.choice(_COLOUR_OPS), rng.choice(_COLOUR_OPS)):
+        if rng.random() < 0.5:
+            image = operation(image)
+    return image
+
+
+def geometry_augment(image: Image.Image, rng: Random) -> Image.Image:
+    """RandAugment(2, 7) of ALBEF's and X-VLM's captions: the colour operations, shears, shifts and turns."""
+    operations = range(len(_COLOUR_OPS) + len(_GEOMETRY_OPS))
+    for drawn in (rng.choice(operations), rng.choice(operations)):
+        if rng.random() >= 0.5:
+            continue
+        if drawn < len(_COLOUR_OPS):
+            image = _COLOUR_OPS[drawn](image)
+        else:
+            image = _GEOMETRY_OPS[drawn - len(_COLOUR_OPS)](image, rng.choice((-1, 1)))
+    return image

@@ -1,0 +1,205 @@
+"""From a record to the view that a kind of batch takes of it: augmentation, texts, tokens, masks."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from relvlm.config.schema import DataConfig
+from relvlm.data.batches.batch import Group, View
+from relvlm.data.batches.masking import mask
+from relvlm.data.batches.regions import (
+    Region,
+    box_region,
+    choose_entities,
+    choose_relations,
+    crop_around,
+    describe,
+    place,
+    whole_region,
+)
+from relvlm.data.batches.transforms import (
+    colour_augment,
+    flip_box,
+    flip_image,
+    flip_sample,
+    geometry_augment,
+    random_crop,
+    resize_square,
+)
+from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
+from relvlm.data.pictures import open_image
+from relvlm.data.shards.schema import Box, Sample
+from relvlm.data.shards.store import Record
+from relvlm.data.text import Tokenizer, pre_caption, text_key
+from relvlm.kinds import SECTION_KINDS, BatchKind
+
+NO_LIMIT = sys.maxsize
+
+
+class Unusable(ValueError):
+    """A sound sample that lacks what its kind of batch needs."""
+
+
+class Texts(NamedTuple):
+    """What a kind of batch says of an image; triplets as in View."""
+
+    groups: Sequence[Group]
+    triplets: Sequence[tuple[int, int, int]] = ()
+
+
+class ViewBuilder:
+    """Makes views; `counts` tells what had to be left out on the way (texts cut, triplets dropped, ...)."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        image_size: int,
+        patch_size: int,
+        tokenizer: Tokenizer,
+        relations: Mapping[str, int],
+    ) -> None:
+        self.config = config
+        self.patch_size = patch_size
+        self.resize(image_size)
+        self.tokenizer, self.relations = tokenizer, relations
+        self.counts: Counter[str] = Counter()
+        self._groups: dict[BatchKind, Callable[[Sample, Box, Random], Texts]] = {
+            "captions": self._captions,
+            "entities": self._entities,
+            "mrc": self._mrc,
+            "vsg": self._vsg,
+        }
+
+    def resize(self, image_size: int) -> None:
+        """Make views of this size from now on."""
+        self.image_size = image_size
+        self.whole = whole_region(image_size, self.patch_size)
+        side = image_size // self.patch_size
+        self.grid = (side, side)
+
+    def view(self, kind: BatchKind, record: Record, rng: Random) -> View:
+        """The view of `record`; raises Unusable where its annotation lacks a part, ValueError if damaged.
+
+        The photo of a joint view is whole, as relations want it, with the texts of each kind that has a weight.
+        """
+        flip = rng.random() < self.config.flip
+        sample = flip_sample(record.sample) if flip else record.sample
+        crop = self._crop(kind, sample, rng)
+        weighted = dataclasses.asdict(self.config.joint_weights)
+        kinds = [k for k in SECTION_KINDS if weighted[k]] if kind == "joint" else [kind]
+        parts = {k: self._groups[k](sample, crop, rng) for k in kinds}
+        triplets = parts["mrc"].triplets if "mrc" in parts else ()
+        geometry = kind == "captions" and self.config.randaugment_geometry
+        pixels = self._pixels(record, crop, flip, rng, geometry_augment if geometry else colour_augment)
+        key = text_key(f"{sample.source}/{sample.image_id}")
+        return View(pixels, key, {k: part.groups for k, part in parts.items()}, triplets)
+
+    def _crop(self, kind: BatchKind, sample: Sample, rng: Random) -> Box:
+        """What of the photo is seen: all of it by default and wherever relations are; near a random box by entities."""
+        if kind == "captions":
+            return random_crop(sample.width, sample.height, self.config.crop_scale, rng)
+        if kind == "entities" and self.config.crop_scale < 1 and sample.entities:
+            return crop_around(rng.choice(sample.entities).box, sample.width, sample.height, rng)
+        return (0, 0, sample.width, sample.height)
+
+    def _captions(self, sample: Sample, crop: Box, rng: Random) -> Texts:
+        group = self._caption(sample, rng)
+        if group is None:
+            raise Unusable("no caption")
+        return Texts([group])
+
+    def _entities(self, sample: Sample, crop: Box, rng: Random) -> Texts:
+        if not sample.entities:
+            raise Unusable("no entity")
+        groups = [
+            self._group(describe(entity, rng), self._region(part, crop), rng)
+            for entity, part in choose_entities(sample, crop, self.config.regions_per_image, rng)
+        ]
+        groups.append(self._caption(sample, rng))
+        present = [group for group in groups if group is not None]
+        if not present:
+            raise Unusable("no entity with a label")
+        return Texts(present)
+
+    def _mrc(self, sample: Sample, crop: Box, rng: Random) -> Texts:
+        chosen, unknown = choose_relations(
+            sample, self.relations, self.config.mrc_relations, self.config.mrc_entities, rng
+        )
+        self.counts["unknown_predicates"] += unknown
+        if not chosen:
+            raise Unusable("no relation of the vocabulary")
+        place_of = {
+            name: i for i, name in enumerate(dict.fromkeys(e for r in chosen for e in (r.subject, r.object)))
+        }
+        entities = {e.id: e for e in sample.entities}
+        groups = []
+        for name in place_of:
+            group = self._group(entities[name].label, self._region(entities[name].box, crop), None)
+            if group is None:
+                raise Unusable(f"entity {name} has no label")
+            groups.append(group)
+        triplets = [(place_of[r.subject], place_of[r.object], self.relations[r.predicate]) for r in chosen]
+        return Texts(groups, triplets)
+
+    def _vsg(self, sample: Sample, crop: Box, rng: Random) -> Texts:
+        triplets = choose_triplets(sample, self.config.vsg_triplets, rng)
+        phrases = [pre_caption(phrase, NO_LIMIT) for phrase in verbalise(sample, triplets, rng)]
+        ids, kept, dropped = encode_triplets(phrases, self.tokenizer, self.config.max_vsg_tokens)
+        self.counts["dropped_triplets"] += dropped
+        if not kept:
+            raise Unusable("no relation" if not phrases else "no triplet fits data.max_vsg_tokens")
+        return Texts([self._masked(ids, " [SEP] ".join(kept), self.whole, rng)])
+
+    def _caption(self, sample: Sample, rng: Random) -> Group | None:
+        """One caption about the whole image, drawn at random."""
+        if not sample.captions:
+            return None
+        return self._group(rng.choice(sample.captions), self.whole, rng)
+
+    def _group(self, text: str, region: Region, rng: Random | None) -> Group | None:
+        """The group of a text, masked if a random state is given; None where no word is left of it."""
+        words = pre_caption(text, NO_LIMIT).split(" ")
+        self.counts["cut_captions"] += len(words) > self.config.max_words
+        clean = " ".join(words[: self.config.max_words])
+        if not clean:
+            return None
+        (ids,) = self.tokenizer.encode([clean], self.config.max_text_tokens, self.config.sep)
+        if rng is None:
+            return Group(ids, text_key(clean), region, ids, [], [])
+        return self._masked(ids, clean, region, rng)
+
+    def _masked(self, ids: list[int], text: str, region: Region, rng: Random) -> Group:
+        return Group(ids, text_key(text), region, *mask(ids, rng, self.config, self.tokenizer))
+
+    def _region(self, box: Box, crop: Box) -> Region:
+        return box_region(place(box, crop, self.image_size), self.image_size, self.patch_size)
+
+    def _pixels(
+        self,
+        record: Record,
+        crop: Box,
+        flip: bool,
+        rng: Random,
+        augment: Callable[[Image.Image, Random], Image.Image],
+    ) -> np.ndarray:
+        """Decoded last: what is unusable has not cost the decoding."""
+        sample = record.sample
+        image = open_image(record.image, self.config.max_pixels)
+        if image.size != (sample.width, sample.height):
+            raise ValueError(
+                f"image is {image.width}x{image.height}, annotation {sample.width}x{sample.height}"
+            )
+        square = resize_square(image, self.image_size, flip_box(crop, sample.width) if flip else crop)
+        if flip:
+            square = flip_image(square)
+        if self.config.randaugment:
+            square = augment(square, rng)
+        return np.asarray(square)

@@ -1,0 +1,124 @@
+"""`manifest.json` of a shard set: what lies in the folder, what made it, and how to tell that it is unharmed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from relvlm.data.shards.schema import SCHEMA_VERSION, Sample
+from relvlm.errors import UserError
+
+MANIFEST = "manifest.json"
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tar")
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard's line in the manifest."""
+
+    name: str
+    sha256: str
+    bytes: int
+    samples: int
+
+
+@dataclass
+class Tally:
+    """Running totals of the samples that pass through `count`."""
+
+    samples: int = 0
+    captions: int = 0
+    entities: int = 0
+    relations: int = 0
+    predicates: set[str] = field(default_factory=set)
+
+    def count(self, encoded: Iterable[tuple[str, bytes, Sample]]) -> Iterator[tuple[str, bytes, Sample]]:
+        """`encoded`, unchanged."""
+        for key, image, sample in encoded:
+            self.samples += 1
+            self.captions += len(sample.captions)
+            self.entities += len(sample.entities)
+            self.relations += len(sample.relations)
+            self.predicates.update(r.predicate for r in sample.relations)
+            yield key, image, sample
+
+
+def make_manifest(
+    entries: list[ShardEntry], tally: Tally, *, source: str, builder_args: dict[str, Any]
+) -> dict[str, Any]:
+    """The manifest of `entries`, in plain JSON types."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "source": source,
+        "builder": {"version": builder_version(), "arguments": builder_args},
+        "totals": {
+            "shards": len(entries),
+            "bytes": sum(e.bytes for e in entries),
+            "samples": tally.samples,
+            "captions": tally.captions,
+            "entities": tally.entities,
+            "relations": tally.relations,
+            "predicates": len(tally.predicates),
+        },
+        "shards": [asdict(e) for e in entries],
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def builder_version() -> str:
+    """Version of this package, for the manifest."""
+    try:
+        return version("relvlm")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the shard set in folder `path`; raises UserError."""
+    file = path / MANIFEST
+    if not file.is_file():
+        raise UserError(f"{path}: no {MANIFEST} in {path} (run: relvlm data build --help)")
+    try:
+        manifest = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{file}: not valid JSON: {error} (build the shard set again)") from error
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA_VERSION:
+        raise UserError(f"{file}: schema: {schema!r}, this version reads {SCHEMA_VERSION} (build it again)")
+    return manifest
+
+
+def shard_entries(file: Path, manifest: dict[str, Any]) -> list[ShardEntry]:
+    """The shards that `manifest` (read from `file`) lists; raises UserError, also for a name with a folder."""
+    entries = []
+    for number, record in enumerate(manifest.get("shards", ())):
+        try:
+            entry = ShardEntry(**record)
+        except TypeError as error:
+            raise UserError(f"{file}: shards[{number}]: {error} (build it again)") from error
+        if not _SHARD_NAME.fullmatch(entry.name):
+            raise UserError(f"{file}: shards[{number}].name: {entry.name!r} is no plain file name *.tar")
+        entries.append(entry)
+    if not entries:
+        raise UserError(f"{file}: shards: empty (build the shard set again)")
+    return entries
+
+
+def check_size(path: Path, entry: ShardEntry) -> None:
+    """Raise UserError unless the shard is there with the size that the manifest says."""
+    if not path.is_file():
+        raise UserError(f"{path}: missing, though {MANIFEST} lists it (copy it again, or rebuild)")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise UserError(f"{path}: {size} bytes, {MANIFEST} says {entry.bytes} (copy it again, or rebuild)")

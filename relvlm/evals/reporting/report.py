@@ -1,0 +1,76 @@
+"""Report of runs: tables with bootstrap intervals, plots over checkpoints, paired tests, losses, an error browser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relvlm.errors import UserError
+from relvlm.evals.files import write_atomic
+from relvlm.evals.reporting import sections
+from relvlm.evals.reporting.browser import PER_SIDE, Pictures, records_of
+from relvlm.evals.reporting.loss_plots import plot_losses, read_log
+from relvlm.evals.reporting.pages import Section, as_html, as_latex, as_markdown
+from relvlm.evals.reporting.run import Run, read_run
+from relvlm.evals.results import table_lines
+from relvlm.evals.tables import markdown
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written; `table` is the Markdown text of table.md."""
+
+    table: str
+    files: tuple[Path, ...]
+
+
+def report(runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side: int = PER_SIDE) -> Report:
+    """Write report.html, report.md, report.tex, table.md, figures.csv and the plots under `out`.
+
+    A run's evaluations are the `metrics.json` files under its `eval` folder (under itself where it has none), those
+    of its checkpoints under `checkpoints_eval`; its log is `metrics.csv`. `per_side`: examples in the browser, of
+    each piece, right and wrong. Raises UserError for a run that has none of these.
+    """
+    titles = list(names) or [run.resolve().name for run in runs]
+    if len(set(titles)) != len(runs):
+        raise UserError(f"runs: names {', '.join(titles)} are not one and different for each (give --names)")
+    read = [read_run(run, title) for run, title in zip(runs, titles, strict=True)]
+    evaluated = [run for run in read if run.results]
+    table = markdown(table_lines(*(run.rows for run in evaluated))) if evaluated else ""
+    parts = _sections(read, out)
+    pictures = Pictures()
+    examples = [
+        e for run in evaluated for e in records_of(run.name, run.folders.values(), pictures, per_side)
+    ]
+    files = [path for part in parts for path in part.plots]
+    texts = {
+        "table.md": table,
+        "figures.csv": sections.figures_csv(evaluated),
+        "report.md": as_markdown(parts, out),
+        "report.tex": as_latex(parts),
+        "report.html": as_html(parts, examples, pictures),
+    }
+    for name, text in texts.items():
+        if text:
+            write_atomic(out / name, [text])
+            files.append(out / name)
+    return Report(table, tuple(files))
+
+
+def _sections(runs: Sequence[Run], out: Path) -> list[Section]:
+    evaluated = [run for run in runs if run.results]
+    histories = [run.history for run in runs if run.history]
+    parts: list[Section] = []
+    if evaluated:
+        parts.append(sections.main_table([run.rows for run in evaluated]))
+    if histories:
+        parts += sections.checkpoints(histories, out)
+    parts += sections.paired_tests(evaluated)
+    if evaluated:
+        parts.append(sections.every_figure(evaluated))
+    for run in runs:
+        if run.log:
+            plots = plot_losses(read_log(run.log), out / run.name)
+            parts.append(Section(f"Losses of {run.name}", "Smoothed; pale: each step.", (), tuple(plots)))
+    return parts

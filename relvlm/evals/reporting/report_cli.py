@@ -1,0 +1,38 @@
+"""`relvlm report RUN_DIR...`: tables, plots over checkpoints, paired tests, losses, and an error browser."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from relvlm.evals.reporting.browser import PER_SIDE
+from relvlm.evals.reporting.report import report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `relvlm report`."""
+    parser.description = (
+        "One report of all runs: the paper's table 2 with bootstrap intervals, learning dynamics and the choice of a "
+        "checkpoint (after relvlm eval --all-checkpoints RUN_DIR), paired tests of each two runs, losses; as "
+        "report.html (one file, with an error browser), report.md, report.tex and figures.csv. Evaluate first, into "
+        "RUN_DIR/eval."
+    )
+    parser.epilog = "example: relvlm report runs/rex_vlm runs/xvlm --names ReX-VLM X-VLM --out report"
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="with metrics.csv and eval/")
+    parser.add_argument("--out", type=Path, help="default: `report` in the first run")
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=PER_SIDE,
+        help="in the browser, of each piece, right and wrong (0: all)",
+    )
+    parser.add_argument("--names", nargs="+", default=[], help="the rows' names (default: the folders')")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Write the report, print its table and what was written."""
+    written = report(args.runs, args.out or args.runs[0] / "report", args.names, args.examples)
+    if written.table:
+        print(written.table)
+    for path in written.files:
+        print(path)

@@ -1,0 +1,156 @@
+"""ARO (Yuksekgonul et al., ICLR 2023): relations and attributes of Visual Genome crops; shuffled captions.
+
+Files: visual_genome_relation.json, visual_genome_attribution.json, and lists of {image, caption_options} whose first
+option is the true one (COCO order, Flickr30K order, written out: their shuffles are random).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from relvlm.errors import UserError
+from relvlm.evals.figures.main_table import Column
+from relvlm.evals.figures.outcomes import Derived
+from relvlm.evals.files import Row, annotation_files, read_json, require
+from relvlm.evals.scoring.photos import CropBox
+from relvlm.evals.tasks import verdict
+from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.task import Card
+from relvlm.evals.tasks.verdict import Verdict
+
+KIND = "ARO"
+PIECES = {"visual_genome_relation": "relation", "visual_genome_attribution": "attribution"}
+BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
+LEAST = 25  # ARO leaves out pairs of attributes with fewer examples
+# The relations that ARO's published macro average leaves out (its notebook "Replicate ARO" calls them symmetric).
+SYMMETRIC = (
+    "adjusting, attached to, between, bigger than, biting, boarding, brushing, chewing, cleaning, climbing, "
+    "close to, coming from, coming out of, contain, crossing, dragging, draped over, drinking, drinking from, "
+    "driving, driving down, driving on, eating from, eating in, enclosing, exiting, facing, filled with, "
+    "floating in, floating on, flying, flying above, flying in, flying over, flying through, full of, going down, "
+    "going into, going through, grazing in, growing in, growing on, guiding, hanging from, hanging in, "
+    "hanging off, hanging over, higher than, holding onto, hugging, in between, jumping off, jumping on, "
+    "jumping over, kept in, larger than, leading, leaning over, leaving, licking, longer than, looking in, "
+    "looking into, looking out, looking over, looking through, lying next to, lying on top of, making, "
+    "mixed with, mounted on, moving, on the back of, on the edge of, on the front of, on the other side of, "
+    "opening, painted on, parked at, parked beside, parked by, parked in, parked in front of, parked near, "
+    "parked next to, perched on, petting, piled on, playing, playing in, playing on, playing with, pouring, "
+    "reaching for, reading, reflected on, riding on, running in, running on, running through, seen through, "
+    "sitting behind, sitting beside, sitting by, sitting in front of, sitting near, sitting next to, "
+    "sitting under, skiing down, skiing on, sleeping in, sleeping on, smiling at, sniffing, splashing, "
+    "sprinkled on, stacked on, standing against, standing around, standing behind, standing beside, "
+    "standing in front of, standing near, standing next to, staring at, stuck in, surrounding, swimming in, "
+    "swinging, talking to, topped with, touching, traveling down, traveling on, tying, typing on, underneath, "
+    "wading in, waiting for, walking across, walking by, walking down, walking next to, walking through, "
+    "working in, working on, worn on, wrapped around, wrapped in, by, of, near, next to, with, beside, "
+    "on the side of, around"
+)
+LEFT_OUT = frozenset(SYMMETRIC.split(", "))
+
+
+def load(annotations: Path) -> Benchmark:
+    """Examples of one file or of all in a folder."""
+    files = annotation_files(annotations, "aro", (".json",))
+    return Benchmark(tuple(example for file in files for example in _examples(file)))
+
+
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """Right if option 0 scores above all others, strictly; UserError where an option is absent."""
+    found = []
+    for (piece, name), group in _grouped(rows):
+        options = {int(str(row["label"]).rpartition("_")[2]): row for row in group}
+        if sorted(options) != list(range(len(options))) or len(options) < 2:
+            raise UserError(f"scores: {name} of {piece}: not all of its options are there (score each)")
+        found.append(_verdict([options[i] for i in range(len(options))]))
+    return found
+
+
+def derived(judged: Sequence[Verdict]) -> Derived:
+    """ARO's macro averages, over relations but LEFT_OUT and pairs of attributes with at least LEAST examples."""
+    kinds = verdict.nested(verdict.flags(judged), "kind")
+    relations = [k for k in verdict.nested(kinds, "relation") if k not in LEFT_OUT]
+    attributes = [k for k, flags in verdict.nested(kinds, "attribution").items() if len(flags) >= LEAST]
+    return {
+        f"macro_{piece}": ("mean", tuple(f"kind/{piece}/{k}" for k in counted))
+        for piece, counted in (("relation", relations), ("attribution", attributes))
+        if counted
+    }
+
+
+def figures(judged: Sequence[Verdict]) -> Row:
+    """Micro accuracy, each file's, and ARO's own macro averages over relations and over pairs of attributes."""
+    macro = verdict.combined(derived(judged), verdict.flags(judged))
+    return {**verdict.accuracy(judged), **macro, "chance": 50.0}
+
+
+def _verdict(options: Sequence[Row]) -> Verdict:
+    first, *others = options
+    piece, kind = first["piece"], str(first.get("kind"))
+    won = all(first["score"] > row["score"] for row in others)
+    marks = dict.fromkeys(("overall", piece, f"kind/{piece}/{kind}"), won)
+    lines = [
+        ("foil:" if i else "caption:", row.get("text", ""), row["score"]) for i, row in enumerate(options)
+    ]
+    box = tuple(first["box"]) if "box" in first else None
+    card = Card((first.get("image", ""),), tuple(lines), won, piece, str(first.get("kind", "")), box)
+    return Verdict(f"{piece} {first['label']}", tuple(options), marks, card)
+
+
+def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
+    for row in rows:
+        require(row, ("piece", "label"), "scores", f"{KIND} score")
+
+    def identity(row: Row) -> tuple[str, str]:
+        return str(row["piece"]), str(row["label"]).rpartition("_")[0]
+
+    return [(name, list(group)) for name, group in groupby(sorted(rows, key=identity), key=identity)]
+
+
+def _examples(file: Path) -> list[Example]:
+    records = read_json(file)
+    if not isinstance(records, list) or not records:
+        raise UserError(f"{file}: expected a list of examples, this is no {KIND} file")
+    return [_example(i, record, file) for i, record in enumerate(records)]
+
+
+def _example(number: int, record: Row, file: Path) -> Example:
+    where = f"{file}: [{number}]"
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: expected an object, this is no {KIND} file")
+    piece = PIECES.get(file.stem, file.stem)
+    if "caption_options" in record:
+        require(record, ("image",), where, KIND)
+        return _pairs(
+            number, str(record["image"]), list(map(str, record["caption_options"])), {"piece": piece}
+        )
+    require(record, ("image_path", "true_caption", "false_caption", *BOX), where, KIND)
+    kind = record.get("relation_name") or "_".join(map(str, record.get("attributes", ())))
+    texts = [str(record["true_caption"]), str(record["false_caption"])]
+    return _pairs(number, str(record["image_path"]), texts, {"piece": piece, "kind": kind}, _box(record))
+
+
+def _pairs(number: int, image: str, texts: list[str], fields: Row, box: CropBox | None = None) -> Example:
+    shown = {"box": list(box)} if box else {}
+    rows = ({"label": f"{number}_{i}", **fields, **shown} for i in range(len(texts)))
+    return tuple(Pair(image, text, row, box) for text, row in zip(texts, rows, strict=True))
+
+
+def _box(record: Row) -> CropBox:
+    x, y, w, h = (int(record[name]) for name in BOX)
+    return x, y, x + w, y + h
+
+
+TASK = PairTask(
+    "aro",
+    load,
+    verdicts,
+    figures,
+    (Column("ARO", 80, "fine"),),
+    key=("piece", "label"),
+    label=r".+_\d+",
+    rule="the crop's true caption above all others, strictly; micro average, and ARO's macro averages beside it",
+    derived=derived,
+    group="piece",
+)

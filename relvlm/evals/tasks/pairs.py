@@ -1,0 +1,160 @@
+"""A benchmark of examples that are each judged by a few scores of their own."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from relvlm.errors import UserError
+from relvlm.evals.figures.main_table import Cell, Column, overall_cell
+from relvlm.evals.figures.outcomes import Derived, Outcomes
+from relvlm.evals.files import Row, read_jsonl
+from relvlm.evals.scoring.photos import CropBox, Photo
+from relvlm.evals.scoring.scorer import Scorer
+from relvlm.evals.tasks import verdict
+from relvlm.evals.tasks.score_rows import check_scores, complete
+from relvlm.evals.tasks.task import Card, Scored, Selection, find_images, missing_images
+from relvlm.evals.tasks.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One score to compute; `row` is what its line in scores.jsonl says beside `score`, `image` and `text`.
+
+    `box`: the part of the image to score, (x0, y0, x1, y1) in pixels; None for all of it.
+    """
+
+    image: str
+    text: str
+    row: Row
+    box: CropBox | None = None
+
+
+Example = tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Examples in file order; `dropped` holds the rows of examples that the protocol leaves out."""
+
+    examples: tuple[Example, ...]
+    dropped: tuple[Row, ...] = ()
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All pairs, in order."""
+        return [pair for example in self.examples for pair in example]
+
+    def first(self, limit: int, group: str | None) -> Benchmark:
+        """The first `limit` examples of each value of the field `group`; of all where there is no such field."""
+        seen: Counter[object] = Counter()
+        kept = []
+        for example in self.examples:
+            name = example[0].row.get(group) if group else None
+            seen[name] += 1
+            if seen[name] <= limit:
+                kept.append(example)
+        return replace(self, examples=tuple(kept))
+
+    def without(self, missing: Sequence[str]) -> Benchmark:
+        """The examples that need none of these images."""
+        gone = set(missing)
+        return replace(
+            self, examples=tuple(e for e in self.examples if not any(pair.image in gone for pair in e))
+        )
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """`load` its official files; `verdicts` of rows with scores, its rule; `figures` of verdicts, for metrics.json.
+
+    `derived`: figures that are made of others. `key`: the fields that make a row unique. `label`: the pattern of its
+    labels, which tells its score files from those of other tasks. `group`: the field that tells its files (or splits)
+    apart. `thresholded`: figures that need a probability; a task whose `overall` is among them is not for
+    similarities. `table`: its cells, where they are others than `overall` in its one column.
+    """
+
+    name: str
+    load: Callable[[Path], Benchmark]
+    verdicts: Callable[[Sequence[Row]], list[Verdict]]
+    figures: Callable[[Sequence[Verdict]], Row]
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    label: str
+    rule: str
+    derived: Callable[[Sequence[Verdict]], Derived] = lambda verdicts: {}
+    group: str | None = None
+    thresholded: tuple[str, ...] = ()
+    table: Callable[[Row], dict[str, Cell]] | None = None
+
+    def metrics(self, rows: Sequence[Row]) -> Row:
+        """Figures of rows with scores."""
+        return self.figures(self.verdicts(rows))
+
+    def score(self, scorer: Scorer, annotations: Path, images: Path, selection: Selection) -> Scored:
+        """Each pair once; figures with a threshold are left out where the model gives similarities."""
+        benchmark = self.load(annotations)
+        self._check_scores_of(scorer.matcher.probabilities)
+        if selection.limit:
+            benchmark = benchmark.first(selection.limit, self.group)
+        names = [pair.image for pair in benchmark.pairs]
+        paths, missing = find_images(images, names, selection.available)
+        pairs = benchmark.without(missing).pairs
+        if not pairs:
+            raise UserError(f"{annotations}: no example left to score (images missing: {len(missing)})")
+        rows, are_probabilities = _scored(scorer, pairs, paths)
+        self._check_scores_of(are_probabilities)
+        context = {"n_pairs": len(rows), "rule": self.rule, "texts_cut": scorer.cut(p.text for p in pairs)}
+        context["score"] = "match probability" if are_probabilities else "similarity"
+        judged = self.verdicts(check_scores(rows, self.key, f"{self.name} scores"))
+        figures = self.figures(judged)
+        for name in () if are_probabilities else self.thresholded:
+            figures.pop(name)
+        return Scored(
+            {**figures, **context, **missing_images(missing)},
+            (json.dumps(row, ensure_ascii=False) for row in rows),
+            verdict.outcomes(judged, self.derived(judged)),
+        )
+
+    def rescore(self, scores: Path, annotations: Path | None) -> Row:
+        rows = check_scores(read_jsonl(scores), self.key, str(scores), self.label)
+        if annotations is not None:
+            known = self.load(annotations)
+            rows = complete(rows, [pair.row for pair in known.pairs], known.dropped, self.key, str(scores))
+        return {**self.metrics(rows), "n_pairs": len(rows), "rule": self.rule}
+
+    def splits(self, annotations: Path) -> set[str]:
+        return set()
+
+    def outcomes(self, scores: Path) -> Outcomes:
+        found = self.verdicts(list(read_jsonl(scores)))
+        return verdict.outcomes(found, self.derived(found))
+
+    def cards(self, folder: Path) -> list[Card]:
+        return [v.card for v in self.verdicts(list(read_jsonl(folder / "scores.jsonl")))]
+
+    def cells(self, figures: Row) -> dict[str, Cell]:
+        if self.table:
+            return self.table(figures)
+        return {self.columns[0].title: overall_cell(figures, figures["chance"])}
+
+    def _check_scores_of(self, probabilities: bool) -> None:
+        if "overall" in self.thresholded and not probabilities:
+            raise UserError(
+                f"model: gives similarities, no match probabilities: {self.name} has a threshold of .5 and needs an "
+                "ITM head (take another task)"
+            )
+
+
+def _scored(scorer: Scorer, pairs: Sequence[Pair], paths: Mapping[str, Path]) -> tuple[list[Row], bool]:
+    """Rows of scores.jsonl, and whether their scores are probabilities."""
+    photos = [Photo(paths[p.image], p.box) for p in pairs]
+    scores, are_probabilities = scorer.scores(photos, [p.text for p in pairs])
+    rows = [
+        {**p.row, "score": score, "image": p.image, "text": p.text}
+        for p, score in zip(pairs, scores.tolist(), strict=True)
+    ]
+    return rows, are_probabilities

@@ -1,0 +1,216 @@
+"""Image-text retrieval: the k nearest by cosine are re-scored by the ITM match logit (ALBEF's protocol)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from relvlm.errors import UserError
+from relvlm.evals.figures import shares
+from relvlm.evals.figures.main_table import Cell, Column, both
+from relvlm.evals.figures.outcomes import Counts, Derived, Outcomes, tabulate
+from relvlm.evals.files import Row, read_json, read_jsonl
+from relvlm.evals.scoring.scorer import Scorer
+from relvlm.evals.tasks.candidates import (
+    Candidates,
+    Way,
+    check_gallery,
+    firsts,
+    from_rows,
+    lines,
+    nearest,
+    ranks,
+)
+from relvlm.evals.tasks.gallery import Gallery, read, read_splits
+from relvlm.evals.tasks.task import Card, Scored, Selection, find_images, is_dev, missing_images
+
+RECALLS = (1, 5, 10)
+WAYS: tuple[Way, Way] = ("TR", "IR")
+FIGURES = tuple(f"{way}@{r}" for way in WAYS for r in RECALLS)
+GALLERY = "gallery.json"  # in a folder of results
+
+
+@dataclass(frozen=True)
+class RetrievalTask:
+    """`k`: candidates of each query that are re-scored. `files`: names of its annotations in a folder.
+
+    `title`: what its columns are called, one for each recall in `shown`; `coarse`: whether its recalls at 1 enter the
+    Pareto front.
+    """
+
+    name: str
+    k: int
+    files: tuple[str, ...]
+    title: str
+    shown: tuple[str, ...]
+    place: int
+    coarse: bool = False
+    rule: str = (
+        "the k nearest by cosine re-scored by the ITM match logit, others not found; recall at 1, 5, 10"
+    )
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return (
+            *self._columns(self.title, self.place, self.coarse),
+            *self._columns(f"{self.title} dev", self.place + 100),
+        )
+
+    def _columns(self, title: str, place: int, coarse: bool = False) -> Iterator[Column]:
+        for recall in self.shown:
+            main = recall.endswith("@1")
+            yield Column(f"{title} {recall}", place, "coarse" if main and coarse else None, main)
+
+    def load(self, annotations: Path, split: str = "test") -> Gallery:
+        """Gallery of one split of a file, or of the file in a folder that has one of the task's names."""
+        return read(self._file(annotations), split)
+
+    def splits(self, annotations: Path) -> set[str]:
+        return read_splits(self._file(annotations))
+
+    def score(self, scorer: Scorer, annotations: Path, images: Path, selection: Selection) -> Scored:
+        """The candidates; once more without the overlapping images, where there are any."""
+        gallery = self.load(annotations, selection.split)
+        if selection.limit:
+            gallery = gallery.first(selection.limit)
+        paths, missing = find_images(images, gallery.images, selection.available)
+        gallery = gallery.without(missing)
+        k = selection.k or self.k
+        found, kind = _candidates(scorer, gallery, paths, k)
+        context = {"k": k, "split": selection.split, "texts_cut": scorer.cut(gallery.texts), "score": kind}
+        result = {**figures(found), "rule": self.rule, **context, **missing_images(missing)}
+        rest = gallery.without_named(selection.overlap)
+        if 0 < len(rest.images) < len(gallery.images):
+            result["without_overlap"] = figures(_candidates(scorer, rest, paths, k)[0])
+        files = {GALLERY: {"images": gallery.images, "texts": gallery.texts}}
+        return Scored(result, lines(found, gallery), outcomes(found), files)
+
+    def rescore(self, scores: Path, annotations: Path | None) -> Row:
+        found = from_rows(read_jsonl(scores), str(scores))
+        if annotations is not None:
+            check_gallery(found, self.load(annotations), str(scores))
+        return {**figures(found), "rule": self.rule}
+
+    def outcomes(self, scores: Path) -> Outcomes:
+        return outcomes(from_rows(read_jsonl(scores), str(scores)))
+
+    def cards(self, folder: Path) -> list[Card]:
+        scores, gallery = folder / "scores.jsonl", read_json(folder / GALLERY)
+        return cards(from_rows(read_jsonl(scores), str(scores)), gallery["images"], gallery["texts"])
+
+    def cells(self, figures: Row) -> dict[str, Cell]:
+        title = self.title + (" dev" if is_dev(figures) else "")
+        sizes = {"TR": figures["n_images"], "IR": figures["n_texts"]}
+        return {
+            f"{title} {s}": Cell(
+                figures[s],
+                both(figures["intervals95"][s]),
+                figures["chance"][s],
+                sizes[s.partition("@")[0]],
+                s,
+            )
+            for s in self.shown
+        }
+
+    def _file(self, annotations: Path) -> Path:
+        if not annotations.is_dir():
+            return annotations
+        for name in self.files:
+            if (annotations / name).is_file():
+                return annotations / name
+        raise UserError(f"{annotations}: no {self.files[0]} in this folder (give the annotation file)")
+
+
+def figures(found: Candidates) -> Row:
+    """Recall at 1, 5, 10 of text (TR) and image (IR) retrieval, in percent; overall is the mean of the six.
+
+    A match that is no candidate is not found. Among equal scores the match counts as last.
+    """
+    images, texts = len(np.unique(found.image)), len(np.unique(found.text))
+    hits = {name: counts for way in WAYS for name, counts in _hits(found, way).items()}
+    recalls = {name: shares.percent(*counts) for name, counts in hits.items()}
+    chance = {f"TR@{r}": _chance(r, texts, texts / images) for r in RECALLS}
+    chance |= {f"IR@{r}": _chance(r, images) for r in RECALLS}
+    first, *others = FIGURES
+    return {
+        "overall": sum(recalls.values()) / len(recalls),
+        "n_images": images,
+        "n_texts": texts,
+        first: recalls[first],
+        "intervals95": {name: list(shares.wilson(*counts)) for name, counts in hits.items()},
+        **{name: recalls[name] for name in others},
+        "n_pairs": len(found.score),
+        "chance": chance,
+    }
+
+
+def outcomes(found: Candidates) -> Outcomes:
+    """A unit is an image: its own query, and those of its texts, which stand or fall together."""
+    derived: Derived = {"overall": ("mean", FIGURES)}
+    return tabulate(_units(found), derived)
+
+
+def cards(found: Candidates, images: Sequence[str], texts: Sequence[str]) -> list[Card]:
+    """Each image with the text ranked first and, where that is wrong, its best own one."""
+    result = []
+    for rank, first, own in zip(ranks(found, "TR")[1], *firsts(found), strict=True):
+        places = {"first:": first} if own in (first, -1) else {"first:": first, "its own:": own}
+        shown = tuple((kind, texts[found.text[at]], found.score[at].item()) for kind, at in places.items())
+        name = images[found.image[first]]
+        result.append(Card((name,), shown, bool(rank < 1), "TR@1", "text of an image"))
+    return result
+
+
+def _candidates(
+    scorer: Scorer, gallery: Gallery, files: Mapping[str, Path], k: int
+) -> tuple[Candidates, str]:
+    """The scored candidates of a gallery; every pair where the model has no features to choose them by."""
+    paths = [files[name] for name in gallery.images]
+    if scorer.matcher.has_features:
+        similarity_IX = scorer.image_features(paths) @ scorer.text_features(gallery.texts).T
+    else:
+        similarity_IX, k = torch.zeros(len(paths), len(gallery.texts)), max(len(paths), len(gallery.texts))
+    image, text, tr, ir = nearest(similarity_IX, k)
+    logits = scorer.match_logits(paths, gallery.texts, image, text)
+    if not bool(torch.isfinite(logits).all()):
+        raise UserError("retrieval scores: not finite (has the model diverged? take an earlier checkpoint)")
+    match = np.array(gallery.image_of)[text.numpy()] == image.numpy()
+    score = (logits[:, 1] if logits.dim() == 2 else logits).double().numpy()
+    found = Candidates(image.numpy(), text.numpy(), score, match, tr.numpy(), ir.numpy())
+    return found, "match logit" if logits.dim() == 2 else "similarity"
+
+
+def _units(found: Candidates) -> Iterator[tuple[str, Counts]]:
+    """Per image, how many of its queries find a match among the first r."""
+    own = dict(zip(found.text[found.match].tolist(), found.image[found.match].tolist(), strict=True))
+    by_image = dict(zip(*(column.tolist() for column in ranks(found, "TR")), strict=True))
+    by_text: dict[int, list[int]] = defaultdict(list)
+    for text, rank in zip(*(column.tolist() for column in ranks(found, "IR")), strict=True):
+        by_text[own.get(text, -1)].append(rank)
+    for image in sorted(by_image.keys() | by_text.keys()):
+        counts: dict[str, tuple[float, float]] = {}
+        for r in RECALLS:
+            if image in by_image:
+                counts[f"TR@{r}"] = (float(by_image[image] < r), 1.0)
+            if image in by_text:
+                counts[f"IR@{r}"] = (float(sum(x < r for x in by_text[image])), float(len(by_text[image])))
+        yield str(image), counts
+
+
+def _hits(found: Candidates, way: Way) -> dict[str, tuple[int, int]]:
+    """Of each recall: the queries whose match is among the first r, and all."""
+    _, rank = ranks(found, way)
+    return {f"{way}@{r}": (int((rank < r).sum()), len(rank)) for r in RECALLS}
+
+
+def _chance(r: int, n: int, right: float = 1.0) -> float:
+    """Percent of random rankings of `n` with one of about `right` matches in the first `r`."""
+    wrong = 1.0
+    for i in range(min(r, n)):
+        wrong *= max(0.0, (n - right - i) / (n - i))
+    return 100 * (1 - wrong)

@@ -1,0 +1,89 @@
+"""Rows of a scores file, ours or another program's: each with a finite score, and what the annotations say of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from relvlm.errors import UserError
+from relvlm.evals.files import Row
+
+
+def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str = ".*") -> list[Row]:
+    """The rows, each with a finite score, a key of its own and the task's label; UserError naming the line."""
+    checked = list(rows)
+    if not checked:
+        raise UserError(f"{where}: no scores in it")
+    fields = [f for f in key if all(f in row for row in checked)]
+    seen: dict[tuple[object, ...], int] = {}
+    for number, row in enumerate(checked, 1):
+        check_score(row.get("score"), f"{where}: line {number}")
+        if "label" in row and not re.fullmatch(label, _label(row["label"])):
+            raise UserError(
+                f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)"
+            )
+        identity = tuple(row[f] for f in fields)
+        if fields and identity in seen:
+            raise UserError(
+                f"{where}: line {number}: {', '.join(map(str, identity))}: already on line {seen[identity]}"
+                " (score each pair once)"
+            )
+        seen[identity] = number
+    return checked
+
+
+def check_score(score: object, where: str) -> None:
+    """Raises UserError for what is no finite number."""
+    if isinstance(score, bool) or not isinstance(score, (int, float)):
+        raise UserError(f"{where}: score: {score!r} is no number (each line needs one)")
+    if not math.isfinite(score):
+        raise UserError(f"{where}: score: {score} (has the model diverged? score it again)")
+
+
+def complete(
+    rows: Sequence[Row], annotated: Sequence[Row], dropped: Sequence[Row], key: Sequence[str], where: str
+) -> list[Row]:
+    """Rows with the annotation's fields added, without those that the protocol drops.
+
+    They are matched by the fields of `key` that the rows have. Raises UserError for a row that the annotations
+    do not know, for a field that contradicts them, and for an annotation without a score.
+    """
+    fields = [f for f in key if all(f in row for row in rows)]
+    known = _by_key(annotated, fields, where)
+    left_out = {tuple(row[f] for f in fields) for row in dropped}
+    result = []
+    for row in rows:
+        identity = tuple(row[f] for f in fields)
+        if identity in known:
+            result.append(_merge(known.pop(identity), row, where))
+        elif identity not in left_out:
+            raise UserError(f"{where}: {identity}: not in the annotations (give those that were scored)")
+    if known:
+        raise UserError(
+            f"{where}: {len(known)} annotated pairs have no score, the first is {next(iter(known))}"
+        )
+    return result
+
+
+def _by_key(rows: Sequence[Row], fields: Sequence[str], where: str) -> dict[tuple[object, ...], Row]:
+    known = {tuple(row[f] for f in fields): row for row in rows}
+    if len(known) != len(rows):
+        raise UserError(
+            f"{where}: rows with only {fields} fit several annotations (give one annotation file)"
+        )
+    return known
+
+
+def _merge(annotation: Row, row: Row, where: str) -> Row:
+    for field, value in annotation.items():
+        if field in row and row[field] != value:
+            raise UserError(
+                f"{where}: {field}: {row[field]!r}, the annotations say {value!r} (give those that were scored)"
+            )
+    return {**annotation, **row}
+
+
+def _label(value: object) -> str:
+    """As a pattern reads it: other programs write VSR's 1 as true or 1.0."""
+    return str(int(value)) if isinstance(value, (bool, float)) and value in (0, 1) else str(value)

@@ -1,0 +1,147 @@
+"""A model folder that stands alone: `model.safetensors`, `model.json`, `vocab.txt`; load, write, find.
+
+`model.json` describes the model and holds its relations. Beside them `teacher.pt` may lie, the state of a momentum
+teacher that a training goes on with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from relvlm.config.load import model_config
+from relvlm.config.schema import Config
+from relvlm.data.batches.regions import read_relations
+from relvlm.data.text import Tokenizer
+from relvlm.errors import UserError
+from relvlm.model import RelVLM
+from relvlm.storage import sync, sync_one
+
+DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what model.json must hold
+
+
+def load(path: str | Path) -> RelVLM:
+    """A model in eval mode, ready to score, of a checkpoint folder or of a run (its latest).
+
+    It carries `tokenizer` (where the folder has a vocab.txt), `relation_names`, `sep` and `step`. Raises UserError
+    where the folder is no checkpoint.
+    """
+    folder = checkpoint_folder(Path(path))
+    saved = read_description(folder)
+    tensors = read_tensors(folder / "model.safetensors")
+    model = RelVLM(model_config(saved["model"]), saved["vocab_size"], len(saved["relations"]))
+    tensors["mlm_head.decoder.weight"] = tensors["text.embeddings.word.weight"]  # tied, stored once
+    model.load_state_dict(tensors)
+    if saved["data"].get("vocab") or (folder / "vocab.txt").exists():  # a converted one may have come without
+        model.tokenizer = Tokenizer(folder / "vocab.txt")
+    model.relation_names = saved["relations"]
+    model.step = saved["step"]
+    model.sep = saved["data"]["sep"]
+    return model.eval()
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """`path` itself, or the latest checkpoint of a run; UserError where it is neither."""
+    if (path / "model.json").exists():
+        return path
+    newest = latest(path / "checkpoints") or latest(path)
+    if newest is None:
+        raise UserError(f"{path}: neither a checkpoint (no model.json) nor a run with checkpoints/latest")
+    return newest
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run, or None."""
+    pointer = folder / "latest"
+    return folder / pointer.read_text().strip() if pointer.exists() else None
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """model.json; UserError where it is not the description of a checkpoint."""
+    path = folder / "model.json"
+    try:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+    missing = DESCRIPTION - (description.keys() if isinstance(description, dict) else set())
+    if missing:
+        raise UserError(
+            f"{path}: no {', '.join(sorted(missing))}: not the description of a relvlm checkpoint"
+        )
+    return description
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """A safetensors file; UserError where it cannot be read."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+
+
+def read_teacher(folder: Path) -> dict[str, Any]:
+    """State of the momentum teacher; UserError where the folder has none."""
+    path = folder / "teacher.pt"
+    try:
+        return torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+
+
+def relations_of(config: Config) -> list[str]:
+    """The relation vocabulary of a run, in the loader's order; empty where the model has no use for one."""
+    if not (config.model.relations and config.data.relations):
+        return []
+    return list(read_relations(config.data.relations_file))
+
+
+def write_alone(
+    final: Path,
+    tensors: dict[str, torch.Tensor],
+    teacher: dict[str, Any],
+    config: Config,
+    extra: dict[str, Any],
+) -> None:
+    """A whole checkpoint folder without a run's state, at step 0: what `load` and `init.checkpoint` take.
+
+    `extra` goes into model.json; without a `config.data.vocab` there is no vocab.txt.
+    """
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    if teacher:
+        torch.save(teacher, temporary / "teacher.pt")
+    write_model(temporary, tensors, config, 0, extra)
+    sync(temporary)
+    temporary.rename(final)
+    sync_one(final.parent)
+
+
+def write_model(
+    folder: Path,
+    tensors: dict[str, torch.Tensor],
+    config: Config,
+    step: int,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    save_file(tensors, folder / "model.safetensors")
+    description = {
+        "step": step,
+        "name": config.name,
+        "model": dataclasses.asdict(config.model),
+        "vocab_size": tensors["text.embeddings.word.weight"].shape[0],
+        "relations": relations_of(config),
+        "data": dataclasses.asdict(config.data),
+        **(extra or {}),
+    }
+    (folder / "model.json").write_text(json.dumps(description, indent=1))
+    if config.data.vocab:
+        shutil.copyfile(config.data.vocab, folder / "vocab.txt")

@@ -1,0 +1,87 @@
+"""Which pairs of text and view must not serve as negatives, and ITM's hard ones.
+
+Legend: G groups, X texts, Y views, K key numbers, E embedding width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from relvlm.data.batches.batch import Batch
+from relvlm.losses.itm import IGNORED, hard_negatives
+from relvlm.pretraining.encode import Features
+
+
+class Negatives(NamedTuple):
+    """A view for each text and a text for each view, (G,); ITM's target (3 G,) of matches, then of these pairs."""
+
+    view_of_text: Tensor
+    text_of_view: Tensor
+    target: Tensor
+
+    @classmethod
+    def given(cls, view_of_text: Tensor, text_of_view: Tensor) -> Negatives:
+        """Negatives drawn elsewhere: each pair counts."""
+        ones, zeros = torch.ones_like(view_of_text), torch.zeros_like(view_of_text)
+        return cls(view_of_text, text_of_view, torch.cat([ones, zeros, zeros]))
+
+
+def draw_negatives(
+    features: Features, keys: Features, temperature: Tensor, excluded_GG: Tensor, floor: float
+) -> Negatives:
+    """Hard negatives of the local batch, by its similarities to `keys`: the teacher's features where there is one
+    (ALBEF, section 3.2). `floor` is added to the probabilities (X-VLM); `excluded_GG` as `excluded_pairs` gives it.
+    """
+    t2i_GG, i2t_GG = similarities(features, temperature, keys)
+    excluded_GG = with_own_pairs(excluded_GG)
+    view_of_text, has_view = hard_negatives(t2i_GG, excluded_GG, floor)
+    text_of_view, has_text = hard_negatives(i2t_GG, excluded_GG.T, floor)
+    negative = torch.where(torch.cat([has_view, has_text]), 0, IGNORED)
+    return Negatives(view_of_text, text_of_view, torch.cat([torch.ones_like(view_of_text), negative]))
+
+
+@torch.no_grad()
+def similarities(features: Features, temperature: Tensor, keys: Features) -> tuple[Tensor, Tensor]:
+    """(G, G) text to view and view to text, over the temperature."""
+    t2i_GG, i2t_GG = features.text_GE @ keys.image_GE.T, features.image_GE @ keys.text_GE.T
+    return t2i_GG / temperature, i2t_GG / temperature
+
+
+def excluded_pairs(texts_XK: Tensor, views_YK: Tensor, rule: str) -> Tensor:
+    """(X, Y) bool: pairs that must not serve as negatives, for keys of `group_keys`.
+
+    `rule` is that of ModelConfig.negatives: the official codes ("official") know of none but the pair itself.
+    """
+    if rule == "official":
+        return torch.zeros(len(texts_XK), len(views_YK), dtype=torch.bool, device=texts_XK.device)
+    return false_negatives(texts_XK, views_YK)
+
+
+def false_negatives(texts_XK: Tensor, views_YK: Tensor) -> Tensor:
+    """(X, Y) bool: text x is as true of view y as its own. Keys are those of `group_keys`.
+
+    True for the same text, and for a whole image under any text of that same image.
+    """
+    same_text = texts_XK[:, None, 0] == views_YK[None, :, 0]
+    same_image = texts_XK[:, None, 1] == views_YK[None, :, 1]
+    return same_text | (same_image & views_YK[None, :, 2].bool())
+
+
+def group_keys(batch: Batch) -> Tensor:
+    """(G, 3) int64: text, image and whole-image flag of each group."""
+    image_key = batch.image_key[batch.regions.image.long()]
+    return torch.stack([batch.text_key, image_key, batch.whole.long()], dim=1)
+
+
+def counted_pairs(keys_GK: Tensor, rule: str) -> Tensor:
+    """How many pairs ITM counts of such groups: each with itself, and each text and each view that has a negative."""
+    possible_GG = ~with_own_pairs(excluded_pairs(keys_GK, keys_GK, rule))
+    return len(keys_GK) + possible_GG.any(0).sum() + possible_GG.any(1).sum()
+
+
+def with_own_pairs(excluded_GG: Tensor) -> Tensor:
+    """`excluded_GG` and the groups themselves."""
+    return excluded_GG | torch.eye(len(excluded_GG), dtype=torch.bool, device=excluded_GG.device)

@@ -1,0 +1,139 @@
+import io
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from relvlm.data.batches.transforms import (
+    CLIP_MEAN,
+    CLIP_STD,
+    colour_augment,
+    eval_transform,
+    flip_image,
+    flip_sample,
+    geometry_augment,
+    normalise,
+    random_crop,
+    resize_square,
+    swap_left_right,
+)
+from relvlm.data.pictures import open_image
+from relvlm.data.shards.schema import Entity, Relation, Sample
+
+LIMIT = 1_000_000
+
+
+def encode(image: Image.Image, kind: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=95)
+    return buffer.getvalue()
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [255 * x / width, 255 * y / height, 127 + 100 * np.sin(x / width * 6)]
+    return Image.fromarray(np.stack(planes, -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("text", "swapped"),
+    [
+        ("a cat left of a dog", "a cat right of a dog"),
+        ("Left hand, RIGHT foot", "Right hand, LEFT foot"),
+        ("the leftmost and right-hand one", "the rightmost and left-hand one"),
+        ("to_the_left_of", "to_the_right_of"),
+        ("bright leftover copyright", "bright leftover copyright"),
+    ],
+)
+def test_swap_left_right_changes_whole_words(text, swapped):
+    assert swap_left_right(text) == swapped
+    assert swap_left_right(swapped) == text
+
+
+def test_flip_swaps_left_and_right():
+    sample = Sample(
+        "1",
+        100,
+        50,
+        captions=("a man on the left",),
+        entities=(Entity("a", "left shoe", (10, 5, 30, 20), ("right",)), Entity("b", "dog", (0, 0, 100, 50))),
+        relations=(Relation("a", "to the right of", "b"),),
+    )
+    flipped = flip_sample(sample)
+    assert flipped.captions == ("a man on the right",)
+    assert flipped.entities[0] == Entity("a", "right shoe", (70, 5, 90, 20), ("left",))
+    assert flipped.entities[1].box == (0, 0, 100, 50)
+    assert flipped.relations == (Relation("a", "to the left of", "b"),)
+    assert flip_sample(flipped) == sample
+
+
+def test_flipped_box_holds_the_same_pixels():
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 0, 0), (5, 2, 12, 9))
+    box = flip_sample(Sample("1", 40, 20, entities=(Entity("a", "x", (5, 2, 12, 9)),))).entities[0].box
+    assert flip_image(image).getbbox() == box
+
+
+@pytest.mark.parametrize("crop", [None, (101, 50, 301, 250), (7, 3, 590, 400)])
+def test_shrunk_decoding_shows_the_same_crop(crop):
+    image = smooth(600, 400)
+    expected = image.resize((64, 64), Image.Resampling.BICUBIC, box=crop)
+    shrunk = resize_square(open_image(encode(image), LIMIT), 64, crop)
+    difference = np.abs(np.asarray(shrunk, float) - np.asarray(expected, float))
+    assert difference.mean() < 2
+
+
+def test_no_resize_where_none_is_needed():
+    image = smooth(64, 64)
+    assert np.array_equal(
+        np.asarray(resize_square(open_image(encode(image, "PNG"), LIMIT), 64)), np.asarray(image)
+    )
+
+
+def test_eval_transform_normalises_by_clip():
+    pixels = eval_transform(16)(Image.new("RGB", (40, 30), (255, 0, 128)))
+    expected = (torch.tensor([1, 0, 128 / 255]) - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
+    assert pixels.shape == (3, 16, 16)
+    assert pixels.dtype == torch.float32
+    torch.testing.assert_close(pixels, expected.view(3, 1, 1).expand(3, 16, 16), atol=1e-5, rtol=0)
+
+
+def test_normalise_keeps_axes_apart():
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    pixels = normalise(images)
+    assert pixels.is_contiguous()
+    assert pixels[1, 2, 3, 5].item() == pytest.approx(
+        (images[1, 3, 5, 2] / 255 - CLIP_MEAN[2]) / CLIP_STD[2], abs=1e-5
+    )
+
+
+def test_random_crop_stays_inside_and_above_the_area():
+    rng = Random(0)
+    for _ in range(300):
+        x0, y0, x1, y1 = random_crop(120, 80, 0.3, rng)
+        assert 0 <= x0 < x1 <= 120
+        assert 0 <= y0 < y1 <= 80
+        assert (x1 - x0) * (y1 - y0) >= 0.29 * 120 * 80
+
+
+def test_crop_scale_of_one_keeps_the_image():
+    assert random_crop(120, 80, 1.0, Random(0)) == (0, 0, 120, 80)
+
+
+def test_colour_augment_keeps_geometry():
+    image = smooth(32, 32)
+    results = [np.asarray(colour_augment(image, Random(seed))) for seed in range(30)]
+    assert any(not np.array_equal(r, np.asarray(image)) for r in results)
+    for result in results:  # the first plane rises from left to right under every operation
+        assert np.all(np.diff(result[16, 1:-1, 0].astype(int)) >= 0)
+
+
+def test_geometry_augment_moves_things_and_fills_with_grey():
+    image = Image.new("RGB", (40, 40), (200, 10, 10))
+    results = [np.asarray(geometry_augment(image, Random(seed))) for seed in range(60)]
+    assert all(result.shape == (40, 40, 3) for result in results)
+    moved = [result for result in results if (result == 128).all(-1).any()]
+    assert 20 <= len(moved) <= 50  # half of the ten operations move, each drawn one is applied with .5
+    assert any(not (result == 128).all(-1).any() for result in results)

@@ -1,0 +1,197 @@
+import argparse
+import io
+import json
+import os
+import tarfile
+
+import pytest
+from PIL import Image
+
+from relvlm.data import cli
+from relvlm.data.shards.schema import Entity, Relation, Sample
+from relvlm.data.shards.store import DataFault, Record, ShardSet, write_shards
+from relvlm.data.tools.inspect import picture
+from relvlm.data.tools.preview import WIDTH, png_sheet
+from relvlm.data.tools.statistics import describe
+from relvlm.errors import UserError
+
+
+def run(*flags):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    return cli.main(parser.parse_args([str(flag) for flag in flags]))
+
+
+def photo(number, size=(20, 10)):
+    stream = io.BytesIO()
+    Image.new("RGB", size, (0, 40 * number, 0)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def sample(number, **changes):
+    entities = (Entity("a", "dog", (0, 0, 8, 8)), Entity("b", "cat", (8, 0, 20, 8), ("red",)))
+    fields = {
+        "captions": (f"a dog <and> a cat {number}",),
+        "entities": entities,
+        "relations": (Relation("a", "left of", "b"),),
+    }
+    return Sample(str(number), 20, 10, "toy", **{**fields, **changes})
+
+
+def build(out, samples=None):
+    samples = samples or [(f"k{n}", photo(n), sample(n)) for n in range(4)]
+    write_shards(out, samples, source="toy", builder_args={}, shard_size=3)
+    return out
+
+
+def test_a_sound_set_passes_lint(tmp_path, capsys):
+    assert run("lint", build(tmp_path / "set")) == 0
+    assert "set: sound" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (("k9", photo(9, (10, 20)), sample(9)), "k9: image is 10x20, its JSON says 20x10"),
+        (("k9", photo(9)[:45], sample(9)), "k9: corrupt image"),
+        (("k9", photo(9), sample(1)), "k9: same image_id as 000000.tar: k1"),
+        (("k9", photo(1), sample(9)), "k9: same image bytes as 000000.tar: k1"),
+        (("k9", photo(9), sample(9, captions=(" ",))), "k9: captions: empty text"),
+    ],
+)
+def test_lint_finds(tmp_path, capsys, second, message):
+    assert run("lint", build(tmp_path / "set", [("k1", photo(1), sample(1)), second])) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 and message in lines[0]
+
+
+def test_lint_finds_a_key_used_in_two_shards(tmp_path, capsys):
+    keys = ("k0", "k1", "k2", "k0")
+    build(tmp_path / "set", [(key, photo(n), sample(n)) for n, key in enumerate(keys)])
+    assert run("lint", tmp_path / "set") == 1
+    assert capsys.readouterr().out == "000001.tar: k0: same key as 000000.tar: k0\n"
+
+
+def test_lint_finds_a_flipped_byte(tmp_path, capsys):
+    shard = build(tmp_path / "set") / "000000.tar"
+    with tarfile.open(shard) as tar:
+        place = tar.getmember("k1.json").offset_data
+    with shard.open("r+b") as stream:
+        stream.seek(place)
+        stream.write(b"?")
+    assert run("lint", tmp_path / "set") == 1
+    out = capsys.readouterr().out
+    assert "SHA-256 differs" in out and "000000.tar: k1: invalid JSON" in out
+
+
+def test_lint_lists_every_torn_shard(tmp_path, capsys):
+    folder = build(tmp_path / "set")
+    (folder / "000000.tar").unlink()
+    os.truncate(folder / "000001.tar", 10)
+    assert run("lint", folder) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "000000.tar: missing" in lines[0] and "000001.tar: 10 bytes" in lines[1]
+
+
+def test_lint_without_a_shard_set_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"no manifest.json"):
+        run("lint", tmp_path)
+
+
+def test_what_training_counts_as_corrupt_is_a_fault_of_the_sample():
+    record = Record("k", "0.tar", photo(1), sample(1))
+    assert picture(record, 200).size == (20, 10)
+    with pytest.raises(DataFault, match=r"0\.tar: k: image of 20x10 pixels, data\.max_pixels is 199"):
+        picture(record, 199)
+    with pytest.raises(DataFault, match=r"0\.tar: k: not a readable image"):
+        picture(Record("k", "0.tar", b"no image", sample(1)))
+
+
+def test_statistics_count_what_is_there():
+    figures = describe([sample(0), sample(1, captions=(), relations=())])
+    assert figures["totals"] == {
+        "images": 2,
+        "captions": 1,
+        "entities": 4,
+        "relations": 1,
+        "images_without_caption": 1,
+        "images_without_entity": 0,
+        "images_without_relation": 1,
+    }
+    assert figures["labels"] == {"cat": 2, "dog": 2} and figures["attributes"] == {"red": 2}
+    assert figures["predicates"] == {"left of": 1}
+    assert figures["caption_words"] == {"min": 6, "median": 6, "mean": 6, "max": 6}
+    assert figures["per_image"] == {"captions": 0.5, "entities": 2, "relations": 0.5}
+
+
+def test_stats_prints_text_or_json(tmp_path, capsys):
+    build(tmp_path / "set")
+    assert run("stats", tmp_path / "set") == 0
+    text = capsys.readouterr().out
+    assert "left of" in text and "words per caption" in text
+    assert run("stats", tmp_path / "set", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["totals"]["images"] == 4 and figures["totals"]["damaged"] == 0
+
+
+def test_stats_count_damaged_samples(tmp_path, capsys):
+    shard = build(tmp_path / "set") / "000000.tar"
+    shard.write_bytes(shard.read_bytes().replace(b'{"image_id"', b'["image_id"', 1))
+    assert run("stats", tmp_path / "set", "--json") == 0
+    totals = json.loads(capsys.readouterr().out)["totals"]
+    assert (totals["images"], totals["damaged"]) == (3, 1)
+
+
+def test_html_preview_shows_photos_captions_and_relations(tmp_path, capsys):
+    assert run("preview", build(tmp_path / "set"), "--out", tmp_path / "look.html", "--count", 2) == 0
+    page = (tmp_path / "look.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "a dog &lt;and&gt; a cat 0" in page and "a cat 2" in page
+    assert "<b>dog 0 left of cat 1</b>" in page
+    assert "2 samples" in capsys.readouterr().out
+
+
+def test_png_preview_draws_the_boxes(tmp_path):
+    assert run("preview", build(tmp_path / "set"), "--out", tmp_path / "look.png") == 0
+    sheet = Image.open(tmp_path / "look.png")
+    plain = png_sheet([Record("k", "0.tar", photo(1), sample(1, entities=(), relations=()))])
+    boxed = png_sheet([Record("k", "0.tar", photo(1), sample(1))])
+    assert sheet.width == 4 * WIDTH
+    assert plain.getpixel((1, 100)) == (0, 40, 0) != boxed.getpixel((1, 100))
+
+
+def test_preview_knows_two_formats(tmp_path):
+    with pytest.raises(UserError, match=r"\.html or \.png"):
+        run("preview", build(tmp_path / "set"), "--out", tmp_path / "look.gif")
+
+
+def test_counts_below_one_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("preview", tmp_path, "--out", tmp_path / "look.png", "--count", 0)
+    assert "--count: '0' is no whole number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["relworld", "coco", "visual_genome", "gqa"])
+def test_each_source_teaches_its_flags(source, capsys):
+    with pytest.raises(SystemExit) as end:
+        run("build", source, "--help")
+    text = capsys.readouterr().out
+    assert end.value.code == 0
+    assert f"relvlm data build {source} --" in text and "--out" in text and "example" in text
+
+
+def test_build_lists_its_sources(capsys):
+    with pytest.raises(SystemExit):
+        run("build", "--help")
+    text = capsys.readouterr().out
+    assert all(source in text for source in cli.SOURCES)
+
+
+def test_build_runs_a_source(tmp_path, capsys):
+    Image.new("RGB", (40, 30)).save(tmp_path / "1.jpg")
+    (tmp_path / "graphs.json").write_text('{"1": {"width": 40, "height": 30, "objects": {}}}')
+    flags = ("--scene-graphs", tmp_path / "graphs.json", "--images", tmp_path, "--out", tmp_path / "gqa")
+    assert run("build", "gqa", *flags) == 0
+    assert len(ShardSet(tmp_path / "gqa")) == 1
+    assert "1 samples" in capsys.readouterr().out

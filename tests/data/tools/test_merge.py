@@ -1,0 +1,89 @@
+import io
+
+import pytest
+from PIL import Image
+
+from relvlm.cli import main as relvlm
+from relvlm.data.shards.schema import Entity, Relation, Sample
+from relvlm.data.shards.store import ShardSet, write_shards
+from relvlm.data.tools.merge import join, merge
+from relvlm.errors import UserError
+
+CAT = Entity("1", "cat", (10, 20, 30, 40), ("grey",))
+MAT = Entity("2", "mat", (0, 30, 100, 50))
+
+
+def photo(width, height):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def annotated(number, source, **parts):
+    return Sample(str(number), parts.pop("width", 100), parts.pop("height", 50), source, **parts)
+
+
+def write(path, samples):
+    encoded = [(f"k{s.image_id}", photo(s.width, s.height), s) for s in samples]
+    write_shards(path, encoded, source=samples[0].source, builder_args={}, shard_size=2)
+    return path
+
+
+@pytest.fixture
+def sets(tmp_path):
+    captions = [annotated(i, "vg", captions=(f"photo {i}",), entities=(CAT,)) for i in (3, 1, 2)]
+    graphs = [
+        annotated(i, "gqa", entities=(MAT, CAT), relations=(Relation("1", "on", "2"),)) for i in (2, 3, 4)
+    ]
+    return [write(tmp_path / "vg", captions), write(tmp_path / "gqa", graphs)]
+
+
+def test_photos_of_all_sets_get_the_annotation_of_all(sets, tmp_path):
+    manifest, skipped = merge(sets, tmp_path / "both")
+    found = ShardSet(tmp_path / "both")
+    samples = [found.read(i).sample for i in range(len(found))]
+    assert [s.image_id for s in samples] == ["3", "2"] and skipped == []
+    assert manifest["source"] == samples[0].source == "vg+gqa"
+    assert samples[0].captions == ("photo 3",)
+    assert {(e.id, e.label) for e in samples[0].entities} == {("0.1", "cat"), ("1.2", "mat")}
+    assert samples[0].relations == (Relation("0.1", "on", "1.2"),)
+
+
+def test_boxes_follow_the_size_of_the_first_sets_photo():
+    half = annotated(1, "b", width=50, height=25, entities=(Entity("x", "dog", (5, 5, 50, 25)),))
+    joined = join([annotated(1, "a"), half])
+    assert joined.entities == (Entity("1.x", "dog", (10, 10, 100, 50)),)
+    assert (joined.width, joined.height) == (100, 50)
+
+
+def test_attributes_of_one_thing_are_united():
+    joined = join([annotated(1, "a", entities=(CAT,)), annotated(1, "b", entities=(Entity("9", *_of(CAT)),))])
+    assert joined.entities == (Entity("0.1", "cat", CAT.box, ("grey", "small")),)
+
+
+def _of(entity):
+    return entity.label, entity.box, ("small",)
+
+
+def test_a_photo_of_another_shape_is_left_out_and_listed(sets, tmp_path):
+    turned = [annotated(i, "c", width=50, height=100 if i == 3 else 25) for i in (2, 3)]
+    manifest, skipped = merge([*sets, write(tmp_path / "turned", turned)], tmp_path / "all")
+    assert manifest["totals"]["samples"] == 1
+    assert len(skipped) == 1 and "photo 3 is 100x50 in one set and 50x100 in another" in skipped[0]
+    assert "photo 3" in (tmp_path / "all/skipped.txt").read_text()
+
+
+def test_sets_without_a_common_photo_are_an_error(sets, tmp_path):
+    apart = write(tmp_path / "apart", [annotated(9, "d")])
+    with pytest.raises(UserError, match="no samples to write"):
+        merge([*sets, apart], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(sets, tmp_path, capsys, monkeypatch):
+    command = ["relvlm", "data", "merge", *map(str, sets), "--out", str(tmp_path / "both")]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as done:
+        relvlm()
+    assert not done.value.code
+    assert "2 images, 2 relations" in capsys.readouterr().out

@@ -1,0 +1,70 @@
+"""Figures over checkpoints: which are main ones, which is best, by which one chooses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from relvlm.evals.checkpoints.history import History, axis_titles, chooser, common_titles, read_history
+from relvlm.evals.figures.main_table import Cell
+
+
+def history(**figures: list[float]) -> History:
+    titles = {name.replace("_", " ").replace(" at ", "@"): values for name, values in figures.items()}
+    cells = [{t: Cell(v[i], None, 50.0, 9) for t, v in titles.items()} for i in range(3)]
+    return History("run", (10, 20, 30), tuple(cells), ())
+
+
+def test_titles_are_main_figures_that_all_checkpoints_have() -> None:
+    found = history(SVO=[1, 2, 3], VSR_test=[3, 2, 1], COCO_TR_at_1=[1, 1, 1], Paragraphs_TR_at_5=[1, 1, 1])
+    assert found.titles == ["VSR test", "SVO", "COCO TR@1"]
+    found.cells[1].pop("SVO")  # type: ignore[attr-defined]
+    assert found.titles == ["VSR test", "COCO TR@1"]
+
+
+def test_the_best_is_the_earliest_of_equals() -> None:
+    found = history(SVO=[1, 5, 5], VALSE=[4, 2, 3])
+    assert (found.best("SVO"), found.best("VALSE")) == (1, 0)
+    assert found.values("SVO") == [1, 5, 5]
+    assert found.mean(["SVO", "VALSE"]) == [2.5, 3.5, 4]
+
+
+def test_titles_of_several_runs_are_joined() -> None:
+    both = [history(VALSE=[1, 2, 3]), history(VSR=[1, 2, 3], SVO=[1, 2, 3])]
+    assert common_titles(both) == ["VSR", "VALSE", "SVO"]
+
+
+def test_one_chooses_by_coco_dev_where_it_was_scored() -> None:
+    assert chooser(history(SVO=[1, 2, 3])) is None
+    assert chooser(history(VSR_dev=[1, 2, 3], COCO_TR_at_1=[1, 2, 3])) == "COCO TR@1"
+    assert chooser(history(COCO_dev_TR_at_1=[1, 2, 3], COCO_TR_at_1=[1, 2, 3])) == "COCO dev TR@1"
+
+
+def test_the_axes_are_of_recalls_at_1_and_of_accuracies() -> None:
+    assert "COCO TR@1" in axis_titles("coarse") and "SVO" in axis_titles("fine")
+    assert not any("dev" in title or "@5" in title for title in axis_titles("coarse"))
+
+
+def test_results_of_checkpoints_are_read_with_intervals(tmp_path: Path) -> None:
+    assert read_history(tmp_path, "A") is None
+    for step, high in ((10, 0.4), (200, 0.6), (3000, 0.6)):
+        folder = tmp_path / f"checkpoints_eval/step_{step:07d}"
+        (folder / "sugarcrepe").mkdir(parents=True)
+        if step == 3000:
+            continue  # not evaluated yet
+        rows = [{"label": f"0_{e}", "piece": "swap_obj", "score": s} for e, s in (("c", high), ("n", 0.5))]
+        (folder / "sugarcrepe/scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        figures = {"task": "sugarcrepe", "overall": step, "interval95": [0, 1], "n": 1, "chance": 50.0}
+        (folder / "sugarcrepe/metrics.json").write_text(json.dumps(figures))
+    found = read_history(tmp_path, "A")
+    assert found is not None and (found.name, found.steps) == ("A", (10, 200))
+    assert [path.name for path in found.folders] == ["step_0000010", "step_0000200"]
+    assert [cells["SugarCrepe"].interval for cells in found.cells] == [(0, 0), (100, 100)]
+    assert found.values("SugarCrepe") == [10, 200]
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_all_three_checkpoints_count(step: int) -> None:
+    values = [1.0, 1.0, 1.0]
+    values[step] = 2.0
+    assert history(SVO=values).best("SVO") == step

@@ -1,0 +1,65 @@
+"""Pictures, whole or cropped, and the cache of their encodings."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from relvlm.errors import UserError
+from relvlm.evals.scoring.photos import ImageCache, Photo
+
+
+@pytest.fixture()
+def picture(tmp_path: Path) -> Path:
+    image = Image.new("RGB", (8, 6), (255, 255, 255))
+    image.putpixel((3, 2), (255, 0, 0))
+    image.save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_a_box_is_cut_out(picture: Path) -> None:
+    photo = Photo(picture, (3, 2, 5, 6))
+    image = photo.open(photo.read(), 100)
+    assert image.size == (2, 4) and image.getpixel((0, 0)) == (255, 0, 0)
+    assert Photo(picture).open(photo.read(), 100).size == (8, 6)
+
+
+def test_a_file_that_cannot_be_read_is_named(picture: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.png: No such file"):
+        Photo(tmp_path / "none.png").read()
+    with pytest.raises(UserError, match=r"a\.png: .*leave its rows out"):
+        Photo(picture).open(b"no image", 100)
+    with pytest.raises(UserError, match=r"a\.png"):
+        Photo(picture).open(picture.read_bytes(), 47)  # of 48 pixels
+
+
+def test_a_crop_has_a_key_of_its_own_and_a_copy_has_not(tmp_path: Path) -> None:
+    whole, crop = Photo(tmp_path / "a"), Photo(tmp_path / "a", (0, 0, 2, 2))
+    assert whole.key(b"x") != crop.key(b"x") != crop.key(b"y")
+    assert whole.key(b"x") == Photo(tmp_path / "b").key(b"x")
+
+
+def test_what_was_put_is_found_again_under_the_same_context(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, "weights")
+    assert cache.get("abcd") is None and cache.hits == 0
+    cache.put("abcd", torch.arange(6.0).reshape(2, 3).T)
+    assert torch.equal(cache.get("abcd"), torch.arange(6.0).reshape(2, 3).T)  # type: ignore[arg-type]
+    assert cache.hits == 1 and cache.get("abce") is None
+    assert ImageCache(tmp_path, "weights").get("abcd") is not None
+    assert ImageCache(tmp_path, "others").get("abcd") is None
+
+
+def test_files_are_spread_over_folders_and_none_is_left_over(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, "weights")
+    cache.put("abcd", torch.ones(1))
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert file.parent.name == "ab" and file.name == "abcd.safetensors"
+    assert len(file.parent.parent.name) == 16
+
+
+def test_a_damaged_file_is_no_hit(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, "weights")
+    cache.put("abcd", torch.ones(1))
+    next(tmp_path.rglob("*.safetensors")).write_bytes(b"torn")
+    assert cache.get("abcd") is None and cache.hits == 0

@@ -1,0 +1,68 @@
+"""The command line: one model, one task, a suite, scores of a file; what is wrong in one message."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import relvlm
+from relvlm import cli
+from relvlm.errors import UserError
+from relvlm.evals import cli as eval_cli
+from relvlm.model import RelVLM
+
+
+def run_cli(*arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    eval_cli.add_arguments(parser)
+    eval_cli.main(parser.parse_args(arguments))
+
+
+def test_command_line_evaluates_and_rescores(
+    suite: Path, tmp_path: Path, model: RelVLM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(relvlm, "load", lambda path: model, raising=False)
+    where = ["--annotations", str(suite / "vsr/dev.jsonl"), "--images", str(suite / "images")]
+    run_cli("--checkpoint", "c", "--task", "vsr", *where, "--out", str(tmp_path / "out"), "--max-words", "2")
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["protocol"]["max_words"] == 2
+    run_cli("score", "--task", "vsr", "--scores", str(tmp_path / "out/scores.jsonl"))
+    assert json.loads(capsys.readouterr().out)["overall"] == printed["overall"]
+    run_cli("--checkpoint", "c", "--suite", str(suite), "--out", str(tmp_path / "all"), "--k", "3")
+    assert "VSR test" in capsys.readouterr().out
+
+
+def test_command_line_scores_another_ones_model(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "constant_model.py").write_text(
+        "import torch\n"
+        "class build:\n"
+        "    def encode_image(self, pixels): return pixels.mean((1, 2, 3))\n"
+        "    def encode_text(self, texts): return [torch.zeros(1)] * len(texts)\n"
+        "    def match(self, images, texts, image, text): return images[image]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    where = ["--annotations", str(suite / "svo/svo_probes.csv"), "--images", str(suite / "images")]
+    model = ["--model", "py:constant_model:build", "--task", "svo"]
+    run_cli(*model, *where, "--out", str(tmp_path / "out"))
+    assert json.loads(capsys.readouterr().out)["score"] == "similarity"
+
+
+@pytest.mark.parametrize("models", [[], ["--checkpoint", "a", "--model", "hf:b"]])
+def test_command_line_wants_one_model(models: list[str]) -> None:
+    with pytest.raises(UserError, match="one of --checkpoint, --model, --all-checkpoints"):
+        run_cli(*models, "--task", "vsr")
+
+
+def test_command_line_error_is_one_message_and_exit_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    scores = tmp_path / "none.jsonl"
+    monkeypatch.setattr(sys, "argv", ["relvlm", "eval", "score", "--task", "vsr", "--scores", str(scores)])
+    with pytest.raises(SystemExit) as exit_status:
+        cli.main()
+    assert exit_status.value.code == 2
+    assert capsys.readouterr().err == f"error: {scores}: no such file\n"
