@@ -56,7 +56,8 @@ gpu-check-a gpu-check-b: gpu-check-%:
 	$(PYTHON) benchmarks/gpu_check --part $*
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && \
+	    $(BIN)/lint-imports && $(BIN)/codespell
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from relvlm.data.batches.transforms import decode, eval_transform
+from relvlm.data.batches.transforms import eval_transform
+from relvlm.data.pictures import decode
 from relvlm.data.text import Tokenizer, pre_caption
 from relvlm.encoders.fusion import CrossAttention
 from relvlm.encoders.text import Residual, SelfAttention

@@ -3,6 +3,7 @@
 #     slurm/launch.sh CONFIG [argument of relvlm/train.py ...]
 # PYTHON names the interpreter (default: .venv/bin/python).
 set -euo pipefail
+cd "${SLURM_SUBMIT_DIR:-.}" # Slurm runs a copy of the batch script from elsewhere
 config=$1
 shift
 

@@ -10,6 +10,4 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=7-00:00:00
 #SBATCH --output=%x-%j.log
-set -euo pipefail
-cd "$SLURM_SUBMIT_DIR" # Slurm runs a copy of this file from elsewhere
-exec slurm/launch.sh configs/13m/rex_vlm.yaml "$@"
+exec "$SLURM_SUBMIT_DIR/slurm/launch.sh" configs/13m/rex_vlm.yaml "$@"

@@ -74,7 +74,7 @@ def _low_resolution(config: Config) -> Iterator[str]:
         yield f"low_resolution.steps: {low.steps}: must be within the {config.steps} steps and leave some at full size"
     if low.steps and isinstance(model.vision, SwinConfig):
         yield "low_resolution.steps: needs a ViT, a Swin is built for one image size (set it to 0)"
-    elif low.steps and (low.image_size % patch or not 0 < low.image_size < model.image_size):
+    elif low.steps and low.image_size not in range(patch, model.image_size, patch):
         yield (
             f"low_resolution.image_size: {low.image_size}: must be a multiple of patch_size {patch} "
             f"below model.image_size {model.image_size}"

@@ -18,7 +18,7 @@ from relvlm.pretrained import checkpoint_folder, read_description, read_teacher,
 from relvlm.pretraining.teacher import Teacher
 from relvlm.storage import sha256
 
-HEADS = ("box_head.", "mrc_head.")  # a checkpoint may lack these, or have them for nothing
+OPTIONAL_HEADS = ("box_head.", "mrc_head.")  # a checkpoint may lack these, or have them for nothing
 
 
 @dataclass
@@ -87,9 +87,9 @@ def _from_checkpoint(model: RelVLM, folder: Path, relations: list[str], report: 
         report.unused += [name for name in tensors if name.startswith("mrc_head.")]
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("mrc_head.")}
     own = set(model.state_dict()) - {TIED}
-    spare = {name for name in set(tensors) - own if name.startswith(HEADS)}
+    spare = {name for name in set(tensors) - own if name.startswith(OPTIONAL_HEADS)}
     report.unused += sorted(spare)
-    optional = {name for name in own - set(tensors) if name.startswith(HEADS)}
+    optional = {name for name in own - set(tensors) if name.startswith(OPTIONAL_HEADS)}
     check_names(own - optional, set(tensors) - spare, str(file))
     _load(model, {k: t for k, t in tensors.items() if k not in spare}, str(file), report)
 

@@ -1,4 +1,4 @@
-"""Captions to WordPiece ids, and whole-word masking (ALBEF's and X-VLM's rules)."""
+"""Captions to WordPiece ids (ALBEF's and X-VLM's rules)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from random import Random
 
 # Rust threads that start before a DataLoader forks would leave its workers with a warning or a deadlock.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -20,7 +19,6 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from relvlm.errors import UserError
 
-IGNORE_LABEL = -100
 CACHED_WORDS = 1 << 17
 _DROPPED = re.compile(r"[,.'!?\"()*#:;~]")
 _SPACES = re.compile(r"\s{2,}")
@@ -48,7 +46,7 @@ class Tokenizer:
     def __init__(self, vocab_file: Path) -> None:
         """Raises UserError where the file is absent or lacks a special token."""
         vocab = _read_vocab(Path(vocab_file))
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (vocab[t] for t in _SPECIAL)
+        self.pad_id, _, self.cls_id, self.sep_id, self.mask_id = (vocab[token] for token in _SPECIAL)
         self.vocab_size = max(vocab.values()) + 1
         self.continuation_ids = frozenset(i for token, i in vocab.items() if token.startswith("##"))
         self.special_ids = frozenset(i for token, i in vocab.items() if _is_special(token))
@@ -95,54 +93,3 @@ def _read_vocab(vocab_file: Path) -> dict[str, int]:
 
 def _is_special(token: str) -> bool:
     return token.startswith("[") and token.endswith("]") and len(token) > 2
-
-
-def mask_words(
-    ids: list[int],
-    rng: Random,
-    probability: float,
-    tokenizer: Tokenizer,
-    max_masks: int | None = None,
-) -> tuple[list[int], list[int], list[int]]:
-    """Masked ids, masked positions (ascending), labels. Of whole words, 80% [MASK], 10% random, 10% kept.
-
-    Words are drawn until the next would exceed round(`probability` * tokens); the first is always taken, and
-    special tokens never. Source: BERT's whole-word masking.
-    """
-    words = _words(ids, tokenizer)
-    wanted = round(probability * sum(map(len, words)))
-    if max_masks is not None:
-        wanted = min(wanted, max_masks)
-    rng.shuffle(words)
-    positions = words[0] if words else []
-    for word in words[1:]:
-        if len(positions) + len(word) <= wanted:
-            positions = positions + word
-    positions = sorted(positions)
-    masked = list(ids)
-    for position in positions:
-        masked[position] = _replacement(ids[position], rng, tokenizer)
-    return masked, positions, [ids[p] for p in positions]
-
-
-def _words(ids: list[int], tokenizer: Tokenizer) -> list[list[int]]:
-    """Positions of each word's pieces, special tokens left out."""
-    words: list[list[int]] = []
-    special, continuation = tokenizer.special_ids, tokenizer.continuation_ids
-    for position, token in enumerate(ids):
-        if token in special:
-            continue
-        if token in continuation and words and words[-1][-1] == position - 1:
-            words[-1].append(position)
-        else:
-            words.append([position])
-    return words
-
-
-def _replacement(token: int, rng: Random, tokenizer: Tokenizer) -> int:
-    draw = rng.random()
-    if draw < 0.8:
-        return tokenizer.mask_id
-    if draw < 0.9:
-        return tokenizer.word_ids[int(rng.random() * len(tokenizer.word_ids))]
-    return token

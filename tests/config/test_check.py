@@ -1,9 +1,12 @@
 """Fields that do not fit together are refused, on each side of the edge."""
 
+from dataclasses import replace
+
 import pytest
 
 from relvlm.config.check import problems
 from relvlm.config.load import load_config
+from relvlm.config.schema import DataConfig, MomentumConfig
 
 SWIN = "model.vision={kind: swin, width: 32, depths: [1, 1], heads: [2, 4]}"
 LATE = "model.fusion.region_mask=late_vision"
@@ -55,6 +58,7 @@ def drawing(kind: str, batch: int = 4) -> list[str]:
             [*drawing("joint"), "model.localisation=false"],
             "model.localisation: false, but data.joint_weights.entities draws entities batches",
         ),
+        (["data.joint_weights.vsg=-0.01"], "data.joint_weights.vsg: -0.01: must not be negative"),
         (["data.joint_weights.vsg=-1"], "data.joint_weights.vsg: -1.0: must not be negative"),
         (["data.joint_weights.vsg=.inf"], "data.joint_weights.vsg: inf: must not be negative"),
         (
@@ -160,3 +164,11 @@ def test_all_problems_are_found(file):
     object.__setattr__(config, "log_every", 0)
     found = list(problems(config))
     assert [line.split(":")[0] for line in found][:2] == ["steps", "log_every"]
+
+
+def test_a_config_that_draws_nothing_has_one_problem(file):
+    config = load_config(file, ["model.momentum={enabled: true, queue: 4}"])
+    nothing = replace(
+        config, data=DataConfig(), model=replace(config.model, momentum=MomentumConfig(True, queue=0))
+    )
+    assert list(problems(nothing)) == ["data.ratio: every kind is 0, there is nothing to train on"]

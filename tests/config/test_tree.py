@@ -47,8 +47,8 @@ def refused(**tree: Any) -> str:
         ("model.vison.width=3", "model.vison: unknown key (did you mean 'vision'?)"),
         ("stepps=3", "stepps: unknown key (did you mean 'steps'?)"),
         (
-            "data.captions=[{path: a, wieght: 2}]",
-            "data.captions[0].wieght: unknown key (did you mean 'weight'?)",
+            "data.captions=[{path: a, weights: 2}]",
+            "data.captions[0].weights: unknown key (did you mean 'weight'?)",
         ),
         ("data.captions=[{path: a}, {weight: 2}]", "data.captions[1].path: missing"),
         ("optim.zzz=3", "optim.zzz: unknown key (known: lr, betas,"),

@@ -22,3 +22,17 @@ def test_a_vit_keeps_a_share_of_the_patches_and_one_at_least(share, kept):
 
 def test_a_swin_keeps_all_patches():
     assert SwinConfig().kept_patches(49) == 49
+
+
+def test_a_vit_is_vit_b_16_where_nothing_else_is_said():
+    vit = ViTConfig()
+    assert (vit.width, vit.layers, vit.heads, vit.patch_size, vit.mlp_ratio) == (768, 12, 12, 16, 4.0)
+    assert (vit.dropout, vit.init_std, vit.position_std, vit.patch_keep) == (0.0, 0.02, 0.02, 1.0)
+    assert vit.late_blocks == 4  # X-VLM's local_attn_depth
+
+
+def test_a_swin_is_swin_b_where_nothing_else_is_said():
+    swin = SwinConfig()
+    assert (swin.width, swin.depths, swin.heads) == (128, [2, 2, 18, 2], [4, 8, 16, 32])
+    assert (swin.window, swin.patch_size, swin.mlp_ratio) == (7, 4, 4.0)
+    assert (swin.drop_path, swin.dropout, swin.init_std) == (0.0, 0.0, 0.02)

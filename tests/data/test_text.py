@@ -1,9 +1,8 @@
 import json
-from random import Random
 
 import pytest
 
-from relvlm.data.text import Tokenizer, mask_words, pre_caption, text_key
+from relvlm.data.text import Tokenizer, pre_caption, text_key
 from relvlm.errors import UserError
 
 VOCAB = [
@@ -93,43 +92,6 @@ def test_vocab_without_special_tokens_is_refused(tmp_path):
         Tokenizer(tmp_path / "vocab.txt")
     with pytest.raises(UserError, match="no such file"):
         Tokenizer(tmp_path / "absent.txt")
-
-
-def test_masking_takes_whole_words(tokenizer):
-    (ids,) = tokenizer.encode(["playing dogs plays"], 20, sep=True)  # [CLS] play ing dog s play s [SEP]
-    for seed in range(50):
-        masked, positions, labels = mask_words(ids, Random(seed), 0.4, tokenizer)
-        assert positions in ([1, 2], [3, 4], [5, 6])
-        assert labels == [ids[p] for p in positions]
-        assert [m for p, m in enumerate(masked) if p not in positions] == [
-            i for p, i in enumerate(ids) if p not in positions
-        ]
-
-
-def test_masking_takes_at_least_one_word_and_no_special_token(tokenizer):
-    ids = [tokenizer.cls_id, 5, tokenizer.sep_id]
-    assert mask_words(ids, Random(0), 0.0, tokenizer)[1] == [1]
-    only_special = [tokenizer.cls_id, tokenizer.unk_id, tokenizer.sep_id]
-    assert mask_words(only_special, Random(0), 1.0, tokenizer) == (only_special, [], [])
-
-
-def test_masking_respects_max_masks(tokenizer):
-    (ids,) = tokenizer.encode(["the cat on the mat " * 6], 60)
-    assert len(mask_words(ids, Random(0), 0.5, tokenizer, max_masks=3)[1]) == 3
-
-
-def test_masking_rates(bert, captions):
-    rng, kept, masked, total, words = Random(0), 0, 0, 0, 0
-    for ids in bert.encode([pre_caption(c, 40) for c in captions], 36, sep=True) * 4:
-        after, positions, labels = mask_words(ids, rng, 0.25, bert)
-        assert not bert.special_ids.intersection(labels)
-        total += len(positions)
-        words += len(ids) - 2
-        masked += sum(after[p] == bert.mask_id for p in positions)
-        kept += sum(after[p] == ids[p] for p in positions)
-    assert total / words == pytest.approx(0.25, abs=0.02)
-    assert masked / total == pytest.approx(0.8, abs=0.02)
-    assert kept / total == pytest.approx(0.1, abs=0.015)
 
 
 def test_text_key_is_stable():

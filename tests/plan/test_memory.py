@@ -9,7 +9,7 @@ from support.footprint import kept_bytes
 from support.official_way import OfficialWay
 
 from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
-from relvlm.config.vision import ViTConfig
+from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.memory import features, official_activations, packed_activations, states
@@ -78,3 +78,71 @@ def test_zero_shards_one_part_more_at_each_stage() -> None:
     assert states(10**9, 1, 8, 2) == whole | {"optimizer": 1.5e9}
     assert states(10**9, 2, 8, 2) == whole | {"gradients": 0.25e9, "optimizer": 1.5e9}
     assert states(10**9, 3, 8, 2) == {name: size / 8 for name, size in whole.items()}
+
+
+PARTS = ("vision encoder", "text encoder", "image K, V", "fusion layers", "MLM scores")
+SIZES = Sizes(MODEL, 500, 7)
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (WORKS[0], (3_687_936, 1_892_352, 582_400, 3_735_552, 24_000)),
+        (WORKS[1], (3_687_936, 2_162_688, 582_400, 5_570_560, 32_000)),
+        (WORKS[2], (3_687_936, 1_081_344, 582_400, 1_114_112, 0)),
+    ],
+    ids=lambda x: getattr(x, "kind", ""),
+)
+def test_parts_of_our_step_worked_out_by_hand(work: Workload, expected: tuple[int, ...]) -> None:
+    """E.g. of 2 images of 65 tokens of 96: 4 bytes * 2 * (65 * 96 * (4 layers * 16 + 2) + 3 * 128**2 pixels)."""
+    assert packed_activations(SIZES, work, 4) == dict(zip(PARTS, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (WORKS[0], (3_687_936, 4_866_048, 2_329_600, 11_796_480, 24_000)),
+        (WORKS[1], (3_687_936, 19_464_192, 11_648_000, 58_982_400, 32_000)),
+        (WORKS[2], (3_687_936, 9_732_096, 2_329_600, 11_796_480, 0)),
+    ],
+    ids=lambda x: getattr(x, "kind", ""),
+)
+def test_parts_of_the_official_step_worked_out_by_hand(work: Workload, expected: tuple[int, ...]) -> None:
+    assert official_activations(SIZES, work, 4) == dict(zip(PARTS, expected, strict=True))
+
+
+def test_dropout_keeps_a_byte_for_each_masked_element() -> None:
+    dropped = Sizes(replace(MODEL, text=replace(MODEL.text, dropout=0.1)), 500, 7)
+    more = packed_activations(dropped, WORKS[0], 4)
+    assert (more["text encoder"], more["fusion layers"]) == (1_949_696, 3_869_184)
+
+
+def test_dropped_patches_are_not_kept() -> None:
+    dropping = Sizes(replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.25)), 500, 7)
+    assert packed_activations(dropping, WORKS[0], 4)["vision encoder"] == 1_254_912
+    assert packed_activations(dropping, WORKS[2], 4)["vision encoder"] == 3_687_936  # it sees boxes
+
+
+def test_a_swin_keeps_half_as_much_in_each_stage() -> None:
+    swin = SwinConfig(width=8, depths=[1, 2], heads=[1, 2], patch_size=4)
+    sizes = Sizes(replace(MODEL, image_size=64, vision=swin), 500, 7)
+    stages = 256 * 8 * 16 + 64 * 16 * 2 * 16
+    assert packed_activations(sizes, WORKS[0], 4)["vision encoder"] == 2 * 4 * (stages + 3 * 64 * 64)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(42, 126 * 500 * 8), (43, 4 * 500 * 128)])
+def test_of_more_words_than_the_width_the_gradient_is_kept_instead(images: int, expected: int) -> None:
+    work = replace(WORKS[0], images=images)
+    assert packed_activations(SIZES, work, 4)["MLM scores"] == expected
+    assert official_activations(SIZES, work, 4)["MLM scores"] == images * 3 * 500 * 8
+
+
+def test_a_step_in_chunks_keeps_two_gradients_of_each_group() -> None:
+    assert features(SIZES, WORKS[1], 4) == {"features' gradients": 2 * 8 * 32 * 4}
+    assert features(SIZES, WORKS[2], 4) == {"features' gradients": 0}
+
+
+def test_a_master_copy_is_kept_of_what_is_not_whole_in_fp32() -> None:
+    assert states(1000, 0, 8, 4) == {"weights": 4000, "gradients": 4000, "optimizer": 8000}
+    assert states(1000, 0, 8, 2)["optimizer"] == 12_000
+    assert states(1000, 1, 8, 4)["optimizer"] == 12_000 / 8

@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from relvlm.plan.traffic import collectives, on_the_wire
+from relvlm.config.schema import ModelConfig
+from relvlm.plan.flops import Sizes
+from relvlm.plan.traffic import collectives, contrast, on_the_wire
+from relvlm.plan.workload import Workload
 
 SCRIPT = """
 import json, sys
@@ -76,3 +80,25 @@ def test_a_ring_sends_twice_the_share_of_the_others() -> None:
     assert on_the_wire({"all_reduce": 800.0}, 4) == 1200
     assert on_the_wire({"reduce_scatter": 800.0, "all_gather": 200.0}, 4) == 1200
     assert collectives(10**6, 1, gpus=1, element=2) == {}
+
+
+@pytest.mark.parametrize(
+    ("stage", "chunks", "expected"),
+    [
+        (0, 3, {"all_reduce": 800}),
+        (1, 3, {"all_reduce": 800, "all_gather": 200}),
+        (2, 1, {"all_reduce": 800, "all_gather": 200}),
+        (2, 3, {"all_reduce": 2400, "all_gather": 200}),
+        (3, 1, {"reduce_scatter": 800, "all_gather": 200}),
+        (3, 3, {"reduce_scatter": 2400, "all_gather": 1400}),  # before, and for each chunk twice
+    ],
+)
+def test_weights_and_gradients_worked_out_by_hand(stage: int, chunks: int, expected: dict[str, int]) -> None:
+    """400 parameters of 2 bytes on 4 GPUs."""
+    assert collectives(400, stage, gpus=4, element=2, chunks=chunks) == expected
+
+
+def test_features_are_gathered_with_three_keys_for_each_group() -> None:
+    sizes, work = Sizes(ModelConfig(embed_dim=32)), Workload("entities", 5, 4, 4, 36, masked=1, boxes=4)
+    assert contrast(sizes, work, 2) == {"all_gather": 5 * 4 * (2 * 32 * 4 + 3 * 8)}
+    assert contrast(sizes, work, 1) == contrast(sizes, replace(work, kind="mrc"), 2) == {}

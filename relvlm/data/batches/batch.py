@@ -127,7 +127,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Group:
-    """One text of an image; `masked`, `positions`, `labels` as `mask_words` returns them, or no masks."""
+    """One text of an image; `masked`, `positions`, `labels` as `mask` (masking.py) returns them, or no masks."""
 
     ids: list[int]
     key: int

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
 
 from relvlm.config.schema import DataConfig
-from relvlm.data.text import Tokenizer, mask_words
+from relvlm.data.text import Tokenizer
 
-Masked = tuple[
-    list[int], list[int], list[int]
-]  # ids after masking, masked positions (ascending), their labels
+# ids after masking, masked positions (ascending), their labels
+Masked = tuple[list[int], list[int], list[int]]
 
 
 def mask(ids: list[int], rng: Random, config: DataConfig, tokenizer: Tokenizer) -> Masked:
@@ -22,11 +22,34 @@ def mask(ids: list[int], rng: Random, config: DataConfig, tokenizer: Tokenizer) 
     return mask_words(ids, rng, config.mlm_probability, tokenizer, config.max_masks or None)
 
 
+def mask_words(
+    ids: list[int], rng: Random, probability: float, tokenizer: Tokenizer, max_masks: int | None = None
+) -> Masked:
+    """Whole words until the next would exceed round(`probability` * tokens); the first always (BERT).
+
+    Special tokens are never masked, and never stand in for a masked one.
+    """
+    words = _words(ids, tokenizer)
+    wanted = round(probability * sum(map(len, words)))
+    if max_masks is not None:
+        wanted = min(wanted, max_masks)
+    rng.shuffle(words)
+    positions = words[0] if words else []
+    for word in words[1:]:
+        if len(positions) + len(word) <= wanted:
+            positions = positions + word
+    return _replaced(ids, positions, rng, tokenizer, partial(_any_of, tokenizer.word_ids, rng))
+
+
+def _any_of(tokens: Sequence[int], rng: Random) -> int:
+    return tokens[int(rng.random() * len(tokens))]
+
+
 def mask_tokens(ids: list[int], rng: Random, probability: float, tokenizer: Tokenizer) -> Masked:
     """Each token by itself, with `probability`; it may be none (ALBEF)."""
     kept = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id}
     chosen = [i for i, token in enumerate(ids) if token not in kept and rng.random() < probability]
-    return _replaced(ids, chosen, rng, tokenizer)
+    return _replaced(ids, chosen, rng, tokenizer, partial(rng.randrange, tokenizer.vocab_size))
 
 
 def mask_skipgrams(ids: list[int], rng: Random, config: DataConfig, tokenizer: Tokenizer) -> Masked:
@@ -46,7 +69,8 @@ def mask_skipgrams(ids: list[int], rng: Random, config: DataConfig, tokenizer: T
             skip = config.skipgram_size >= 2 and rng.random() < config.skipgram_probability
             span = _whole_words(ids, place, rng.randint(2, config.skipgram_size) if skip else 1, tokenizer)
             chosen |= set(candidates).intersection(span)
-    return _replaced(ids, rng.sample(sorted(chosen), min(wanted, len(chosen))), rng, tokenizer)
+    kept = rng.sample(sorted(chosen), min(wanted, len(chosen)))
+    return _replaced(ids, kept, rng, tokenizer, partial(rng.randrange, tokenizer.vocab_size))
 
 
 def _whole_words(ids: list[int], start: int, length: int, tokenizer: Tokenizer) -> range:
@@ -59,11 +83,27 @@ def _whole_words(ids: list[int], start: int, length: int, tokenizer: Tokenizer) 
     return range(start, end)
 
 
-def _replaced(ids: list[int], positions: Iterable[int], rng: Random, tokenizer: Tokenizer) -> Masked:
-    """80% [MASK], 10% any token of the vocabulary, 10% as they are."""
+def _words(ids: list[int], tokenizer: Tokenizer) -> list[list[int]]:
+    """Positions of each word's pieces, special tokens left out."""
+    words: list[list[int]] = []
+    special, continuation = tokenizer.special_ids, tokenizer.continuation_ids
+    for position, token in enumerate(ids):
+        if token in special:
+            continue
+        if token in continuation and words and words[-1][-1] == position - 1:
+            words[-1].append(position)
+        else:
+            words.append([position])
+    return words
+
+
+def _replaced(
+    ids: list[int], positions: Iterable[int], rng: Random, tokenizer: Tokenizer, other: Callable[[], int]
+) -> Masked:
+    """80% [MASK], 10% some `other` token, 10% as they are."""
     masked, places = list(ids), sorted(positions)
     for place in places:
         draw = rng.random()
         if draw < 0.9:
-            masked[place] = tokenizer.mask_id if draw < 0.8 else rng.randrange(tokenizer.vocab_size)
+            masked[place] = tokenizer.mask_id if draw < 0.8 else other()
     return masked, places, [ids[place] for place in places]

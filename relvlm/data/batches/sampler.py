@@ -125,13 +125,6 @@ class BatchPlan(Sampler[StepPlan]):
         return epoch_order(self.streams[number], self.seed, epoch)
 
 
-def plan_step(
-    streams: Sequence[Stream], seed: int, step: int, rank: int = 0, world_size: int = 1
-) -> StepPlan:
-    """The plan of one step."""
-    return next(iter(BatchPlan(streams, seed, step, rank, world_size)))
-
-
 def _check(stream: Stream, world_size: int) -> None:
     if stream.block < 1 or stream.size % stream.block:
         raise UserError(

@@ -1,14 +1,12 @@
-"""Pixels: decode, crop, resize, flip, colour augmentation, normalisation. PIL and numpy only.
+"""Pixels: crop, resize, flip, colour augmentation, normalisation. PIL and numpy only.
 
 A flip exchanges left and right, so `flip_sample` swaps the words of every text, label and predicate too.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import re
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -18,48 +16,14 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from relvlm.data.pictures import load_pixels
 from relvlm.data.shards.schema import Box, Sample
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-FORMATS = ("JPEG", "PNG")  # what shards hold; other decoders are only a risk
 _SIDE = re.compile(
     r"(?<![^\W_])(left|right)(?=(?:most|hand|handed|ward|wards|side)?(?![^\W_]))", re.IGNORECASE
 )
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
-
-
-def open_image(data: bytes, max_pixels: int) -> Image.Image:
-    """An image whose header has been read and whose pixels have not; raises ValueError."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except _DECODE_ERRORS as error:
-        raise ValueError(f"not a readable image: {error}") from error
-    if image.width * image.height > max_pixels:
-        raise ValueError(f"image of {image.width}x{image.height} pixels, data.max_pixels is {max_pixels}")
-    return image
-
-
-def load_pixels(image: Image.Image) -> Image.Image:
-    """The image of `open_image` decoded to RGB; raises ValueError where it is corrupt or cut short."""
-    try:
-        image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except _DECODE_ERRORS as error:
-        raise ValueError(f"corrupt image: {error}") from error
-
-
-def decode(data: bytes, max_pixels: int) -> Image.Image:
-    """RGB image of encoded bytes; raises ValueError where they are corrupt or hold more than `max_pixels`."""
-    return load_pixels(open_image(data, max_pixels))
 
 
 def resize_square(image: Image.Image, size: int, crop: Box | None = None) -> Image.Image:

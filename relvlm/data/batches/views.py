@@ -31,11 +31,11 @@ from relvlm.data.batches.transforms import (
     flip_image,
     flip_sample,
     geometry_augment,
-    open_image,
     random_crop,
     resize_square,
 )
 from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
+from relvlm.data.pictures import open_image
 from relvlm.data.shards.schema import Box, Sample
 from relvlm.data.shards.store import Record
 from relvlm.data.text import Tokenizer, pre_caption, text_key

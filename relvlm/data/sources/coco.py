@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from relvlm.data.arguments import positive
-from relvlm.data.batches.transforms import decode
+from relvlm.data.pictures import decode
 from relvlm.data.shards.schema import Entity, Sample
 from relvlm.data.shards.store import Encoded, check_free, write_shards
 from relvlm.data.sources.raw import (

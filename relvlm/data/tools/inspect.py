@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
+from relvlm.config.schema import DataConfig
+from relvlm.data.pictures import decode
 from relvlm.data.shards.manifest import MANIFEST, check_size, read_manifest, shard_entries
 from relvlm.data.shards.schema import Sample
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.errors import UserError
-
-MAX_PIXELS = 50_000_000  # a photograph of 50 megapixels; beyond that it is a mistake or an attack
 
 
 def sound_samples(shards: ShardSet, damaged: list[str]) -> Iterator[Sample]:
@@ -33,17 +32,12 @@ def _indices(shards: ShardSet) -> Iterator[int]:
     yield from tqdm(range(len(shards)), desc=str(shards.path), unit="image", disable=None)
 
 
-def decode(record: Record) -> Image.Image:
-    """The image as RGB; raises DataFault if it cannot be decoded or is past the pixel limit."""
+def picture(record: Record, max_pixels: int = DataConfig.max_pixels) -> Image.Image:
+    """The image as RGB; raises DataFault where a training would count it as corrupt."""
     try:
-        with Image.open(io.BytesIO(record.image), formats=("JPEG", "PNG")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataFault(
-                    record.shard, record.key, f"{image.width}x{image.height}: over {MAX_PIXELS} pixels"
-                )
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataFault(record.shard, record.key, f"image cannot be decoded: {error}") from error
+        return decode(record.image, max_pixels)
+    except ValueError as error:
+        raise DataFault(record.shard, record.key, str(error)) from error
 
 
 def lint(folder: Path) -> Iterator[str]:
@@ -79,7 +73,7 @@ def _record_faults(record: Record) -> Iterator[str]:
     place = f"{record.shard}: {record.key}"
     sample = record.sample
     yield from (f"{place}: {fault}" for fault in _empty_texts(sample))
-    image = decode(record)
+    image = picture(record)
     if image.size != (sample.width, sample.height):
         yield f"{place}: image is {image.width}x{image.height}, its JSON says {sample.width}x{sample.height}"
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from relvlm.data.shards.schema import Sample
 from relvlm.data.shards.store import Record, ShardSet
-from relvlm.data.tools.inspect import decode
+from relvlm.data.tools import inspect
 from relvlm.errors import UserError
 
 WIDTH = 420  # pixels of a photo on the sheet
@@ -51,7 +51,7 @@ def color(number: int) -> tuple[int, int, int]:
 
 def picture(record: Record) -> Image.Image:
     """The photo at sheet width with its numbered boxes."""
-    photo = decode(record)
+    photo = inspect.picture(record)
     scale = WIDTH / photo.width
     canvas = photo.resize((WIDTH, max(1, round(photo.height * scale))))
     pen = ImageDraw.Draw(canvas)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from relvlm.data.batches.transforms import decode
+from relvlm.data.pictures import decode
 from relvlm.errors import UserError
 
 CropBox = tuple[int, int, int, int]

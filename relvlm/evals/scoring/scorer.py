@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from relvlm.config.schema import DataConfig
 from relvlm.data.text import Tokenizer
 from relvlm.errors import UserError
 from relvlm.evals.scoring.models import as_matcher
@@ -49,7 +50,7 @@ class ScoreOptions:
     max_tokens: int = 0
     sep: bool | None = None
     decode_threads: int = min(8, os.cpu_count() or 1)
-    max_pixels: int = 178_956_970
+    max_pixels: int = DataConfig.max_pixels
     memory_gb: float = 8.0
     cache: Path | None = None
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from relvlm.config.schema import DataConfig
-from relvlm.data.batches.masking import mask, mask_skipgrams, mask_tokens
+from relvlm.data.batches.masking import mask, mask_skipgrams, mask_tokens, mask_words
 from relvlm.data.text import Tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(40)), "##s", "##t"]
@@ -22,6 +22,49 @@ def tokenizer(tmp_path_factory):
 
 def many(function, count: int = 400):
     return [function(Random(seed)) for seed in range(count)]
+
+
+def test_whole_words_are_masked(tokenizer):
+    ids = [2, 5, 45, 6, 46, 7, 45, 3]  # three words of two pieces each
+    for masked, positions, labels in many(lambda rng: mask_words(ids, rng, 0.4, tokenizer), 50):
+        assert positions in ([1, 2], [3, 4], [5, 6])
+        assert labels == [ids[place] for place in positions]
+        assert all(masked[i] == ids[i] for i in range(8) if i not in positions)
+
+
+@pytest.mark.parametrize(("probability", "words"), [(0.2, 1), (0.49, 1), (0.6, 2), (1.0, 3)])
+def test_words_are_masked_while_they_fit_into_the_share(probability, words, tokenizer):
+    ids = [2, 5, 45, 6, 46, 7, 45, 3]
+    for _, positions, _ in many(lambda rng: mask_words(ids, rng, probability, tokenizer), 20):
+        assert len(positions) == 2 * words
+
+
+def test_at_least_one_word_is_masked_and_no_special_token(tokenizer):
+    assert mask_words([2, 5, 3], Random(0), 0.0, tokenizer)[1] == [1]
+    assert mask_words([2, 1, 3], Random(0), 1.0, tokenizer) == ([2, 1, 3], [], [])
+
+
+def test_whole_words_keep_within_max_masks(tokenizer):
+    ids = [2, *range(5, 25), 3]
+    assert len(mask_words(ids, Random(0), 0.5, tokenizer, max_masks=3)[1]) == 3
+
+
+@pytest.mark.parametrize(
+    ("function", "others"), [(mask_words, range(5, 47)), (mask_tokens, range(47))], ids=["words", "albef"]
+)
+def test_of_masked_tokens_80_percent_are_mask_10_another_10_as_they_were(function, others, tokenizer):
+    ids = [2, *range(5, 45), 3]
+    found = [
+        (masked[place], ids[place])
+        for masked, places, _ in many(lambda rng: function(ids, rng, 0.25, tokenizer))
+        for place in places
+    ]
+    mask_share = sum(now == tokenizer.mask_id for now, _ in found) / len(found)
+    kept_share = sum(now == was for now, was in found) / len(found)
+    assert mask_share == pytest.approx(0.8, abs=0.02) and kept_share == pytest.approx(0.1, abs=0.02)
+    assert {now for now, was in found if now not in (was, tokenizer.mask_id)} == {*others} - {
+        tokenizer.mask_id
+    }
 
 
 def test_albef_masks_each_token_by_itself_and_never_cls(tokenizer):

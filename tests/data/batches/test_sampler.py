@@ -10,7 +10,6 @@ from relvlm.data.batches.sampler import (
     Stream,
     draw_streams,
     epoch_order,
-    plan_step,
 )
 from relvlm.errors import UserError
 
@@ -32,7 +31,7 @@ def test_plan_is_a_function_of_seed_and_step():
     assert run == as_tuples(steps(1500))
     for start in (1, 700, 1100):
         assert as_tuples(steps(20, start_step=start)) == run[start : start + 20]
-    assert as_tuples([plan_step(STREAMS, 3, 99)]) == run[99:100]
+    assert as_tuples([next(iter(BatchPlan(STREAMS, 3, 99)))]) == run[99:100]
 
 
 def test_another_seed_gives_another_plan():
@@ -97,7 +96,7 @@ def test_streams_are_drawn_by_probability():
 
 def test_batch_larger_than_the_dataset_spans_epochs():
     stream = Stream("captions", "c", (5,), images=12, probability=1.0)
-    plan = plan_step([stream], 0, 0)
+    plan = next(iter(BatchPlan([stream], 0)))
     assert plan.epoch.tolist() == [0] * 5 + [1] * 5 + [2] * 2
     assert sorted(plan.index[5:10].tolist()) == [0, 1, 2, 3, 4]
 

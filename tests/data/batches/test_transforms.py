@@ -10,17 +10,16 @@ from relvlm.data.batches.transforms import (
     CLIP_MEAN,
     CLIP_STD,
     colour_augment,
-    decode,
     eval_transform,
     flip_image,
     flip_sample,
     geometry_augment,
     normalise,
-    open_image,
     random_crop,
     resize_square,
     swap_left_right,
 )
+from relvlm.data.pictures import open_image
 from relvlm.data.shards.schema import Entity, Relation, Sample
 
 LIMIT = 1_000_000
@@ -75,25 +74,6 @@ def test_flipped_box_holds_the_same_pixels():
     image.paste((255, 0, 0), (5, 2, 12, 9))
     box = flip_sample(Sample("1", 40, 20, entities=(Entity("a", "x", (5, 2, 12, 9)),))).entities[0].box
     assert flip_image(image).getbbox() == box
-
-
-@pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
-def test_corrupt_image_is_a_value_error(damage):
-    data = encode(smooth(200, 100))
-    broken = {"cut": data[: len(data) // 2], "noise": b"not an image", "empty": b""}[damage]
-    with pytest.raises(ValueError, match="image"):
-        decode(broken, LIMIT)
-
-
-def test_too_large_image_is_refused_before_its_pixels_are_read():
-    with pytest.raises(ValueError, match=r"200x100 pixels, data.max_pixels is 19999"):
-        decode(encode(smooth(200, 100)), 19_999)
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
-def test_decode_returns_rgb(mode):
-    kind = "JPEG" if mode == "CMYK" else "PNG"
-    assert decode(encode(smooth(8, 8).convert(mode), kind), LIMIT).mode == "RGB"
 
 
 @pytest.mark.parametrize("crop", [None, (101, 50, 301, 250), (7, 3, 590, 400)])

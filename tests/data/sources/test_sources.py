@@ -4,10 +4,10 @@ import json
 import pytest
 from PIL import Image
 
-from relvlm.data.batches.transforms import decode
+from relvlm.data.pictures import decode
 from relvlm.data.shards.schema import Relation, Sample
 from relvlm.data.shards.store import ShardSet
-from relvlm.data.sources import coco, gqa, raw, visual_genome
+from relvlm.data.sources import coco, gqa, raw, scene_graphs, visual_genome
 from relvlm.errors import UserError
 
 
@@ -174,7 +174,7 @@ def node(object_id, name, box=(0, 0, 10, 10), **more):
 
 def vg_graph(relationships, attributes=(), size=None):
     records = [{"subject": s, "predicate": p, "object": o} for s, p, o in relationships]
-    return visual_genome.ImageGraph("1", records, list(attributes), [], size)
+    return scene_graphs.ImageGraph("1", records, list(attributes), [], size)
 
 
 def vg_flags(shared):
@@ -224,7 +224,7 @@ def test_vg_merges_objects_and_lower_cases_predicates():
     street = node(5, "street", (1, 1, 9, 9), attributes=["Wet"])
     sidewalk = node(7, "ignored", names=["Sidewalk "], merged_object_ids=[5], attributes=["grey", "sidewalk"])
     graph = vg_graph([(node(1, "man"), "ON ", street), (node(1, "man"), "on", sidewalk)], [street, sidewalk])
-    sample = visual_genome.to_sample(graph)
+    sample = scene_graphs.to_sample(graph)
     assert [(e.id, e.label) for e in sample.entities] == [("1", "man"), ("7", "sidewalk")]
     assert sample.relations == (Relation("1", "on", "7"),)
     assert sample.entities[1].attributes == ("grey",)
@@ -232,7 +232,7 @@ def test_vg_merges_objects_and_lower_cases_predicates():
 
 def test_vg_objects_that_name_each_other_become_one():
     a, b = node(1, "car", merged_object_ids=[2]), node(2, "car", merged_object_ids=[1])
-    sample = visual_genome.to_sample(vg_graph([(a, "near", node(3, "tree")), (b, "behind", node(3, "tree"))]))
+    sample = scene_graphs.to_sample(vg_graph([(a, "near", node(3, "tree")), (b, "behind", node(3, "tree"))]))
     assert len(sample.entities) == 2
     assert {(r.predicate, r.object) for r in sample.relations} == {("near", "3"), ("behind", "3")}
     assert len({r.subject for r in sample.relations}) == 1
@@ -240,7 +240,7 @@ def test_vg_objects_that_name_each_other_become_one():
 
 def test_vg_relations_go_with_their_degenerate_objects():
     flat = node(2, "line", (0, 0, 10, 0))
-    sample = visual_genome.to_sample(
+    sample = scene_graphs.to_sample(
         vg_graph([(node(1, "man"), "on", flat), (node(1, "man"), "is", node(1, "man"))])
     )
     assert [e.label for e in sample.entities] == ["man"] and sample.relations == ()
@@ -248,12 +248,12 @@ def test_vg_relations_go_with_their_degenerate_objects():
 
 def test_vg_size_is_the_photos_then_image_data_then_the_extent():
     relations = [(node(1, "man", (-3, 2, 9.5, 10)), "on", node(2, "ice", (5, 5, 30, 20)))]
-    assert [e.box for e in visual_genome.to_sample(vg_graph(relations), (20, 20)).entities] == [
+    assert [e.box for e in scene_graphs.to_sample(vg_graph(relations), (20, 20)).entities] == [
         (0, 2, 6.5, 12),
         (5, 5, 20, 20),
     ]
-    with_data = visual_genome.to_sample(vg_graph(relations, size=(50, 40)))
-    without = visual_genome.to_sample(vg_graph(relations))
+    with_data = scene_graphs.to_sample(vg_graph(relations, size=(50, 40)))
+    without = scene_graphs.to_sample(vg_graph(relations))
     assert (with_data.width, with_data.height) == (50, 40)
     assert (without.width, without.height) == (35, 25)
 
@@ -261,7 +261,7 @@ def test_vg_size_is_the_photos_then_image_data_then_the_extent():
 def test_vg_names_the_image_with_a_missing_field():
     broken = {"object_id": 2, "name": "ice", "x": 1}
     with pytest.raises(UserError, match=r"image 1: field '[yw]'"):
-        visual_genome.to_sample(vg_graph([(node(1, "man"), "on", broken)]))
+        scene_graphs.to_sample(vg_graph([(node(1, "man"), "on", broken)]))
 
 
 # GQA

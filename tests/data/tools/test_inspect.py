@@ -10,8 +10,7 @@ from PIL import Image
 from relvlm.data import cli
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.shards.store import DataFault, Record, ShardSet, write_shards
-from relvlm.data.tools import inspect
-from relvlm.data.tools.inspect import decode
+from relvlm.data.tools.inspect import picture
 from relvlm.data.tools.preview import WIDTH, png_sheet
 from relvlm.data.tools.statistics import describe
 from relvlm.errors import UserError
@@ -54,7 +53,7 @@ def test_a_sound_set_passes_lint(tmp_path, capsys):
     ("second", "message"),
     [
         (("k9", photo(9, (10, 20)), sample(9)), "k9: image is 10x20, its JSON says 20x10"),
-        (("k9", photo(9)[:45], sample(9)), "k9: image cannot be decoded"),
+        (("k9", photo(9)[:45], sample(9)), "k9: corrupt image"),
         (("k9", photo(9), sample(1)), "k9: same image_id as 000000.tar: k1"),
         (("k9", photo(1), sample(9)), "k9: same image bytes as 000000.tar: k1"),
         (("k9", photo(9), sample(9, captions=(" ",))), "k9: captions: empty text"),
@@ -100,10 +99,13 @@ def test_lint_without_a_shard_set_is_a_user_error(tmp_path):
         run("lint", tmp_path)
 
 
-def test_decode_refuses_images_past_the_pixel_limit(monkeypatch):
-    monkeypatch.setattr(inspect, "MAX_PIXELS", 199)
-    with pytest.raises(DataFault, match="20x10: over 199 pixels"):
-        decode(Record("k", "0.tar", photo(1), sample(1)))
+def test_what_training_counts_as_corrupt_is_a_fault_of_the_sample():
+    record = Record("k", "0.tar", photo(1), sample(1))
+    assert picture(record, 200).size == (20, 10)
+    with pytest.raises(DataFault, match=r"0\.tar: k: image of 20x10 pixels, data\.max_pixels is 199"):
+        picture(record, 199)
+    with pytest.raises(DataFault, match=r"0\.tar: k: not a readable image"):
+        picture(Record("k", "0.tar", b"no image", sample(1)))
 
 
 def test_statistics_count_what_is_there():

@@ -101,6 +101,16 @@ def test_a_broken_checkpoint_does_not_stop_the_others(run: Path, suite: Path) ->
     assert {name.partition("/")[0] for name in written(run)} == {"step_0000020", "step_0000030"}
 
 
+def test_among_several_processes_a_broken_checkpoint_stops_all(
+    run: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(every, "world_size", lambda: 2)
+    (run / "checkpoints/step_0000010/model.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"\A(?!.*checkpoints failed).*model\.safetensors"):
+        evaluate(run, suite, "--limit", "1")
+    assert not (run / every.RESULTS).exists()
+
+
 def test_shards_are_disjoint_and_cover_all(run: Path) -> None:
     found = every.checkpoints_of(run)
     assert sorted(every.shard_of(found, "0/2") + every.shard_of(found, "1/2")) == found

@@ -10,6 +10,7 @@ from PIL import Image
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate, rescore
 from relvlm.evals.tasks import aro
+from relvlm.evals.tasks.registry import titles
 
 BOX = {"bbox_x": 1, "bbox_y": 2, "bbox_w": 4, "bbox_h": 6}
 
@@ -152,3 +153,8 @@ def test_the_crop_is_scored_and_its_scores_give_the_metrics_again(tmp_path: Path
 def test_scores_of_another_task_are_refused() -> None:
     with pytest.raises(UserError, match="piece: absent"):
         aro.verdicts([{"label": "0_c", "score": 0.5}])
+
+
+def test_it_stands_between_winoground_and_paragraphs() -> None:
+    place = titles().index("ARO")
+    assert titles()[place - 1 : place + 2] == ["Winoground group", "ARO", "Paragraphs dev TR@1"]

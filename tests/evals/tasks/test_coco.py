@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from relvlm.evals.tasks.coco import TASK
+from relvlm.evals.tasks.registry import titles
 
 
 def test_256_candidates_are_scored_and_recalls_at_1_are_shown() -> None:
@@ -16,3 +17,8 @@ def test_both_names_of_its_file_are_known(tmp_path: Path) -> None:
         record = {"filename": "a", "split": "test", "sentences": [{"raw": name}]}
         (tmp_path / name).write_text(json.dumps({"images": [record]}))
         assert TASK.load(tmp_path).texts == (name,)
+
+
+def test_it_stands_between_flickr30k_and_sugarcrepe() -> None:
+    first, last = titles().index("COCO TR@1"), titles().index("COCO IR@1")
+    assert (titles()[first - 1], titles()[last + 1]) == ("Flickr30K IR@5", "SugarCrepe")

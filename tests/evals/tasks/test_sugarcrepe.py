@@ -8,6 +8,7 @@ import pytest
 from relvlm.errors import UserError
 from relvlm.evals.tasks import sugarcrepe
 from relvlm.evals.tasks.pairs import Pair
+from relvlm.evals.tasks.registry import titles
 
 
 def rows(piece: str, right: float, wrong: float, i: int = 0, **fields: object) -> list[dict]:
@@ -77,3 +78,8 @@ def test_a_bad_file_is_refused(tmp_path: Path, content: str, message: str) -> No
 def test_scores_without_piece_are_refused() -> None:
     with pytest.raises(UserError, match="piece: absent"):
         sugarcrepe.verdicts([{"label": "0_c", "score": 0.5}])
+
+
+def test_it_stands_between_coco_and_winoground() -> None:
+    place = titles().index("SugarCrepe")
+    assert titles()[place - 1 : place + 2] == ["COCO IR@1", "SugarCrepe", "Winoground group"]

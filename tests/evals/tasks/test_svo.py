@@ -7,6 +7,7 @@ import pytest
 
 from relvlm.errors import UserError
 from relvlm.evals.tasks import svo
+from relvlm.evals.tasks.registry import titles
 
 HEADER = (
     "sentence,pos_triplet,neg_triplet,pos_url,neg_url,pos_image_id,neg_image_id,subj_neg,verb_neg,obj_neg"
@@ -96,3 +97,8 @@ def test_a_bad_flag_is_named(tmp_path: Path) -> None:
 def test_scores_without_flags_are_refused() -> None:
     with pytest.raises(UserError, match="subj_neg: absent"):
         svo.verdicts([{"label": "0_p", "score": 0.5}])
+
+
+def test_it_stands_between_valse_and_paragraphs() -> None:
+    place = titles().index("SVO")
+    assert titles()[place - 1 : place + 2] == ["VALSE", "SVO", "Paragraphs TR@1"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relvlm.errors import UserError
-from relvlm.evals.tasks.task import find_images, is_dev, missing_images
+from relvlm.evals.tasks.task import Selection, find_images, is_dev, missing_images
 
 
 @pytest.fixture()
@@ -48,3 +48,14 @@ def test_what_is_missing_is_counted_and_named() -> None:
 @pytest.mark.parametrize(("split", "dev"), [("val", True), ("dev", True), ("test", False), (None, False)])
 def test_val_and_dev_are_dev_splits(split: str | None, dev: bool) -> None:
     assert is_dev({"split": split} if split else {}) == dev
+
+
+def test_all_of_the_test_split_is_selected_by_the_protocol_unless_told_otherwise() -> None:
+    chosen = Selection()
+    assert (chosen.limit, chosen.k, chosen.split, chosen.available, chosen.overlap) == (
+        0,
+        0,
+        "test",
+        False,
+        (),
+    )

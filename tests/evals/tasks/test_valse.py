@@ -8,6 +8,7 @@ import pytest
 from relvlm.errors import UserError
 from relvlm.evals.tasks import valse
 from relvlm.evals.tasks.pairs import Pair
+from relvlm.evals.tasks.registry import titles
 
 
 def rows(*examples: tuple[str, float, float], **fields: object) -> list[dict]:
@@ -127,3 +128,8 @@ def test_figures_with_a_threshold_are_named_and_the_main_one_is_not() -> None:
     assert set(valse.TASK.thresholded) == {"p_c", "p_f", "acc_thresholded", "min_pc_pf"} <= set(found)
     (column,) = valse.TASK.columns
     assert (column.title, column.axis) == ("VALSE", "fine")
+
+
+def test_it_stands_between_vsr_and_svo() -> None:
+    place = titles().index("VALSE")
+    assert titles()[place - 1 : place + 2] == ["VSR test", "VALSE", "SVO"]

@@ -9,6 +9,7 @@ from relvlm.errors import UserError
 from relvlm.evals.evaluate import rescore
 from relvlm.evals.figures.shares import wilson
 from relvlm.evals.tasks import winoground
+from relvlm.evals.tasks.registry import titles
 
 WON = {"c0_i0": 0.9, "c0_i1": 0.1, "c1_i0": 0.2, "c1_i1": 0.8}
 
@@ -131,3 +132,8 @@ def test_all_four_scores_are_needed() -> None:
         winoground.verdicts(rows()[:3])
     with pytest.raises(UserError, match="another task"):
         winoground.verdicts([{"label": "0_c", "score": 0.5}])
+
+
+def test_it_stands_between_sugarcrepe_and_aro() -> None:
+    place = titles().index("Winoground group")
+    assert titles()[place - 1 : place + 2] == ["SugarCrepe", "Winoground group", "ARO"]

@@ -1,0 +1,41 @@
+"""The batch scripts of the four models, without a cluster: one body, and the same resources."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted((ROOT / "slurm").glob("*_13m.sh"))
+CONFIGS = {"albef_13m": "albef", "realbef_13m": "realbef", "rex_13m": "rex_vlm", "xvlm_13m": "xvlm"}
+by_name = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+
+
+def test_each_model_has_a_script():
+    assert {path.stem for path in SCRIPTS} == set(CONFIGS)
+
+
+def test_all_ask_for_the_same_resources():
+    asked = {tuple(re.findall(r"^#SBATCH --(?!job-name)(.*)$", path.read_text(), re.M)) for path in SCRIPTS}
+    assert len(asked) == 1 and len(asked.pop()) == 6
+
+
+@by_name
+def test_a_script_trains_its_config_from_the_folder_it_was_submitted_in(script, tmp_path):
+    """As Slurm runs it: a copy elsewhere, in a folder that is not the repository's; srun prints what it was told."""
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "$PWD $*"\n')
+    (tmp_path / "srun").chmod(0o755)
+    (tmp_path / "copy.sh").write_text(script.read_text())
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_CPUS_PER_TASK": "8",
+    }
+    command = ["bash", str(tmp_path / "copy.sh"), "steps=3", "name=a b"]
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    config = f"configs/13m/{CONFIGS[script.stem]}.yaml"
+    assert told.stdout.startswith(f"{ROOT} --kill-on-bad-exit=1 --label --cpus-per-task=8 ")
+    assert told.stdout.rstrip().endswith(f"--config {config} steps=3 name=a b")
+    assert (ROOT / config).is_file()
