@@ -119,7 +119,10 @@ def test_other_kinds_are_trained_without_it(registered):
 
 def test_chunks_share_it_by_their_groups(registered):
     step = toy_pretraining()
-    chunks = [five_groups("captions"), made_batch(Workload("captions", 2, 1, 5, 8, masked=2), 32, 4, WORDS, 7)]
+    chunks = [
+        five_groups("captions"),
+        made_batch(Workload("captions", 2, 1, 5, 8, masked=2), 32, 4, WORDS, 7),
+    ]
     alone = [step(chunk).values["consistency"] for chunk in chunks]
     parts = [step(*pair).values["consistency"] for pair in zip(chunks, chunks_of(chunks), strict=True)]
     torch.testing.assert_close(sum(parts), (5 * alone[0] + 2 * alone[1]) / 7)
