@@ -21,6 +21,8 @@ from setuptools.errors import CompileError
 sys.path.insert(0, str(Path(__file__).parent / "csrc"))
 from libraries import build_all
 
+NO_CUDA = "not built: no nvcc", "not built: RELVLM_CUDA=0"  # nothing to warn of
+
 
 class BuildKernels(build_ext):
     """Builds the libraries without Python's own flags and headers."""
@@ -31,10 +33,10 @@ class BuildKernels(build_ext):
         cpu, cuda = build_all(package, for_editors=in_place)
         if cpu.startswith("not"):
             self.warn(f"the CPU kernels were {cpu}\nPlain PyTorch runs instead, slower.")
-        if cuda.startswith("not"):
-            if os.environ.get("RELVLM_CUDA") == "1":
-                raise CompileError(f"RELVLM_CUDA=1, but the CUDA kernels were {cuda}")
-            self.warn(f"the CUDA kernels were {cuda}")
+        if cuda.startswith("not") and os.environ.get("RELVLM_CUDA") == "1":
+            raise CompileError(f"RELVLM_CUDA=1, but the CUDA kernels were {cuda}")
+        if cuda.startswith("not") and not cuda.startswith(NO_CUDA):
+            self.warn(f"the CUDA kernels were {cuda}\nTriton runs instead.")
 
     def get_outputs(self) -> list[str]:
         return []

@@ -41,10 +41,15 @@ def toy_model(config: ModelConfig = VIT) -> RelVLM:
     return RelVLM(config, WORDS, RELATIONS)
 
 
-def toy_pretraining(config: ModelConfig = VIT, savings: Savings = ALL_SAVINGS) -> Pretraining:
+def toy_pretraining(
+    config: ModelConfig = VIT, savings: Savings = ALL_SAVINGS, dtype: torch.dtype = torch.float32
+) -> Pretraining:
     """The same weights each time."""
     torch.manual_seed(0)
-    return Pretraining(RelVLM(config, WORDS, RELATIONS), savings=savings)
+    step = Pretraining(RelVLM(config, WORDS, RELATIONS), savings=savings).to(dtype)
+    if step.teacher is not None:
+        step.teacher.to(dtype)
+    return step
 
 
 def five_groups(kind: BatchKind) -> Batch:

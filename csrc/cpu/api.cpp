@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "outside.h"
 #include "plan.h"
 
 #if defined(_OPENMP)
@@ -135,7 +136,10 @@ int32_t relvlm_select(const char* name) {
 int32_t relvlm_varlen_attention(const Call* call, const int32_t* cu_q, const int32_t* cu_k, int32_t sequences) try {
   PlanBuilder builder;
   const Status status = builder.add_sequences(cu_q, cu_k, sequences, call->queries, call->keys);
-  return status == OK ? attend(builder.plan(), *call) : status;
+  if (status != OK) return status;
+  clear_queries(owned(cu_q, sequences, call->queries), *call);
+  clear_keys(owned(cu_k, sequences, call->keys), *call);
+  return attend(builder.plan(), *call);
 } catch (const std::bad_alloc&) {
   return NO_MEMORY;
 }
@@ -143,7 +147,9 @@ int32_t relvlm_varlen_attention(const Call* call, const int32_t* cu_q, const int
 int32_t relvlm_region_attention(const Call* call, const Groups* groups) try {
   PlanBuilder builder;
   const Status status = builder.add_groups(*groups, call->queries);
-  return status == OK ? attend(builder.plan(), *call) : status;
+  if (status != OK) return status;
+  clear_queries(owned(groups->offsets, groups->count, call->queries), *call);
+  return attend(builder.plan(), *call);
 } catch (const std::bad_alloc&) {
   return NO_MEMORY;
 }

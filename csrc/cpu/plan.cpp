@@ -5,10 +5,10 @@
 
 namespace relvlm {
 
-static bool rises_to(const int32_t* offsets, int32_t count, int64_t rows) {
+static bool rises_within(const int32_t* offsets, int32_t count, int64_t rows) {
   for (int32_t i = 0; i < count; ++i)
     if (offsets[i] > offsets[i + 1]) return false;
-  return offsets[0] == 0 && offsets[count] == rows;
+  return offsets[0] >= 0 && offsets[count] <= rows;
 }
 
 static bool is_there(const Groups& groups, int32_t group) {
@@ -44,7 +44,7 @@ static bool same_view(const Groups& groups, int32_t a, int32_t b) {
 
 Status PlanBuilder::add_sequences(const int32_t* cu_q, const int32_t* cu_k, int32_t sequences, int64_t queries,
                                   int64_t keys) {
-  if (!rises_to(cu_q, sequences, queries) || !rises_to(cu_k, sequences, keys)) return BAD_OFFSETS;
+  if (!rises_within(cu_q, sequences, queries) || !rises_within(cu_k, sequences, keys)) return BAD_OFFSETS;
   rows_.resize(queries);
   std::iota(rows_.begin(), rows_.end(), 0);
   for (int32_t s = 0; s < sequences; ++s) {
@@ -62,7 +62,7 @@ Status PlanBuilder::add_sequences(const int32_t* cu_q, const int32_t* cu_k, int3
 }
 
 Status PlanBuilder::add_groups(const Groups& groups, int64_t queries) {
-  if (!rises_to(groups.offsets, groups.count, queries)) return BAD_OFFSETS;
+  if (!rises_within(groups.offsets, groups.count, queries)) return BAD_OFFSETS;
   const Status status = check_boxes(groups);
   if (status != OK) return status;
   std::vector<int32_t> starts;

@@ -27,7 +27,7 @@ Status check_boxes(const Groups& groups);
 // Owns what a `Plan` points at.
 class PlanBuilder {
  public:
-  // One item per sequence. Offsets must rise from 0 to the number of rows.
+  // One item per sequence. Offsets must rise within the number of rows; rows outside of them are in no item.
   Status add_sequences(const int32_t* cu_q, const int32_t* cu_k, int32_t sequences, int64_t queries, int64_t keys);
   // One item per image, with or without groups. Neighbours that see the same keys become one run.
   Status add_groups(const Groups& groups, int64_t queries);

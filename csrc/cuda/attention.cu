@@ -1,5 +1,7 @@
 // The attention kernels of one element: compiled once for each (RELVLM_ELEMENT), for all widths of a head.
 
+#include <algorithm>
+
 #include "attention.h"
 #include "backward_keys.cuh"
 #include "backward_queries.cuh"
@@ -33,6 +35,11 @@ int Attention<T, D>::forward(const Call& call) {
 template <class T, int D>
 int Attention<T, D>::backward(const Call& call) {
   return call.dropout > 0 ? backward_of<T, D, true>(call) : backward_of<T, D, false>(call);
+}
+
+template <class T, int D>
+int Attention<T, D>::shared_bytes() {
+  return static_cast<int>(std::max(query_tile_bytes<T, D>(true), KEY_TILE_BYTES<T, D>));
 }
 
 #define RELVLM_COMPILED(width) template struct Attention<RELVLM_ELEMENT, width>;

@@ -24,6 +24,7 @@ template <class T, int D>
 struct Attention {
   static int forward(const Call& call);
   static int backward(const Call& call);
+  static int shared_bytes();  // of a block, at most
 };
 
 }  // namespace relvlm

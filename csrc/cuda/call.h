@@ -53,8 +53,8 @@ struct Index {
 };
 
 // Strides count elements; `saved`, `out` and `dq` are contiguous (rows, heads, width), `lse` (rows, heads), `states`
-// (heads, rows); strides of the others would cost registers that the kernels lack. The forward writes out and lse, the backward reads grad, saved and lse and writes states, dq, dk and
-// dv; it leaves out groups of images that are not there.
+// (heads, rows); strides of the others would cost registers that the kernels lack. The forward writes out and lse, the
+// backward reads grad, saved and lse and writes states, dq, dk and dv.
 struct Call {
   const void *q, *k, *v, *grad, *saved;
   void *out, *dq, *dk, *dv;
@@ -70,7 +70,7 @@ struct Call {
   int32_t element, backward, device;
   float scale, dropout, kept;  // 1 / (1 - dropout)
   uint32_t threshold;          // of the generator: floor(dropout * 2^32)
-  int32_t unused;
+  int32_t partial;             // groups of images that are not there are left out, else they see nothing
 };
 
 }  // namespace relvlm

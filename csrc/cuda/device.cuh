@@ -118,6 +118,29 @@ __device__ __forceinline__ float to_float(Half x) {
 // An index tensor is wrong: as with torch's own kernels on the device, the stream ends in an error.
 __device__ __forceinline__ void refuse() { __trap(); }
 
+// The next good launch would report the error once more.
+inline int cleared(cudaError_t error) {
+  cudaGetLastError();
+  return error;
+}
+
+inline int use_device(int device) {
+  const cudaError_t error = cudaSetDevice(device);
+  return error ? cleared(error) : 0;
+}
+
+inline int wait_for_device() {
+  const cudaError_t error = cudaStreamSynchronize(nullptr);
+  return error ? cleared(error) : 0;
+}
+
+// Bytes of shared memory that a block can have; 0 where the device does not say.
+inline int shared_limit(int device) {
+  int bytes = 0;
+  const cudaError_t error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return error ? cleared(error) * 0 : bytes;
+}
+
 // 0, or the error's number.
 template <class... Parameters>
 int launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared, void* stream,
@@ -126,7 +149,7 @@ int launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared,
   if (shared > 48 * 1024) {
     const auto attribute = cudaFuncAttributeMaxDynamicSharedMemorySize;
     const cudaError_t error = cudaFuncSetAttribute(kernel, attribute, static_cast<int>(shared));
-    if (error != cudaSuccess) return error;
+    if (error != cudaSuccess) return cleared(error);
   }
   kernel<<<grid, threads, shared, static_cast<cudaStream_t>(stream)>>>(arguments...);
   return cudaGetLastError();

@@ -27,7 +27,7 @@ const Field FIELDS[] = {
     CALL(q_row) CALL(q_head) CALL(k_row) CALL(k_head) CALL(v_row) CALL(v_head) CALL(grad_row) CALL(grad_head)
     CALL(dk_row) CALL(dk_head) CALL(dv_row) CALL(dv_head)
     CALL(queries) CALL(keys) CALL(heads) CALL(width) CALL(items) CALL(element) CALL(backward) CALL(device)
-    CALL(scale) CALL(dropout) CALL(kept) CALL(threshold) CALL(unused)
+    CALL(scale) CALL(dropout) CALL(kept) CALL(threshold) CALL(partial)
     RELVLM_SIZE(BoxMean)
     BOX_MEAN(source) BOX_MEAN(to) BOX_MEAN(box) BOX_MEAN(image) BOX_MEAN(stream)
     BOX_MEAN(source_image) BOX_MEAN(source_row) BOX_MEAN(count) BOX_MEAN(images) BOX_MEAN(tokens) BOX_MEAN(width)

@@ -23,8 +23,7 @@ __device__ __forceinline__ Box box_of(const BoxMean& call, int group) {
   const int32_t* const b = call.box + 4 * group;
   const Box box = {b[0], b[1], b[2], b[3]};
   const bool inside = box.x0 >= 0 && box.y0 >= 0 && box.x1 <= call.grid_columns && box.y1 <= call.grid_rows;
-  const bool image_there = call.image[group] >= 0 && call.image[group] < call.images;
-  if (!inside || box.x0 >= box.x1 || box.y0 >= box.y1 || !image_there) refuse();
+  if (!inside || box.x0 >= box.x1 || box.y0 >= box.y1) refuse();
   return box;
 }
 
@@ -32,11 +31,12 @@ template <class T>
 __global__ void __launch_bounds__(THREADS) means_of_boxes(BoxMean call) {
   const int group = blockIdx.x, prefix = call.tokens - call.grid_rows * call.grid_columns;
   const Box box = box_of(call, group);
-  const T* const image = static_cast<const T*>(call.source) + call.image[group] * call.source_image;
+  const bool there = call.image[group] >= 0 && call.image[group] < call.images;
+  const T* const image = static_cast<const T*>(call.source) + (there ? call.image[group] * call.source_image : 0);
   T* const to = static_cast<T*>(call.to) + int64_t(group) * call.width;
   for (int d = threadIdx.x; d < call.width; d += THREADS) {
     float sum = 0;
-    for (int y = box.y0; y < box.y1; ++y) {
+    for (int y = box.y0; there && y < box.y1; ++y) {
       const T* const row = image + (prefix + y * call.grid_columns) * call.source_row + d;
 #pragma unroll 4
       for (int x = box.x0; x < box.x1; ++x) sum += to_float(row[x * call.source_row]);

@@ -1,12 +1,13 @@
-"""Which implementations of the ops can run here, and which one runs for a device and dtype.
+"""Which implementations of the ops can run here, and which one runs for a device, a dtype and a width of heads.
 
 A backend is a module: `relvlm_kernels.<name>`, for `reference` `relvlm_kernels.eager`. Beside the ops it has
-`missing()`, why it cannot run here (empty where it can), `takes(device, dtype)` and `description()`. Modules are
-imported when first asked for; one that fails to import is missing for that reason.
+`missing()`, why it cannot run here at all, `refusal(device, dtype, width)`, why it does not take such tensors (both
+empty where nothing is in the way), and `description()`. Modules are imported when first asked for; one that fails to
+import is missing for that reason.
 
-Unless RELVLM_KERNELS names a backend, the first of `ORDER` for the device that can run and takes the dtype runs. A
-warning says so, once, where plain PyTorch runs because the compiled kernels cannot. RELVLM_KERNELS=cpu is an error
-where that backend is missing; tensors that the named one does not take, such as those of a GPU, are an error too.
+Unless RELVLM_KERNELS names a backend, the first of `ORDER` for the device that takes the tensors runs; a warning says
+once why it is not the first of all. RELVLM_KERNELS=cpu is an error where that backend is missing; tensors that the
+named one does not take, such as those of a GPU, are an error too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 MODULES = {"reference": "eager", "cpu": "cpu", "triton": "triton", "cuda": "cuda"}
 ORDER = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}  # others: reference
+SLOW = "reference"
 
 
 class Backend:
@@ -47,44 +49,53 @@ class Backend:
                 self._missing = str(error)
         return self._missing
 
-    def takes(self, device: torch.device, dtype: torch.dtype) -> bool:
-        return not self.missing and self.ops.takes(device, dtype)
+    def refusal(self, device: torch.device, dtype: torch.dtype, width: int | None = None) -> str:
+        """Why it does not run for such tensors; empty where it does. `width`: of the heads of an attention."""
+        return self.missing or self.ops.refusal(device, dtype, width)
 
 
 BACKENDS = {name: Backend(name) for name in MODULES}
 
 
-def chosen(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Backend:
-    """The backend that runs for tensors of `device` and `dtype`.
+def chosen(
+    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, width: int | None = None
+) -> Backend:
+    """The backend that runs for tensors of `device` and `dtype`, and for attention with heads of `width`.
 
     Raises RuntimeError where RELVLM_KERNELS names one that is unknown, cannot run here or does not take them.
     """
-    device = torch.device(device)
-    wanted = os.environ.get("RELVLM_KERNELS")
-    if wanted:
-        backend = named(wanted)
-        if not backend.takes(device, dtype):
-            raise RuntimeError(f"RELVLM_KERNELS={wanted}: no kernels for {dtype} on {device}")
-        return backend
-    order = ORDER.get(device.type, ("reference",))
-    backend = next(BACKENDS[name] for name in order if BACKENDS[name].takes(device, dtype))
-    if backend.name == "reference":
-        _warn_of_slow(device.type)
-    return backend
+    return BACKENDS[_chosen(os.environ.get("RELVLM_KERNELS", ""), torch.device(device), dtype, width)]
 
 
 @cache
-def _warn_of_slow(device: str) -> None:
-    reasons = [
-        f"{name}: {BACKENDS[name].missing}" for name in ORDER.get(device, ()) if BACKENDS[name].missing
-    ]
-    if reasons:
-        warnings.warn(
-            f"relvlm_kernels: plain PyTorch runs on the {device}, several times slower than the compiled kernels, "
-            f"which are not usable: {'; '.join(reasons)}",
-            RuntimeWarning,
-            stacklevel=4,
+def _chosen(wanted: str, device: torch.device, dtype: torch.dtype, width: int | None) -> str:
+    if wanted:
+        reason = named(wanted).refusal(device, dtype, width)
+        if reason:
+            raise RuntimeError(f"RELVLM_KERNELS={wanted}: {reason}")
+        return wanted
+    order = ORDER.get(device.type, (SLOW,))
+    refusals: dict[str, str] = {}
+    for name in order:
+        reason = BACKENDS[name].refusal(device, dtype, width)
+        if not reason:
+            break
+        refusals[name] = reason
+    if refusals:
+        _warn_of_fall(
+            name, device.type, tuple(f"{skipped}: {reason}" for skipped, reason in refusals.items())
         )
+    return name
+
+
+@cache
+def _warn_of_fall(name: str, device: str, reasons: tuple[str, ...]) -> None:
+    what = "plain PyTorch, several times slower," if name == SLOW else name
+    warnings.warn(
+        f"relvlm_kernels: {what} runs on the {device} instead of better kernels: {'; '.join(reasons)}",
+        RuntimeWarning,
+        stacklevel=5,
+    )
 
 
 def check_choice() -> None:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.library import custom_op
 
+from relvlm_kernels import checks
 from relvlm_kernels.dispatch import (
+    attend_regions,
     autocast,
-    check_grid,
-    contiguous,
     default_scale,
     dropout_seed,
     empty,
@@ -44,7 +44,7 @@ def region_cross_attention(
             f"region_cross_attention: q {tuple(q.shape)}, x {tuple(x.shape)}, weight {tuple(weight.shape)}: "
             "expected (T, H, D), (B, S, Dv), (2 H D, Dv)"
         )
-    check_grid(x.shape[1], regions)
+    checks.check_grid(x.shape[1], regions)
     q, x, weight, bias = autocast(q, x, weight, bias)
     return _region_cross_attention(
         q, x, weight, bias, regions.offsets, regions.image, regions.box, regions.prefix, regions.mean,
@@ -60,8 +60,8 @@ def _region_cross_attention(
     """Output, lse, and kv (B, S, 2, H, D) for the backward."""
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
     kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
-    found = run("region_attention", q, q, *kv.unbind(2), regions, scale, dropout, seed)
-    return *contiguous(found), kv
+    k, v = kv.unbind(2)
+    return *attend_regions(q, k, v, regions, scale, dropout, seed), kv
 
 
 @_region_cross_attention.register_fake

@@ -1,4 +1,4 @@
-"""What the registered ops share: the backend that runs, dtypes under autocast, defaults, and checks of shapes."""
+"""What the registered ops share: the backend that runs, dtypes under autocast, and defaults."""
 
 from __future__ import annotations
 
@@ -7,14 +7,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relvlm_kernels.backends import chosen
+from relvlm_kernels import checks
+from relvlm_kernels.backends import Backend, chosen
 from relvlm_kernels.regions import Regions
 
 
 def run(op: str, x: Tensor, *args: Any) -> Any:
-    """Calls `op` of the backend for the device and dtype of `x`; autocast does not reach into it."""
+    """Calls `op` of the backend for the device and dtype of `x`, and for attention of its heads' width (..., D).
+
+    Autocast does not reach into it.
+    """
     with torch.autocast(x.device.type, enabled=False):
-        return getattr(chosen(x.device, x.dtype).ops, op)(*args)
+        return getattr(_backend(op, x).ops, op)(*args)
+
+
+def _backend(op: str, x: Tensor) -> Backend:
+    return chosen(x.device, x.dtype, x.shape[-1] if "attention" in op else None)
+
+
+def checked(op: str, x: Tensor) -> bool:
+    """Whether index tensors must be looked at before; the `cpu` backend does it itself."""
+    return checks.wanted(x.device) and _backend(op, x).name != "cpu"
+
+
+def attend_regions(
+    q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exps of region attention; raises ValueError as in `checks`."""
+    if checked("region_attention", q):
+        checks.check_groups("region_attention", regions, len(q), len(k))
+    return contiguous(run("region_attention", q, q, k, v, regions, scale, dropout, seed))
+
+
+def attend_sequences(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Output and log-sum-exps of varlen attention; raises ValueError as in `checks`."""
+    if checked("varlen_attention", q):
+        checks.check_offsets("varlen_attention", cu_q, len(q))
+        checks.check_offsets("varlen_attention", cu_k, len(k))
+    return contiguous(run("varlen_attention", q, q, k, v, cu_q, cu_k, scale, dropout, seed))
 
 
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -46,23 +78,6 @@ def dropout_seed(seed: Tensor | None, dropout: float, x: Tensor) -> Tensor | Non
             f"seed {tuple(seed.shape)} {seed.dtype} on {seed.device}: expected (1,) int64 on {x.device}"
         )
     return seed
-
-
-def check_regions(q: Tensor, k: Tensor, v: Tensor, regions: Regions) -> None:
-    """Raises ValueError where these are not the inputs of `region_attention`."""
-    if q.dim() != 3 or k.dim() != 4 or k.shape != v.shape or q.shape[1:] != k.shape[2:]:
-        raise ValueError(
-            f"region_attention: q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}: "
-            "expected (T, H, D), (B, S, H, D), (B, S, H, D)"
-        )
-    check_grid(k.shape[1], regions)
-
-
-def check_grid(keys: int, regions: Regions) -> None:
-    """Raises ValueError where an image of `keys` tokens has no room for the grid."""
-    patches = regions.grid[0] * regions.grid[1]
-    if keys < patches:
-        raise ValueError(f"region_attention: {keys} keys are fewer than the grid's {patches} patches")
 
 
 def empty(x: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ first of them), `region_attention_backward` leaves the other groups' rows of dq 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -26,8 +25,8 @@ def missing() -> str:
     return ""
 
 
-def takes(device: torch.device, dtype: torch.dtype) -> bool:
-    return True
+def refusal(device: torch.device, dtype: torch.dtype, width: int | None) -> str:
+    return ""
 
 
 def description() -> str:
@@ -35,27 +34,37 @@ def description() -> str:
 
 
 class _Slots(NamedTuple):
-    """Where packed row t goes in a padded layout of `shape`: `place[t]`, counted row by row."""
+    """Where packed rows go in a padded layout of `shape`: `rows[i]` (or all, in order) at `place[i]`, row by row."""
 
     place: Tensor
     shape: tuple[int, int]
+    packed: int  # rows
+    rows: Tensor | None = None  # those that have a place; the others are zeros
 
     def pad(self, x: Tensor) -> Tensor:
         rows, columns = self.shape
         flat = x.new_zeros(rows * columns, *x.shape[1:])
+        x = x if self.rows is None else x.index_select(0, self.rows)
         return flat.index_copy_(0, self.place, x).view(rows, columns, *x.shape[1:])
 
     def heads(self, x: Tensor) -> Tensor:
         """(T, H, D) -> (rows, H, columns, D)."""
         return self.pad(x).transpose(1, 2)
 
-    def pack(self, x: Tensor) -> Tensor:
-        """(rows, H, columns, ...) -> (T, H, ...)."""
-        return x.transpose(1, 2).flatten(0, 1).index_select(0, self.place)
+    def pack(self, x: Tensor, other: float = 0.0) -> Tensor:
+        """(rows, H, columns, ...) -> (T, H, ...); `other` for rows without a place."""
+        return self.pack_rows(x.transpose(1, 2).flatten(0, 1), other)
+
+    def pack_rows(self, x: Tensor, other: float = 0.0) -> Tensor:
+        """(rows * columns, ...) -> (T, ...)."""
+        x = x.index_select(0, self.place)
+        if self.rows is None:
+            return x
+        return x.new_full((self.packed, *x.shape[1:]), other).index_copy_(0, self.rows, x)
 
     def packed_rows(self) -> Tensor:
         """(rows, columns) int64: the packed row in each place; 0 in the padding."""
-        return self.pad(torch.arange(len(self.place), device=self.place.device))
+        return self.pad(torch.arange(self.packed, device=self.place.device))
 
 
 class _Scores(NamedTuple):
@@ -85,17 +94,13 @@ def region_attention(
     s = _region_scores(q, k, regions, scale)
     lse = s.scores.logsumexp(-1)
     dropped = _dropped(_weights(s.scores, lse), s.slots, dropout, seed)
-    return s.slots.pack(s.fold(dropped) @ v.transpose(1, 2)).to(dtype), s.slots.pack(lse)
+    return s.slots.pack(s.fold(dropped) @ v.transpose(1, 2)).to(dtype), s.slots.pack(lse, -torch.inf)
 
 
 def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
     dropout: float, seed: Tensor | None, to: Gradients | None = None,
 ) -> Gradients:  # fmt: skip
-    there = (regions.image >= 0) & (regions.image < len(k))
-    if not there.all():
-        args = grad, q, k, v, out, lse, regions, scale, dropout, seed
-        return _backward_of_groups(there, *args, to=to)
     like, (grad, q, k, v) = (q, k, v), _wide(grad, q, k, v)
     s = _region_scores(q, k, regions, scale)
     weights = _weights(s.scores, s.slots.pad(lse).transpose(1, 2))
@@ -103,31 +108,28 @@ def region_attention_backward(
     dv = s.fold(_dropped(weights, s.slots, dropout, seed)).transpose(-1, -2) @ grad_BHQD
     dweights = _dropped(s.unfold(grad_BHQD @ v.permute(0, 2, 3, 1)), s.slots, dropout, seed)
     dscores = s.fold(_softmax_backward(dweights, weights)) * scale
-    dq = s.slots.pack(dscores @ k.transpose(1, 2))
+    dq = _kept(regions, s.slots.pack(dscores @ k.transpose(1, 2)), to, len(k))
     dk = dscores.transpose(-1, -2) @ s.slots.heads(q)
     return _written((dq, dk.transpose(1, 2), dv.transpose(1, 2)), like, to)
 
 
-def _backward_of_groups(
-    there_G: Tensor, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions,
-    scale: float, dropout: float, seed: Tensor | None, to: Gradients | None,
-) -> Gradients:  # fmt: skip
-    """`region_attention_backward` of these groups; the others look at one more image, of zeros."""
-    to = to or tuple(map(torch.zeros_like, (q, k, v)))
-    k, v = (torch.cat([x, torch.zeros_like(x[:1])]) for x in (k, v))
-    regions = replace(regions, image=regions.image.masked_fill(~there_G, len(k) - 1))
-    dq, dk, dv = region_attention_backward(grad, q, k, v, out, lse, regions, scale, dropout, seed)
-    rows = there_G[_owner(regions.offsets, len(q))]
-    to[0][rows] = dq[rows]
-    to[1].copy_(dk[:-1])
-    to[2].copy_(dv[:-1])
-    return to
+def _kept(regions: Regions, dq: Tensor, to: Gradients | None, images: int) -> Tensor:
+    """`dq` with what `to` has of it in the rows of groups whose images are not here."""
+    elsewhere = _present(regions.image, images).logical_not()
+    if to is None or not elsewhere.any():
+        return dq
+    group, owned = _owner(regions.offsets, len(dq))
+    rows = (owned & elsewhere[group])[:, None, None]
+    return torch.where(rows, to[0].to(dq.dtype), dq)
 
 
 def _region_scores(q: Tensor, k: Tensor, regions: Regions, scale: float) -> _Scores:
     """Queries are padded per image, so that K is never copied per group."""
-    group_T = _owner(regions.offsets, q.shape[0])
-    slots = _by_image(regions.image[group_T].long(), k.shape[0])
+    if not len(regions.image):  # one group without queries
+        none = torch.zeros(2, dtype=torch.int32, device=q.device)
+        regions = Regions.whole(none, none[:1], regions.grid)
+    group_T, owned_T = _owner(regions.offsets, q.shape[0])
+    slots = _by_image(regions.image[group_T].long(), owned_T, k.shape[0])
     patches_GN = regions.patch_mask()
     prefix_GP = regions.prefix[:, None].expand(-1, k.shape[1] - patches_GN.shape[1])
     visible = slots.pad(torch.cat([prefix_GP, patches_GN], 1)[group_T])[:, None]
@@ -150,7 +152,7 @@ def varlen_attention(
     queries, keys, scores = _varlen_scores(q, k, cu_q, cu_k, scale)
     lse = scores.logsumexp(-1)
     dropped = _dropped(_weights(scores, lse), queries, dropout, seed)
-    return queries.pack(dropped @ keys.heads(v)).to(dtype), queries.pack(lse)
+    return queries.pack(dropped @ keys.heads(v)).to(dtype), queries.pack(lse, -torch.inf)
 
 
 def varlen_attention_backward(
@@ -188,7 +190,7 @@ def _varlen_scores(
 def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
     """See `ops.box_mean`. One matrix product per image over all its boxes: no patch is copied."""
     slots, weights_BGN, patches_BND = _box_weights(x, box, image, grid)
-    return (weights_BGN @ patches_BND).flatten(0, 1)[slots.place].to(x.dtype)
+    return slots.pack_rows((weights_BGN @ patches_BND).flatten(0, 1)).to(x.dtype)
 
 
 def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -205,7 +207,7 @@ def _box_weights(
     """Boxes by image, 1/n on the patches inside each (B, most boxes, N), and the patches."""
     (x,) = _wide(x)
     inside = box_mask(box, grid).to(x.dtype)
-    slots = _by_image(image.long(), x.shape[0])
+    slots = _by_image(image.long(), torch.ones_like(image, dtype=torch.bool), x.shape[0])
     return slots, slots.pad(inside / inside.sum(-1, keepdim=True)), x[:, x.shape[1] - inside.shape[1] :]
 
 
@@ -240,28 +242,43 @@ def mrc_pool_backward(
     return dh, dweight, grad.sum(0)
 
 
-def _owner(offsets: Tensor, rows: int) -> Tensor:
-    """(rows,) int64: the group or sequence that owns each packed row."""
+def _owner(offsets: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """(rows,) int64: the group or sequence of each packed row; and whether it is in one (else the group is any)."""
     index = torch.arange(rows, device=offsets.device)
-    return torch.searchsorted(offsets[1:].long(), index, right=True)
+    owned = (index >= offsets[0]) & (index < offsets[-1])
+    found = torch.searchsorted(offsets[1:].long(), index, right=True)
+    return found.clamp(max=max(0, len(offsets) - 2)), owned
 
 
 def _by_sequence(cu: Tensor, rows: int) -> _Slots:
-    sequence = _owner(cu, rows)
+    sequence, owned = _owner(cu, rows)
     longest = int((cu[1:] - cu[:-1]).max()) if len(cu) > 1 else 0
-    column = torch.arange(rows, device=cu.device) - cu[sequence]
-    return _Slots(sequence * longest + column, (len(cu) - 1, longest))
+    place = sequence * longest + torch.arange(rows, device=cu.device) - cu[sequence]
+    return _slots(place, owned, (len(cu) - 1, longest))
 
 
-def _by_image(image_T: Tensor, images: int) -> _Slots:
-    """Rows of one image side by side, in their packed order."""
+def _by_image(image_T: Tensor, owned_T: Tensor, images: int) -> _Slots:
+    """Rows of one image side by side, in their packed order; those of images that are not there have no place."""
+    owned_T = owned_T & _present(image_T, images)
+    image_T = torch.where(owned_T, image_T, images)  # the others: one image more
     order = torch.argsort(image_T, stable=True)
-    counts = torch.bincount(image_T, minlength=images)
+    counts = torch.bincount(image_T, minlength=images + 1)
     starts = counts.cumsum(0) - counts
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device) - starts[image_T[order]]
-    longest = int(counts.max())
-    return _Slots(image_T * longest + rank, (images, longest))
+    longest = int(counts[:images].max()) if images else 0
+    return _slots(image_T * longest + rank, owned_T, (images, longest))
+
+
+def _slots(place_T: Tensor, there_T: Tensor, shape: tuple[int, int]) -> _Slots:
+    if there_T.all():
+        return _Slots(place_T, shape, len(place_T))
+    rows = there_T.nonzero()[:, 0]
+    return _Slots(place_T[rows], shape, len(place_T), rows)
+
+
+def _present(image: Tensor, images: int) -> Tensor:
+    return (image >= 0) & (image < images)
 
 
 def _weights(scores: Tensor, lse: Tensor) -> Tensor:

@@ -10,9 +10,12 @@ from typing import Any
 from torch import Tensor
 from torch.library import custom_op
 
+from relvlm_kernels import checks
 from relvlm_kernels.dispatch import (
+    attend_regions,
+    attend_sequences,
     autocast,
-    check_regions,
+    checked,
     contiguous,
     default_scale,
     dropout_seed,
@@ -35,7 +38,7 @@ def region_attention(
     tensor (1,) on the device of q, drawn here if None (so that checkpointing draws it again), and on their places
     alone. Under autocast q, k and v are cast to its dtype. Raises ValueError where the shapes disagree.
     """
-    check_regions(q, k, v, regions)
+    checks.check_shapes(q, k, v, regions)
     q, k, v = autocast(q, k, v)
     return _region_attention(
         q, k, v, regions.offsets, regions.image, regions.box, regions.prefix, regions.mean, *regions.grid,
@@ -80,7 +83,7 @@ def _region_attention(
     mean: Tensor, rows: int, columns: int, scale: float, dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    return contiguous(run("region_attention", q, q, k, v, regions, scale, dropout, seed))
+    return attend_regions(q, k, v, regions, scale, dropout, seed)
 
 
 @_region_attention.register_fake
@@ -123,7 +126,7 @@ def _varlen_attention(
     q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float,
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return contiguous(run("varlen_attention", q, q, k, v, cu_q, cu_k, scale, dropout, seed))
+    return attend_sequences(q, k, v, cu_q, cu_k, scale, dropout, seed)
 
 
 @_varlen_attention.register_fake
@@ -160,6 +163,8 @@ _varlen_attention.register_autograd(_varlen_attention_vjp, setup_context=_save_v
 
 @custom_op("relvlm::box_mean", mutates_args=())
 def _box_mean(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
+    if checked("box_mean", x):
+        checks.check_boxes("box_mean", box, image, (rows, columns), len(x))
     return run("box_mean", x, x, box, image, (rows, columns))
 
 
@@ -194,6 +199,8 @@ _box_mean.register_autograd(_box_mean_vjp, setup_context=_save_box_mean)
 
 @custom_op("relvlm::mrc_pool", mutates_args=())
 def _mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if checks.wanted(h.device):
+        checks.check_triplets("mrc_pool", subject_rows, object_rows, len(h))
     return run("mrc_pool", h, h, subject_rows, object_rows, weight, bias)
 
 

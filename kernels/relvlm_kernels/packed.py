@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.library import custom_op
 
 from relvlm_kernels.dispatch import (
+    attend_sequences,
     autocast,
-    contiguous,
     default_scale,
     dropout_seed,
     empty,
@@ -52,7 +52,8 @@ def _check_packed(x: Tensor, dims: int, parts: int, what: str, shape: str) -> No
 def _varlen_attention_kvpacked(
     q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    return contiguous(run("varlen_attention", q, q, *kv.unbind(-3), cu_q, cu_k, scale, dropout, seed))
+    k, v = kv.unbind(-3)
+    return attend_sequences(q, k, v, cu_q, cu_k, scale, dropout, seed)
 
 
 @custom_op("relvlm::varlen_attention_kvpacked_backward", mutates_args=())
@@ -70,7 +71,8 @@ def _varlen_attention_kvpacked_backward(
 def _varlen_attention_qkvpacked(
     qkv: Tensor, cu: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    return contiguous(run("varlen_attention", qkv, *qkv.unbind(-3), cu, cu, scale, dropout, seed))
+    q, k, v = qkv.unbind(-3)
+    return attend_sequences(q, k, v, cu, cu, scale, dropout, seed)
 
 
 @custom_op("relvlm::varlen_attention_qkvpacked_backward", mutates_args=())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from official_files import COCO_CC_SLICES, linked
+from support.official_files import COCO_CC_SLICES, linked
 
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate, evaluate_suite, rescore, score_source, suite_sources

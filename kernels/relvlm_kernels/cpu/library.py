@@ -7,14 +7,11 @@ from ctypes import CDLL, c_double, c_int32, c_int64, c_uint32, c_uint64, c_void_
 
 import torch
 
+from relvlm_kernels.checks import BAD_BOX, BAD_IMAGE, BAD_OFFSETS
 from relvlm_kernels.native import Library, Structure, fields
 
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}  # `Type` in C
-ERRORS = {  # `Status` in C
-    1: "offsets must rise from 0 to the number of packed rows",
-    2: "a group's image is no row of k and v",
-    3: "a group's box is empty or leaves the grid",
-}
+ERRORS = {1: BAD_OFFSETS, 2: BAD_IMAGE, 3: BAD_BOX}  # `Status` in C
 NO_MEMORY = 4
 
 
@@ -60,8 +57,9 @@ def missing() -> str:
     return LIBRARY.missing
 
 
-def takes(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cpu" and dtype in DTYPES
+def refusal(device: torch.device, dtype: torch.dtype, width: int | None) -> str:
+    """Why it does not take such tensors; empty where it does. It takes heads of any width."""
+    return "" if device.type == "cpu" and dtype in DTYPES else f"no kernels for {dtype} on {device}"
 
 
 def description() -> str:

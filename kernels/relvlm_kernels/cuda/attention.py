@@ -11,7 +11,6 @@ from relvlm_kernels.dropout import threshold
 from relvlm_kernels.eager import Gradients
 from relvlm_kernels.regions import Regions
 
-WIDTHS = (32, 64, 80, 96, 128)  # of the compiled kernels; other heads are padded with zeros
 TILE_ROWS = 64  # mirrors csrc/cuda/call.h
 VIEW, ITEM, TILE, STATE = 8, 4, 4, 4  # words of `View`, `Item`, `Tile`, `RowState`
 ALIGNMENT = 16  # bytes
@@ -57,7 +56,11 @@ def _forward(
     call = _call(op, q, k, v, index, scale, dropout, seed)
     out, lse = _output(q), q.new_empty(q.shape[:2], dtype=torch.float32)
     call.point(out=out, lse=lse)
-    call.run("attention")
+    if call.struct.items:
+        call.run("attention")
+    else:
+        out.zero_()
+        lse.fill_(-torch.inf)
     return out[..., :width], lse
 
 
@@ -76,8 +79,12 @@ def _backward(
     dq = _dense(wanted[0])
     call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states, dq=dq)
     grads = dq, _point_at_rows(call, "dk", wanted[1]), _point_at_rows(call, "dv", wanted[2])
-    call.set(backward=1)
-    call.run("attention")
+    call.set(backward=1, partial=to is not None)
+    if call.struct.items:
+        call.run("attention")
+    else:
+        for x in grads:
+            x.zero_()
     found = tuple(x[..., :width] for x in grads)
     for a, b in zip(found, to or found, strict=True):
         if a.data_ptr() != b.data_ptr():  # padded, or laid out in a way that no kernel writes
@@ -88,9 +95,9 @@ def _backward(
 def _padded(op: str, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Heads as wide as the next kernel's: zeros change neither scores nor the outputs that are kept."""
     width = tensors[0].shape[-1]
-    wanted = next((w for w in WIDTHS if w >= width), None)
+    wanted = library.padded_width(width)
     if wanted is None:
-        raise ValueError(f"{op}: heads of {width}: the cuda kernels go up to {WIDTHS[-1]}")
+        raise ValueError(f"{op}: heads of {width}: the cuda kernels go up to {library.WIDTHS[-1]}")
     return tuple(torch.nn.functional.pad(x, (0, wanted - width)) if wanted > width else x for x in tensors)
 
 

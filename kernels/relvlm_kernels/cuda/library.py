@@ -11,6 +11,7 @@ from torch import Tensor
 from relvlm_kernels.native import Filled, Library, Structure, fields
 
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # `Element` of csrc/cuda/call.h
+WIDTHS = (32, 64, 80, 96, 128)  # of the heads that kernels are compiled for
 OLDEST = (8, 0)  # compute capability
 
 
@@ -34,7 +35,8 @@ class Call(Structure):
         (c_int64, "dk_row dk_head dv_row dv_head"),
         (c_int32, "queries keys heads width items element backward device"),
         (c_float, "scale dropout kept"),
-        (c_uint32, "threshold unused"),
+        (c_uint32, "threshold"),
+        (c_int32, "partial"),
     )
 
 
@@ -69,13 +71,36 @@ def missing() -> str:
     return LIBRARY.missing or ("" if torch.cuda.is_available() else "torch finds no CUDA device")
 
 
-def takes(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cuda" and dtype in ELEMENTS and _capability(device) >= OLDEST
+def refusal(device: torch.device, dtype: torch.dtype, width: int | None) -> str:
+    """Why it does not take such tensors; empty where it does. At the first call for a GPU a kernel is tried on it."""
+    if device.type != "cuda" or dtype not in ELEMENTS:
+        return f"no kernels for {dtype} on {device}"
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return _trial(index) or ("" if width is None else _too_wide(index, dtype, width))
 
 
 @cache
-def _capability(device: torch.device) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device)
+def _trial(index: int) -> str:
+    """Why no kernel starts on this GPU: a driver that is too old, code for other GPUs alone."""
+    if torch.cuda.get_device_capability(index) < OLDEST:
+        return f"{torch.cuda.get_device_name(index)} is older than sm_80"
+    status = LIBRARY.call("trial", index)
+    return f"a trial of it failed: {LIBRARY.text('error', status)}" if status else ""
+
+
+def _too_wide(index: int, dtype: torch.dtype, width: int) -> str:
+    padded = padded_width(width)
+    if padded is None:
+        return f"no kernels for heads of {width}"
+    needed, there = LIBRARY.call("shared_bytes", ELEMENTS[dtype], padded), LIBRARY.call("shared_limit", index)
+    if needed <= there:
+        return ""
+    return f"heads of {width} in {dtype} need {needed} bytes of shared memory, {there} are there"
+
+
+def padded_width(width: int) -> int | None:
+    """That of the next kernel; None where there is none."""
+    return next((w for w in WIDTHS if w >= width), None)
 
 
 def description() -> str:

@@ -18,6 +18,7 @@ from relvlm_kernels.triton.attention import (
 )
 from relvlm_kernels.triton.box_mean import box_mean, box_mean_backward
 from relvlm_kernels.triton.mrc_pool import mrc_pool, mrc_pool_backward
+from relvlm_kernels.triton.tiles import MAX_WIDTH
 
 __all__ = [
     "box_mean", "box_mean_backward", "mrc_pool", "mrc_pool_backward", "region_attention",
@@ -34,8 +35,11 @@ def missing() -> str:
     return "no CUDA device"
 
 
-def takes(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == ("cpu" if knobs.runtime.interpret else "cuda") and dtype in DTYPES
+def refusal(device: torch.device, dtype: torch.dtype, width: int | None) -> str:
+    """Why it does not take such tensors; empty where it does."""
+    if device.type != ("cpu" if knobs.runtime.interpret else "cuda") or dtype not in DTYPES:
+        return f"no kernels for {dtype} on {device}"
+    return f"no kernels for heads of {width}" if width and width > MAX_WIDTH else ""
 
 
 def description() -> str:

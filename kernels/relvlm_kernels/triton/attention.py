@@ -13,8 +13,8 @@ from relvlm_kernels.dropout import threshold
 from relvlm_kernels.eager import Gradients
 from relvlm_kernels.regions import Regions
 from relvlm_kernels.triton import plan, tiles
-from relvlm_kernels.triton.backward import attention_backward_kv, attention_backward_q
-from relvlm_kernels.triton.forward import attention_forward
+from relvlm_kernels.triton.kernels.backward import attention_backward_kv, attention_backward_q
+from relvlm_kernels.triton.kernels.forward import attention_forward
 from relvlm_kernels.triton.launch import dense_rows, launch
 
 LOG2_E = 1.4426950408889634
@@ -68,7 +68,9 @@ def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
     dropout: float, seed: Tensor | None, to: Gradients | None = None,
 ) -> Gradients:  # fmt: skip
-    return _backward(grad, q, k, v, out, lse, _images(regions, q, k), scale, _Dropout(dropout, seed), to)
+    return _backward(
+        grad, q, k, v, out, lse, _images(regions, q, k, to is not None), scale, _Dropout(dropout, seed), to
+    )
 
 
 def varlen_attention(
@@ -92,9 +94,16 @@ def varlen_attention_backward(
     return _backward(grad, q, k, v, out, lse, _sequences(cu_q, cu_k, k), scale, _Dropout(dropout, seed), to)
 
 
-def _images(regions: Regions, q: Tensor, k: Tensor) -> _Owners:
+def _images(regions: Regions, q: Tensor, k: Tensor, partial: bool = False) -> _Owners:
     rows = plan.by_image(
-        regions.offsets, regions.image, regions.box, regions.prefix, regions.mean, k.shape[0], q.shape[0]
+        regions.offsets,
+        regions.image,
+        regions.box,
+        regions.prefix,
+        regions.mean,
+        k.shape[0],
+        q.shape[0],
+        partial,
     )
     patches = regions.grid[0] * regions.grid[1]
     return _Owners(
@@ -119,6 +128,9 @@ def _forward(
     splits = _splits(len(q), owners, tile)
     arguments = _arguments(q, k, v, owners, scale, dropout, tile) | {"out": out, "lse": lse, "splits": splits}
     _launch(attention_forward, owners.count * q.shape[1] * splits, arguments, tile)
+    if not owners.count:
+        out.zero_()
+        lse.fill_(-torch.inf)
     return out, lse
 
 
@@ -148,6 +160,8 @@ def _backward(
     arguments |= {"dk": dk, "dv": dv, "splits": splits, "PARTS": _parts(dk)}
     _launch(attention_backward_kv, programs * splits, arguments, tile)
     for a, b in zip(found, wanted, strict=True):
+        if not owners.count:
+            a.zero_()
         if a is not b:
             b.copy_(a)
     return wanted

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.official_files import VSR, linked
 
 from relvlm.errors import UserError
 from relvlm.evals.figures.shares import wilson
@@ -160,14 +161,15 @@ def test_main_columns_are_first_and_calibrated_ones_are_not_drawn_over_checkpoin
 
 
 @pytest.mark.parametrize(("release", "sizes"), [("random_2022", (1012, 2024)), ("random", (1097, 2195))])
-def test_both_releases_are_read(shared: Path, release: str, sizes: tuple[int, int]) -> None:
-    pairs = vsr.load(shared / "data/benchmarks/vsr" / release).pairs
+def test_both_releases_are_read(shared: Path, tmp_path: Path, release: str, sizes: tuple[int, int]) -> None:
+    pairs = vsr.load(linked(shared / "data/benchmarks/vsr" / release, VSR, tmp_path / "vsr")).pairs
     found = [pair.row["split"] for pair in pairs]
     assert (found.count("dev"), found.count("test")) == sizes
 
 
-def test_categories_cover_the_2022_release(shared: Path) -> None:
-    relations = {pair.row["relation"] for pair in vsr.load(shared / "data/benchmarks/vsr/random_2022").pairs}
+def test_categories_cover_the_2022_release(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared / "data/benchmarks/vsr/random_2022", VSR, tmp_path / "vsr")
+    relations = {pair.row["relation"] for pair in vsr.load(folder).pairs}
     assert relations <= vsr.CATEGORY.keys()
 
 

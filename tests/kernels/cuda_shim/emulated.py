@@ -1,6 +1,6 @@
 """Runs the emulated CUDA kernels against the fp64 reference; a program of its own, since it preloads a sanitizer.
 
-Arguments: the library, then cases `op:dtype:width:dropout`.
+Arguments: the library, then cases `op:dtype:width:dropout`, `absent`, `pooling:dtype` or `limits`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from support.attention_cases import NAMES, results, wave
 
 from relvlm_kernels import Regions, cuda, eager
 from relvlm_kernels.cuda import library
@@ -26,14 +27,28 @@ BOUND = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 def take(path: str) -> ctypes.CDLL:
     """Makes the backend run the library at `path` on CPU tensors."""
     library.LIBRARY.path = Path(path)
+    torch.empty_like, torch.Tensor.new_empty = poisoned(torch.empty_like), poisoned(torch.Tensor.new_empty)
     torch.cuda.device = lambda device: nullcontext()
     torch.cuda.current_stream = lambda: SimpleNamespace(cuda_stream=0)
     return library.LIBRARY.loaded
 
 
-def regions(generator: torch.Generator) -> Regions:
-    """Groups of 0 to 70 tokens on images 0, 1 and 3 of four, not in order: one-patch and whole boxes, all flags."""
-    lengths = torch.tensor([3, 0, 70, 5, 1, 4, 6, 9])
+def poisoned(empty):
+    """New memory begins as NaN, or as a number that is no index: what a kernel leaves unwritten shows."""
+
+    def filled(*args, **options):
+        out = empty(*args, **options)
+        return out.fill_(torch.nan if out.is_floating_point() else 0x7F7F7F7F)
+
+    return filled
+
+
+def regions() -> Regions:
+    """Groups of 0 to 70 tokens on images 0, 1 and 3 of four, not in order: one-patch and whole boxes, all flags.
+
+    Five rows before them and 66 after are in no group.
+    """
+    lengths = torch.tensor([5, 3, 0, 70, 5, 1, 4, 6, 9])
     box = torch.tensor([
         [0, 0, 15, 9], [1, 1, 2, 2], [1, 4, 4, 8], [14, 8, 15, 9],
         [0, 0, 1, 1], [2, 5, 12, 6], [0, 0, 15, 9], [3, 0, 5, 2],
@@ -41,38 +56,34 @@ def regions(generator: torch.Generator) -> Regions:
     image = torch.tensor([3, 0, 0, 3, 1, 0, 3, 3])
     prefix = torch.tensor([1, 1, 0, 1, 0, 1, 1, 0]).bool()
     mean = torch.tensor([0, 1, 1, 1, 1, 0, 1, 0]).bool()
-    offsets = torch.cat([torch.zeros(1), lengths.cumsum(0)])
-    return Regions(offsets.int(), image.int(), box.int(), prefix, mean, GRID)
+    return Regions(lengths.cumsum(0).int(), image.int(), box.int(), prefix, mean, GRID)
 
 
 def case(op: str, width: int, heads: int = 2) -> tuple[list[torch.Tensor], tuple]:
+    """With rows and keys that no group or sequence owns."""
     generator = torch.Generator().manual_seed(width)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     if op == "region_attention":
-        r = regions(generator)
+        r = regions()
         keys = (4, 2 + GRID[0] * GRID[1], heads, width)
-        return [draw(int(r.offsets[-1]), heads, width), draw(*keys), draw(*keys)], (r,)
-    cu_q, cu_k = torch.tensor([0, 3, 3, 20, 22, 90]), torch.tensor([0, 70, 75, 76, 76, 96])
-    return [draw(n, heads, width) for n in (90, 96, 96)], (cu_q.int(), cu_k.int())
+        return [draw(int(r.offsets[-1]) + 66, heads, width), draw(*keys), draw(*keys)], (r,)
+    cu_q, cu_k = torch.tensor([2, 5, 5, 22, 24, 92]), torch.tensor([67, 137, 142, 143, 143, 163])
+    return [draw(n, heads, width) for n in (94, 230, 230)], (cu_q.int(), cu_k.int())
 
 
-def results(module, op, tensors, index, dropout):
-    """Gradients into one buffer; those of region attention by two calls, for some of the images each."""
+def by_parts(module, tensors, index, dropout):
+    """Gradients of region attention into one buffer, by two calls for some of the images each."""
     q, k, v = tensors
-    seed = SEED if dropout else None
-    out, lse = getattr(module, op)(q, k, v, *index, SCALE, dropout, seed)
-    grad = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).sin().view(out.shape).to(out.dtype)
-    backward, rest = getattr(module, f"{op}_backward"), (SCALE, dropout, seed)
+    rest = SCALE, dropout, SEED if dropout else None
+    out, lse = module.region_attention(q, k, v, *index, *rest)
     dq, dkv = torch.empty_like(q), k.new_empty(*k.shape[:-2], 2, *k.shape[-2:])
-    if op == "varlen_attention":
-        backward(grad, q, k, v, out, lse, *index, *rest, (dq, *dkv.unbind(-3)))
-        return out, lse, dq, *dkv.unbind(-3)
     for part in (slice(0, 1), slice(1, 4)):
-        regions = replace(index[0], image=index[0].image - part.start)
-        backward(grad, q, k[part], v[part], out, lse, regions, *rest, (dq, *dkv[part].unbind(-3)))
+        of_part = replace(index[0], image=index[0].image - part.start)
+        to = dq, *dkv[part].unbind(-3)
+        module.region_attention_backward(wave(out), q, k[part], v[part], out, lse, of_part, *rest, to)
     return out, lse, dq, *dkv.unbind(-3)
 
 
@@ -88,25 +99,70 @@ def check(name: str, found: torch.Tensor, wanted: torch.Tensor, bound: float) ->
 def attention(op: str, dtype: str, width: str, dropout: str) -> None:
     tensors, index = case(op, int(width))
     low = [x.to(getattr(torch, dtype)) for x in tensors]
-    found = results(cuda, op, low, index, float(dropout))
-    wanted = results(eager, op, [x.double() for x in low], index, float(dropout))
-    for name, a, b in zip(("out", "lse", "dq", "dk", "dv"), found, wanted, strict=True):
+    exact = [x.double() for x in low]
+    if op == "region_attention":
+        found, wanted = (by_parts(m, x, index, float(dropout)) for m, x in ((cuda, low), (eager, exact)))
+    else:
+        rest = SCALE, float(dropout), SEED
+        found, wanted = (results(m, op, x, index, *rest) for m, x in ((cuda, low), (eager, exact)))
+    for name, a, b in zip(NAMES, found, wanted, strict=True):
         check(f"{op} {dtype} {width} {dropout} {name}", a, b, BOUND[low[0].dtype])
+
+
+def absent() -> None:
+    """Images that are not there, no group, no sequence, no image: zeros."""
+    tensors, (r,) = case("region_attention", 32)
+    tensors = [x.float() for x in tensors]
+    there = r.image.clone()
+    there[[2, 5]] = torch.tensor([9, -1]).int()
+    none = replace(
+        r, offsets=r.offsets[:1], image=r.image[:0], box=r.box[:0], prefix=r.prefix[:0], mean=r.mean[:0]
+    )
+    for name, index in (("absent", replace(r, image=there)), ("no group", none)):
+        found, wanted = (results(m, "region_attention", tensors, (index,), SCALE) for m in (cuda, eager))
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(
+                a, b, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    no_images = [tensors[0], tensors[1][:0], tensors[2][:0]]
+    zeros_of(results(cuda, "region_attention", no_images, (none,), SCALE))
+    one = torch.tensor([3]).int()
+    zeros_of(results(cuda, "varlen_attention", [tensors[0]] * 3, (one, one), SCALE))
+
+
+def zeros_of(found: tuple[torch.Tensor, ...]) -> None:
+    out, lse, *gradients = found
+    assert not out.any() and lse.isneginf().all() and not any(x.any() for x in gradients)
+
+
+def limits() -> None:
+    """Wide heads need more shared memory than the emulated GPU has, as those of sm_86, 89 and 120."""
+    torch.cuda.get_device_capability = lambda index: (8, 6)
+    refused = {
+        (dtype, width): cuda.refusal(torch.device("cuda", 0), dtype, width)
+        for dtype in (torch.bfloat16, torch.float32) for width in (64, 80, 90, 96, 100, 128, 130)
+    }  # fmt: skip
+    wide = [key for key, reason in refused.items() if "shared memory, 101376 are there" in reason]
+    assert [(str(dtype), width) for dtype, width in wide] == [
+        ("torch.bfloat16", 100), ("torch.bfloat16", 128),
+        *(("torch.float32", width) for width in (90, 96, 100, 128)),
+    ], refused  # fmt: skip
+    assert refused[torch.bfloat16, 130] == "no kernels for heads of 130"
+    assert "need 104496 bytes" in refused[torch.bfloat16, 128]
 
 
 def pooling(dtype: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    r, bound = regions(generator), BOUND[getattr(torch, dtype)]
+    r, bound = regions(), BOUND[getattr(torch, dtype)]
     x = torch.randn(4, 2 + GRID[0] * GRID[1], 40, generator=generator).to(getattr(torch, dtype))
     grad = torch.randn(len(r.image), 40, generator=generator).to(x.dtype)
-    check(
-        "box_mean",
-        cuda.box_mean(x, r.box, r.image, GRID),
-        eager.box_mean(x.double(), r.box, r.image, GRID),
-        bound,
-    )
-    wanted = eager.box_mean_backward(grad.double(), x.double(), r.box, r.image, GRID)
-    check("dx", cuda.box_mean_backward(grad, x, r.box, r.image, GRID), wanted, bound)
+    image = r.image.clone()
+    image[4] = 4  # is not there
+    found, wanted = (m.box_mean(y, r.box, image, GRID) for m, y in ((cuda, x), (eager, x.double())))
+    check("box_mean", found, wanted, bound)
+    assert not found[4].any()
+    wanted = eager.box_mean_backward(grad.double(), x.double(), r.box, image, GRID)
+    check("dx", cuda.box_mean_backward(grad, x, r.box, image, GRID), wanted, bound)
     h, weight, bias = (torch.randn(*s, generator=generator).to(x.dtype) for s in [(9, 64), (70, 128), (70,)])
     for triplets in (7, 30):
         rows = torch.randint(9, (2, triplets), generator=generator)
@@ -125,7 +181,8 @@ def main(path: str, *cases: str) -> None:
     for number, chosen in enumerate(cases):
         loaded.relvlm_emulation(number % 2, number // 2 % 2)
         name, *arguments = chosen.split(":")
-        pooling(*arguments) if name == "pooling" else attention(name, *arguments)
+        checks = {"absent": absent, "limits": limits, "pooling": pooling}
+        checks[name](*arguments) if name in checks else attention(name, *arguments)
 
 
 if __name__ == "__main__":

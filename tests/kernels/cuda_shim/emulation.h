@@ -26,7 +26,6 @@ struct dim3 {
 extern dim3 gridDim, blockIdx, threadIdx;
 
 using cudaError_t = int;
-inline int cudaSetDevice(int) { return 0; }
 inline const char* cudaGetErrorString(cudaError_t) { return "emulated"; }
 
 using std::max;
@@ -91,6 +90,10 @@ float to_float(Bfloat16 x);
 float to_float(Half x);
 
 inline void refuse() { emulation::fail("refused"); }
+
+inline int use_device(int) { return 0; }
+inline int wait_for_device() { return 0; }
+inline int shared_limit(int) { return 99 * 1024; }  // of sm_86, 89 and 120
 
 template <class... Parameters>
 int launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared, void*, Parameters... arguments) {

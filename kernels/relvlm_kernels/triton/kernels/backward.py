@@ -9,8 +9,9 @@ p_m its weight, n the patches of the box, keep the dropout factors, dP_j = grad 
 import triton
 import triton.language as tl
 
-from relvlm_kernels.triton.forward import LOG2_E
-from relvlm_kernels.triton.masks import MEAN, as_weights, kept, key_range, query_rows, see, tile_start
+from relvlm_kernels.triton.kernels.forward import LOG2_E
+from relvlm_kernels.triton.kernels.masks import MEAN, as_weights, kept, key_range, query_rows, see, tile_start
+from relvlm_kernels.triton.kernels.owners import keys_of, program, with_rows_outside
 
 
 @triton.jit
@@ -75,25 +76,17 @@ def attention_backward_q(
     BLOCK_K: tl.constexpr, BOXED: tl.constexpr, BITS: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """Programs as in the forward. `stats` (3, T, H) keeps delta, share and dshare for the other kernel."""
-    split = tl.program_id(0) % splits
-    head = (tl.program_id(0) // splits) % heads
-    owner = tl.program_id(0) // splits // heads
+    owner, head, split = program(heads, splits)
     first, end = tl.load(starts + owner), tl.load(starts + owner + 1)
-    if BOXED:
-        key_offset = owner.to(tl.int64) * k_owner
-        value_offset = owner.to(tl.int64) * v_owner
-    else:
-        first_key = tl.load(key_starts + owner)
-        keys = tl.load(key_starts + owner + 1) - first_key
-        key_offset = first_key.to(tl.int64) * k_row
-        value_offset = first_key.to(tl.int64) * v_row
-    k += key_offset + head * k_head
-    v += value_offset + head * v_head
+    low, high = with_rows_outside(first, end, owner, tl.num_programs(0) // splits // heads, rows, BOXED)
+    k, v, _, keys = keys_of(
+        k, v, key_starts, owner, head, keys, k_owner, k_row, k_head, v_owner, v_row, v_head, BOXED
+    )
     d = tl.arange(0, BLOCK_D)
-    for start in range(first + split * BLOCK_Q, end, splits * BLOCK_Q):
+    for start in range(low + split * BLOCK_Q, high, splits * BLOCK_Q):
         position = start + tl.arange(0, BLOCK_Q)
-        exists = position < end
-        row, ys, xs, flags = query_rows(table, rows, position, exists, BOXED)
+        exists = position < high
+        row, ys, xs, flags = query_rows(table, rows, position, exists, first, end, BOXED)
         there = exists[:, None] & (d < D)[None, :]
         long_row = row.to(tl.int64)
         place = long_row * heads + head
@@ -142,7 +135,7 @@ def _key_gradients(
     for start in range(first, end, BLOCK_Q):
         position = start + tl.arange(0, BLOCK_Q)
         exists = position < end
-        row, ys, xs, flags = query_rows(table, rows, position, exists, BOXED)
+        row, ys, xs, flags = query_rows(table, rows, position, exists, first, end, BOXED)
         visible, inside = see(
             ys[None, :], xs[None, :], flags[None, :], key[:, None], keys, prefix, width, BOXED, BITS
         )
@@ -184,40 +177,41 @@ def attention_backward_kv(
 
     dk and dv are parts of rows of so many PARTS of (heads, D) each: a stride would cost registers.
     """
-    split = tl.program_id(0) % splits
-    head = (tl.program_id(0) // splits) % heads
-    owner = tl.program_id(0) // splits // heads
+    owner, head, split = program(heads, splits)
     first, end = tl.load(starts + owner), tl.load(starts + owner + 1)
-    if BOXED:
-        key_offset = owner.to(tl.int64) * k_owner
-        value_offset = owner.to(tl.int64) * v_owner
-        first_key = owner.to(tl.int64) * keys
-    else:
-        first_key = tl.load(key_starts + owner).to(tl.int64)
-        keys = tl.load(key_starts + owner + 1) - first_key.to(tl.int32)
-        key_offset = first_key * k_row
-        value_offset = first_key * v_row
-    k += key_offset + head * k_head
-    v += value_offset + head * v_head
+    all_keys = keys
+    k, v, first_key, keys = keys_of(
+        k, v, key_starts, owner, head, keys, k_owner, k_row, k_head, v_owner, v_row, v_head, BOXED
+    )
     q += head * q_head
     grad += head * grad_head
+    low, high = 0, keys
+    if not BOXED:  # the first and the last sequence have the keys that are in none
+        low, high = with_rows_outside(
+            first_key.to(tl.int32), first_key.to(tl.int32) + keys, owner, tl.num_programs(0) // splits // heads,
+            all_keys, BOXED,
+        )  # fmt: skip
+        low, high = low - first_key.to(tl.int32), high - first_key.to(tl.int32)
     d = tl.arange(0, BLOCK_D)
-    for start in range(split * BLOCK_K, keys, splits * BLOCK_K):
+    for start in range(low + split * BLOCK_K, high, splits * BLOCK_K):
         key = start + tl.arange(0, BLOCK_K)
-        there = (key < keys)[:, None] & (d < D)[None, :]
+        there = (key < high)[:, None] & (d < D)[None, :]
         k_tile = tl.load(k + key[:, None] * k_row + d[None, :], mask=there, other=0.0)
         v_tile = tl.load(v + key[:, None] * v_row + d[None, :], mask=there, other=0.0)
+        seen = key
+        if not BOXED:
+            seen = tl.where(key < 0, keys, key)  # by no query
         mean = False
         if BOXED:
             mean = tl.load(with_mean + owner) != 0
         if mean:
             dk_tile, dv_tile = _key_gradients(
-                k_tile, v_tile, q, grad, lse, stats, table, first, end, key, head, seed, scale, keep_scale, threshold,
+                k_tile, v_tile, q, grad, lse, stats, table, first, end, seen, head, seed, scale, keep_scale, threshold,
                 rows, heads, keys, prefix, width, q_row, grad_row, D, BLOCK_D, BLOCK_Q, BOXED, BITS, DROPOUT, True,
             )  # fmt: skip
         else:
             dk_tile, dv_tile = _key_gradients(
-                k_tile, v_tile, q, grad, lse, stats, table, first, end, key, head, seed, scale, keep_scale, threshold,
+                k_tile, v_tile, q, grad, lse, stats, table, first, end, seen, head, seed, scale, keep_scale, threshold,
                 rows, heads, keys, prefix, width, q_row, grad_row, D, BLOCK_D, BLOCK_Q, BOXED, BITS, DROPOUT, False,
             )  # fmt: skip
         place = ((first_key + key)[:, None] * (heads * PARTS) + head) * D + d[None, :]

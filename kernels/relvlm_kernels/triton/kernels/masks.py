@@ -13,8 +13,11 @@ LAST_BIT = tl.constexpr(1 << 30)
 
 
 @triton.jit
-def query_rows(table, rows, position, exists, BOXED: tl.constexpr):
-    """Packed row, box words and flags of the queries at sorted positions; words of those that do not exist see none."""
+def query_rows(table, rows, position, exists, first, end, BOXED: tl.constexpr):
+    """Packed row, box words and flags of the queries at sorted positions; words of those that do not exist see none.
+
+    Nor do those outside of [first, end), the rows of a sequence.
+    """
     if BOXED:
         row = tl.load(table + position, mask=exists, other=0)
         ys = tl.load(table + rows + position, mask=exists, other=0)
@@ -22,7 +25,7 @@ def query_rows(table, rows, position, exists, BOXED: tl.constexpr):
         flags = tl.load(table + 3 * rows + position, mask=exists, other=0)
     else:
         row = tl.where(exists, position, 0)
-        ys = tl.where(exists, 0, -1)
+        ys = tl.where(exists & (position >= first) & (position < end), 0, -1)
         xs = ys
         flags = ys
     return row, ys, xs, flags

@@ -3,7 +3,8 @@
 import triton
 import triton.language as tl
 
-from relvlm_kernels.triton.masks import MEAN, as_weights, kept, key_range, query_rows, see, tile_start
+from relvlm_kernels.triton.kernels.masks import MEAN, as_weights, kept, key_range, query_rows, see, tile_start
+from relvlm_kernels.triton.kernels.owners import keys_of, program, with_rows_outside
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -80,25 +81,17 @@ def attention_forward(
 
     The number of queries of an owner is known on the device alone, so the grid does not depend on it.
     """
-    split = tl.program_id(0) % splits
-    head = (tl.program_id(0) // splits) % heads
-    owner = tl.program_id(0) // splits // heads
+    owner, head, split = program(heads, splits)
     first, end = tl.load(starts + owner), tl.load(starts + owner + 1)
-    if BOXED:
-        key_offset = owner.to(tl.int64) * k_owner
-        value_offset = owner.to(tl.int64) * v_owner
-    else:
-        first_key = tl.load(key_starts + owner)
-        keys = tl.load(key_starts + owner + 1) - first_key
-        key_offset = first_key.to(tl.int64) * k_row
-        value_offset = first_key.to(tl.int64) * v_row
-    k += key_offset + head * k_head
-    v += value_offset + head * v_head
+    low, high = with_rows_outside(first, end, owner, tl.num_programs(0) // splits // heads, rows, BOXED)
+    k, v, _, keys = keys_of(
+        k, v, key_starts, owner, head, keys, k_owner, k_row, k_head, v_owner, v_row, v_head, BOXED
+    )
     d = tl.arange(0, BLOCK_D)
-    for start in range(first + split * BLOCK_Q, end, splits * BLOCK_Q):
+    for start in range(low + split * BLOCK_Q, high, splits * BLOCK_Q):
         position = start + tl.arange(0, BLOCK_Q)
-        exists = position < end
-        row, ys, xs, flags = query_rows(table, rows, position, exists, BOXED)
+        exists = position < high
+        row, ys, xs, flags = query_rows(table, rows, position, exists, first, end, BOXED)
         there = exists[:, None] & (d < D)[None, :]
         q_at = q + row[:, None].to(tl.int64) * q_row + head * q_head + d[None, :]
         q_tile = tl.load(q_at, mask=there, other=0.0)
