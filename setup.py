@@ -58,8 +58,6 @@ class PlatformWheel(bdist_wheel):
 
 setup(
     packages=find_packages(include=["relvlm*"]) + find_packages("kernels"),
-    ext_modules=[
-        Extension("relvlm_kernels._cpu", [str(path) for path in sorted(Path("csrc/cpu").glob("*.cpp"))])
-    ],
+    ext_modules=[Extension("relvlm_kernels._cpu", [str(path) for path in sorted(Path("csrc/cpu").glob("*.cpp"))])],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": PlatformWheel},
 )

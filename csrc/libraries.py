@@ -132,9 +132,7 @@ def cuda_library() -> Library:
         )
         for element, flags in ELEMENTS.items() for width in WIDTHS
     }  # fmt: skip
-    objects |= {
-        name: (CUDA_SOURCES / f"{name}.cu", codes) for name in ("pair", "pool", "plan", "layout", "api")
-    }
+    objects |= {name: (CUDA_SOURCES / f"{name}.cu", codes) for name in ("pair", "pool", "plan", "layout", "api")}
     names = ", ".join(f"sm_{x}" for x in targets)
     how = f"built with {command} for {names} and, compiled at first use, what is newer"
     return Library("cuda", [command, *NVCC_FLAGS], objects, codes, how)

@@ -52,9 +52,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"{first.path} and {second.path} differ: {found}")
         return 1
     within = f" within {args.tolerance:g}" if args.tolerance else ""
-    print(
-        f"the same{within}: {len(first.rows)} rows, {len(first.columns)} columns ({', '.join(CLOCKS)} left out)"
-    )
+    print(f"the same{within}: {len(first.rows)} rows, {len(first.columns)} columns ({', '.join(CLOCKS)} left out)")
     return 0
 
 

@@ -73,9 +73,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not readable: {error}") from error
     missing = DESCRIPTION - (description.keys() if isinstance(description, dict) else set())
     if missing:
-        raise UserError(
-            f"{path}: no {', '.join(sorted(missing))}: not the description of a relvlm checkpoint"
-        )
+        raise UserError(f"{path}: no {', '.join(sorted(missing))}: not the description of a relvlm checkpoint")
     return description
 
 

@@ -75,9 +75,7 @@ def _first_host(nodes: str) -> str:
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(
-            f"{' '.join(command)}: {error} (or set MASTER_ADDR to the first node's name)"
-        ) from error
+        raise UserError(f"{' '.join(command)}: {error} (or set MASTER_ADDR to the first node's name)") from error
     return listed.stdout.split()[0]
 
 

@@ -31,9 +31,7 @@ class Training:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Submit a training to Slurm and print the job's id; paths must be visible to the nodes."
-    )
+    parser.description = "Submit a training to Slurm and print the job's id; paths must be visible to the nodes."
     parser.epilog = (
         "example: relvlm submit --nodes 4 --tasks-per-node 8 --gpus-per-node 8 --cpus-per-task 8 "
         "--config configs/13m/rex_vlm.yaml"
@@ -41,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. configs/13m/rex_vlm.yaml")
     parser.add_argument("--deepspeed_config", type=Path, help="DeepSpeed JSON (default: ZeRO stage 1)")
     parser.add_argument("--nodes", type=positive, default=1)
-    parser.add_argument(
-        "--tasks-per-node", type=positive, default=1, help="processes a node: one for each GPU"
-    )
+    parser.add_argument("--tasks-per-node", type=positive, default=1, help="processes a node: one for each GPU")
     parser.add_argument("--gpus-per-node", type=int, default=0)
     parser.add_argument("--cpus-per-task", type=positive, default=1)
     parser.add_argument("--timeout-min", type=positive, default=24 * 60, help="limit of the job, in minutes")

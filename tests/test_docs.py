@@ -112,9 +112,7 @@ def test_a_command_parses(words, monkeypatch, capsys):
             assert end.code == 0, capsys.readouterr().err  # --help ends with 0
     elif words[0] == "make":
         targets = [word for word in words[1:] if "=" not in word]
-        assert all(
-            re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(), re.M) for name in targets
-        )
+        assert all(re.search(rf"^{re.escape(name)}:", (ROOT / "Makefile").read_text(), re.M) for name in targets)
     else:
         assert words[0] in LAUNCHERS | {"for", "done", "pip"}, "not a command that this test knows"
         check_flags(words)
@@ -211,9 +209,7 @@ def demo(relworld: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data/relworld").symlink_to(relworld)
     files = [f"data.vocab={relworld / 'vocab.txt'}", f"data.relations={relworld / 'relations.txt'}"]
     config = load_config(ROOT / "configs/mini/rex_vlm.yaml", files)
-    words, relations = (
-        len((relworld / name).read_text().split("\n")) - 1 for name in ("vocab.txt", "relations.txt")
-    )
+    words, relations = (len((relworld / name).read_text().split("\n")) - 1 for name in ("vocab.txt", "relations.txt"))
     torch.manual_seed(0)
     tensors = RelVLM(config.model, words, relations).state_dict()
     del tensors["mlm_head.decoder.weight"]  # tied

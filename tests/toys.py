@@ -64,9 +64,7 @@ def five_groups(kind: BatchKind) -> Batch:
     regional = kind in ("entities", "mrc")
     whole = torch.tensor([True, False, False, True, False]) if kind == "entities" else torch.ones(5).bool()
     whole = torch.zeros(5).bool() if kind == "mrc" else whole
-    box = torch.tensor(
-        [[0, 0, 4, 4], [0, 1, 2, 4], [3, 3, 4, 4], [0, 0, 4, 4], [1, 0, 3, 1]], dtype=torch.int32
-    )
+    box = torch.tensor([[0, 0, 4, 4], [0, 1, 2, 4], [3, 3, 4, 4], [0, 0, 4, 4], [1, 0, 3, 1]], dtype=torch.int32)
     box[whole] = torch.tensor([0, 0, 4, 4], dtype=torch.int32)
     image = torch.tensor([0, 0, 1, 1, 2] if regional else [0, 1, 2, 3, 4], dtype=torch.int32)
     row = torch.tensor([1, 5, 8, 14, 17])

@@ -34,9 +34,7 @@ def main(check: Check) -> None:
 def stages(rows: list[Row]) -> list[str]:
     """How each stage ended."""
     ends = {row["of"]: row for row in rows if row["stage"] == "end"}
-    return [
-        "; ".join(f"{name}: {row['status']} ({row['seconds']:.0f} s)" for name, row in ends.items()) + "."
-    ]
+    return ["; ".join(f"{name}: {row['status']} ({row['seconds']:.0f} s)" for name, row in ends.items()) + "."]
 
 
 def ceilings(rows: list[Row]) -> list[str]:
@@ -54,16 +52,12 @@ def tests(rows: list[Row]) -> list[str]:
     """Counts, and the first tests that failed; what the sanitizer said."""
     found, lines = latest(rows, "gpu_tests"), []
     for row in (row for row in found if row["what"] == "counts"):
-        lines.append(
-            "GPU tests: " + ", ".join(f"{row[n]} {n}" for n in row if n not in ("stage", "what")) + "."
-        )
+        lines.append("GPU tests: " + ", ".join(f"{row[n]} {n}" for n in row if n not in ("stage", "what")) + ".")
     failed = [row["test"] for row in found if row["what"] in ("failed", "not collected")]
     lines += [f"- {name}" for name in failed[:5]] + ([f"- and {len(failed) - 5} more"] if failed[5:] else [])
     for row in latest(rows, "sanitizer"):
         if row["what"] == "case" and not row["sound"]:
-            lines.append(
-                f"Sanitizer's case {row['backend']} {row['op']} {row['dtype']} is OFF by {row['off']:.1e}."
-            )
+            lines.append(f"Sanitizer's case {row['backend']} {row['op']} {row['dtype']} is OFF by {row['off']:.1e}.")
         elif row["what"] == "missing":
             lines.append(f"Sanitizer: {row.get('backend', '')} {row['why']}.")
         elif "summary" in row:

@@ -57,9 +57,7 @@ class Backend:
 BACKENDS = {name: Backend(name) for name in MODULES}
 
 
-def chosen(
-    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, width: int | None = None
-) -> Backend:
+def chosen(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, width: int | None = None) -> Backend:
     """The backend that runs for tensors of `device` and `dtype`, and for attention with heads of `width`.
 
     Raises RuntimeError where RELVLM_KERNELS names one that is unknown, cannot run here or does not take them.
@@ -82,9 +80,7 @@ def _chosen(wanted: str, device: torch.device, dtype: torch.dtype, width: int | 
             break
         refusals[name] = reason
     if refusals:
-        _warn_of_fall(
-            name, device.type, tuple(f"{skipped}: {reason}" for skipped, reason in refusals.items())
-        )
+        _warn_of_fall(name, device.type, tuple(f"{skipped}: {reason}" for skipped, reason in refusals.items()))
     return name
 
 
@@ -110,7 +106,5 @@ def named(name: str) -> Backend:
     found = BACKENDS.get(name)
     if found and not found.missing:
         return found
-    reason = (
-        found.missing if found else f"usable: {', '.join(n for n, b in BACKENDS.items() if not b.missing)}"
-    )
+    reason = found.missing if found else f"usable: {', '.join(n for n, b in BACKENDS.items() if not b.missing)}"
     raise RuntimeError(f"RELVLM_KERNELS={name}: no such backend here ({reason})")

@@ -92,9 +92,7 @@ def _region_cross_attention_backward(
 
 
 @_region_cross_attention_backward.register_fake
-def _(
-    grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x_wants_gradient = rest[-1]
     return empty(q), empty(x if x_wants_gradient else x[:0]), empty(weight), weight.new_empty(len(weight))
 
@@ -107,9 +105,7 @@ def _images_at_once(kv: Tensor) -> int:
     return max(1, -(-len(kv) // chunks))
 
 
-def _add_linear_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dweight: Tensor, dbias: Tensor
-) -> None:
+def _add_linear_backward(grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dweight: Tensor, dbias: Tensor) -> None:
     """Adds to dweight and dbias, which may be of a wider type; writes dx where it has room."""
     grad, x = grad.flatten(0, 1), x.flatten(0, 1)
     if dweight.dtype == x.dtype:

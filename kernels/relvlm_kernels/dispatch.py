@@ -74,9 +74,7 @@ def dropout_seed(seed: Tensor | None, dropout: float, x: Tensor) -> Tensor | Non
     if seed is None:
         return torch.randint(2**63 - 1, (1,), device=x.device)
     if seed.shape != (1,) or seed.dtype != torch.int64 or seed.device != x.device:
-        raise ValueError(
-            f"seed {tuple(seed.shape)} {seed.dtype} on {seed.device}: expected (1,) int64 on {x.device}"
-        )
+        raise ValueError(f"seed {tuple(seed.shape)} {seed.dtype} on {seed.device}: expected (1,) int64 on {x.device}")
     return seed
 
 

@@ -30,9 +30,7 @@ def keep_scale(seed: Tensor, dropout: float, rows_BQ: Tensor, heads: int, keys: 
     """(B, H, Q, keys) float64: 0 where a probability is dropped, else 1 / (1 - dropout)."""
     key = torch.arange(keys, device=seed.device)
     head = torch.arange(heads, device=seed.device)[:, None, None]
-    word = first_word(
-        (key, rows_BQ[:, None, :, None], head, torch.zeros_like(key)), (seed & WORD, (seed >> 32) & WORD)
-    )
+    word = first_word((key, rows_BQ[:, None, :, None], head, torch.zeros_like(key)), (seed & WORD, (seed >> 32) & WORD))
     return (word >= threshold(dropout)).double() / (1 - dropout)
 
 

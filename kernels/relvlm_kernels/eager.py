@@ -177,9 +177,7 @@ def _written(found: Gradients, like: Gradients, to: Gradients | None) -> Gradien
     return to or tuple(a.to(b.dtype) for a, b in zip(found, like, strict=True))
 
 
-def _varlen_scores(
-    q: Tensor, k: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float
-) -> tuple[_Slots, _Slots, Tensor]:
+def _varlen_scores(q: Tensor, k: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float) -> tuple[_Slots, _Slots, Tensor]:
     """Slots of queries and keys, and scores (sequences, H, longest query, longest key)."""
     queries, keys = _by_sequence(cu_q, q.shape[0]), _by_sequence(cu_k, k.shape[0])
     exists = torch.arange(keys.shape[1], device=k.device) < (cu_k[1:] - cu_k[:-1])[:, None]
@@ -201,9 +199,7 @@ def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid:
     return dx
 
 
-def _box_weights(
-    x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]
-) -> tuple[_Slots, Tensor, Tensor]:
+def _box_weights(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> tuple[_Slots, Tensor, Tensor]:
     """Boxes by image, 1/n on the patches inside each (B, most boxes, N), and the patches."""
     (x,) = _wide(x)
     inside = box_mask(box, grid).to(x.dtype)

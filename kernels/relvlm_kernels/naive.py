@@ -24,8 +24,7 @@ def region_attention(
     for g, (first, end) in enumerate(pairwise(regions.offsets.tolist())):
         patches, seen = _tokens(regions, g, k.shape[1])
         k_seen, v_seen = (
-            torch.cat([x, x[patches].mean(0, keepdim=True)])[seen]
-            for x in (k[regions.image[g]], v[regions.image[g]])
+            torch.cat([x, x[patches].mean(0, keepdim=True)])[seen] for x in (k[regions.image[g]], v[regions.image[g]])
         )
         out[first:end] = _attend(q[first:end], k_seen, v_seen, scale, keep[:, first:end, seen])
     return out

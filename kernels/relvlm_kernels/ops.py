@@ -55,9 +55,7 @@ def varlen_attention(
     q: (Tq, H, D); k, v: (Tk, H, D); cu_*: (sequences + 1,) int32. A sequence without keys gives zeros.
     """
     q, k, v = autocast(q, k, v)
-    return _varlen_attention(
-        q, k, v, cu_q, cu_k, default_scale(scale, q), dropout, dropout_seed(seed, dropout, q)
-    )[0]
+    return _varlen_attention(q, k, v, cu_q, cu_k, default_scale(scale, q), dropout, dropout_seed(seed, dropout, q))[0]
 
 
 def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -174,9 +172,7 @@ def _(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
 
 
 @custom_op("relvlm::box_mean_backward", mutates_args=())
-def _box_mean_backward(
-    grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int
-) -> Tensor:
+def _box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
     return run("box_mean_backward", x, grad, x, box, image, (rows, columns))
 
 

@@ -12,9 +12,7 @@ from relvlm.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `relvlm config`."""
-    parser.description = (
-        "Print what a config resolves to: the defaults, the file and its base, and the overrides."
-    )
+    parser.description = "Print what a config resolves to: the defaults, the file and its base, and the overrides."
     parser.epilog = (
         "examples:\n"
         "  relvlm config --config configs/mini/rex_vlm.yaml optim.lr=1e-3\n"

@@ -77,9 +77,7 @@ class ModelConfig:
         Literal["all_ranks", "own_rank"], "of ITC to the features of all ranks, or of the own one (X-VLM)"
     ] = "all_ranks"
     mrc_hidden: Annotated[int, "hidden channels of the MRC head"] = 3072
-    recompute: Annotated[
-        bool, "layers' activations anew in the backward pass: less memory, a third more FLOPs"
-    ] = False
+    recompute: Annotated[bool, "layers' activations anew in the backward pass: less memory, a third more FLOPs"] = False
     compile: Annotated[bool, "layers by torch.compile, which takes a minute or so at the start"] = False
 
 
@@ -155,9 +153,7 @@ class DataConfig:
     flip: Annotated[float, "probability of an image flipped, with its left and right"] = 0.0
     crop_scale: Annotated[float, "smallest share of an image that a random crop keeps; 1 is no crop"] = 1.0
     randaugment: Annotated[bool, "colours changed at random"] = False
-    randaugment_geometry: Annotated[
-        bool, "captions' images also sheared, shifted, rotated (ALBEF, X-VLM)"
-    ] = False
+    randaugment_geometry: Annotated[bool, "captions' images also sheared, shifted, rotated (ALBEF, X-VLM)"] = False
     workers: Annotated[int, "loader processes of a rank; 0 is the rank itself"] = 0
     max_faults: Annotated[int, "corrupt samples that end the run when exceeded"] = 100
     max_pixels: Annotated[int, "pixels of an image above which it counts as corrupt"] = 178_956_970
@@ -170,9 +166,7 @@ class DataConfig:
     @property
     def trained(self) -> set[BatchKind]:
         """The kinds that are drawn by themselves or as a part of joint batches."""
-        joined = [
-            kind for kind in SECTION_KINDS if self.ratio.joint > 0 and getattr(self.joint_weights, kind)
-        ]
+        joined = [kind for kind in SECTION_KINDS if self.ratio.joint > 0 and getattr(self.joint_weights, kind)]
         return {*self.drawn, *joined} - {"joint"}
 
     @property
@@ -227,9 +221,7 @@ class CheckpointConfig:
 
     every: Annotated[int, "steps between checkpoints"] = 1000
     keep: Annotated[int, "newest checkpoints that are kept; 0 is all"] = 0
-    resume: Annotated[bool, "go on from the newest checkpoint in `out`; false refuses where there is one"] = (
-        True
-    )
+    resume: Annotated[bool, "go on from the newest checkpoint in `out`; false refuses where there is one"] = True
 
 
 @dataclass(frozen=True)
@@ -258,9 +250,7 @@ class Config:
     threads: Annotated[int, "CPU threads of a rank; 0 leaves them to torch"] = 0
     accumulate: Annotated[int, "chunks that a step goes through one after another, for the memory of one"] = 1
     dtype: Annotated[Literal["fp32", "bf16"], "of weights and activations"] = "fp32"
-    max_skipped_steps: Annotated[
-        int, "updates in a row that may be skipped for values that are not finite"
-    ] = 10
+    max_skipped_steps: Annotated[int, "updates in a row that may be skipped for values that are not finite"] = 10
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)

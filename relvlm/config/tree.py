@@ -38,11 +38,7 @@ def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        k: _merge(below[k], v)
-        for k, v in above.items()
-        if isinstance(v, dict) and isinstance(below.get(k), dict)
-    }
+    both = {k: _merge(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
     return below | above | both
 
 

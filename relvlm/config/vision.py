@@ -48,9 +48,7 @@ class SwinConfig:
     kind: Annotated[Literal["swin"], "a Swin transformer"] = "swin"
     width: Annotated[int, "channels of the first stage"] = 128
     depths: Annotated[list[int], "blocks of each stage"] = field(default_factory=lambda: [2, 2, 18, 2])
-    heads: Annotated[list[int], "attention heads of each stage"] = field(
-        default_factory=lambda: [4, 8, 16, 32]
-    )
+    heads: Annotated[list[int], "attention heads of each stage"] = field(default_factory=lambda: [4, 8, 16, 32])
     window: Annotated[int, "patches of a window's side"] = 7
     patch_size: Annotated[int, "pixels of a first stage's patch's side"] = 4
     mlp_ratio: Annotated[float, "hidden channels of the feed-forward part, over those of the stage"] = 4.0

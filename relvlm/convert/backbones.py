@@ -55,9 +55,7 @@ def read_vision(path: Path, config: ModelConfig) -> Backbone:
 def read_bert(path: Path, config: ModelConfig) -> Backbone:
     """BERT in a folder or file, split into text and fusion encoder; without cross-attention, which it has not."""
     if config.text.norm != "post":
-        raise UserError(
-            f"model.text.norm: {config.text.norm}: BERT's layers need `post` (or `init.text: random`)"
-        )
+        raise UserError(f"model.text.norm: {config.text.norm}: BERT's layers need `post` (or `init.text: random`)")
     file, tensors = _read(path)
     tensors = {k.replace(".gamma", ".weight").replace(".beta", ".bias"): t for k, t in tensors.items()}
     if "embeddings.word_embeddings.weight" in tensors:  # of a BertModel
@@ -93,9 +91,7 @@ def fit(name: str, tensor: Tensor, wanted: Tensor, origin: str) -> Tensor:
         return resize_bias_table(tensor, (math.isqrt(len(wanted)) + 1) // 2)
     if name == "text.embeddings.position.weight" and len(tensor) > len(wanted):
         return tensor[: len(wanted)].clone()
-    raise UserError(
-        f"{origin}: {name} (ours): is {tuple(tensor.shape)}, the config's model has {tuple(wanted.shape)}"
-    )
+    raise UserError(f"{origin}: {name} (ours): is {tuple(tensor.shape)}, the config's model has {tuple(wanted.shape)}")
 
 
 def _ours(links: list[Link], theirs: Tensors, file: Path) -> dict[str, Tensor]:
@@ -149,9 +145,7 @@ def _vit(config: ViTConfig) -> list[Link]:
 
 
 def _swin(config: SwinConfig) -> list[Link]:
-    links = same(
-        [("patch_embedding", "embeddings.patch_embeddings.projection"), ("patch_norm", "embeddings.norm")]
-    )
+    links = same([("patch_embedding", "embeddings.patch_embeddings.projection"), ("patch_norm", "embeddings.norm")])
     for stage, depth in enumerate(config.depths):
         block = _block([f"attention.self.{part}" for part in ("query", "key", "value")])
         table = "attention.self.relative_position_bias_table"

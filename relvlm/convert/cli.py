@@ -16,9 +16,7 @@ from relvlm.storage import sha256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Turn an official ALBEF or X-VLM checkpoint into a folder of ours, or back, without loss."
-    )
+    parser.description = "Turn an official ALBEF or X-VLM checkpoint into a folder of ours, or back, without loss."
     parser.epilog = (
         "examples:\n"
         "  relvlm convert albef ALBEF_4M.pth runs/albef_4m --vocab data/bert-base-uncased/vocab.txt\n"
@@ -36,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="official YAML or JSON of the model (default: the one in the file, if any)",
     )
     parser.add_argument("--vocab", type=Path, help="vocab.txt of bert-base-uncased, to go into the folder")
-    parser.add_argument(
-        "--image-size", type=int, default=0, help="interpolate the position tables for this size"
-    )
+    parser.add_argument("--image-size", type=int, default=0, help="interpolate the position tables for this size")
     parser.add_argument(
         "--drop", action="append", default=[], metavar="NAME",
         help="with --back: leave out a part that the official model has not, e.g. mrc_head",

@@ -56,9 +56,7 @@ def check_init(init: InitConfig) -> None:
             )
 
 
-def initialise(
-    model: RelVLM, init: InitConfig, relations: list[str], teacher: Teacher | None = None
-) -> Report:
+def initialise(model: RelVLM, init: InitConfig, relations: list[str], teacher: Teacher | None = None) -> Report:
     """Load into a new model what `init` names; its teacher starts as its copy where `init` brings none."""
     report = Report()
     if init.checkpoint:

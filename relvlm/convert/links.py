@@ -77,9 +77,7 @@ def to_ours(links: list[Link], theirs: Tensors, origin: str) -> dict[str, Tensor
     check_names({name for link in links for name in link.theirs}, set(theirs), origin)
     for link in links:
         if link.value is not None and not _agrees(theirs[link.theirs[0]], link.value):
-            raise UserError(
-                f"{origin}: {link.theirs[0]}: is not what it is in the official model of this size"
-            )
+            raise UserError(f"{origin}: {link.theirs[0]}: is not what it is in the official model of this size")
     return {link.ours: link.to_ours([theirs[n] for n in link.theirs]) for link in links if link.ours}
 
 

@@ -30,9 +30,7 @@ def official_links(config: ModelConfig, family: Family) -> list[Link]:
     return links + prefixed(momentum, TEACHER, "")
 
 
-def _encoders(
-    config: ModelConfig, vision: str, text: str, vision_projection: str, text_projection: str
-) -> list[Link]:
+def _encoders(config: ModelConfig, vision: str, text: str, vision_projection: str, text_projection: str) -> list[Link]:
     links = prefixed(vision_links(config.vision, config.image_size), "vision.backbone.", vision)
     positions = config.text.max_positions
     links += prefixed(bert_links(config.text.layers, config.fusion.layers, positions), "", text)
@@ -134,9 +132,7 @@ def bert_links(text_layers: int, fusion_layers: int, positions: int) -> list[Lin
         layer = _bert_layer() + (_cross_attention() if fused else [])
         ours = f"fusion.layers.{i - text_layers}." if fused else f"text.layers.{i}."
         links += prefixed(layer, ours, f"bert.encoder.layer.{i}.")
-    links.append(
-        Link("mlm_head.decoder.bias", ("cls.predictions.bias", "cls.predictions.decoder.bias"), "tied")
-    )
+    links.append(Link("mlm_head.decoder.bias", ("cls.predictions.bias", "cls.predictions.decoder.bias"), "tied"))
     head = [("mlm_head.transform", "transform.dense"), ("mlm_head.norm", "transform.LayerNorm")]
     return links + same((ours, f"cls.predictions.{theirs}") for ours, theirs in head)
 

@@ -41,9 +41,7 @@ def from_official(state_dict: Tensors, config: Mapping[str, Any], family: Family
     return model.eval()
 
 
-def teacher_from_official(
-    state_dict: Tensors, config: Mapping[str, Any], family: Family
-) -> dict[str, Any] | None:
+def teacher_from_official(state_dict: Tensors, config: Mapping[str, Any], family: Family) -> dict[str, Any] | None:
     """The state of `Pretraining.teacher` (momentum encoders, queues); None where the family has no such thing."""
     _, teacher = split(convert(state_dict, config, family)[1])
     return teacher | {"_extra_state": {"seen": 0}} if teacher else None
@@ -83,9 +81,7 @@ def resize(tensors: Tensors, config: ModelConfig, family: Family) -> dict[str, T
     """The tensors with position tables of the size in `config`; what follows from sizes alone is made anew then."""
     links = official_links(config, family)
     derived = {
-        link.theirs[0]: link.value
-        for link in links
-        if link.value is not None and link.theirs[0].endswith(FOLLOW_SIZE)
+        link.theirs[0]: link.value for link in links if link.value is not None and link.theirs[0].endswith(FOLLOW_SIZE)
     }
     known = {name for link in links for name in link.theirs}
     resized = {name: _resized(name, t, config) if name in known else t for name, t in tensors.items()}

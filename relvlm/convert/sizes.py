@@ -47,9 +47,7 @@ def describe(tensors: Tensors, official: Mapping[str, Any], family: Family) -> M
     return _with_family(model, tensors, official, family)
 
 
-def _with_family(
-    model: ModelConfig, tensors: Tensors, official: Mapping[str, Any], family: Family
-) -> ModelConfig:
+def _with_family(model: ModelConfig, tensors: Tensors, official: Mapping[str, Any], family: Family) -> ModelConfig:
     if family == "xvlm":
         return replace(model, itm_head="mlp", itm_floor=1e-5, itc_gradient="own_rank")
     momentum = MomentumConfig(
@@ -71,9 +69,7 @@ def _vision(vision: Tensors, section: Mapping[str, Any], official: Mapping[str, 
     heads = section.get("heads") or section.get("num_heads") or section.get("num_attention_heads")
     late = section.get("local_attn_depth", official.get("local_attn_depth", 4))
     if not int(late):
-        raise UserError(
-            "official config: local_attn_depth: 0, X-VLM masks regions in one vision block at least"
-        )
+        raise UserError("official config: local_attn_depth: 0, X-VLM masks regions in one vision block at least")
     _check(section, "clip_vit" if clip else "vit", "quick_gelu" if clip else "gelu", "hidden_act")
     return ViTConfig(
         kind="clip_vit" if clip else "vit",

@@ -139,9 +139,7 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
     _teach(parser, "example:\n  relvlm data preview data/relworld/graphs --out look.html --count 40\n")
     _add_folder(parser)
     parser.add_argument("--out", type=Path, required=True, help="sheet.html (self-contained) or sheet.png")
-    parser.add_argument(
-        "--count", type=positive, default=24, metavar="N", help="samples, spread over the set (24)"
-    )
+    parser.add_argument("--count", type=positive, default=24, metavar="N", help="samples, spread over the set (24)")
     parser.set_defaults(data_main=_preview)
 
 

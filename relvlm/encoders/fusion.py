@@ -49,9 +49,7 @@ class FusionLayer(nn.Module):
         self.cross_attention = Residual(attend, text)
         self.feed_forward = Residual(FeedForward(text.width, text.mlp_ratio), text)
 
-    def forward(
-        self, x_TD: Tensor, image: Tensor, seen: Regions | Spans, read: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x_TD: Tensor, image: Tensor, seen: Regions | Spans, read: Tensor | None = None) -> Tensor:
         x_TD = self.attention(x_TD, seen.offsets, read=read)
         if isinstance(seen, Spans) and read is not None:
             seen = seen.reading(read)
@@ -74,9 +72,7 @@ class FusionEncoder(nn.Module):
         self.norm = nn.LayerNorm(text.width, eps=LAYER_NORM_EPS) if pre else nn.Identity()
         init_bert(self, text.init_std)
 
-    def forward(
-        self, x_TD: Tensor, image: Tensor, seen: Regions | Spans, read: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x_TD: Tensor, image: Tensor, seen: Regions | Spans, read: Tensor | None = None) -> Tensor:
         *full, last = self.layers
         for layer in full:
             x_TD = layer(x_TD, image, seen)

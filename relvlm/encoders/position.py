@@ -63,9 +63,7 @@ def _progression(count: int, reach: int) -> Tensor:
 def cubic_spline(knots_K: Tensor, points_P: Tensor) -> Tensor:
     """(P, K): values at the points of the not-a-knot cubic spline, linear in the values at the knots (fp64)."""
     count, h = len(knots_K), knots_K.diff()
-    bend, slope = torch.zeros(
-        2, count, count, dtype=torch.float64
-    )  # bend @ second derivatives = slope @ values
+    bend, slope = torch.zeros(2, count, count, dtype=torch.float64)  # bend @ second derivatives = slope @ values
     for i in range(1, count - 1):
         bend[i, i - 1 : i + 2] = torch.stack([h[i - 1], 2 * (h[i - 1] + h[i]), h[i]])
         slope[i, i - 1 : i + 2] = 6 * torch.stack([1 / h[i - 1], -1 / h[i - 1] - 1 / h[i], 1 / h[i]])

@@ -104,9 +104,7 @@ class Swin(nn.Module):
         self.stages, self.merges = nn.ModuleList(), nn.ModuleList()
         for stage, (depth, heads) in enumerate(zip(config.depths, config.heads, strict=True)):
             wide, side = width * 2**stage, resolution // 2**stage
-            blocks = [
-                SwinBlock(config, wide, heads, side, i % 2 == 1, next(drop_paths)) for i in range(depth)
-            ]
+            blocks = [SwinBlock(config, wide, heads, side, i % 2 == 1, next(drop_paths)) for i in range(depth)]
             self.stages.append(nn.Sequential(*blocks))
             self.merges.append(PatchMerging(wide) if stage + 1 < len(config.depths) else nn.Identity())
         self.norm = nn.LayerNorm(config.output_width, eps=EPS)

@@ -59,9 +59,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, eps=eps)
         self.attention = Attention(config.width, config.heads)
         self.norm2 = nn.LayerNorm(config.width, eps=eps)
-        self.mlp = nn.Sequential(
-            nn.Linear(config.width, hidden), activation(), nn.Linear(hidden, config.width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(config.width, hidden), activation(), nn.Linear(hidden, config.width))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, **where: Any) -> Tensor:

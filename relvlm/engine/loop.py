@@ -100,9 +100,7 @@ def build_pretraining(
     return pretraining
 
 
-def _build_engine(
-    pretraining: Pretraining, config: Config, settings: dict[str, Any], device: torch.device
-) -> Any:
+def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, Any], device: torch.device) -> Any:
     pretraining.to(device)
     if pretraining.teacher is not None:
         pretraining.teacher.to(device)

@@ -38,13 +38,9 @@ class Monitor:
             self._open_csv(start_step)
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
             interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file needs no 10 lines a second
-            self.bar = tqdm(
-                total=config.steps, initial=start_step, desc=config.name, unit="step", mininterval=interval
-            )
+            self.bar = tqdm(total=config.steps, initial=start_step, desc=config.name, unit="step", mininterval=interval)
 
-    def record(
-        self, step: int, kind: str, dataset: str, lr: float, samples: int, values: dict[str, Tensor]
-    ) -> None:
+    def record(self, step: int, kind: str, dataset: str, lr: float, samples: int, values: dict[str, Tensor]) -> None:
         """Remember one step's scalars (still on the device); `samples` counts all ranks' images."""
         self.pending.append((step, kind, dataset, lr, samples, values))
 

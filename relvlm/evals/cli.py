@@ -34,9 +34,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `relvlm eval` and of `relvlm eval score`."""
-    parser.description = (
-        "Zero-shot evaluation of a checkpoint, by the benchmarks' official files and protocols."
-    )
+    parser.description = "Zero-shot evaluation of a checkpoint, by the benchmarks' official files and protocols."
     parser.epilog = EXAMPLES
     _add_models(parser)
     parser.add_argument("--task", choices=list(TASKS))
@@ -72,32 +70,22 @@ def main(args: argparse.Namespace) -> None:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint folder, or a run (its latest)")
-    parser.add_argument(
-        "--model", help="another's model: hf:PATH (a Hugging Face CLIP or BLIP), or py:MODULE:CALLABLE"
-    )
+    parser.add_argument("--model", help="another's model: hf:PATH (a Hugging Face CLIP or BLIP), or py:MODULE:CALLABLE")
     parser.add_argument(
         "--all-checkpoints",
         type=Path,
         metavar="RUN",
         help="every checkpoint of a run; what is done is skipped",
     )
-    parser.add_argument(
-        "--shard", default="0/1", metavar="I/N", help="only every N-th checkpoint, from the I-th"
-    )
-    parser.add_argument(
-        "--list", action="store_true", help="print what is done and what is not, score nothing"
-    )
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="only every N-th checkpoint, from the I-th")
+    parser.add_argument("--list", action="store_true", help="print what is done and what is not, score nothing")
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="of a retrieval file (default: test)")
-    parser.add_argument(
-        "--k", type=int, default=0, help="retrieval candidates to re-score (default: the protocol's)"
-    )
+    parser.add_argument("--k", type=int, default=0, help="retrieval candidates to re-score (default: the protocol's)")
     parser.add_argument("--limit", type=int, default=0, help="only the first N examples of each file")
-    parser.add_argument(
-        "--available", action="store_true", help="leave out, and list, examples without image"
-    )
+    parser.add_argument("--available", action="store_true", help="leave out, and list, examples without image")
     parser.add_argument(
         "--overlap", type=Path, help="file of image names, one a line: score retrieval without them, too"
     )
@@ -118,9 +106,7 @@ def _evaluate_task(args: argparse.Namespace) -> None:
     _need(args, "task", "annotations", "images", "out")
     options, selection = _options(args), _selection(args)
     model, tokenizer = _load(args)
-    result = evaluate(
-        model, tokenizer, args.task, args.annotations, args.images, args.out, options, selection
-    )
+    result = evaluate(model, tokenizer, args.task, args.annotations, args.images, args.out, options, selection)
     _print(result)
 
 

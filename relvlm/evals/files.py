@@ -43,9 +43,7 @@ def require(row: Row, fields: Iterable[str], where: str, kind: str) -> None:
     """Raises UserError when `row` lacks one of `fields`: mostly a file of another task."""
     missing = [field for field in fields if row.get(field) is None]
     if missing:
-        raise UserError(
-            f"{where}: {missing[0]}: absent, this is no {kind} file (it has: {', '.join(map(str, row))})"
-        )
+        raise UserError(f"{where}: {missing[0]}: absent, this is no {kind} file (it has: {', '.join(map(str, row))})")
 
 
 def annotation_files(path: Path, prefix: str, suffixes: tuple[str, ...]) -> list[Path]:

@@ -19,14 +19,10 @@ def markdown(lines: Lines) -> str:
     lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     padded = [
-        "| "
-        + " | ".join(_padded(cell, w, i) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        + " |"
+        "| " + " | ".join(_padded(cell, w, i) for i, (cell, w) in enumerate(zip(line, widths, strict=True))) + " |"
         for line in lines
     ]
-    rule = (
-        "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    )
+    rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
     return "\n".join([padded[0], rule, *padded[1:]])
 
 
@@ -36,9 +32,7 @@ def latex(lines: Lines, caption: str) -> str:
     columns = "l" + "r" * (len(lines[0]) - 1)
     rows = [r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
     inner = [rf"\begin{{tabular}}{{{columns}}}", *rows, r"\end{tabular}"]
-    return "\n".join(
-        [r"\begin{table}", r"\centering", rf"\caption{{{_escaped(caption)}}}", *inner, r"\end{table}"]
-    )
+    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{_escaped(caption)}}}", *inner, r"\end{table}"])
 
 
 def html_table(lines: Lines) -> str:

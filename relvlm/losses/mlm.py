@@ -66,9 +66,7 @@ class Decoder(nn.Linear):
         return loss / len(label_M)
 
 
-def mlm_loss(
-    logits_MV: Tensor, label_M: Tensor, teacher_MV: Tensor | None = None, alpha: float = 0.0
-) -> Tensor:
+def mlm_loss(logits_MV: Tensor, label_M: Tensor, teacher_MV: Tensor | None = None, alpha: float = 0.0) -> Tensor:
     """Mean cross-entropy in fp32 or more; 0 (with gradient) where no token is masked.
 
     With the teacher's logits, (1 - alpha) of it and alpha of the cross-entropy to the teacher (ALBEF, section 3.3).

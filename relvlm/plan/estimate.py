@@ -89,9 +89,7 @@ def plan(config: Config, cluster: Cluster, way: str) -> Plan:
     return Plan(parameters, steps, seconds, mean_flops, seconds * config.steps)
 
 
-def _steps(
-    config: Config, image_size: int, cluster: Cluster, way: str, parameters: int
-) -> dict[BatchKind, Step]:
+def _steps(config: Config, image_size: int, cluster: Cluster, way: str, parameters: int) -> dict[BatchKind, Step]:
     """A step of every kind that is drawn, on images of `image_size`."""
     element = 2 if config.dtype == "bf16" else 4
     sizes = Sizes(replace(config.model, image_size=image_size))
@@ -163,7 +161,5 @@ def _share(work: Workload, gpus: int) -> Workload:
 def _chunk(share: Workload, chunks: int) -> Workload:
     """The largest of the chunks of a GPU's share."""
     if share.images < chunks:
-        raise UserError(
-            f"accumulate: {chunks} chunks are more than the {share.images} {share.kind} images of a GPU"
-        )
+        raise UserError(f"accumulate: {chunks} chunks are more than the {share.images} {share.kind} images of a GPU")
     return replace(share, images=-(-share.images // chunks))

@@ -96,10 +96,7 @@ def itc_gradients(
     *slopes, slope = torch.autograd.grad(total, [*(x for pair in leaves for x in pair), temperature])
     n = len(features)
     values = {kind: loss.detach() / n for kind, loss in losses.items()}
-    return [
-        ItcGradient(values, Features(*pair), slope / n)
-        for pair in zip(slopes[::2], slopes[1::2], strict=True)
-    ]
+    return [ItcGradient(values, Features(*pair), slope / n) for pair in zip(slopes[::2], slopes[1::2], strict=True)]
 
 
 def shares_of_chunks(chunks: Sequence[Batch], rule: str) -> list[Shares]:

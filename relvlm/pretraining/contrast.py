@@ -56,9 +56,7 @@ class Contrast:
             self.teacher.enqueue(*self.gather(*_joined(taught))[:2])
         return losses
 
-    def of_groups(
-        self, keys_GK: Tensor, features: Features, taught: Features | None, temperature: Tensor
-    ) -> Tensor:
+    def of_groups(self, keys_GK: Tensor, features: Features, taught: Features | None, temperature: Tensor) -> Tensor:
         """ITC of groups with these keys (`group_keys`); `taught`: the momentum teacher's features of them."""
         if taught is None:
             return self._over_ranks(keys_GK, features, temperature)

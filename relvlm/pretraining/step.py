@@ -73,9 +73,7 @@ class Pretraining(nn.Module):
         if config.recompute:
             recompute_layers(model.vision, model.text, model.fusion)
 
-    def forward(
-        self, batch: Batch, of: Chunk | None = None, negatives: Negatives | None = None
-    ) -> StepLosses:
+    def forward(self, batch: Batch, of: Chunk | None = None, negatives: Negatives | None = None) -> StepLosses:
         """The losses of a batch; where it is a chunk `of` a step, its part of each, so that sums are the step's.
 
         ITM's `negatives`, of a batch that is one section, are drawn where they are not given.
@@ -206,9 +204,7 @@ class Pretraining(nn.Module):
         return 0.0 * sum(zeros, start=row_1D.float().sum())
 
 
-def _sum(
-    batch: Batch, chunk: ChunkTargets | None, itc: ItcOfStep, answers: Answers, zero: Tensor
-) -> StepLosses:
+def _sum(batch: Batch, chunk: ChunkTargets | None, itc: ItcOfStep, answers: Answers, zero: Tensor) -> StepLosses:
     """Every objective by the weight of its section; a chunk's by its share of the step too."""
     weight = {section.kind: section.weight for section in batch.sections}
     total, values = [zero], {}

@@ -110,8 +110,7 @@ class Teacher(nn.Module):
         # one-hot in fp32, as ALBEF's, in fp64 runs too
         one_hot = torch.eye(len(image_GE), len(images), device=images.device)
         t2i, i2t = (
-            F.pad(excluded, (0, self.config.queue)) & ~one_hot.bool()
-            for excluded in (excluded_GG, excluded_GG.T)
+            F.pad(excluded, (0, self.config.queue)) & ~one_hot.bool() for excluded in (excluded_GG, excluded_GG.T)
         )
         soft_i2t, soft_t2i = (
             self.alpha * (rows @ columns.T / temperature).masked_fill(ignored, float("-inf")).softmax(-1)

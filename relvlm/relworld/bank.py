@@ -68,9 +68,7 @@ def twins(config: WorldConfig, rng: Random, predicates: tuple[str, ...]) -> tupl
         looks = pair_looks(config, rng, first, count)
         try:
             a = sample_scene(config, rng, training=False, predicate=first, looks=looks)
-            b = sample_scene(
-                config, rng, training=False, predicate=second, looks=looks, background=a.background
-            )
+            b = sample_scene(config, rng, training=False, predicate=second, looks=looks, background=a.background)
         except NoScene:
             continue
         if _between_main(b, first) is False and _between_main(a, second) is False:

@@ -70,9 +70,7 @@ def build(
     if images < _FEWEST:
         raise UserError(f"relworld: images: {images} is too few to fill three sets (give at least {_FEWEST})")
     if out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out}: already exists and is not an empty folder (choose another --out, or --overwrite)"
-        )
+        raise UserError(f"{out}: already exists and is not an empty folder (choose another --out, or --overwrite)")
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -94,16 +92,12 @@ def _put_in_place(partial: Path, out: Path) -> None:
         partial.rename(out)
 
 
-def _write_world(
-    folder: Path, config: WorldConfig, images: int, seed: int, preset: str, workers: int
-) -> None:
+def _write_world(folder: Path, config: WorldConfig, images: int, seed: int, preset: str, workers: int) -> None:
     sizes = set_sizes(config, images)
     arguments = {"preset": preset, "images": images, "seed": seed, **asdict(config)}
     for set_name, count in sizes.items():
         records = _progress(training_set(config, seed, set_name, count, workers), count, set_name)
-        write_shards(
-            folder / set_name, records, source="relworld", builder_args=arguments, shard_size=_SHARD_SIZE
-        )
+        write_shards(folder / set_name, records, source="relworld", builder_args=arguments, shard_size=_SHARD_SIZE)
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary()))
     (folder / "relations.txt").write_text("".join(f"{p}\n" for p in sorted(config.predicates)))
     write_benchmarks(folder / "benchmarks", config, seed)
@@ -142,19 +136,11 @@ def write_benchmarks(folder: Path, config: WorldConfig, seed: int) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data build relworld`."""
-    parser.description = (
-        "Generate RelWorld: drawn objects and relations, captions, boxes, graphs and benchmarks."
-    )
-    parser.epilog = (
-        "example:\n  relvlm data build relworld --preset mini --images 20000 --out data/relworld\n"
-    )
+    parser.description = "Generate RelWorld: drawn objects and relations, captions, boxes, graphs and benchmarks."
+    parser.epilog = "example:\n  relvlm data build relworld --preset mini --images 20000 --out data/relworld\n"
     parser.add_argument("--out", type=Path, required=True, help="new folder to write")
-    parser.add_argument(
-        "--images", type=int, default=20000, help="training images in all (default %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="everything follows from it (default %(default)s)"
-    )
+    parser.add_argument("--images", type=int, default=20000, help="training images in all (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="everything follows from it (default %(default)s)")
     parser.add_argument(
         "--preset",
         choices=sorted(PRESETS),

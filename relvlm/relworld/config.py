@@ -100,13 +100,9 @@ def _check(config: WorldConfig) -> None:
         if not low <= value <= high:
             raise UserError(f"relworld: {name}: {value} is not between {low} and {high}")
     if config.max_objects < config.min_objects:
-        raise UserError(
-            f"relworld: max_objects: {config.max_objects} is below min_objects {config.min_objects}"
-        )
+        raise UserError(f"relworld: max_objects: {config.max_objects} is below min_objects {config.min_objects}")
     if config.graph_fraction + config.entity_fraction >= 1:
-        raise UserError(
-            "relworld: graph_fraction + entity_fraction: leave nothing for captions (keep the sum < 1)"
-        )
+        raise UserError("relworld: graph_fraction + entity_fraction: leave nothing for captions (keep the sum < 1)")
     unknown = set(config.predicates) - set(PREDICATES)
     if unknown:
         raise UserError(f"relworld: predicates: unknown {sorted(unknown)} (known: {', '.join(PREDICATES)})")

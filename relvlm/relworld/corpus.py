@@ -77,9 +77,7 @@ def _sample(task: PairTask, scene: Scene, image_id: str, rng: Random) -> Sample:
     if task.set_name != "captions":
         entities = [_entity(scene, i, config, rng) for i in range(len(scene.things))]
     if task.set_name == "entities":
-        entities += [
-            _phrase_entity(scene, n, entities[: len(scene.things)], rng) for n in range(config.phrases)
-        ]
+        entities += [_phrase_entity(scene, n, entities[: len(scene.things)], rng) for n in range(config.phrases)]
     if task.set_name == "graphs":
         relations = tuple(Relation(f"e{i}", p, f"e{j}") for i, p, j in annotated(config, scene, rng))
     return Sample(
@@ -103,9 +101,7 @@ def make_pair(task: PairTask) -> list[Record]:
     return records
 
 
-def training_set(
-    config: WorldConfig, seed: int, set_name: SetName, images: int, workers: int
-) -> Iterator[Record]:
+def training_set(config: WorldConfig, seed: int, set_name: SetName, images: int, workers: int) -> Iterator[Record]:
     """The records of one set, in order, the same for any number of workers."""
     tasks = (PairTask(config, seed, set_name, index) for index in range(images // 2))
     if workers <= 1:

@@ -56,11 +56,7 @@ def counting_small(config: WorldConfig, scene: Scene, rng: Random) -> Foil | Non
     """Numbers from 0 to 3."""
     shape, count = _count_of(config, scene, rng)
     top = min(3, config.max_objects)
-    return (
-        _counting(shape, count, rng.choice([n for n in range(top + 1) if n != count]))
-        if count <= top
-        else None
-    )
+    return _counting(shape, count, rng.choice([n for n in range(top + 1) if n != count])) if count <= top else None
 
 
 def counting_adversarial(config: WorldConfig, scene: Scene, rng: Random) -> Foil | None:

@@ -72,9 +72,7 @@ def _rows(bank: Bank, pool: list[tuple[int, Scene]], stream: str, make: Maker, b
     wanted = max(20, bank.config.benchmark_pairs // 5)
     rows = collect(wanted, _ATTEMPTS * wanted, one)
     if len(rows) < wanted:
-        _log.warning(
-            "%s: %d rows instead of %d: few scenes of this world have what it asks", stream, len(rows), wanted
-        )
+        _log.warning("%s: %d rows instead of %d: few scenes of this world have what it asks", stream, len(rows), wanted)
     return rows
 
 

@@ -111,9 +111,7 @@ def _replace_end(config: WorldConfig, scene: Scene, rng: Random, part: int) -> F
     ends, end = list(_kinds(scene, fact)), rng.randrange(2)
     present = {t.look.kind for t in scene.things}
     others = [
-        k
-        for k in all_kinds(config)
-        if k[1 - part] == ends[end][1 - part] and k != ends[end] and k not in present
+        k for k in all_kinds(config) if k[1 - part] == ends[end][1 - part] and k != ends[end] and k not in present
     ]
     if not others:
         return None
@@ -171,6 +169,4 @@ def foil_it(config: WorldConfig, scene: Scene, rng: Random) -> Foil | None:
         return None
     shape = rng.choice(wrong)
     caption = f"A picture of {article(name(thing.look))}."
-    return make_foil(
-        caption, f"A picture of {article(f'{thing.look.colour} {shape}')}.", thing.look.shape, shape
-    )
+    return make_foil(caption, f"A picture of {article(f'{thing.look.colour} {shape}')}.", thing.look.shape, shape)

@@ -86,9 +86,7 @@ def fact_statement(scene: Scene, fact: Fact) -> str:
     return statement(name(scene.things[i].look), predicate, name(scene.things[j].look))
 
 
-def attributes(
-    scene: Scene, index: int, config: WorldConfig, rng: Random, share: float = 0.5
-) -> tuple[str, ...]:
+def attributes(scene: Scene, index: int, config: WorldConfig, rng: Random, share: float = 0.5) -> tuple[str, ...]:
     """Adjectives in reading order: the colour always, size and texture with probability `share`."""
     look, words = scene.things[index].look, []
     size = scene.size_word(index) if config.size_words else None
@@ -133,9 +131,7 @@ def _counted(scene: Scene, config: WorldConfig, rng: Random) -> str:
 
 def _coarse(scene: Scene, rng: Random) -> str:
     number, ground = NUMBERS[len(scene.things)], scene.background.word
-    return rng.choice(_COARSE).format(
-        number=number, ground=ground, colour=rng.choice(scene.things).look.colour
-    )
+    return rng.choice(_COARSE).format(number=number, ground=ground, colour=rng.choice(scene.things).look.colour)
 
 
 def _related(scene: Scene, config: WorldConfig, rng: Random) -> str | None:
@@ -154,9 +150,7 @@ def _mentions(scene: Scene, rng: Random, drop: float) -> list[int]:
     return indices or [rng.randrange(len(scene.things))]
 
 
-def caption(
-    scene: Scene, config: WorldConfig, rng: Random, *, noise: float | None = None, drop: float = 0.2
-) -> str:
+def caption(scene: Scene, config: WorldConfig, rng: Random, *, noise: float | None = None, drop: float = 0.2) -> str:
     """A web-like caption: things dropped, filler words, now and then a wrong word, rarely a relation.
 
     Sentences with a relation or a count are always true, so no held-out combination slips in by a wrong word.
@@ -184,9 +178,7 @@ def caption(
 
 def paragraph(scene: Scene, config: WorldConfig, rng: Random, mentioned: list[Fact]) -> str:
     """A dense description: the relations first (readers cut long texts), then the things."""
-    opening = rng.choice(_PARAGRAPH_START).format(
-        number=NUMBERS[len(scene.things)], ground=scene.background.word
-    )
+    opening = rng.choice(_PARAGRAPH_START).format(number=NUMBERS[len(scene.things)], ground=scene.background.word)
     related = [fact_statement(scene, fact) for fact in mentioned]
     things = []
     for i in rng.sample(range(len(scene.things)), len(scene.things)):

@@ -135,11 +135,7 @@ def _main_pair(config: WorldConfig, rng: Random, predicate: str) -> Layout | Non
         boxes=first,
         main=(s, predicate, o),
         axis=axis,
-        keep_clear=hull
-        if action
-        else _union(subject, obj)
-        if predicate in ("on", "touching")
-        else (0, 0, 0, 0),
+        keep_clear=hull if action else _union(subject, obj) if predicate in ("on", "touching") else (0, 0, 0, 0),
         actions=((s, predicate, o),) if action else (),
         contacts=frozenset({(s, o)}) if predicate in ("on", "touching") else frozenset(),
         nested=frozenset({(1, 0)}) if predicate in ("inside", "contains") else frozenset(),
@@ -204,9 +200,7 @@ def _settle(layout: Layout, looks: tuple[Look, ...]) -> list[IntBox]:
         core_x, core_y = CORES.get(looks[j].shape, (0.5, 0.5))
         outer, side = boxes[j], boxes[i][2] - boxes[i][0]
         outer_side = outer[2] - outer[0]
-        boxes[i] = _square(
-            outer[0] + core_x * outer_side - side / 2, outer[1] + core_y * outer_side - side / 2, side
-        )
+        boxes[i] = _square(outer[0] + core_x * outer_side - side / 2, outer[1] + core_y * outer_side - side / 2, side)
     return boxes
 
 

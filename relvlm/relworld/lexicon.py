@@ -77,9 +77,7 @@ LEFT_OPEN: dict[str, frozenset[tuple[str, bool]]] = {
     "pulling": frozenset({("toward", True), ("away from", False), ("holding", False)}),
     "holding": frozenset({("touching", False), ("touching", True), ("facing", False)}),
     "pointing at": frozenset({("facing", False)}),
-    "chasing": frozenset(
-        {("toward", False), ("away from", True), ("facing", False), ("facing away from", True)}
-    ),
+    "chasing": frozenset({("toward", False), ("away from", True), ("facing", False), ("facing away from", True)}),
     "kicking": frozenset({("touching", False), ("touching", True), ("facing", False)}),
     "toward": frozenset({("facing", False), ("chasing", False)}),
     "away from": frozenset({("facing away from", False)}),

@@ -98,9 +98,7 @@ def _svo_scenes(config: WorldConfig, rng: Random, bucket: str) -> tuple[Scene, T
     return a, (subject, first, obj), b, (subject, second, obj)
 
 
-def _svo_row(
-    config: WorldConfig, positive: tuple[int, Triplet], negative: tuple[int, Triplet], bucket: str
-) -> Row:
+def _svo_row(config: WorldConfig, positive: tuple[int, Triplet], negative: tuple[int, Triplet], bucket: str) -> Row:
     (image, triplet), (other_image, other) = positive, negative
     subject, predicate, obj = triplet
     return {

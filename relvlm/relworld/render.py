@@ -144,9 +144,7 @@ def _eyes(image: Image.Image, pen: _Pen, sign: int) -> None:
     draw, radius = ImageDraw.Draw(fine), max(1.8, 0.26 * pen.a) * _FINE
     for across in (-0.4, 0.4):
         x, y = pen.at(pen.subject, sign * 0.45 * pen.a, across * pen.a)
-        draw.ellipse(
-            (x - radius, y - radius, x + radius, y + radius), fill=(255, 255, 255), outline=(0, 0, 0)
-        )
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 255, 255), outline=(0, 0, 0))
         x, y = x + sign * pen.u[0] * radius * 0.45, y + sign * pen.u[1] * radius * 0.45
         draw.ellipse((x - radius / 2, y - radius / 2, x + radius / 2, y + radius / 2), fill=(0, 0, 0))
     image.paste(fine.reduce(_FINE))

@@ -104,8 +104,7 @@ def write_coco(bank: Bank, folder: Path) -> None:
         scene = sample_scene(config, rng, training=False)
         image_id, number = bank.add(scene), len(images)
         sentences = [
-            _sentence(raw, number, _CAPTIONS * number + k)
-            for k, raw in enumerate(_captions(config, scene, rng))
+            _sentence(raw, number, _CAPTIONS * number + k) for k, raw in enumerate(_captions(config, scene, rng))
         ]
         images.append(
             {

@@ -36,9 +36,7 @@ _POLYGONS: dict[str, Sequence[Point]] = {
         (0.32, 0.32),
     ],
     "star": [
-        (0.5 + r * sin(pi * k / 5), 0.5 - r * cos(pi * k / 5))
-        for k in range(10)
-        for r in [0.5 if k % 2 == 0 else 0.23]
+        (0.5 + r * sin(pi * k / 5), 0.5 - r * cos(pi * k / 5)) for k in range(10) for r in [0.5 if k % 2 == 0 else 0.23]
     ],
     "heart": [
         (0.5 + sin(t) ** 3 / 2, 0.45 - (13 * cos(t) - 5 * cos(2 * t) - 2 * cos(3 * t) - cos(4 * t)) / 34)

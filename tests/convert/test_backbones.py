@@ -53,9 +53,7 @@ def hf_vit():
 
 
 def hf_swin():
-    config = hf.SwinConfig(
-        image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[1, 4], window_size=4
-    )
+    config = hf.SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[1, 4], window_size=4)
     return randomised(hf.SwinModel(config))
 
 
@@ -113,9 +111,7 @@ def test_the_report_names_what_is_loaded_new_and_unused_with_a_hash(bert, tmp_pa
     assert first_words == heads
     fused = [name for name in report.new if name.startswith("fusion")]
     assert fused and all(".cross_attention." in name for name in fused)
-    assert {"bert.pooler.dense.weight", "cls.seq_relationship.bias", "pooler.dense.bias"} <= set(
-        report.unused
-    )
+    assert {"bert.pooler.dense.weight", "cls.seq_relationship.bias", "pooler.dense.bias"} <= set(report.unused)
     named = {*report.loaded, *report.new, "mlm_head.decoder.weight"}
     assert named == set(ours.state_dict()) and asdict(report)["sources"]
 
@@ -199,9 +195,7 @@ CLIP_B = {"patch_size": 16, "hidden_size": 768, "intermediate_size": 3072, "num_
     [
         (lambda: hf.ViTModel(hf.ViTConfig()), ViTConfig()),
         (
-            lambda: hf.SwinModel(
-                hf.SwinConfig(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32])
-            ),
+            lambda: hf.SwinModel(hf.SwinConfig(embed_dim=128, depths=[2, 2, 18, 2], num_heads=[4, 8, 16, 32])),
             SWIN_B,
         ),
         (lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(**CLIP_B)), ViTConfig(kind="clip_vit")),

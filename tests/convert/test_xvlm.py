@@ -139,9 +139,7 @@ def test_another_image_size_goes_forth_and_back(name, vision, grid, vectors):
 
 
 @every_vision
-def test_the_command_makes_a_checkpoint_that_loads_and_goes_back(
-    name, vectors, shared, tmp_path, monkeypatch
-):
+def test_the_command_makes_a_checkpoint_that_loads_and_goes_back(name, vectors, shared, tmp_path, monkeypatch):
     official = vectors(name)
     folder, again = tmp_path / "ours", tmp_path / "again.pth"
     run(monkeypatch, "convert", "xvlm", str(shared / f"parity/{name}.pt"), str(folder))

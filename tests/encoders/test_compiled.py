@@ -47,9 +47,7 @@ def nothing_compiled_yet() -> Iterator[None]:
     torch.compiler.reset()
 
 
-def outcomes(
-    config: ModelConfig, device: str, dtype: torch.dtype = torch.float32
-) -> dict[str, tuple[dict, dict]]:
+def outcomes(config: ModelConfig, device: str, dtype: torch.dtype = torch.float32) -> dict[str, tuple[dict, dict]]:
     """Losses and gradients for a batch of each kind, with the same negatives."""
     step, found = toy_pretraining(config, dtype=dtype).to(device), {}
     for kind in KINDS:
@@ -84,9 +82,7 @@ def test_other_lengths_and_group_counts_compile_nothing_anew() -> None:
 @pytest.mark.parametrize("config", [SWIN, LATE, TAUGHT], ids=["swin", "late vision", "momentum"])
 def test_nor_in_other_models(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout, and without the C++ of it, which takes long."""
-    monkeypatch.setattr(
-        compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="eager")
-    )
+    monkeypatch.setattr(compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="eager"))
     dropping = replace(config.text, dropout=0.1)
     recompiles_nothing(toy_pretraining(replace(config, text=dropping, compile=True)))
 

@@ -15,9 +15,7 @@ LENGTHS = [4, 1, 7]
 
 def make(norm="post", dropout=0.0) -> TextEncoder:
     torch.manual_seed(0)
-    config = TextConfig(
-        layers=2, heads=2, width=16, max_positions=8, dropout=dropout, norm=norm, init_std=0.3
-    )
+    config = TextConfig(layers=2, heads=2, width=16, max_positions=8, dropout=dropout, norm=norm, init_std=0.3)
     encoder = TextEncoder(config, WORDS)
     for part in encoder.modules():  # zero biases and unit norms would hide a mistake
         for parameter in part.parameters(recurse=False):

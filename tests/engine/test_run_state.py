@@ -119,9 +119,7 @@ def test_a_crash_before_latest_moves_goes_on_from_the_older_checkpoint(config, f
             run_state.save(engine, folder, 10, config)
     assert pretrained.latest(folder) == older
     keeps_one = replace(config, checkpoint=CheckpointConfig(keep=1))
-    run_state.save(
-        engine, folder, 7, keeps_one
-    )  # with a new interval: the orphan 10 must not count as newest
+    run_state.save(engine, folder, 7, keeps_one)  # with a new interval: the orphan 10 must not count as newest
     assert pretrained.latest(folder) == folder / "step_0000007"
     assert relvlm.load(config.out).step == 7
 
@@ -177,9 +175,7 @@ def test_a_model_without_relations_needs_no_relation_file(config, folder):
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
-    assert refusal(tmp_path) == (
-        f"{tmp_path}: neither a checkpoint (no config.json) nor a run with checkpoints/latest"
-    )
+    assert refusal(tmp_path) == (f"{tmp_path}: neither a checkpoint (no config.json) nor a run with checkpoints/latest")
     assert str(tmp_path / "none") in refusal(tmp_path / "none")
 
 

@@ -64,9 +64,7 @@ def region_case(width, grid=(5, 7), prefix=1, images=4, groups=13, heads=3, seed
     image[4:7] = 0
     flags = draw(2, 2, groups).bool()
     flags[:, 4:6] = True
-    regions = Regions(
-        torch.cat([torch.zeros(1), lengths.cumsum(0)]).int(), image.int(), box.int(), *flags, grid
-    )
+    regions = Regions(torch.cat([torch.zeros(1), lengths.cumsum(0)]).int(), image.int(), box.int(), *flags, grid)
     tokens = prefix + grid[0] * grid[1]
     shapes = [(int(lengths.sum()), heads, width), *[(images, tokens, heads, width)] * 2]
     return [torch.randn(s, dtype=torch.float64, generator=generator) for s in shapes], regions
@@ -393,9 +391,7 @@ def test_backend_chosen(monkeypatch, wanted, dtype, name):
 
 def test_the_chosen_backend_is_the_one_that_runs(monkeypatch):
     ran = []
-    monkeypatch.setattr(
-        cpu, "varlen_attention", lambda q, *rest: ran.append(1) or (q.clone(), q[..., 0].clone())
-    )
+    monkeypatch.setattr(cpu, "varlen_attention", lambda q, *rest: ran.append(1) or (q.clone(), q[..., 0].clone()))
     q, cu = torch.randn(3, 1, 8), torch.tensor([0, 3]).int()
     monkeypatch.delenv("RELVLM_KERNELS", raising=False)
     ops.varlen_attention(q, q, q, cu, cu)
@@ -417,18 +413,13 @@ def test_an_unknown_backend_is_an_error_at_import():
         env={"RELVLM_KERNELS": "fast", "PATH": "", "PYTHONPATH": ":".join(sys.path)},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert (
-        done.returncode
-        and "RELVLM_KERNELS=fast: no such backend here (usable: reference, cpu)" in done.stderr
-    )
+    assert done.returncode and "RELVLM_KERNELS=fast: no such backend here (usable: reference, cpu)" in done.stderr
 
 
 def in_a_process(**environment):
     code = "from relvlm_kernels import cpu; print(cpu.instructions(), '|', cpu.description())"
     path = {"PATH": "", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=path | environment, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-c", code], env=path | environment, capture_output=True, text=True)
 
 
 def test_the_environment_names_the_instructions():

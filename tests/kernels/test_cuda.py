@@ -83,9 +83,7 @@ def masked(index, queries, keys):
         prefix = r.prefix[:, None].expand(-1, tokens - r.grid[0] * r.grid[1])
         visible = torch.cat([prefix, r.patch_mask()], 1)[group]
         image = torch.arange(keys, device=group.device) // tokens
-        return (image == r.image[group][:, None]) & visible[
-            :, torch.arange(keys, device=group.device) % tokens
-        ]
+        return (image == r.image[group][:, None]) & visible[:, torch.arange(keys, device=group.device) % tokens]
     mask = torch.zeros(queries, keys, dtype=torch.bool, device=index[0].device)
     for (a, b), (c, d) in zip(pairwise(index[0].tolist()), pairwise(index[1].tolist()), strict=True):
         mask[a:b, c:d] = True

@@ -149,9 +149,7 @@ def test_philox_gives_the_known_answers(counter, key, word):
 @pytest.mark.parametrize("op", ["region", "varlen"])
 def test_gradcheck_with_dropout(op, backend):
     """The backward drops what the forward dropped."""
-    assert torch.autograd.gradcheck(
-        lambda *x: attend(op, *x, dropout=0.4, seed=SEED), make_qkv(), fast_mode=True
-    )
+    assert torch.autograd.gradcheck(lambda *x: attend(op, *x, dropout=0.4, seed=SEED), make_qkv(), fast_mode=True)
 
 
 @pytest.mark.parametrize("op", ["region", "varlen"])
@@ -165,9 +163,7 @@ def test_no_dropout_is_exactly_no_dropout(op, backend):
 @pytest.mark.parametrize("op", ["region", "varlen"])
 def test_dropout_is_a_function_of_the_seed(op, backend):
     tensors = make_qkv()
-    first, again, other = (
-        attend(op, *tensors, dropout=0.5, seed=seed) for seed in (SEED, SEED.clone(), SEED + 2**32)
-    )
+    first, again, other = (attend(op, *tensors, dropout=0.5, seed=seed) for seed in (SEED, SEED.clone(), SEED + 2**32))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert not torch.equal(first, other)
 
@@ -240,9 +236,7 @@ def test_lse_without_keys_is_minus_infinity_and_the_output_zero(backend):
 @pytest.mark.parametrize("op", ["region", "varlen"])
 def test_compiles_with_dropout(op, backend):
     tensors = make_qkv()
-    compiled = torch.compile(
-        lambda *x: attend(op, *x, dropout=0.3, seed=SEED), backend="aot_eager", fullgraph=True
-    )
+    compiled = torch.compile(lambda *x: attend(op, *x, dropout=0.3, seed=SEED), backend="aot_eager", fullgraph=True)
     plain = attend(op, *tensors, dropout=0.3, seed=SEED)
     torch.testing.assert_close(compiled(*tensors), plain)
     found, wanted = (torch.autograd.grad(out.square().sum(), tensors) for out in (compiled(*tensors), plain))
@@ -250,9 +244,7 @@ def test_compiles_with_dropout(op, backend):
 
 
 def test_compiled_dropout_draws_anew_at_each_call(backend):
-    compiled = torch.compile(
-        lambda *x: attend("region", *x, dropout=0.5), backend="aot_eager", fullgraph=True
-    )
+    compiled = torch.compile(lambda *x: attend("region", *x, dropout=0.5), backend="aot_eager", fullgraph=True)
     q, k, v = (x.detach() for x in make_qkv())
     assert not torch.equal(compiled(q, k, v), compiled(q, k, v))
 
@@ -281,9 +273,7 @@ def test_autocast_leaves_float64_and_box_means_alone():
 @pytest.mark.parametrize("triplets", [3, 11], ids=["fewer than rows", "more than rows"])
 def test_mrc_pool_equals_the_concatenation_with_gradients(triplets):
     torch.manual_seed(4)
-    h, weight, bias = (
-        torch.randn(s, dtype=torch.float64, requires_grad=True) for s in [(5, 3), (4, 6), (4,)]
-    )
+    h, weight, bias = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in [(5, 3), (4, 6), (4,)])
     subject, object_ = torch.randint(5, (2, triplets))
     out = mrc_pool(h, subject, object_, weight, bias)
     expected = (torch.cat([h[subject], h[object_]], 1) @ weight.T + bias).relu()
@@ -318,8 +308,6 @@ def test_opcheck(backend):
 
 def test_gradcheck_of_mrc_pool():
     torch.manual_seed(3)
-    h, weight, bias = (
-        torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in [(5, 3), (4, 6), (4,)]
-    )
+    h, weight, bias = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in [(5, 3), (4, 6), (4,)])
     subject, object_ = torch.tensor([0, 0, 4]), torch.tensor([1, 2, 0])
     assert torch.autograd.gradcheck(lambda *x: mrc_pool(x[0], subject, object_, *x[1:]), (h, weight, bias))

@@ -76,9 +76,7 @@ def varlen_case(dtype, width=32, heads=2):
     """Sequences of 0 to 40 queries and 0 to 70 keys."""
     generator = torch.Generator().manual_seed(width)
     lengths = torch.tensor([3, 0, 17, 40, 1]), torch.tensor([7, 4, 16, 70, 0])
-    tensors = [
-        randn(generator, int(n.sum()), heads, width, dtype=dtype) for n in (lengths[0], *[lengths[1]] * 2)
-    ]
+    tensors = [randn(generator, int(n.sum()), heads, width, dtype=dtype) for n in (lengths[0], *[lengths[1]] * 2)]
     return tensors, tuple(torch.tensor([0, *n.cumsum(0)]).int().to(DEVICE) for n in lengths)
 
 
@@ -99,9 +97,7 @@ def by_sdpa(tensors, index, scale=0.2):
     """The same from PyTorch's own attention, a group (or sequence) at a time, the mean token appended for real."""
     q, k, v = (x.detach().clone().requires_grad_() for x in tensors)
     parts = [
-        scaled_dot_product_attention(
-            *(x.transpose(0, 1)[None] for x in (q[rows], seen(k), seen(v))), scale=scale
-        )
+        scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in (q[rows], seen(k), seen(v))), scale=scale)
         for rows, seen in (groups(*index) if len(index) == 1 else sequences(*index))
     ]
     out = torch.cat([part[0].transpose(0, 1) for part in parts])
@@ -155,10 +151,7 @@ CASES = [
     ("varlen_attention", {"width": 128}, torch.float16, 0.0),
 ]
 ON_GPU_ONLY = [
-    *[
-        ("region_attention", {"width": w, "grid": (14, 14)}, torch.bfloat16, 0.0)
-        for w in (32, 64, 80, 96, 128)
-    ],
+    *[("region_attention", {"width": w, "grid": (14, 14)}, torch.bfloat16, 0.0) for w in (32, 64, 80, 96, 128)],
     *[("region_attention", {"width": 64, "grid": (24, 24)}, dtype, 0.1) for dtype in DTYPES],
     ("region_attention", {"width": 64, "grid": (32, 32)}, torch.bfloat16, 0.0),
     ("region_attention", {"width": 128}, torch.float32, 0.0),
@@ -166,9 +159,7 @@ ON_GPU_ONLY = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else [])
-)
+@pytest.mark.parametrize(("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else []))
 def test_attention_equals_fp64_reference(op, options, dtype, dropout):
     """Output, lse and every gradient, with the very keep-mask of the reference where there is dropout."""
     tensors, index = (region_case if op == "region_attention" else varlen_case)(dtype, **options)
@@ -184,9 +175,7 @@ def test_error_is_at_most_twice_that_of_pytorch_attention(case, dtype):
     op = case.__name__.replace("case", "attention")
     out, _, *gradients = attention(kernels, op, tensors, index)
     wanted = by_sdpa([x.double() for x in tensors], index)
-    for name, ours, theirs, exact in zip(
-        "oqkv", [out, *gradients], by_sdpa(tensors, index), wanted, strict=True
-    ):
+    for name, ours, theirs, exact in zip("oqkv", [out, *gradients], by_sdpa(tensors, index), wanted, strict=True):
         assert error(ours, exact) <= 2 * error(theirs, exact), name
 
 

@@ -92,8 +92,7 @@ def test_a_joint_step_is_the_sum_of_its_parts_alone(model: ModelConfig, one_pass
         for name, value in found.items()
     }
     summed = {
-        name: sum(weight * found[name] for weight, (_, found) in zip(weights, alone, strict=True))
-        for name in gradients
+        name: sum(weight * found[name] for weight, (_, found) in zip(weights, alone, strict=True)) for name in gradients
     }
     assert_same((values, gradients), (expected, summed))
 

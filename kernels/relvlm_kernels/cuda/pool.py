@@ -33,9 +33,7 @@ def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid:
     return dx
 
 
-def _box_mean(
-    source: Tensor, to: Tensor, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]
-) -> Launch:
+def _box_mean(source: Tensor, to: Tensor, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Launch:
     call = Launch(BoxMean(), x)
     call.point(source=source, to=to, box=int32(box, x.device), image=int32(image, x.device))
     images, tokens, width = x.shape

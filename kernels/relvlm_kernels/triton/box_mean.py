@@ -40,9 +40,7 @@ def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid:
         "token_tiles": token_tiles, "grad_row": grad.stride(0), "BLOCK_T": TOKENS, "BLOCK_G": BOXES,
         "BLOCK_D": GRAD_FEATURES,
     }  # fmt: skip
-    launch(
-        boxes.box_mean_backward, x.shape[0] * token_tiles * triton.cdiv(x.shape[2], GRAD_FEATURES), arguments
-    )
+    launch(boxes.box_mean_backward, x.shape[0] * token_tiles * triton.cdiv(x.shape[2], GRAD_FEATURES), arguments)
     return dx
 
 

@@ -51,18 +51,14 @@ def mrc_pool_backward(
     return _dh(common, h, subject_rows, object_rows, weight), dweight, dbias
 
 
-def _dh(
-    common: dict[str, Any], h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor
-) -> Tensor:
+def _dh(common: dict[str, Any], h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor) -> Tensor:
     triplets, width = len(subject_rows), h.shape[1]
     pieces = torch.empty(2 * triplets, width, dtype=torch.float32, device=h.device)
     arguments = common | {
         "weight": weight, "weight_row": weight.stride(0), "pieces": pieces, "BLOCK_R": ROWS, "BLOCK_F": INNER,
         "BLOCK_D": COLUMNS,
     }  # fmt: skip
-    launch(
-        pairs.mrc_pool_backward_rows, triton.cdiv(triplets, ROWS) * 2 * triton.cdiv(width, COLUMNS), arguments
-    )
+    launch(pairs.mrc_pool_backward_rows, triton.cdiv(triplets, ROWS) * 2 * triton.cdiv(width, COLUMNS), arguments)
     rows, order = torch.cat([subject_rows, object_rows]).sort(stable=True)
     starts = torch.searchsorted(rows, torch.arange(len(h) + 1, device=h.device), out_int32=True)
     dh = torch.empty(h.shape, dtype=h.dtype, device=h.device)

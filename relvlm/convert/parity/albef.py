@@ -116,8 +116,6 @@ def _momentum(model: RelVLM, teacher: Teacher, official: Vectors, errors: Errors
     after = to_official(model, "albef", teacher.state_dict())
     sums = official["after_momentum_sum"]
     found = torch.stack([after[key].double().sum() for key in sums])
-    errors.check(
-        name + "after_momentum_sum", found, torch.tensor(list(sums.values()), dtype=torch.float64), "packed"
-    )
+    errors.check(name + "after_momentum_sum", found, torch.tensor(list(sums.values()), dtype=torch.float64), "packed")
     key = "vision_proj_m.weight"
     errors.check(f"{name}after_{key}", after[key], official[f"after_{key}"], "packed")

@@ -78,14 +78,10 @@ def itc_within(model: RelVLM, image: Tensor, text: Tensor, index: Tensor) -> Ten
     image_feat, text_feat = model.image_features(image), model.text_features(text)
     none = torch.zeros(len(image), len(text), dtype=torch.bool)
     soft = shared_targets(index, index)
-    return itc_loss(
-        image_feat, text_feat, image_feat, text_feat, model.temperature, 0, none, none, soft, soft
-    )
+    return itc_loss(image_feat, text_feat, image_feat, text_feat, model.temperature, 0, none, none, soft, soft)
 
 
-def check_weights(
-    model: RelVLM, sims: tuple[Tensor, Tensor], official: Vectors, errors: Errors, name: str
-) -> None:
+def check_weights(model: RelVLM, sims: tuple[Tensor, Tensor], official: Vectors, errors: Errors, name: str) -> None:
     """What hard negatives are drawn by, of the similarities text to image and image to text."""
     for key, similarity in zip(("weights_t2i", "weights_i2t"), sims, strict=True):
         itself = torch.eye(len(similarity), dtype=torch.bool)
@@ -145,9 +141,7 @@ def fresh_copy(pretraining: Pretraining, alpha: float | None = None) -> Pretrain
     return fresh
 
 
-def check_gradients(
-    pretraining: Pretraining, total: Tensor, official: Vectors, errors: Errors, name: str
-) -> None:
+def check_gradients(pretraining: Pretraining, total: Tensor, official: Vectors, errors: Errors, name: str) -> None:
     """Gradients under the official names; none at all is as good as zero."""
     total.backward()
     model = pretraining.model

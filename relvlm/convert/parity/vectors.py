@@ -32,9 +32,7 @@ def xvlm_batch(inputs: dict[str, Tensor], grid: tuple[int, int]) -> Batch:
     masked[counted.nonzero()[:, 0], positions[counted]] = True
     image = inputs.get("idx_to_group_img", torch.arange(len(ids)))
     kind = "entities" if "idx_to_group_img" in inputs else "captions"
-    batch = _batch(
-        kind, inputs["images"], ids, inputs["text_atts"], inputs["text_ids_masked"], masked, image, grid
-    )
+    batch = _batch(kind, inputs["images"], ids, inputs["text_atts"], inputs["text_ids_masked"], masked, image, grid)
     if kind == "captions":
         return batch
     every = batch.regions

@@ -35,9 +35,7 @@ def check_xvlm(pretraining: Pretraining, inputs: Vectors, official: Vectors, err
     _boxes(inputs["box_losses"], official["box_losses"], errors)
 
 
-def _xvlm_part(
-    pretraining: Pretraining, inputs: Vectors, official: Vectors, errors: Errors, name: str
-) -> None:
+def _xvlm_part(pretraining: Pretraining, inputs: Vectors, official: Vectors, errors: Errors, name: str) -> None:
     model = pretraining.model
     dtype = model.temperature.dtype
     ids, mask = inputs["text_ids"], inputs["text_atts"]
@@ -57,13 +55,9 @@ def _xvlm_part(
     errors.check(name + "mlm_logits", words, official["mlm_logits"])
     boxes = model.predict_boxes(model.fuse(text, mask, full))
     errors.check(name + "pred_bbox", boxes, official["pred_bbox"])
-    errors.check(
-        name + "loss_itc", itc_within(model, image, text, torch.arange(len(ids))), official["loss_itc"]
-    )
+    errors.check(name + "loss_itc", itc_within(model, image, text, torch.arange(len(ids))), official["loss_itc"])
     half = torch.arange(len(ids)) // 2
-    errors.check(
-        name + "loss_itc_idx_div2", itc_within(model, image, text, half), official["loss_itc_idx_div2"]
-    )
+    errors.check(name + "loss_itc_idx_div2", itc_within(model, image, text, half), official["loss_itc_idx_div2"])
     features = Features(model.image_features(image), model.text_features(text))
     sims = similarities(features, model.temperature, features)
     check_weights(model, sims, official, errors, name)
@@ -88,9 +82,7 @@ def _xvlm_part(
     check_gradients(fresh, total, official, errors, name)
 
 
-def _box_losses(
-    boxes: Tensor, target: Tensor, is_image: Tensor, official: Vectors, errors: Errors, name: str
-) -> None:
+def _box_losses(boxes: Tensor, target: Tensor, is_image: Tensor, official: Vectors, errors: Errors, name: str) -> None:
     region = is_image == 0
     for suffix, rows in (("", region), ("_no_is_image", torch.ones_like(region))):
         l1, giou = bbox_losses(boxes[rows], target[rows])

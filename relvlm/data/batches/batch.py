@@ -60,9 +60,7 @@ class Batch:
     image_key: Tensor  # (B,) int64, equal for equal images
     text_ids: Tensor  # (T,) int64: [CLS] ... [SEP] of group 0, then of group 1, ...
     text_key: Tensor  # (G,) int64, equal for equal texts
-    regions: (
-        Regions  # rows of `text_ids` of each group, and what they look at: a whole image with [CLS], or a box
-    )
+    regions: Regions  # rows of `text_ids` of each group, and what they look at: a whole image with [CLS], or a box
     region: Tensor  # int64, the groups that see a box, increasing
     target_box: Tensor  # (G, 4) float32 (cx, cy, w, h) in [0, 1]; of no meaning where the image is seen whole
     mlm_ids: Tensor  # int64, `text_ids` after masking, without those of mrc groups (which come last)
@@ -182,9 +180,7 @@ def assemble(
         region=_flat([i] for i, g in enumerate(groups) if not g.region.whole),
         target_box=torch.tensor([g.region.target for g in groups]),
         mlm_ids=_flat(g.masked for g in masked),
-        mlm_row=_flat(
-            [start + p for p in g.positions] for start, g in zip(cu.tolist(), masked, strict=False)
-        ),
+        mlm_row=_flat([start + p for p in g.positions] for start, g in zip(cu.tolist(), masked, strict=False)),
         mlm_label=_flat(g.labels for g in masked),
         subject=triplets[0],
         object=triplets[1],

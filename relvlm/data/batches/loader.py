@@ -200,18 +200,14 @@ def open_streams(config: DataConfig) -> tuple[list[Stream], list[ShardSet]]:
             continue
         total = sum(d.weight for d in datasets)
         if total <= 0:
-            raise UserError(
-                f"data.{section}: no dataset of positive weight, but data.ratio.{kind} is {ratio}"
-            )
+            raise UserError(f"data.{section}: no dataset of positive weight, but data.ratio.{kind} is {ratio}")
         for i, dataset in enumerate(datasets):
             if dataset.path not in opened:
                 opened[dataset.path] = _open_set(dataset.path, f"data.{section}[{i}].path")
             shards = opened[dataset.path]
             sizes = tuple(entry.samples for entry in shards.shards)
             probability = ratio * dataset.weight / total
-            streams.append(
-                Stream(kind, f"{kind}/{i}", sizes, _images(config, kind), probability, dataset.block)
-            )
+            streams.append(Stream(kind, f"{kind}/{i}", sizes, _images(config, kind), probability, dataset.block))
             sets.append(shards)
     return streams, sets
 
@@ -233,8 +229,7 @@ def _images(config: DataConfig, kind: BatchKind) -> int:
         return count
     if count % config.regions_per_image:
         raise UserError(
-            f"data.batch.entities: {count} regions are no multiple of data.regions_per_image "
-            f"{config.regions_per_image}"
+            f"data.batch.entities: {count} regions are no multiple of data.regions_per_image {config.regions_per_image}"
         )
     return count // config.regions_per_image
 

@@ -127,9 +127,7 @@ class BatchPlan(Sampler[StepPlan]):
 
 def _check(stream: Stream, world_size: int) -> None:
     if stream.block < 1 or stream.size % stream.block:
-        raise UserError(
-            f"{stream.name}: block: {stream.size} samples are no multiple of {stream.block} (change it)"
-        )
+        raise UserError(f"{stream.name}: block: {stream.size} samples are no multiple of {stream.block} (change it)")
     if stream.images % (world_size * stream.block):
         raise UserError(
             f"data.batch.{stream.kind}: {stream.images} images cannot be dealt to {world_size} ranks in "

@@ -21,9 +21,7 @@ from relvlm.data.shards.schema import Box, Sample
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_SIDE = re.compile(
-    r"(?<![^\W_])(left|right)(?=(?:most|hand|handed|ward|wards|side)?(?![^\W_]))", re.IGNORECASE
-)
+_SIDE = re.compile(r"(?<![^\W_])(left|right)(?=(?:most|hand|handed|ward|wards|side)?(?![^\W_]))", re.IGNORECASE)
 
 
 def resize_square(image: Image.Image, size: int, crop: Box | None = None) -> Image.Image:
@@ -138,9 +136,7 @@ _GEOMETRY_OPS: tuple[Callable[[Image.Image, int], Image.Image], ...] = (
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_GREY
-    )
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_GREY)
 
 
 def colour_augment(image: Image.Image, rng: Random) -> Image.Image:

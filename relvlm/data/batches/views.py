@@ -136,9 +136,7 @@ class ViewBuilder:
         self.counts["unknown_predicates"] += unknown
         if not chosen:
             raise Unusable("no relation of the vocabulary")
-        place_of = {
-            name: i for i, name in enumerate(dict.fromkeys(e for r in chosen for e in (r.subject, r.object)))
-        }
+        place_of = {name: i for i, name in enumerate(dict.fromkeys(e for r in chosen for e in (r.subject, r.object)))}
         entities = {e.id: e for e in sample.entities}
         groups = []
         for name in place_of:
@@ -194,9 +192,7 @@ class ViewBuilder:
         sample = record.sample
         image = open_image(record.image, self.config.max_pixels)
         if image.size != (sample.width, sample.height):
-            raise ValueError(
-                f"image is {image.width}x{image.height}, annotation {sample.width}x{sample.height}"
-            )
+            raise ValueError(f"image is {image.width}x{image.height}, annotation {sample.width}x{sample.height}")
         square = resize_square(image, self.image_size, flip_box(crop, sample.width) if flip else crop)
         if flip:
             square = flip_image(square)

@@ -23,9 +23,7 @@ def verbalise(sample: Sample, triplets: list[Relation], rng: Random) -> list[str
     return [f"{names[r.subject]} {r.predicate} {names[r.object]}" for r in triplets]
 
 
-def encode_triplets(
-    phrases: list[str], tokenizer: Tokenizer, max_tokens: int
-) -> tuple[list[int], list[str], int]:
+def encode_triplets(phrases: list[str], tokenizer: Tokenizer, max_tokens: int) -> tuple[list[int], list[str], int]:
     """`[CLS] s r o [SEP] ... s r o [SEP]` ids, the phrases they hold, and the number that did not fit.
 
     A triplet goes in whole or not at all, so at most `max_tokens` ids never end within one.

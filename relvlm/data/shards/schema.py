@@ -76,9 +76,7 @@ class Sample:
 
 def _entity(record: dict[str, Any]) -> Entity:
     x0, y0, x1, y1 = (float(v) for v in record["box"])
-    return Entity(
-        str(record["id"]), str(record["label"]), (x0, y0, x1, y1), tuple(record.get("attributes", ()))
-    )
+    return Entity(str(record["id"]), str(record["label"]), (x0, y0, x1, y1), tuple(record.get("attributes", ())))
 
 
 def _check(sample: Sample) -> None:
@@ -90,9 +88,7 @@ def _check(sample: Sample) -> None:
     for entity in sample.entities:
         x0, y0, x1, y1 = entity.box
         if not (0 <= x0 < x1 <= sample.width and 0 <= y0 < y1 <= sample.height):
-            raise SchemaError(
-                f"entities[{entity.id}].box: {entity.box} is not inside {sample.width}x{sample.height}"
-            )
+            raise SchemaError(f"entities[{entity.id}].box: {entity.box} is not inside {sample.width}x{sample.height}")
     for relation in sample.relations:
         if relation.subject not in ids or relation.object not in ids:
             raise SchemaError(f"relations: {relation} names an unknown entity")

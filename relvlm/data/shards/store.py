@@ -109,9 +109,7 @@ def write_shards(
 def check_free(out: Path) -> None:
     """Raise UserError unless `out` is absent or an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out}: already exists and is not an empty folder (remove it, or choose another --out)"
-        )
+        raise UserError(f"{out}: already exists and is not an empty folder (remove it, or choose another --out)")
 
 
 def write_shard(path: Path, samples: Iterable[Encoded]) -> ShardEntry:
@@ -193,9 +191,7 @@ class ShardSet:
         try:
             members = self._members(shard)
             if position >= len(members.keys):
-                raise DataFault(
-                    name, f"position {position}", f"only {len(members.keys)} samples found in the tar"
-                )
+                raise DataFault(name, f"position {position}", f"only {len(members.keys)} samples found in the tar")
             image, annotation = (self._bytes(shard, *place) for place in members.places(position))
         except OSError as error:
             raise DataFault(name, f"position {position}", f"cannot be read: {error}") from error

@@ -78,13 +78,9 @@ def parse(captions: dict[str, Any], instances: dict[str, Any]) -> list[tuple[str
         photos = {image["id"]: image for image in (*captions["images"], *instances["images"])}
         category = {c["id"]: tidy(c["name"]) for c in instances["categories"]}
         texts, boxes = _by_image(captions), _by_image(instances)
-        return [
-            (photos[i]["file_name"], _sample(photos[i], texts[i], boxes[i], category)) for i in sorted(photos)
-        ]
+        return [(photos[i]["file_name"], _sample(photos[i], texts[i], boxes[i], category)) for i in sorted(photos)]
     except KeyError as error:
-        raise UserError(
-            f"COCO annotation: {error} is missing (is this a captions and an instances file?)"
-        ) from error
+        raise UserError(f"COCO annotation: {error} is missing (is this a captions and an instances file?)") from error
 
 
 def _by_image(annotation: dict[str, Any]) -> defaultdict[int, list[dict[str, Any]]]:
@@ -119,9 +115,7 @@ def shrink(photo: bytes, sample: Sample, max_side: int) -> tuple[bytes, Sample]:
     small = io.BytesIO()
     pixels = decode(photo, sample.width * sample.height)
     pixels.resize((width, height), Image.Resampling.BICUBIC).save(small, "JPEG", quality=JPEG_QUALITY)
-    entities = (
-        _scaled(e, width / sample.width, height / sample.height, width, height) for e in sample.entities
-    )
+    entities = (_scaled(e, width / sample.width, height / sample.height, width, height) for e in sample.entities)
     kept = tuple(e for e in entities if e)
     return small.getvalue(), replace(sample, width=width, height=height, entities=kept)
 

@@ -91,18 +91,14 @@ def _encoded(graphs: dict[str, Any], images: Path, skipped: list[str]) -> Iterat
             continue
         yield image_id.zfill(8), photo, sample
     if graphs and len(skipped) == len(graphs):
-        raise UserError(
-            f"{images}: none of the {len(graphs)} photos can be used, first: {skipped[0]} (check --images)"
-        )
+        raise UserError(f"{images}: none of the {len(graphs)} photos can be used, first: {skipped[0]} (check --images)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data build gqa`."""
     parser.description = "Build a shard set of GQA: photos with their scene graphs."
     parser.epilog = EPILOG
-    parser.add_argument(
-        "--scene-graphs", type=Path, required=True, metavar="FILE", help="train_sceneGraphs.json"
-    )
+    parser.add_argument("--scene-graphs", type=Path, required=True, metavar="FILE", help="train_sceneGraphs.json")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of ID.jpg")
     add_output_arguments(parser)
 

@@ -89,9 +89,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="new folder for the shards and manifest.json"
     )
-    parser.add_argument(
-        "--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)"
-    )
+    parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
     parser.add_argument(
         "--exclude",
         type=Path,

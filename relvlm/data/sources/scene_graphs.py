@@ -92,9 +92,7 @@ def to_sample(graph: ImageGraph, size: Size | None = None) -> Sample | None:
     try:
         return _to_sample(graph, size)
     except (KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"Visual Genome image {graph.image_id}: field {error} is missing or of a wrong kind"
-        ) from error
+        raise UserError(f"Visual Genome image {graph.image_id}: field {error} is missing or of a wrong kind") from error
 
 
 def _to_sample(graph: ImageGraph, size: Size | None) -> Sample | None:
@@ -156,9 +154,7 @@ def _attributes(nodes: Iterable[Node], canonical: Aliases, chosen: dict[int, Nod
     return {i: list(words) for i, words in found.items()}
 
 
-def _relations(
-    relationships: list[dict[str, Any]], canonical: Aliases, known: Collection[str]
-) -> tuple[Relation, ...]:
+def _relations(relationships: list[dict[str, Any]], canonical: Aliases, known: Collection[str]) -> tuple[Relation, ...]:
     found: dict[Relation, None] = {}
     for r in relationships:
         subject, target = (str(canonical(r[end]["object_id"])) for end in ("subject", "object"))

@@ -102,19 +102,11 @@ def parse_only(files: Files, out: Path, *, exclude: Collection[str] = ()) -> dic
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data build visual_genome`."""
-    parser.description = (
-        "Build a shard set of Visual Genome: photos, labelled boxes with attributes, relations."
-    )
+    parser.description = "Build a shard set of Visual Genome: photos, labelled boxes with attributes, relations."
     parser.epilog = EPILOG
-    parser.add_argument(
-        "--relationships", type=Path, required=True, metavar="FILE", help="relationships.json"
-    )
-    parser.add_argument(
-        "--attributes", type=Path, metavar="FILE", help="attributes.json: adjectives, and more objects"
-    )
-    parser.add_argument(
-        "--objects", type=Path, metavar="FILE", help="objects.json: objects that no relation names"
-    )
+    parser.add_argument("--relationships", type=Path, required=True, metavar="FILE", help="relationships.json")
+    parser.add_argument("--attributes", type=Path, metavar="FILE", help="attributes.json: adjectives, and more objects")
+    parser.add_argument("--objects", type=Path, metavar="FILE", help="objects.json: objects that no relation names")
     parser.add_argument(
         "--image-data", type=Path, metavar="FILE", help="image_data.json: sizes, checked against the photos"
     )

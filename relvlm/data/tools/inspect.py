@@ -84,9 +84,7 @@ def _empty_texts(sample: Sample) -> Iterator[str]:
         "entities.label": [e.label for e in sample.entities],
         "relations.predicate": [r.predicate for r in sample.relations],
     }
-    yield from (
-        f"{field}: empty text" for field, values in texts.items() if any(not v.strip() for v in values)
-    )
+    yield from (f"{field}: empty text" for field, values in texts.items() if any(not v.strip() for v in values))
 
 
 def _duplicates(record: Record, seen: dict[tuple[str, str], str]) -> Iterator[str]:

@@ -78,9 +78,7 @@ def join(samples: Sequence[Sample]) -> Sample:
     for number, sample in enumerate(samples):
         names = {}
         for entity in _scaled(sample, first):
-            known = entities.setdefault(
-                (entity.label, entity.box), replace(entity, id=f"{number}.{entity.id}")
-            )
+            known = entities.setdefault((entity.label, entity.box), replace(entity, id=f"{number}.{entity.id}"))
             attributes = tuple(dict.fromkeys((*known.attributes, *entity.attributes)))
             entities[entity.label, entity.box] = replace(known, attributes=attributes)
             names[entity.id] = known.id
@@ -119,13 +117,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data merge`."""
     parser.description = "Join shard sets that annotate the same photos: those that every set holds."
     parser.epilog = EPILOG
-    parser.add_argument(
-        "sets", type=Path, nargs="+", metavar="IN", help="shard sets; the photos are the first's"
-    )
+    parser.add_argument("sets", type=Path, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument(
-        "--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)"
-    )
+    parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
 
 
 def main(args: argparse.Namespace) -> int:

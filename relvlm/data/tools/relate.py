@@ -51,9 +51,7 @@ class Rules:
 
     predicates: tuple[str, ...] = PHOTO_PREDICATES
     limit: int = 16  # relations per image
-    mirrored: Literal["both", "one"] = (
-        "both"  # keep "b right of a" beside "a left of b", or one of them by chance
-    )
+    mirrored: Literal["both", "one"] = "both"  # keep "b right of a" beside "a left of b", or one of them by chance
     unique: bool = False  # only entities whose label occurs once in the image
     seed: int = 0
     min_area: float = 0.004  # of the image
@@ -109,9 +107,7 @@ def derive(sample: Sample, rules: Rules = Rules()) -> list[Relation]:
 def _clear_entities(sample: Sample, rules: Rules) -> list[Entity]:
     times = Counter(e.label for e in sample.entities)
     smallest = rules.min_area * sample.width * sample.height
-    return [
-        e for e in sample.entities if _area(e.box) >= smallest and not (rules.unique and times[e.label] > 1)
-    ]
+    return [e for e in sample.entities if _area(e.box) >= smallest and not (rules.unique and times[e.label] > 1)]
 
 
 def _area(box: Box) -> float:
@@ -146,9 +142,7 @@ def relate_sample(sample: Sample, rules: Rules = Rules()) -> Sample:
     return replace(sample, relations=tuple(dict.fromkeys((*sample.relations, *derived))))
 
 
-def relate(
-    source: Path, out: Path, rules: Rules = Rules(), shard_size: int = 1000
-) -> tuple[dict[str, Any], list[str]]:
+def relate(source: Path, out: Path, rules: Rules = Rules(), shard_size: int = 1000) -> tuple[dict[str, Any], list[str]]:
     """Copy the shard set `source` to `out` with spatial relations added; photos stay byte for byte.
 
     Returns the manifest and the damaged samples that were left out. UserError if `source` is no shard set or
@@ -204,18 +198,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help=f"of {', '.join(MIRROR)} (all but above and below, which photos often belie)",
     )
-    parser.add_argument(
-        "--limit", type=positive, default=rules.limit, metavar="N", help="relations per image (16)"
-    )
+    parser.add_argument("--limit", type=positive, default=rules.limit, metavar="N", help="relations per image (16)")
     parser.add_argument(
         "--mirrored",
         choices=("both", "one"),
         default=rules.mirrored,
         help="keep both directions of a relation, or one by chance (both)",
     )
-    parser.add_argument(
-        "--unique", action="store_true", help="only entities whose label occurs once in the image"
-    )
+    parser.add_argument("--unique", action="store_true", help="only entities whose label occurs once in the image")
     parser.add_argument("--seed", type=int, default=rules.seed, help="of the choice under --limit (0)")
     parser.add_argument(
         "--min-area",
@@ -224,9 +214,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="smallest box, as a share of the image (0.004)",
     )
-    parser.add_argument(
-        "--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)"
-    )
+    parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -63,9 +63,7 @@ def as_text(figures: dict[str, Any]) -> str:
     """The figures of `describe` for a terminal."""
     lines = [f"{name.replace('_', ' '):24}{count:>12,}" for name, count in figures["totals"].items()]
     lines += [f"{name + ' per image':24}{mean:>12}" for name, mean in figures["per_image"].items()]
-    lines += (
-        [f"{'words per caption':24}{_joined(figures['caption_words'])}"] if figures["caption_words"] else []
-    )
+    lines += [f"{'words per caption':24}{_joined(figures['caption_words'])}"] if figures["caption_words"] else []
     for name in ("sources", "predicates", "labels", "attributes"):
         lines += _histogram(name, figures[name])
     return "\n".join(lines)

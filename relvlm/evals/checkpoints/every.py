@@ -56,9 +56,7 @@ def shard_of(checkpoints: Sequence[Path], shard: str) -> list[Path]:
 
 def progress(checkpoint: Path, sources: Sequence[Source], out: Path, options: ScoreOptions) -> Progress:
     """What of `sources` is still to be scored for a checkpoint, whose results lie in `out`/<checkpoint's name>."""
-    done = [
-        s for s in sources if _is_done(out / checkpoint.name / s.name, _made_from(checkpoint, s, options))
-    ]
+    done = [s for s in sources if _is_done(out / checkpoint.name / s.name, _made_from(checkpoint, s, options))]
     return Progress(checkpoint, tuple(s for s in sources if s not in done), tuple(done))
 
 

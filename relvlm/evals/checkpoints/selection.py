@@ -58,9 +58,7 @@ def best_lines(histories: Sequence[History]) -> Lines:
     return lines
 
 
-def axes(
-    history: History, coarse: Sequence[str] = (), fine: Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
+def axes(history: History, coarse: Sequence[str] = (), fine: Sequence[str] = ()) -> tuple[list[str], list[str]]:
     """The figures whose means make the two axes: given ones, or all known ones; UserError where there is none."""
     return _axis(history, "coarse", coarse), _axis(history, "fine", fine)
 
@@ -102,6 +100,4 @@ def _with_interval(cells: Mapping[str, Cell], title: str) -> str:
     cell = cells.get(title)
     if cell is None:
         return ""
-    return f"{cell.value:.1f}" + (
-        f" ({cell.interval[0]:.1f}-{cell.interval[1]:.1f})" if cell.interval else ""
-    )
+    return f"{cell.value:.1f}" + (f" ({cell.interval[0]:.1f}-{cell.interval[1]:.1f})" if cell.interval else "")

@@ -74,9 +74,7 @@ def write(weights: Weights, checkpoints: Sequence[Path], out: Path, recipe: dict
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors"
-    )
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
     last = checkpoints[-1]
     description = read_json(last / "config.json") | {"soup": recipe}
     (temporary / "config.json").write_text(json.dumps(description, indent=1))

@@ -45,10 +45,7 @@ class Difference:
 def intervals(outcomes: Outcomes, draws: int = DRAWS, seed: int = 0) -> dict[str, Interval]:
     """Of every figure; the units are drawn with replacement."""
     drawn = _draws(outcomes, draws, seed)
-    return {
-        name: Interval(float(value[0]), *_percentiles(drawn[name]))
-        for name, value in outcomes.figures().items()
-    }
+    return {name: Interval(float(value[0]), *_percentiles(drawn[name])) for name, value in outcomes.figures().items()}
 
 
 def paired(first: Outcomes, second: Outcomes, draws: int = DRAWS, seed: int = 0) -> dict[str, Difference]:
@@ -117,9 +114,7 @@ def _aligned(first: Outcomes, second: Outcomes) -> Outcomes:
     place = {unit: i for i, unit in enumerate(second.units)}
     if place.keys() != set(first.units):
         odd = sorted(place.keys() ^ set(first.units))[0]
-        raise UserError(
-            f"paired test: example {odd!r} is scored by one of the two only (score the same files)"
-        )
+        raise UserError(f"paired test: example {odd!r} is scored by one of the two only (score the same files)")
     order = [place[unit] for unit in first.units]
     return Outcomes(first.units, second.names, second.right[order], second.counted[order], second.derived)
 

@@ -78,8 +78,6 @@ def save(found: Outcomes, path: Path) -> None:
 def load(path: Path) -> Outcomes:
     """Those that `save` wrote."""
     with np.load(path) as file:
-        derived = {
-            name: (how, tuple(parts)) for name, (how, parts) in json.loads(str(file["derived"])).items()
-        }
+        derived = {name: (how, tuple(parts)) for name, (how, parts) in json.loads(str(file["derived"])).items()}
         texts = (tuple(file["units"].tolist()), tuple(file["names"].tolist()))
         return Outcomes(*texts, file["right"], file["counted"], derived)

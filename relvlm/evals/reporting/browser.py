@@ -144,9 +144,7 @@ def browser(records: list[Row], pictures: Pictures) -> str:
     """The browser's part of a page: form, grid, data and script."""
     data = json.dumps({"examples": records, "pictures": pictures.items}, ensure_ascii=False)
     safe = data.replace("<", "\\u003c")  # no text can end the script element
-    fields = "".join(
-        f"<label>{name}<select name={name}><option value=''>all</select></label>" for name in FILTERS
-    )
+    fields = "".join(f"<label>{name}<select name={name}><option value=''>all</select></label>" for name in FILTERS)
     return (
         f"<section id=browser><h2>Examples</h2><p>Green: the model is right. Scores are match probabilities "
         f"(retrieval: match logits). A part of each piece is shown, right and wrong ones.</p><form>{fields}"

@@ -55,9 +55,7 @@ def plot_matrix(history: History, path: Path) -> Path:
     return _saved(figure, path)
 
 
-def plot_pareto(
-    histories: Sequence[History], path: Path, coarse: Sequence[str] = (), fine: Sequence[str] = ()
-) -> Path:
+def plot_pareto(histories: Sequence[History], path: Path, coarse: Sequence[str] = (), fine: Sequence[str] = ()) -> Path:
     """Every checkpoint by its coarse and fine-grained mean; the front of each run is a line, with its steps."""
     figure, (panel,) = _figure(figsize=(5.5, 4))
     for history in histories:
@@ -69,9 +67,7 @@ def plot_pareto(
         panel.plot([x[i] for i in front], [y[i] for i in front], color=colour, label=history.name)
         for i in front:
             panel.annotate(str(history.steps[i]), (x[i], y[i]), fontsize=7)
-    panel.set(
-        xlabel="coarse (mean of retrieval R@1)", ylabel="fine-grained (mean accuracy)", title="Pareto front"
-    )
+    panel.set(xlabel="coarse (mean of retrieval R@1)", ylabel="fine-grained (mean accuracy)", title="Pareto front")
     panel.grid(alpha=0.3)
     panel.legend(fontsize=7)
     return _saved(figure, path)
@@ -80,9 +76,7 @@ def plot_pareto(
 def _line(panel: Any, history: History, title: str) -> None:
     values = history.values(title)
     (line,) = panel.plot(history.steps, values, marker="o", markersize=2.5, linewidth=1.2, label=history.name)
-    bands = [
-        cells[title].interval or (value, value) for cells, value in zip(history.cells, values, strict=True)
-    ]
+    bands = [cells[title].interval or (value, value) for cells, value in zip(history.cells, values, strict=True)]
     low, high = zip(*bands, strict=True)
     panel.fill_between(history.steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     chance = history.cells[0][title].chance

@@ -26,9 +26,7 @@ def read_log(path: Path) -> dict[str, Curve]:
         for number, row in enumerate(reader, 2):
             for column, cell in row.items():
                 if column not in NOT_CURVES and cell:
-                    curves[column].append(
-                        (int(row["step"]), _number(cell, f"{path}: line {number}: {column}"))
-                    )
+                    curves[column].append((int(row["step"]), _number(cell, f"{path}: line {number}: {column}")))
     return dict(curves)
 
 

@@ -19,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Checkpoints that no other beats in coarse figures (retrieval) without losing in fine-grained ones. Evaluate "
         "first: relvlm eval --all-checkpoints RUN ..."
     )
-    parser.epilog = (
-        'example: relvlm pareto runs/rex --coarse "COCO TR@1" --fine "VSR dev" VALSE --plot front.png'
-    )
+    parser.epilog = 'example: relvlm pareto runs/rex --coarse "COCO TR@1" --fine "VSR dev" VALSE --plot front.png'
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--coarse", nargs="+", default=[], help=_default("coarse"))
     parser.add_argument("--fine", nargs="+", default=[], help=_default("fine"))
@@ -34,9 +32,7 @@ def main(args: argparse.Namespace) -> None:
     for run in args.runs:
         history = read_history(run, run.resolve().name)
         if history is None:
-            raise UserError(
-                f"{run}: no checkpoint is evaluated (run: relvlm eval --all-checkpoints {run} ...)"
-            )
+            raise UserError(f"{run}: no checkpoint is evaluated (run: relvlm eval --all-checkpoints {run} ...)")
         histories.append(history)
     for history in histories:
         print(markdown(pareto_lines(history, args.coarse, args.fine)))

@@ -40,9 +40,7 @@ def report(runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side:
     table = markdown(table_lines(*(run.rows for run in evaluated))) if evaluated else ""
     parts = _sections(read, out)
     pictures = Pictures()
-    examples = [
-        e for run in evaluated for e in records_of(run.name, run.folders.values(), pictures, per_side)
-    ]
+    examples = [e for run in evaluated for e in records_of(run.name, run.folders.values(), pictures, per_side)]
     files = [path for part in parts for path in part.plots]
     texts = {
         "table.md": table,

@@ -118,9 +118,7 @@ class BlipMatcher(HuggingFaceMatcher):
     def __init__(self, model: Any, processor: Any, max_words: int = 40) -> None:
         for name in ("itm_head", "vision_model", "text_encoder"):
             if getattr(model, name, None) is None:
-                raise UserError(
-                    f"model: {name}: absent (give a BlipForImageTextRetrieval, which has an ITM head)"
-                )
+                raise UserError(f"model: {name}: absent (give a BlipForImageTextRetrieval, which has an ITM head)")
         super().__init__(model, processor, max_words)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -158,9 +156,7 @@ def load(path: str, max_words: int = 40) -> HuggingFaceMatcher:
     from transformers import AutoConfig, AutoModel, AutoProcessor, BlipForImageTextRetrieval
 
     if not (Path(path) / "config.json").is_file():
-        raise UserError(
-            f"--model: hf:{path}: no config.json in this folder (save_pretrained one there first)"
-        )
+        raise UserError(f"--model: hf:{path}: no config.json in this folder (save_pretrained one there first)")
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         processor = AutoProcessor.from_pretrained(path, local_files_only=True)
@@ -180,9 +176,7 @@ def wrap(model: Any, processor: Any, max_words: int = 40) -> HuggingFaceMatcher:
         return BlipMatcher(model, processor, max_words)
     if hasattr(model, "get_image_features") and hasattr(model, "get_text_features"):
         return ClipMatcher(model, processor, max_words)
-    raise UserError(
-        f"model: {type(model).__name__}: neither CLIP-like (get_image_features) nor BLIP-like (itm_head)"
-    )
+    raise UserError(f"model: {type(model).__name__}: neither CLIP-like (get_image_features) nor BLIP-like (itm_head)")
 
 
 def _pooled(output: Any) -> Tensor:

@@ -17,9 +17,7 @@ from relvlm.model import RelVLM
 METHODS = ("encode_image", "encode_text", "match")  # of PairModel
 
 
-def as_matcher(
-    model: Any, tokenizer: Tokenizer | None, max_words: int, max_tokens: int, sep: bool | None
-) -> Matcher:
+def as_matcher(model: Any, tokenizer: Tokenizer | None, max_words: int, max_tokens: int, sep: bool | None) -> Matcher:
     """Raises UserError naming what the model lacks."""
     if isinstance(model, (ClipMatcher, BlipMatcher)):
         return model
@@ -30,9 +28,7 @@ def as_matcher(
     if isinstance(model, PairModel):
         return AnyModel(model)
     absent = next(name for name in METHODS if not hasattr(model, name))
-    raise UserError(
-        f"model: {absent}: absent (evaluation needs {', '.join(METHODS)}: encoders and an ITM head)"
-    )
+    raise UserError(f"model: {absent}: absent (evaluation needs {', '.join(METHODS)}: encoders and an ITM head)")
 
 
 def named_model(name: str, max_words: int) -> Any:

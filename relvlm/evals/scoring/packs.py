@@ -30,9 +30,7 @@ def order_of_pairs(image_G: Tensor, length_G: Tensor) -> Tensor:
     return torch.argsort(place[image_G] * (int(length_G.max()) + 1) + length_G, stable=True)
 
 
-def batches(
-    order: Tensor, image: Tensor, lengths: Tensor, token_budget: int, image_batch: int
-) -> Iterator[Tensor]:
+def batches(order: Tensor, image: Tensor, lengths: Tensor, token_budget: int, image_batch: int) -> Iterator[Tensor]:
     """Cut `order` so that each part holds at most `image_batch` images and about `token_budget` text tokens."""
     start, tokens, seen = 0, 0, set[int]()
     images, sizes = image[order].tolist(), lengths[order].tolist()

@@ -20,9 +20,7 @@ class RelVLMMatcher:
 
     probabilities = has_features = True
 
-    def __init__(
-        self, model: RelVLM, tokenizer: Tokenizer, max_words: int, max_tokens: int, sep: bool | None
-    ) -> None:
+    def __init__(self, model: RelVLM, tokenizer: Tokenizer, max_words: int, max_tokens: int, sep: bool | None) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.max_words = max_words

@@ -58,9 +58,7 @@ class ScoreOptions:
 class Scorer:
     """Holds what it has encoded (in main memory), so that several tasks can share their images."""
 
-    def __init__(
-        self, model: Any, tokenizer: Tokenizer | None = None, options: ScoreOptions | None = None
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer | None = None, options: ScoreOptions | None = None) -> None:
         """Moves the model to the device, in eval mode; raises UserError where it cannot score pairs."""
         self.options = options or ScoreOptions()
         chosen = self.options
@@ -144,10 +142,7 @@ class Scorer:
             parts = list(chunks(new, self.options.image_batch))
             for i, part in enumerate(parts):  # the next part is decoded while this one is encoded
                 current = coming or [pool.submit(self._prepare, photo) for photo in part]
-                coming = [
-                    pool.submit(self._prepare, photo)
-                    for photo in (parts[i + 1] if i + 1 < len(parts) else ())
-                ]
+                coming = [pool.submit(self._prepare, photo) for photo in (parts[i + 1] if i + 1 < len(parts) else ())]
                 held |= self._encode(part, [future.result() for future in current])
         return [held[photo] for photo in wanted]
 
@@ -203,9 +198,7 @@ class Scorer:
 
     def _encode(self, photos: Sequence[Photo], prepared: Sequence[Any]) -> dict[Photo, Tensor]:
         """Encodings of one batch, held from now on as far as memory allows."""
-        found = {
-            photo: known for photo, (_, known, _) in zip(photos, prepared, strict=True) if known is not None
-        }
+        found = {photo: known for photo, (_, known, _) in zip(photos, prepared, strict=True) if known is not None}
         new = [(photo, key, x) for photo, (key, _, x) in zip(photos, prepared, strict=True) if x is not None]
         if new:
             pixels = torch.stack([x for _, _, x in new]).to(self.device)

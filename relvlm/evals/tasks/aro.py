@@ -90,9 +90,7 @@ def _verdict(options: Sequence[Row]) -> Verdict:
     piece, kind = first["piece"], str(first.get("kind"))
     won = all(first["score"] > row["score"] for row in others)
     marks = dict.fromkeys(("overall", piece, f"kind/{piece}/{kind}"), won)
-    lines = [
-        ("foil:" if i else "caption:", row.get("text", ""), row["score"]) for i, row in enumerate(options)
-    ]
+    lines = [("foil:" if i else "caption:", row.get("text", ""), row["score"]) for i, row in enumerate(options)]
     box = tuple(first["box"]) if "box" in first else None
     card = Card((first.get("image", ""),), tuple(lines), won, piece, str(first.get("kind", "")), box)
     return Verdict(f"{piece} {first['label']}", tuple(options), marks, card)
@@ -122,9 +120,7 @@ def _example(number: int, record: Row, file: Path) -> Example:
     piece = PIECES.get(file.stem, file.stem)
     if "caption_options" in record:
         require(record, ("image",), where, KIND)
-        return _pairs(
-            number, str(record["image"]), list(map(str, record["caption_options"])), {"piece": piece}
-        )
+        return _pairs(number, str(record["image"]), list(map(str, record["caption_options"])), {"piece": piece})
     require(record, ("image_path", "true_caption", "false_caption", *BOX), where, KIND)
     kind = record.get("relation_name") or "_".join(map(str, record.get("attributes", ())))
     texts = [str(record["true_caption"]), str(record["false_caption"])]

@@ -135,8 +135,6 @@ def check_gallery(found: Candidates, gallery: Gallery, where: str) -> None:
         ("texts", found.text, len(gallery.texts)),
     ):
         if len(np.unique(column)) != size or column.max() >= size or column.min() < 0:
-            raise UserError(
-                f"{where}: {name}: not the {size} of the annotations (give those that were scored)"
-            )
+            raise UserError(f"{where}: {name}: not the {size} of the annotations (give those that were scored)")
     if (found.match != (np.array(gallery.image_of)[found.text] == found.image)).any():
         raise UserError(f"{where}: label: contradicts the annotations (give those that were scored)")

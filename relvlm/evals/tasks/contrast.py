@@ -60,8 +60,6 @@ def contrasts(rows: Sequence[Row], group: str | None, endings: Endings) -> list[
     for (name, identity), half in halves.items():
         absent = [ending for ending in endings if ending not in half]
         if absent:
-            raise UserError(
-                f"scores: {identity}_{absent[0]} of {name or 'the set'}: absent (score both of a pair)"
-            )
+            raise UserError(f"scores: {identity}_{absent[0]} of {name or 'the set'}: absent (score both of a pair)")
     right, wrong = endings
     return [Contrast(identity, half[right], half[wrong]) for (_, identity), half in halves.items()]

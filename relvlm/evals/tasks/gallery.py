@@ -95,9 +95,7 @@ def _paragraphs(records: list[Row], path: Path, split: str) -> Gallery:
     without = set(range(len(place))) - {i for _, i in texts}
     if without:
         image = list(place)[min(without)]
-        raise UserError(
-            f"{path}: image_id {image} of {split}_split.json has no paragraph (give both of one set)"
-        )
+        raise UserError(f"{path}: image_id {image} of {split}_split.json has no paragraph (give both of one set)")
     return _checked(list(place), texts, path, split)
 
 

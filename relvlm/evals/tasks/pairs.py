@@ -62,9 +62,7 @@ class Benchmark:
     def without(self, missing: Sequence[str]) -> Benchmark:
         """The examples that need none of these images."""
         gone = set(missing)
-        return replace(
-            self, examples=tuple(e for e in self.examples if not any(pair.image in gone for pair in e))
-        )
+        return replace(self, examples=tuple(e for e in self.examples if not any(pair.image in gone for pair in e)))
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,7 @@ class RetrievalTask:
     shown: tuple[str, ...]
     place: int
     coarse: bool = False
-    rule: str = (
-        "the k nearest by cosine re-scored by the ITM match logit, others not found; recall at 1, 5, 10"
-    )
+    rule: str = "the k nearest by cosine re-scored by the ITM match logit, others not found; recall at 1, 5, 10"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -166,9 +164,7 @@ def cards(found: Candidates, images: Sequence[str], texts: Sequence[str]) -> lis
     return result
 
 
-def _candidates(
-    scorer: Scorer, gallery: Gallery, files: Mapping[str, Path], k: int
-) -> tuple[Candidates, str]:
+def _candidates(scorer: Scorer, gallery: Gallery, files: Mapping[str, Path], k: int) -> tuple[Candidates, str]:
     """The scored candidates of a gallery; every pair where the model has no features to choose them by."""
     paths = [files[name] for name in gallery.images]
     if scorer.matcher.has_features:

@@ -20,9 +20,7 @@ def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str
     for number, row in enumerate(checked, 1):
         check_score(row.get("score"), f"{where}: line {number}")
         if "label" in row and not re.fullmatch(label, _label(row["label"])):
-            raise UserError(
-                f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)"
-            )
+            raise UserError(f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)")
         identity = tuple(row[f] for f in fields)
         if fields and identity in seen:
             raise UserError(
@@ -60,18 +58,14 @@ def complete(
         elif identity not in left_out:
             raise UserError(f"{where}: {identity}: not in the annotations (give those that were scored)")
     if known:
-        raise UserError(
-            f"{where}: {len(known)} annotated pairs have no score, the first is {next(iter(known))}"
-        )
+        raise UserError(f"{where}: {len(known)} annotated pairs have no score, the first is {next(iter(known))}")
     return result
 
 
 def _by_key(rows: Sequence[Row], fields: Sequence[str], where: str) -> dict[tuple[object, ...], Row]:
     known = {tuple(row[f] for f in fields): row for row in rows}
     if len(known) != len(rows):
-        raise UserError(
-            f"{where}: rows with only {fields} fit several annotations (give one annotation file)"
-        )
+        raise UserError(f"{where}: rows with only {fields} fit several annotations (give one annotation file)")
     return known
 
 

@@ -71,9 +71,7 @@ def held_out_accuracy(found: Flags) -> Row:
 
 def combined(derived: Derived, found: Flags) -> dict[str, float]:
     """The figures that are made of others."""
-    return {
-        name: shares.combined(how, [found[part] for part in parts]) for name, (how, parts) in derived.items()
-    }
+    return {name: shares.combined(how, [found[part] for part in parts]) for name, (how, parts) in derived.items()}
 
 
 def outcomes(verdicts: Sequence[Verdict], derived: Derived) -> Outcomes:

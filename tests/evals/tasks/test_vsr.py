@@ -31,9 +31,7 @@ def test_one_half_counts_as_true(score: float, label: int, right: bool) -> None:
 
 def test_a_card_shows_the_caption_its_truth_and_the_relation() -> None:
     shown = {"image": "a.jpg", "text": "the dog is left of the box"}
-    true, false = vsr.verdicts(
-        [row(0.6, relation="left of", **shown), row(0.6, 0, relation="chasing", **shown)]
-    )
+    true, false = vsr.verdicts([row(0.6, relation="left of", **shown), row(0.6, 0, relation="chasing", **shown)])
     assert (true.card.images, true.card.lines) == (("a.jpg",), (("true:", shown["text"], 0.6),))
     assert (true.card.piece, true.card.what, true.card.right) == ("projective", "left of", True)
     assert (false.card.lines[0][0], false.card.piece, false.card.right) == ("false:", "unallocated", False)

@@ -42,15 +42,11 @@ def _query_gradient(
         v_tile = tl.load(v + key[:, None] * v_row + d[None, :], mask=there, other=0.0)
         scores = tl.dot(q, tl.trans(k_tile), input_precision="ieee") * scale
         dweights = tl.dot(grad, tl.trans(v_tile), input_precision="ieee")
-        visible, inside = see(
-            ys[:, None], xs[:, None], flags[:, None], key[None, :], keys, prefix, width, BOXED, BITS
-        )
+        visible, inside = see(ys[:, None], xs[:, None], flags[:, None], key[None, :], keys, prefix, width, BOXED, BITS)
         if WITH_MEAN:
             score_sum += tl.sum(tl.where(inside, scores, 0.0), 1)
             dweight_sum += tl.sum(tl.where(inside, dweights, 0.0), 1)
-            key_sum = tl.dot(
-                as_weights(inside, scores, k_tile.dtype), k_tile, key_sum, input_precision="ieee"
-            )
+            key_sum = tl.dot(as_weights(inside, scores, k_tile.dtype), k_tile, key_sum, input_precision="ieee")
         if DROPOUT:
             keep = kept(seed, key[None, :], row[:, None], head, threshold)
             dweights = tl.where(keep, dweights * keep_scale, 0.0)
@@ -79,9 +75,7 @@ def attention_backward_q(
     owner, head, split = program(heads, splits)
     first, end = tl.load(starts + owner), tl.load(starts + owner + 1)
     low, high = with_rows_outside(first, end, owner, tl.num_programs(0) // splits // heads, rows, BOXED)
-    k, v, _, keys = keys_of(
-        k, v, key_starts, owner, head, keys, k_owner, k_row, k_head, v_owner, v_row, v_head, BOXED
-    )
+    k, v, _, keys = keys_of(k, v, key_starts, owner, head, keys, k_owner, k_row, k_head, v_owner, v_row, v_head, BOXED)
     d = tl.arange(0, BLOCK_D)
     for start in range(low + split * BLOCK_Q, high, splits * BLOCK_Q):
         position = start + tl.arange(0, BLOCK_Q)
@@ -136,9 +130,7 @@ def _key_gradients(
         position = start + tl.arange(0, BLOCK_Q)
         exists = position < end
         row, ys, xs, flags = query_rows(table, rows, position, exists, first, end, BOXED)
-        visible, inside = see(
-            ys[None, :], xs[None, :], flags[None, :], key[:, None], keys, prefix, width, BOXED, BITS
-        )
+        visible, inside = see(ys[None, :], xs[None, :], flags[None, :], key[:, None], keys, prefix, width, BOXED, BITS)
         there = exists[:, None] & (d < D)[None, :]
         long_row = row.to(tl.int64)
         place = long_row * heads + head

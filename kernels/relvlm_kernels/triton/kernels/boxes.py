@@ -46,9 +46,7 @@ def box_mean_backward(
         position = start + tl.arange(0, BLOCK_G)
         g, ys, xs, flags = query_rows(table, boxes, position, position < end, first, end, True)
         patches = tl.maximum(((ys >> 16) - (ys & 0xFFFF)) * ((xs >> 16) - (xs & 0xFFFF)), 1).to(tl.float32)
-        _, inside = see(
-            ys[None, :], xs[None, :], flags[None, :], token[:, None], tokens, prefix, width, True, False
-        )
+        _, inside = see(ys[None, :], xs[None, :], flags[None, :], token[:, None], tokens, prefix, width, True, False)
         there = (position < end)[:, None] & (d < D)[None, :]
         tile = tl.load(grad + g[:, None].to(tl.int64) * grad_row + d[None, :], mask=there, other=0.0)
         share = tl.where(inside, (1.0 / patches)[None, :], 0.0)

@@ -34,14 +34,10 @@ def _attend(
         k_tile = tl.load(k + key[:, None] * k_row + d[None, :], mask=there, other=0.0)
         v_tile = tl.load(v + key[:, None] * v_row + d[None, :], mask=there, other=0.0)
         scores = tl.dot(q, tl.trans(k_tile), input_precision="ieee") * scale
-        visible, inside = see(
-            ys[:, None], xs[:, None], flags[:, None], key[None, :], keys, prefix, width, BOXED, BITS
-        )
+        visible, inside = see(ys[:, None], xs[:, None], flags[:, None], key[None, :], keys, prefix, width, BOXED, BITS)
         if WITH_MEAN:
             score_sum += tl.sum(tl.where(inside, scores, 0.0), 1)
-            value_sum = tl.dot(
-                as_weights(inside, scores, v_tile.dtype), v_tile, value_sum, input_precision="ieee"
-            )
+            value_sum = tl.dot(as_weights(inside, scores, v_tile.dtype), v_tile, value_sum, input_precision="ieee")
         scores = tl.where(visible, scores, -float("inf"))
         higher = tl.maximum(peak, tl.max(scores, 1))
         finite = tl.where(higher == -float("inf"), 0.0, higher)
@@ -84,9 +80,7 @@ def attention_forward(
     owner, head, split = program(heads, splits)
     first, end = tl.load(starts + owner), tl.load(starts + owner + 1)
     low, high = with_rows_outside(first, end, owner, tl.num_programs(0) // splits // heads, rows, BOXED)
-    k, v, _, keys = keys_of(
-        k, v, key_starts, owner, head, keys, k_owner, k_row, k_head, v_owner, v_row, v_head, BOXED
-    )
+    k, v, _, keys = keys_of(k, v, key_starts, owner, head, keys, k_owner, k_row, k_head, v_owner, v_row, v_head, BOXED)
     d = tl.arange(0, BLOCK_D)
     for start in range(low + split * BLOCK_Q, high, splits * BLOCK_Q):
         position = start + tl.arange(0, BLOCK_Q)
