@@ -43,7 +43,7 @@ def python(path, code_or_file, *arguments):
         for name in ("libasan.so", "libstdc++.so")
     ]
     environment = os.environ | {
-        "LD_PRELOAD": " ".join(runtime), "PYTHONPATH": os.pathsep.join([str(ROOT / "kernels"), str(ROOT / "tests"), *sys.path]),
+        "LD_PRELOAD": " ".join(runtime), "PYTHONPATH": os.pathsep.join([str(ROOT / "kernels"), *sys.path]),
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     command = [sys.executable, code_or_file, str(path), *arguments]

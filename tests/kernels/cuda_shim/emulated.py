@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from support.attention_cases import NAMES, results, wave
+from support.attention_cases import NAMES, poisoning, results, wave
 
 from relvlm_kernels import Regions, cuda, eager
 from relvlm_kernels.cuda import library
@@ -27,20 +27,10 @@ BOUND = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 def take(path: str) -> ctypes.CDLL:
     """Makes the backend run the library at `path` on CPU tensors."""
     library.LIBRARY.path = Path(path)
-    torch.empty_like, torch.Tensor.new_empty = poisoned(torch.empty_like), poisoned(torch.Tensor.new_empty)
+    torch.empty_like, torch.Tensor.new_empty = poisoning(torch.empty_like), poisoning(torch.Tensor.new_empty)
     torch.cuda.device = lambda device: nullcontext()
     torch.cuda.current_stream = lambda: SimpleNamespace(cuda_stream=0)
     return library.LIBRARY.loaded
-
-
-def poisoned(empty):
-    """New memory begins as NaN, or as a number that is no index: what a kernel leaves unwritten shows."""
-
-    def filled(*args, **options):
-        out = empty(*args, **options)
-        return out.fill_(torch.nan if out.is_floating_point() else 0x7F7F7F7F)
-
-    return filled
 
 
 def regions() -> Regions:
@@ -115,11 +105,15 @@ def absent() -> None:
     tensors = [x.float() for x in tensors]
     there = r.image.clone()
     there[[2, 5]] = torch.tensor([9, -1]).int()
-    none = replace(r, offsets=r.offsets[:1], image=r.image[:0], box=r.box[:0], prefix=r.prefix[:0], mean=r.mean[:0])
+    none = replace(
+        r, offsets=r.offsets[:1], image=r.image[:0], box=r.box[:0], prefix=r.prefix[:0], mean=r.mean[:0]
+    )
     for name, index in (("absent", replace(r, image=there)), ("no group", none)):
         found, wanted = (results(m, "region_attention", tensors, (index,), SCALE) for m in (cuda, eager))
         for a, b in zip(found, wanted, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                a, b, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )
     no_images = [tensors[0], tensors[1][:0], tensors[2][:0]]
     zeros_of(results(cuda, "region_attention", no_images, (none,), SCALE))
     one = torch.tensor([3]).int()
