@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -43,10 +44,15 @@ def main() -> None:
     module.add_arguments(parser)
     parse = parser.parse_intermixed_args if name in WITH_OVERRIDES else parser.parse_args
     try:
-        sys.exit(module.main(parse(sys.argv[2:])))
+        status = module.main(parse(sys.argv[2:]))
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        status = 2
+    except BrokenPipeError:  # who reads our output, e.g. `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
 
 
 def _choose() -> argparse.ArgumentParser:

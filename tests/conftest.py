@@ -13,6 +13,38 @@ if not torch.cuda.is_available():  # before anything imports triton: its kernels
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_report_header() -> str:
+    """The instructions that results are rounded by."""
+    import torch
+
+    from relvlm_kernels import backends
+
+    cpu = backends.BACKENDS["cpu"]
+    kernels = f"not usable: {cpu.missing}" if cpu.missing else cpu.ops.description()
+    return f"instructions: torch {torch.backends.cpu.get_cpu_capability()}; cpu kernels {kernels}"
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where there are several processes: what goes together, and files with slow tests first, lest one be left over."""
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        group = _group(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def _group(item: pytest.Item) -> str:
+    """Of the tests that one process runs: those that share what their module makes once; those of the one cluster."""
+    if item.get_closest_marker("slurm"):
+        return "slurm"
+    fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+    return item.path.stem if any(found[-1].scope == "module" for found in fixtures) else ""
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of real data and reference vectors (RELVLM_TEST_DATA, default ../shared)."""

@@ -71,8 +71,7 @@ def test_the_earlier_step_is_named_whatever_its_column(tmp_path, capsys):
 def test_steps_are_in_the_order_of_numbers(tmp_path):
     one = "step,a\n9,1\n10,1\n"
     logs = [
-        compare.read_log(run(tmp_path / name, log))
-        for name, log in [("one", one), ("two", one.replace(",1", ",2"))]
+        compare.read_log(run(tmp_path / name, log)) for name, log in [("one", one), ("two", one.replace(",1", ",2"))]
     ]
     assert compare.difference(*logs, tolerance=0.0) == "step 9, column a: 1 and 2"
 

@@ -124,9 +124,7 @@ def test_xvlm_groups_parameters_as_the_official_code_does(shared):
             assert decays(link.ours, parameters[link.ours], config.optim.decay_rule) == decay, theirs
             assert is_new(link.ours) == new, theirs
             compared += 1
-    assert compared == sum(entry["kind"] == "param" for entry in listed["keys"].values()) + len(
-        listed["tied"]
-    )
+    assert compared == sum(entry["kind"] == "param" for entry in listed["keys"].values()) + len(listed["tied"])
 
 
 @pytest.mark.slow

@@ -41,10 +41,15 @@ def toy_model(config: ModelConfig = VIT) -> RelVLM:
     return RelVLM(config, WORDS, RELATIONS)
 
 
-def toy_pretraining(config: ModelConfig = VIT, savings: Savings = ALL_SAVINGS) -> Pretraining:
+def toy_pretraining(
+    config: ModelConfig = VIT, savings: Savings = ALL_SAVINGS, dtype: torch.dtype = torch.float32
+) -> Pretraining:
     """The same weights each time."""
     torch.manual_seed(0)
-    return Pretraining(RelVLM(config, WORDS, RELATIONS), savings=savings)
+    step = Pretraining(RelVLM(config, WORDS, RELATIONS), savings=savings).to(dtype)
+    if step.teacher is not None:
+        step.teacher.to(dtype)
+    return step
 
 
 def five_groups(kind: BatchKind) -> Batch:
@@ -59,9 +64,7 @@ def five_groups(kind: BatchKind) -> Batch:
     regional = kind in ("entities", "mrc")
     whole = torch.tensor([True, False, False, True, False]) if kind == "entities" else torch.ones(5).bool()
     whole = torch.zeros(5).bool() if kind == "mrc" else whole
-    box = torch.tensor(
-        [[0, 0, 4, 4], [0, 1, 2, 4], [3, 3, 4, 4], [0, 0, 4, 4], [1, 0, 3, 1]], dtype=torch.int32
-    )
+    box = torch.tensor([[0, 0, 4, 4], [0, 1, 2, 4], [3, 3, 4, 4], [0, 0, 4, 4], [1, 0, 3, 1]], dtype=torch.int32)
     box[whole] = torch.tensor([0, 0, 4, 4], dtype=torch.int32)
     image = torch.tensor([0, 0, 1, 1, 2] if regional else [0, 1, 2, 3, 4], dtype=torch.int32)
     row = torch.tensor([1, 5, 8, 14, 17])

@@ -19,18 +19,16 @@ PLACES = ["tests/kernels", "tests/encoders/test_compiled.py", "tests/pretraining
 
 
 def main(check: Check) -> int:
-    parallel = find_spec("xdist") is not None
-    check.row(
-        what="way",
-        workers=WORKERS if parallel else 1,
-        why="" if parallel else "pytest-xdist is not installed",
-    )
+    parallel = find_spec("xdist") is not None and not check.rehearsal
+    why = "" if parallel else "a rehearsal" if check.rehearsal else "pytest-xdist is not installed"
+    check.row(what="way", workers=WORKERS if parallel else 1, why=why)
     command = [
         sys.executable, "-m", "pytest", "-m", "gpu", *PLACES, "-q", "-p", "no:cacheprovider",
         "-p", "gpu_check.pytest_rows", "--check-out", str(check.out), "--junitxml", str(check.out / "tests.xml"),
-        *(["-n", str(2 if check.rehearsal else WORKERS)] if parallel else []),
+        *(["-n", str(WORKERS)] if parallel else []),
+        *(["--collect-only", "-p", "gpu_check.without_training"] if check.rehearsal else []),
     ]  # fmt: skip
-    return subprocess.run([*command, *(["--collect-only"] if check.rehearsal else [])], cwd=ROOT).returncode
+    return subprocess.run(command, cwd=ROOT).returncode
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The GPU check rehearsed whole on the CPU: no argument, package or unit is wrong when a GPU is at hand."""
 
 import os
-import re
 import shutil
 import stat
 import subprocess
@@ -41,110 +40,61 @@ def stand_ins(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess, Path]:
-    """Both parts, with stand-ins for the tools; a machine with other work on it may take its time."""
-    folder = tmp_path_factory.mktemp("rehearsal")
+def rehearsed(part: str, folder: Path) -> tuple[dict[str, list[dict]], str]:
+    """Rows by stage, and what was printed. A machine with other work on it may take its time."""
     tools = {"GPU_CHECK_TOOLS": str(stand_ins(folder / "tools")), "PYTHON": sys.executable}
-    options = ("--rehearse", "--patience", "10", "--out", folder / "out")
-    return run(CHECK, *options, **tools), folder / "out"
-
-
-@pytest.mark.slow
-def test_every_stage_is_green_and_writes_its_rows(rehearsal) -> None:
-    done, out = rehearsal
+    options = ("--rehearse", "--part", part, "--patience", "10", "--out", folder / "out")
+    done = run(CHECK, *options, **tools)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    rows = rows_of(out)
-    ends = [(row["of"], row["status"]) for row in rows["end"]]
-    names = [
-        "build",
-        "ceilings",
-        "gpu_tests",
-        "sanitizer",
-        "kernels",
-        "table",
-        "build",
-        "peers",
-        "step",
-        "nsight",
-        "table",
-    ]
-    assert ends == [(name, "ok") for name in names]
-    assert all(rows[name] for name in set(names) - {"table"})
-    assert not [
-        row for stage in rows.values() for row in stage if "error" in row or row.get("what") == "wrong"
-    ]
+    return rows_of(folder / "out"), done.stdout
+
+
+def all_green(rows: dict[str, list[dict]], *stages: str) -> None:
+    """Every stage ended well and has rows, none of which tells of an error."""
+    assert [(row["of"], row["status"]) for row in rows["end"]] == [(name, "ok") for name in stages]
+    assert all(rows[name] for name in set(stages) - {"table"})
+    assert not [row for stage in rows.values() for row in stage if "error" in row or row.get("what") == "wrong"]
+
+
+def one_table(out: Path, printed: str, *said: str) -> None:
+    """Of at most 60 lines, written and printed."""
+    table = (out / "table.md").read_text()
+    assert table.count("\n") <= 60 and table in printed
+    assert all(words in table for words in said), table
 
 
 @pytest.mark.slow
-def test_kernels_are_split_into_their_parts(rehearsal) -> None:
-    measured = [row for row in rows_of(rehearsal[1])["kernels"] if row["what"] == "kernels"]
+def test_part_a_is_green(tmp_path: Path) -> None:
+    rows, printed = rehearsed("a", tmp_path)
+    all_green(rows, "build", "ceilings", "gpu_tests", "sanitizer", "kernels", "table")
+    assert next(row for row in rows["gpu_tests"] if row["what"] == "counts")["collected"] >= 90
+    found = {row["what"]: row.get("summary") for row in rows["sanitizer"]}
+    clean = "ERROR SUMMARY: 0 errors"
+    assert found == {"memcheck": clean, "racecheck": clean, "missing": None, "case": None}
+    measured = [row for row in rows["kernels"] if row["what"] == "kernels"]
     assert {row["options"] for row in measured} == {"plain", "dropout", "mean + dropout"}
     for row in measured:
         assert all(row[f"{part}_us"] > 0 for part in ("plan", "attend", "dq", "dkdv", "forward", "backward"))
+    one_table(tmp_path / "out", printed, "GPU tests: ", "memcheck: ", "| mrc, triton |")
 
 
 @pytest.mark.slow
-def test_peers_compute_the_same_where_they_can(rehearsal) -> None:
-    peers = rows_of(rehearsal[1])["peers"]
-    ways = {(row["way"], row["shape"]) for row in peers if row["what"] == "peer"}
+def test_part_b_is_green(tmp_path: Path) -> None:
+    rows, printed = rehearsed("b", tmp_path)
+    all_green(rows, "build", "peers", "step", "nsight", "table")
+    ways = {(row["way"], row["shape"]) for row in rows["peers"] if row["what"] == "peer"}
     assert {("flash, images", "captions"), ("flash, boxes gathered", "mrc"), ("packed mask", "mrc")} <= ways
-    refused = {(row["way"], row["why"]) for row in peers if row["what"] == "refused"}
+    refused = {(row["way"], row["why"]) for row in rows["peers"] if row["what"] == "refused"}
     assert refused == {("flash, images", "knows no boxes")}
-
-
-@pytest.mark.slow
-def test_a_step_is_timed_eager_and_compiled(rehearsal) -> None:
-    steps = rows_of(rehearsal[1])["step"]
-    assert [(row["kind"], row["compiled"]) for row in steps] == [
-        ("captions", False), ("mrc", False), ("captions", True), ("mrc", True),
-    ]  # fmt: skip
-    for row in steps:
+    steps = [(row["kind"], row["compiled"]) for row in rows["step"]]
+    assert steps == [("captions", False), ("mrc", False), ("captions", True), ("mrc", True)]
+    for row in rows["step"]:
         assert row["ms"] > 0 and row["launches"] > 100 and row["busy"] > 0 and row["mfu"] > 0
         assert len(row["top"]) == 20 and row["top"][0]["us"] >= row["top"][1]["us"] > 0
-
-
-@pytest.mark.slow
-def test_the_tools_words_are_rows(rehearsal) -> None:
-    rows = rows_of(rehearsal[1])
-    found = {row["what"]: row.get("summary") for row in rows["sanitizer"]}
-    assert found == {"memcheck": "ERROR SUMMARY: 0 errors", "racecheck": "ERROR SUMMARY: 0 errors"} | {
-        name: None for name in ("missing", "case")
-    }
     attend, dkdv = (row for row in rows["nsight"] if row["what"] == "kernel")
     assert attend["duration"] == "25,120 nsecond" and attend["registers"] == "168 register/thread"
     assert dkdv["name"] == "attention_backward_kv"
-
-
-@pytest.mark.slow
-def test_the_table_holds_all_of_it_in_sixty_lines(rehearsal) -> None:
-    done, out = rehearsal
-    table = (out / "table.md").read_text()
-    assert table.count("\n") <= 60
-    for said in (
-        "GPU tests: ",
-        "memcheck: ",
-        "| mrc, triton |",
-        "flash, boxes gathered",
-        "captions, 2 images, eager",
-        "attend",
-    ):
-        assert said in table
-    assert table in done.stdout
-
-
-@pytest.mark.slow
-def test_a_test_that_needs_a_gpu_needs_no_package_of_training() -> None:
-    """They are collected where DeepSpeed, webdataset and submitit cannot be imported."""
-    block = (
-        "import sys; sys.modules |= dict.fromkeys(['deepspeed', 'webdataset', 'submitit']); import pytest; "
-    )
-    places = re.search(r"PLACES = (\[.*?\])", (ROOT / CHECK / "gpu_tests.py").read_text(), re.S)
-    assert places
-    options = f"[*{places[1]}, '-m', 'gpu', '--collect-only', '-q', '-p', 'no:cacheprovider']"
-    done = run("-c", f"{block}sys.exit(pytest.main({options}))")
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert int(re.findall(r"(\d+)(?:/\d+)? tests collected", done.stdout)[-1]) >= 90
+    one_table(tmp_path / "out", printed, "flash, boxes gathered", "images, eager", "attend<")
 
 
 def gcc_file(name: str) -> str:

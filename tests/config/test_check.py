@@ -168,7 +168,5 @@ def test_all_problems_are_found(file):
 
 def test_a_config_that_draws_nothing_has_one_problem(file):
     config = load_config(file, ["model.momentum={enabled: true, queue: 4}"])
-    nothing = replace(
-        config, data=DataConfig(), model=replace(config.model, momentum=MomentumConfig(True, queue=0))
-    )
+    nothing = replace(config, data=DataConfig(), model=replace(config.model, momentum=MomentumConfig(True, queue=0)))
     assert list(problems(nothing)) == ["data.ratio: every kind is 0, there is nothing to train on"]

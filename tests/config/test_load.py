@@ -54,9 +54,7 @@ def test_a_dump_keeps_the_order_of_the_fields(file, tmp_path):
     assert list(yaml.safe_load((tmp_path / "dump.yaml").read_text()))[:2] == ["name", "out"]
 
 
-@pytest.mark.parametrize(
-    "overrides", [["model.vision.layers=3"], ["model.vision={kind: swin, heads: [4, 4, 8, 8]}"]]
-)
+@pytest.mark.parametrize("overrides", [["model.vision.layers=3"], ["model.vision={kind: swin, heads: [4, 4, 8, 8]}"]])
 def test_the_model_section_survives_a_checkpoint_description(file, overrides):
     config = load_config(file, [*overrides, "model.momentum.queue=8"])
     assert model_config(to_tree(config)["model"]) == config.model

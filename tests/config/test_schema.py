@@ -56,9 +56,7 @@ def test_the_defaults_are_the_papers_model():
     assert (model.localisation, model.relations, model.itm_floor) == (True, True, 0.0)
     assert not (model.recompute or model.compile or model.momentum.enabled)
     assert (model.text, model.fusion) == (
-        TextConfig(
-            layers=6, heads=12, width=768, mlp_ratio=4.0, max_positions=512, dropout=0.1, init_std=0.02
-        ),
+        TextConfig(layers=6, heads=12, width=768, mlp_ratio=4.0, max_positions=512, dropout=0.1, init_std=0.02),
         FusionConfig(layers=6, heads=12, region_mask="cross_attention"),
     )
 

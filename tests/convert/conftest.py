@@ -95,9 +95,7 @@ def full_size(shared: Path) -> Callable[[str], tuple[dict[str, Tensor], dict]]:
         tensors = {}
         for number, (key, entry) in enumerate(listed["keys"].items()):
             count = int(torch.tensor(entry["shape"]).prod())
-            tensors[key] = (
-                torch.arange(count, dtype=getattr(torch, entry["dtype"])).view(entry["shape"]) + number
-            )
+            tensors[key] = torch.arange(count, dtype=getattr(torch, entry["dtype"])).view(entry["shape"]) + number
         for first, second in listed["tied"]:
             tensors[second] = tensors[first]
         return tensors, listed["config"] | {"bert_config": listed["bert_config"]}

@@ -73,9 +73,7 @@ def test_tied_tensors_that_differ_are_refused(official):
 def test_another_activation_or_eps_is_refused(official):
     config = official["config"]
     with pytest.raises(UserError, match=r"vision\.ln_eps: 1e-05"):
-        from_official(
-            official["state_dict"], config | {"vision": config["vision"] | {"ln_eps": 1e-5}}, "albef"
-        )
+        from_official(official["state_dict"], config | {"vision": config["vision"] | {"ln_eps": 1e-5}}, "albef")
 
 
 def test_positions_are_interpolated_for_another_image_size(official, vectors):

@@ -64,9 +64,7 @@ def test_from_an_official_file_to_a_trained_and_scored_model(relworld, tiny, tmp
     assert all(name.startswith("mrc_head.") for name in report["new"]) and "teacher" in report["loaded"]
     trained = relvlm.load(out)
     assert trained.step == 2 and trained.mrc_head is not None
-    torch.testing.assert_close(
-        trained.image_projection.weight, official["vision_proj.weight"], atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(trained.image_projection.weight, official["vision_proj.weight"], atol=1e-6, rtol=0)
 
     task = ["--task", "vsr", "--annotations", str(relworld / "benchmarks/vsr"), "--limit", "8"]
     images = ["--images", str(relworld / "benchmarks/images"), "--out", str(tmp_path / "scores")]

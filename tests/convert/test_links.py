@@ -27,8 +27,7 @@ def test_a_link_goes_both_ways(how, theirs, ours):
     back = link.to_theirs(ours)
     assert len(back) == len(theirs)
     assert all(
-        torch.equal(found, tensor) and found.shape == tensor.shape
-        for found, tensor in zip(back, theirs, strict=True)
+        torch.equal(found, tensor) and found.shape == tensor.shape for found, tensor in zip(back, theirs, strict=True)
     )
     assert link.to_ours(theirs).is_contiguous() and all(tensor.is_contiguous() for tensor in back)
 

@@ -38,9 +38,7 @@ XVLM = replace(
 SWIN = replace(
     XVLM,
     image_size=64,
-    vision=SwinConfig(
-        width=8, depths=[2, 1], heads=[1, 4], window=4, patch_size=4, mlp_ratio=2.0, drop_path=0.1
-    ),
+    vision=SwinConfig(width=8, depths=[2, 1], heads=[1, 4], window=4, patch_size=4, mlp_ratio=2.0, drop_path=0.1),
     fusion=replace(XVLM.fusion, region_mask="cross_attention"),
 )
 CLIP = replace(XVLM, vision=replace(XVLM.vision, kind="clip_vit"))
@@ -96,9 +94,7 @@ def test_heads_of_the_vision_encoder_have_several_names(key, official):
     assert describe(official["xvlm"], {"vision_config": {key: 4}}, "xvlm").vision.heads == 4
 
 
-@pytest.mark.parametrize(
-    "given", [{"local_attn_depth": 1}, {"vision": {"local_attn_depth": 1}, "local_attn_depth": 2}]
-)
+@pytest.mark.parametrize("given", [{"local_attn_depth": 1}, {"vision": {"local_attn_depth": 1}, "local_attn_depth": 2}])
 def test_late_blocks_are_local_attn_depth(given, official):
     assert describe(official["xvlm"], given, "xvlm").vision.late_blocks == 1
 

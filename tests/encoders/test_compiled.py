@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.batches import made_batch
+from support.closeness import assert_as_close_as
 from toys import LATE, TAUGHT, VIT, toy_model, toy_pretraining
 
 from relvlm.config.schema import ModelConfig
@@ -16,6 +17,7 @@ from relvlm.encoders import compiled
 from relvlm.encoders.compiled import check_compiler
 from relvlm.errors import UserError
 from relvlm.plan.workload import Workload
+from relvlm.pretraining.negatives import Negatives
 from relvlm.pretraining.step import Pretraining
 
 SWIN = replace(
@@ -45,15 +47,17 @@ def nothing_compiled_yet() -> Iterator[None]:
     torch.compiler.reset()
 
 
-def outcomes(config: ModelConfig, device: str) -> list[tuple[dict, dict]]:
-    """Losses and gradients for a batch of each kind, from the same random numbers."""
-    step, found = toy_pretraining(config).to(device), []
+def outcomes(config: ModelConfig, device: str, dtype: torch.dtype = torch.float32) -> dict[str, tuple[dict, dict]]:
+    """Losses and gradients for a batch of each kind, with the same negatives."""
+    step, found = toy_pretraining(config, dtype=dtype).to(device), {}
     for kind in KINDS:
         step.zero_grad()
-        torch.manual_seed(1)
-        total, values = step(batch_of(kind).to(device))
+        batch = batch_of(kind)
+        groups = torch.arange(batch.groups, device=device)
+        negatives = None if kind == "mrc" else Negatives.given(groups.roll(1), groups.roll(-1))
+        total, values = step(batch.to(device), negatives=negatives)
         total.backward()
-        found.append((values, {name: p.grad for name, p in step.named_parameters()}))
+        found[kind] = values, {name: p.grad for name, p in step.named_parameters()}
     return found
 
 
@@ -63,10 +67,10 @@ def outcomes(config: ModelConfig, device: str) -> list[tuple[dict, dict]]:
 def test_losses_and_gradients_are_those_of_eager_layers(device: str, recompute: bool) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    compiled_ones = outcomes(replace(VIT, compile=True, recompute=recompute), device)
-    for (values, gradients), eager in zip(compiled_ones, outcomes(VIT, device), strict=True):
-        torch.testing.assert_close(values, eager[0], rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(gradients, eager[1], rtol=1e-4, atol=1e-5)
+    found = outcomes(replace(VIT, compile=True, recompute=recompute), device)
+    eager, truth = outcomes(VIT, device), outcomes(VIT, "cpu", torch.float64)
+    for kind in KINDS:
+        assert_as_close_as(found[kind], eager[kind], truth[kind])
 
 
 @pytest.mark.slow
@@ -78,9 +82,7 @@ def test_other_lengths_and_group_counts_compile_nothing_anew() -> None:
 @pytest.mark.parametrize("config", [SWIN, LATE, TAUGHT], ids=["swin", "late vision", "momentum"])
 def test_nor_in_other_models(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout, and without the C++ of it, which takes long."""
-    monkeypatch.setattr(
-        compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="eager")
-    )
+    monkeypatch.setattr(compiled, "_compiled", lambda forward: torch.compile(forward, dynamic=True, backend="eager"))
     dropping = replace(config.text, dropout=0.1)
     recompiles_nothing(toy_pretraining(replace(config, text=dropping, compile=True)))
 

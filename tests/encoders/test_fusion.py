@@ -41,9 +41,7 @@ def test_rows_read_equal_those_of_the_full_output_with_gradients(norm, read):
     found, expected = encoder(x, image, REGIONS, rows), encoder(x, image, REGIONS)[rows]
     torch.testing.assert_close(found, expected)
     inputs = (x, image, *encoder.parameters())
-    torch.testing.assert_close(
-        torch.autograd.grad(found, inputs, seed), torch.autograd.grad(expected, inputs, seed)
-    )
+    torch.testing.assert_close(torch.autograd.grad(found, inputs, seed), torch.autograd.grad(expected, inputs, seed))
 
 
 def test_a_group_is_as_alone_with_its_image():

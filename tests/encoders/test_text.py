@@ -15,9 +15,7 @@ LENGTHS = [4, 1, 7]
 
 def make(norm="post", dropout=0.0) -> TextEncoder:
     torch.manual_seed(0)
-    config = TextConfig(
-        layers=2, heads=2, width=16, max_positions=8, dropout=dropout, norm=norm, init_std=0.3
-    )
+    config = TextConfig(layers=2, heads=2, width=16, max_positions=8, dropout=dropout, norm=norm, init_std=0.3)
     encoder = TextEncoder(config, WORDS)
     for part in encoder.modules():  # zero biases and unit norms would hide a mistake
         for parameter in part.parameters(recurse=False):
@@ -33,11 +31,11 @@ def texts() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_each_packed_sequence_is_as_alone(norm):
-    encoder, (ids, cu) = make(norm), texts()
+    encoder, (ids, cu) = make(norm).double(), texts()
     packed = encoder(ids, cu)
     for start, end in zip(cu[:-1].tolist(), cu[1:].tolist(), strict=True):
         alone = encoder(ids[start:end], torch.tensor([0, end - start], dtype=torch.int32))
-        torch.testing.assert_close(packed[start:end], alone, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(packed[start:end], alone)
 
 
 def copy_to_bert(encoder: TextEncoder, bert: BertModel) -> None:
@@ -61,20 +59,20 @@ def copy_to_bert(encoder: TextEncoder, bert: BertModel) -> None:
 
 
 def test_it_equals_hugging_face_bert():
-    encoder, (ids, cu) = make(), texts()
+    encoder, (ids, cu) = make().double(), texts()
     bert = BertModel(
         BertConfig(
             vocab_size=WORDS, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
             max_position_embeddings=8, layer_norm_eps=1e-12,
         ),
         add_pooling_layer=False,
-    ).eval()  # fmt: skip
+    ).double().eval()  # fmt: skip
     copy_to_bert(encoder, bert)
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     padded = torch.zeros(mask.shape, dtype=torch.long)
     padded[mask] = ids
     expected = bert(padded, attention_mask=mask.long()).last_hidden_state[mask]
-    torch.testing.assert_close(encoder(ids, cu), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(encoder(ids, cu), expected)
 
 
 def test_a_pre_norm_encoder_ends_in_a_norm():

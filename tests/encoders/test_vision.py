@@ -97,9 +97,7 @@ def test_packed_late_regions_equal_masked_copies_inside_the_box(kind):
 
 def test_a_swin_has_no_late_masking():
     with pytest.raises(ValueError, match="late vision masking needs a ViT"):
-        VisionEncoder(SWIN, 32).masked_regions(
-            torch.randn(1, 3, 32, 32), torch.tensor([0]), torch.ones(1, 17)
-        )
+        VisionEncoder(SWIN, 32).masked_regions(torch.randn(1, 3, 32, 32), torch.tensor([0]), torch.ones(1, 17))
 
 
 @pytest.mark.parametrize("kind", ["vit", "clip_vit"])

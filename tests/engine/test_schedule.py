@@ -21,9 +21,7 @@ def test_warm_up_rises_linearly_to_the_peak(decay):
 
 
 def test_linear_decay_reaches_the_final_rate_at_the_last_step_and_stays():
-    assert factors("linear", final_lr=0.02)[4:] == pytest.approx(
-        [1 - 0.9 * i / 8 for i in range(9)] + [0.1, 0.1]
-    )
+    assert factors("linear", final_lr=0.02)[4:] == pytest.approx([1 - 0.9 * i / 8 for i in range(9)] + [0.1, 0.1])
 
 
 def test_cosine_decay_is_half_way_in_the_middle():

@@ -75,9 +75,7 @@ def plain_steps() -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]
             for parameter in step.parameters():
                 parameter -= RATE * parameter.grad
         sums.append({name: sum(values[name] for values in found) for name in found[0]})
-    tensors = {
-        name: x.detach() for name, x in step.model.state_dict().items() if name != "mlm_head.decoder.weight"
-    }
+    tensors = {name: x.detach() for name, x in step.model.state_dict().items() if name != "mlm_head.decoder.weight"}
     return tensors, sums
 
 
@@ -93,9 +91,7 @@ def test_every_zero_stage_updates_as_plain_pytorch_does(stage, process_group):
     tensors = run_state.full_tensors(engine)
     assert tensors.keys() == expected.keys()
     for name, tensor in tensors.items():
-        torch.testing.assert_close(
-            tensor, expected[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -140,9 +136,7 @@ def test_what_is_not_finite_is_a_skipped_step_of_which_nothing_remains(stage, dt
         model, config = Root(), Config(dtype=dtype, accumulate=2, optim=OptimConfig(warmup_steps=1))
         optimizer = build_optimizer(model, config.optim)
         scheduler = build_scheduler(optimizer, config.optim, 10)
-        engine = distributed.initialize(
-            model, optimizer, scheduler, config, {"zero_optimization": {"stage": stage}}
-        )
+        engine = distributed.initialize(model, optimizer, scheduler, config, {"zero_optimization": {"stage": stage}})
         assert [train_step(engine, step)[1] for step in steps] == [set(step) == {"good"} for step in steps]
         found[len(steps)] = [p.detach().clone() for p in engine.module.parameters()]
     for one, other in zip(*found.values(), strict=True):

@@ -61,9 +61,7 @@ def test_a_run_leaves_losses_config_and_a_loadable_model(unbroken):
 def test_the_other_three_models_train_from_their_configs(name, left_out, tiny, tmp_path):
     _, _, *overrides = tiny
     config = ["--config", f"configs/mini/{name}.yaml", *overrides]
-    train(
-        *config, f"out={tmp_path / 'run'}", "steps=4", "data.batch={captions: 8, entities: 8, mrc: 8, vsg: 8}"
-    )
+    train(*config, f"out={tmp_path / 'run'}", "steps=4", "data.batch={captions: 8, entities: 8, mrc: 8, vsg: 8}")
     model = relvlm.load(tmp_path / "run")
     assert {head for head in ("box_head", "mrc_head") if getattr(model, head) is None} == left_out
     assert (tmp_path / "run/checkpoints/step_0000004/teacher.pt").exists() == (name == "albef")
@@ -81,9 +79,7 @@ def test_joint_steps_log_every_objective_of_every_kind(tiny, relworld, tmp_path)
 def test_killed_with_sigkill_and_started_again_it_ends_with_the_same_losses(tiny, unbroken, tmp_path):
     out = tmp_path / "run"
     command = [*TRAIN, *tiny, f"out={out}"]
-    process = subprocess.Popen(
-        command, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while latest(out / "checkpoints") is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -99,9 +95,7 @@ DROPPING = "model.vision.patch_keep=0.5"
 SMALL_FIRST = "low_resolution={steps: 4, image_size: 16}"
 
 
-@pytest.mark.parametrize(
-    ("option", "steps"), [(DROPPING, [2]), (SMALL_FIRST, [2, 4])], ids=["patches", "size"]
-)
+@pytest.mark.parametrize(("option", "steps"), [(DROPPING, [2]), (SMALL_FIRST, [2, 4])], ids=["patches", "size"])
 def test_options_that_are_not_exact_train_resume_exactly_and_say_so(option, steps, tiny, unbroken, tmp_path):
     """From the middle of the low-resolution phase, and from its end."""
     short = [*tiny, option, "steps=8", "checkpoint={every: 2, keep: 0}"]
@@ -137,9 +131,7 @@ def test_two_processes_with_the_deepspeed_launcher(tiny, tmp_path):
     launcher = [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", "2"]
     script = ["--master_port", str(free_port()), "relvlm/train.py", "--deepspeed"]
     script += ["--deepspeed_config", "configs/deepspeed/zero1.json", *tiny, f"out={out}", "steps=4"]
-    done = subprocess.run(
-        launcher + script, capture_output=True, text=True, env=ENVIRONMENT | path_of_venv(), cwd=ROOT
-    )
+    done = subprocess.run(launcher + script, capture_output=True, text=True, env=ENVIRONMENT | path_of_venv(), cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(losses(out)) == 4
     assert sorted(p.name for p in latest(out / "checkpoints").glob("rng_*")) == [

@@ -55,22 +55,14 @@ def suite(tmp_path: Path) -> Path:
         path = folder / "images" / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
-    vsr = [
-        {"image": f"{i}.jpg", "caption": f"a box {i}", "label": i % 2, "relation": "left of"}
-        for i in range(12)
-    ]
-    header = (
-        "sentence,pos_triplet,neg_triplet,pos_url,neg_url,pos_image_id,neg_image_id,subj_neg,verb_neg,obj_neg"
-    )
+    vsr = [{"image": f"{i}.jpg", "caption": f"a box {i}", "label": i % 2, "relation": "left of"} for i in range(12)]
+    header = "sentence,pos_triplet,neg_triplet,pos_url,neg_url,pos_image_id,neg_image_id,subj_neg,verb_neg,obj_neg"
     svo = [f'a dog,"a,b,c","a,d,c",u,v,{i},{i + 1},False,True,False' for i in range(6)]
     mturk = {"caption": 3, "foil": 0, "other": 0}
     valse = {
-        f"e_{i}": {"image_file": f"{i}.jpg", "caption": "a dog", "foil": "a box", "mturk": mturk}
-        for i in range(5)
+        f"e_{i}": {"image_file": f"{i}.jpg", "caption": "a dog", "foil": "a box", "mturk": mturk} for i in range(5)
     }
-    sugar = {
-        str(i): {"filename": f"{i}.jpg", "caption": "a dog", "negative_caption": "a box"} for i in range(5)
-    }
+    sugar = {str(i): {"filename": f"{i}.jpg", "caption": "a dog", "negative_caption": "a box"} for i in range(5)}
     files["vsr/dev.jsonl"] = files["vsr/test.jsonl"] = "".join(json.dumps(row) + "\n" for row in vsr)
     files["svo/svo_probes.csv"] = "\n".join([header, *svo]) + "\n"
     files["valse/plurals.json"] = json.dumps(valse)
@@ -125,7 +117,7 @@ def checkpoint(vocab: Path) -> Callable[..., Path]:
             "relations": ["a", "b", "c"],
             "data": {"sep": True},
         }
-        (path / "model.json").write_text(json.dumps(description))
+        (path / "config.json").write_text(json.dumps(description))
         (path / "vocab.txt").write_text(vocab.read_text())
         (folder / "latest").write_text(path.name)
         return path

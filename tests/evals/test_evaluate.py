@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from official_files import COCO_CC_SLICES, linked
+from support.official_files import COCO_CC_SLICES, linked
 
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate, evaluate_suite, rescore, score_source, suite_sources
@@ -15,9 +15,7 @@ from relvlm.model import RelVLM
 
 
 @pytest.mark.parametrize(("task", "pairs"), [("vsr", 14), ("valse", 32), ("sugarcrepe", 296)])
-def test_real_photos_and_official_rows(
-    shared: Path, tmp_path: Path, model: RelVLM, task: str, pairs: int
-) -> None:
+def test_real_photos_and_official_rows(shared: Path, tmp_path: Path, model: RelVLM, task: str, pairs: int) -> None:
     slices, images = shared / "data/benchmarks/coco_cc_slices", shared / "data/coco_cc/images"
     annotations = linked(slices, COCO_CC_SLICES, tmp_path / "slices")
     found = evaluate(model, model.tokenizer, task, annotations, images, tmp_path)
@@ -54,22 +52,16 @@ def test_missing_images_are_refused_then_listed(suite: Path, tmp_path: Path, mod
 
 
 def test_every_result_names_its_protocol(suite: Path, tmp_path: Path, model: RelVLM) -> None:
-    for task, found in evaluate_suite(
-        model, model.tokenizer, suite, tmp_path, selection=Selection(k=4)
-    ).items():
+    for task, found in evaluate_suite(model, model.tokenizer, suite, tmp_path, selection=Selection(k=4)).items():
         protocol = found["protocol"]
-        assert (
-            protocol["rule"] and protocol["rule"] == rescore(task, tmp_path / task / "scores.jsonl")["rule"]
-        )
+        assert protocol["rule"] and protocol["rule"] == rescore(task, tmp_path / task / "scores.jsonl")["rule"]
         assert (protocol["max_words"], protocol["max_tokens"], protocol["images_missing"]) == (40, 64, 0)
         lines = (tmp_path / task / "scores.jsonl").read_text().splitlines()
         assert protocol["n_pairs"] == len(lines)
         assert protocol.get("k") == (4 if task in ("coco", "paragraphs") else None)
 
 
-def test_retrieval_is_scored_without_overlapping_images_too(
-    suite: Path, tmp_path: Path, model: RelVLM
-) -> None:
+def test_retrieval_is_scored_without_overlapping_images_too(suite: Path, tmp_path: Path, model: RelVLM) -> None:
     chosen = Selection(overlap=("3", "5", "77"))
     arguments = (
         model,

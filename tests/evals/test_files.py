@@ -109,11 +109,7 @@ def test_files_of_a_prefix_go_before_all_others(tmp_path: Path) -> None:
 
 
 def test_a_piece_is_named_without_the_benchmarks_prefix() -> None:
-    assert (
-        piece_name(Path("valse_foil-it.json"), "valse")
-        == piece_name(Path("foil-it.json"), "valse")
-        == "foil-it"
-    )
+    assert piece_name(Path("valse_foil-it.json"), "valse") == piece_name(Path("foil-it.json"), "valse") == "foil-it"
 
 
 def test_a_file_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:

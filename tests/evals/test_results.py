@@ -9,11 +9,7 @@ from relvlm.errors import UserError
 from relvlm.evals.figures.outcomes import save, tabulate
 from relvlm.evals.results import cards_of, model_rows, outcomes_of, read_results, result_files, table_lines
 
-SUGAR = [
-    {"label": f"{i}_{e}", "piece": "swap_obj", "score": 0.5 + 0.1 * (e == "cn"[i])}
-    for i in (0, 1)
-    for e in "cn"
-]
+SUGAR = [{"label": f"{i}_{e}", "piece": "swap_obj", "score": 0.5 + 0.1 * (e == "cn"[i])} for i in (0, 1) for e in "cn"]
 RECALLS = {f"{way}@{r}": 40.0 for way in ("TR", "IR") for r in (1, 5)}
 COCO = {
     "task": "coco",

@@ -58,9 +58,7 @@ def test_the_chosen_backend_is_the_one_that_runs(monkeypatch):
     if backends.BACKENDS["cpu"].missing:
         pytest.skip(backends.BACKENDS["cpu"].missing)
     ran = []
-    monkeypatch.setattr(
-        cpu, "varlen_attention", lambda q, *rest: ran.append(1) or (q.clone(), q[..., 0].clone())
-    )
+    monkeypatch.setattr(cpu, "varlen_attention", lambda q, *rest: ran.append(1) or (q.clone(), q[..., 0].clone()))
     run()
     monkeypatch.setenv("RELVLM_KERNELS", "reference")
     run()
@@ -86,10 +84,7 @@ def test_a_fall_to_lesser_kernels_is_told_once_with_the_reason(monkeypatch, usab
     assert len(caught) == bool(told)
     assert all(reason in str(caught[0].message) for reason in told)
     if told:
-        assert (
-            str(caught[0].message).startswith("relvlm_kernels: ")
-            and name[:6] in f"{caught[0].message} reference"
-        )
+        assert str(caught[0].message).startswith("relvlm_kernels: ") and name[:6] in f"{caught[0].message} reference"
 
 
 def test_heads_that_are_too_wide_fall_and_others_do_not(monkeypatch):
@@ -97,9 +92,7 @@ def test_heads_that_are_too_wide_fall_and_others_do_not(monkeypatch):
     stand_in(monkeypatch, "cuda", device="cuda")
     backends.BACKENDS["cuda"].ops.refusal = lambda of, dtype, width: "too wide" if (width or 0) > 96 else ""
     assert backends.chosen("cuda", torch.bfloat16, 64).name == "cuda"
-    with pytest.warns(
-        RuntimeWarning, match="triton runs on the cuda instead of better kernels: cuda: too wide"
-    ):
+    with pytest.warns(RuntimeWarning, match="triton runs on the cuda instead of better kernels: cuda: too wide"):
         assert backends.chosen("cuda", torch.bfloat16, 128).name == "triton"
 
 

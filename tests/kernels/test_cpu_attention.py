@@ -94,12 +94,13 @@ def test_half_precision_keeps_infinities_zeros_and_the_smallest_numbers(dtype, i
 def test_dropout_equals_the_reference(op, dtype, instructions, poisoned):
     """The same mask to the last bit, forward and backward, with the mean token, at a seed of 64 bits."""
     tensors, index = case(op, 16)
-    tensors, seed = [x.to(dtype) for x in tensors], torch.tensor([-(2**61) + 12345])
-    wanted, found = (results(module, op, tensors, index, 0.3, 0.4, seed) for module in (eager, cpu))
-    tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == torch.float64 else {}
-    if dtype == torch.bfloat16:
-        tolerance = {"rtol": 0.02, "atol": 0.02}
-    torch.testing.assert_close(found, wanted, **tolerance)
+    tensors, options = [x.to(dtype) for x in tensors], (0.3, 0.4, torch.tensor([-(2**61) + 12345]))
+    found, plain = (results(module, op, tensors, index, *options) for module in (cpu, eager))
+    if dtype == torch.float64:
+        torch.testing.assert_close(found, plain, rtol=1e-10, atol=1e-12)
+    else:
+        truth = results(eager, op, [x.double() for x in tensors], index, *options)
+        assert_as_close_as(*map(without_lse, (found, plain, truth)))
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
 def in_a_process(**environment):
     code = "from relvlm_kernels import cpu; print(cpu.instructions(), '|', cpu.description())"
     path = {"PATH": "", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=path | environment, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-c", code], env=path | environment, capture_output=True, text=True)
 
 
 def test_the_environment_names_the_instructions():

@@ -50,16 +50,12 @@ def test_equals_its_parts(options, backend, chunk):
 def test_half_precision_sums_in_fp32(monkeypatch):
     """Bfloat16's gradients are hardly further off by an image at a time, of 200, than by all at once."""
     shapes = [(600, 2, 8), (200, 13, 5), *SHAPES[2:]]
-    q, x, *parameters = (
-        torch.randn(s, generator=torch.Generator().manual_seed(1)).bfloat16() for s in shapes
-    )
+    q, x, *parameters = (torch.randn(s, generator=torch.Generator().manual_seed(1)).bfloat16() for s in shapes)
     regions = Regions.whole(torch.arange(201).int() * 3, torch.arange(200).int(), (3, 4))
 
     def gradients(dtype):
         tensors = [p.to(dtype).requires_grad_() for p in parameters]
-        return torch.autograd.grad(
-            region_cross_attention(q.to(dtype), x.to(dtype), *tensors, regions).sum(), tensors
-        )
+        return torch.autograd.grad(region_cross_attention(q.to(dtype), x.to(dtype), *tensors, regions).sum(), tensors)
 
     exact, off = gradients(torch.float64), []
     for size in (1 << 30, 1):

@@ -15,9 +15,9 @@ SCALE = 0.2
 LARGE = {"grid": (14, 14), "images": 5, "groups": 40, "longest": 150}  # more than two tiles of queries
 
 
-def on_gpu(gpu, op, width, dtype=torch.float32, make=case, **options):
+def on_device(device, op, width, dtype=torch.float32, make=case, **options):
     tensors, index = make(op, width, **(LARGE | options if op == "region_attention" else {}))
-    return [x.to(gpu, dtype) for x in tensors], moved(index, gpu)
+    return [x.to(device, dtype) for x in tensors], moved(index, device)
 
 
 def masked(index, queries, keys):
@@ -45,11 +45,19 @@ def pytorch(tensors, index):
     q, k, v = (x.flatten(0, -3).transpose(0, 1) for x in leaves)
     mask = masked(index, q.shape[1], k.shape[1])
     none = ~mask.any(1)
-    out = torch.nn.functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask | none[:, None], scale=SCALE
-    )
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask | none[:, None], scale=SCALE)
     out = out.transpose(0, 1).masked_fill(none[:, None, None], 0)
     return out.detach(), *torch.autograd.grad(out, leaves, wave(out))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_what_pytorch_is_asked_for_is_the_reference_s(op):
+    """Of queries that see no key too."""
+    tensors, index = on_device("cpu", op, 20, torch.float64)
+    if op == "region_attention":
+        index[0].mean.zero_()
+    out, _, *gradients = results(eager, op, tensors, index, SCALE)
+    torch.testing.assert_close(pytorch(tensors, index), (out, *gradients))
 
 
 @pytest.mark.gpu
@@ -58,7 +66,7 @@ def pytorch(tensors, index):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_error_is_at_most_twice_that_of_pytorch(gpu, op, dtype, width, poisoned):
     """PyTorch knows no mean token: it and dropout are compared with fp64 below."""
-    tensors, index = on_gpu(gpu, op, width, dtype)
+    tensors, index = on_device(gpu, op, width, dtype)
     if op == "region_attention":
         index[0].mean.zero_()
     exact = results(eager, op, [x.double() for x in tensors], index, SCALE)
@@ -78,12 +86,10 @@ def test_error_is_at_most_twice_that_of_pytorch(gpu, op, dtype, width, poisoned)
 )
 def test_equals_fp64_reference(gpu, op, dtype, dropout, options, poisoned):
     """With rows and keys of nobody before and after."""
-    tensors, index = on_gpu(gpu, op, 64, dtype, outside_case, **options)
+    tensors, index = on_device(gpu, op, 64, dtype, outside_case, **options)
     seed = torch.tensor([-5], device=gpu)
     exact = results(eager, op, [x.double() for x in tensors], index, SCALE, dropout, seed)
-    for name, a, wanted in zip(
-        NAMES, results(cuda, op, tensors, index, SCALE, dropout, seed), exact, strict=True
-    ):
+    for name, a, wanted in zip(NAMES, results(cuda, op, tensors, index, SCALE, dropout, seed), exact, strict=True):
         assert torch.equal(a.isinf(), wanted.isinf()), name
         a, wanted = a.clamp(min=-1e4).double(), wanted.clamp(min=-1e4)
         bound = max(4 * torch.finfo(dtype).eps, 5e-6) * float(wanted[wanted > -1e4].abs().max())
@@ -92,7 +98,7 @@ def test_equals_fp64_reference(gpu, op, dtype, dropout, options, poisoned):
 
 @pytest.mark.gpu
 def test_same_bits_every_time(gpu):
-    tensors, index = on_gpu(gpu, "region_attention", 64, torch.bfloat16)
+    tensors, index = on_device(gpu, "region_attention", 64, torch.bfloat16)
     first = results(cuda, "region_attention", tensors, index, SCALE)
     for _ in range(5):
         again = results(cuda, "region_attention", tensors, index, SCALE)
@@ -102,7 +108,7 @@ def test_same_bits_every_time(gpu):
 @pytest.mark.gpu
 def test_strided_inputs(gpu, poisoned):
     """Slices of one joint projection, as the encoders make them, and layouts that need a copy."""
-    (q, k, v), index = on_gpu(gpu, "region_attention", 64)
+    (q, k, v), index = on_device(gpu, "region_attention", 64)
     wanted = results(cuda, "region_attention", (q, k, v), index, SCALE)
     joint = torch.stack([k, v], 2)
     sliced = (torch.stack([q, q], 1)[:, 1], joint[:, :, 0], joint[:, :, 1])
@@ -115,7 +121,7 @@ def test_strided_inputs(gpu, poisoned):
 
 @pytest.mark.gpu
 def test_runs_on_the_current_stream(gpu):
-    tensors, index = on_gpu("cpu", "region_attention", 64)
+    tensors, index = on_device("cpu", "region_attention", 64)
     host, index = [x.pin_memory() for x in tensors], moved(index, gpu)
     wanted = cuda.region_attention(*(x.to(gpu) for x in host), *index, SCALE, 0.0, None)[0]
     torch.cuda.synchronize()
@@ -132,7 +138,7 @@ def test_runs_on_the_current_stream(gpu):
 
 @pytest.mark.gpu
 def test_never_waits_for_the_device(gpu):
-    tensors, index = on_gpu(gpu, "region_attention", 64)
+    tensors, index = on_device(gpu, "region_attention", 64)
     grad, seed = torch.ones_like(tensors[0]), torch.tensor([3], device=gpu)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -109,8 +109,6 @@ def test_compiles_with_dropout(op, backend):
 
 
 def test_compiled_dropout_draws_anew_at_each_call(backend):
-    compiled = torch.compile(
-        lambda *x: small_attention("region", *x, dropout=0.5), backend="aot_eager", fullgraph=True
-    )
+    compiled = torch.compile(lambda *x: small_attention("region", *x, dropout=0.5), backend="aot_eager", fullgraph=True)
     q, k, v = (x.detach() for x in small_qkv())
     assert not torch.equal(compiled(q, k, v), compiled(q, k, v))

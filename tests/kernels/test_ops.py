@@ -156,8 +156,6 @@ def test_opcheck(backend):
 
 def test_gradcheck_of_mrc_pool():
     torch.manual_seed(3)
-    h, weight, bias = (
-        torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in [(5, 3), (4, 6), (4,)]
-    )
+    h, weight, bias = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in [(5, 3), (4, 6), (4,)])
     subject, object_ = torch.tensor([0, 0, 4]), torch.tensor([1, 2, 0])
     assert torch.autograd.gradcheck(lambda *x: mrc_pool(x[0], subject, object_, *x[1:]), (h, weight, bias))

@@ -18,18 +18,14 @@ LISTS = (
     "import torch, relvlm_kernels as r; q = torch.randn(3, 1, 8); cu = torch.tensor([0, 3]).int(); "
     "print(r.varlen_attention(q, q, q, cu, cu).shape, r.chosen().name, r.__file__)"
 )
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler"
-)
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler")
 
 
 @pytest.fixture
 def source(tmp_path):
     """A source tree of its own, with nothing built."""
     for name in ("kernels", "csrc", "relvlm"):
-        shutil.copytree(
-            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "_c*.so", "_c*.txt")
-        )
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "_c*.so", "_c*.txt"))
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -186,9 +182,7 @@ def test_another_architecture_may_be_asked_for(source, toolkit):
     ],
     ids=["no GPU", "one", "two kinds", "too old", "unknown to nvcc", "no answer"],
 )  # fmt: skip
-def test_cuda_kernels_are_built_for_the_gpus_that_are_here(
-    tmp_path, toolkit, libraries, monkeypatch, answer, built
-):
+def test_cuda_kernels_are_built_for_the_gpus_that_are_here(tmp_path, toolkit, libraries, monkeypatch, answer, built):
     program(tmp_path / "driver" / "nvidia-smi", f"#!/bin/sh\n{answer}\n")
     monkeypatch.setenv("PATH", f"{tmp_path / 'driver'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("RELVLM_CUDA_ARCH", raising=False)
@@ -271,6 +265,4 @@ def test_source_archive_has_all_sources(source):
     build(source, "-q", "sdist")
     with tarfile.open(next((source / "dist").glob("*.tar.gz"))) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    assert packed >= {
-        str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*") if path.suffix != ".pyc"
-    }
+    assert packed >= {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.*") if path.suffix != ".pyc"}

@@ -59,9 +59,7 @@ def test_packed_equals_apart_to_the_last_bit(op, dtype, options, backend):
 
 @pytest.mark.parametrize("op", OPS)
 def test_gradcheck(op, backend):
-    assert torch.autograd.gradcheck(
-        lambda *x: attend_packed(op, x, dropout=0.3, seed=SEED), inputs(op), fast_mode=True
-    )
+    assert torch.autograd.gradcheck(lambda *x: attend_packed(op, x, dropout=0.3, seed=SEED), inputs(op), fast_mode=True)
 
 
 @pytest.mark.parametrize("options", [(0.0, None), (0.3, SEED)], ids=["", "dropout"])

@@ -25,9 +25,7 @@ def test_whole_shows_every_patch_and_the_prefix():
 
 
 def test_every_box_survives_the_way_through_a_mask():
-    boxes = [
-        (x0, y0, x1, y1) for x0 in range(3) for x1 in range(x0 + 1, 4) for y0, y1 in [(0, 1), (0, 2), (1, 2)]
-    ]
+    boxes = [(x0, y0, x1, y1) for x0 in range(3) for x1 in range(x0 + 1, 4) for y0, y1 in [(0, 1), (0, 2), (1, 2)]]
     prefix = [bool(i % 2) for i in range(len(boxes))]
     image = torch.zeros(len(boxes), dtype=torch.int32)
     regions = Regions.from_mask(torch.arange(len(boxes) + 1).int(), image, mask_of(prefix, boxes), GRID)
@@ -37,9 +35,7 @@ def test_every_box_survives_the_way_through_a_mask():
 
 
 def test_a_mask_may_be_of_numbers_and_without_prefix():
-    regions = Regions.from_mask(
-        CU, IMAGE, mask_of([True] * 2, [(0, 0, 1, 1), (1, 0, 3, 2)])[:, 1:].float(), GRID
-    )
+    regions = Regions.from_mask(CU, IMAGE, mask_of([True] * 2, [(0, 0, 1, 1), (1, 0, 3, 2)])[:, 1:].float(), GRID)
     assert regions.box.tolist() == [[0, 0, 1, 1], [1, 0, 3, 2]]
 
 

@@ -87,10 +87,7 @@ CASES = [
     ("varlen_attention", {"width": 128, "heads": 1}, torch.float16, 0.0),
 ]
 ON_GPU_ONLY = [
-    *[
-        ("region_attention", {"width": w, "grid": (14, 14)}, torch.bfloat16, 0.0)
-        for w in (32, 64, 80, 96, 128)
-    ],
+    *[("region_attention", {"width": w, "grid": (14, 14)}, torch.bfloat16, 0.0) for w in (32, 64, 80, 96, 128)],
     *[("region_attention", {"width": 64, "grid": (24, 24)}, dtype, 0.1) for dtype in DTYPES],
     ("region_attention", {"width": 64, "grid": (32, 32)}, torch.bfloat16, 0.0),
     ("region_attention", {"width": 128}, torch.float32, 0.0),
@@ -98,9 +95,7 @@ ON_GPU_ONLY = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else [])
-)
+@pytest.mark.parametrize(("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else []))
 def test_equals_fp64_reference(op, options, dtype, dropout, poisoned):
     """Output, lse and every gradient, with the very keep-mask of the reference where there is dropout."""
     tensors, index = on_device(op, dtype, **options)

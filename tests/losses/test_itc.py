@@ -54,9 +54,7 @@ def test_a_false_negative_neither_attracts_nor_repels():
         expected.append(F.cross_entropy(rows[0][g] @ images[kept].T / 0.1, target))
     torch.testing.assert_close(value.detach(), torch.stack(expected).mean())
 
-    only_first = itc_loss(
-        images[1:2], texts[1:2].detach(), images, texts, temperature, 1, ignored[:1], ignored[:1]
-    )
+    only_first = itc_loss(images[1:2], texts[1:2].detach(), images, texts, temperature, 1, ignored[:1], ignored[:1])
     (gradient,) = torch.autograd.grad(only_first, texts)
     assert gradient[4].abs().max() == 0 and gradient[0].abs().max() > 0
 

@@ -102,9 +102,7 @@ def test_index_one_means_match():
     assert itm_loss(sure, torch.tensor([1])) < 1e-3 < itm_loss(sure, torch.tensor([0]))
 
 
-@pytest.mark.parametrize(
-    ("kind", "parameters"), [("linear", 8 * 2 + 2), ("mlp", 8 * 16 + 16 + 32 + 16 * 2 + 2)]
-)
+@pytest.mark.parametrize(("kind", "parameters"), [("linear", 8 * 2 + 2), ("mlp", 8 * 16 + 16 + 32 + 16 * 2 + 2)])
 def test_head_is_albefs_linear_or_xvlms_two_layers(kind, parameters):
     head = ITMHead(8, kind)
     assert sum(p.numel() for p in head.parameters()) == parameters

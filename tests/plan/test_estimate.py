@@ -33,9 +33,7 @@ MODEL = ModelConfig(
     fusion=FusionConfig(layers=2, heads=2),
     mrc_hidden=64,
 )
-DATA = DataConfig(
-    batch=KindCounts(captions=8, entities=32, mrc=8, vsg=8, joint=8), ratio=KindRatios(captions=1, mrc=3)
-)
+DATA = DataConfig(batch=KindCounts(captions=8, entities=32, mrc=8, vsg=8, joint=8), ratio=KindRatios(captions=1, mrc=3))
 CONFIG = Config(steps=100, model=MODEL, data=DATA)
 SIZES = Sizes(MODEL)
 
@@ -76,9 +74,7 @@ def test_training_costs_three_forward_passes(way):
 @pytest.mark.parametrize("way", ["ours", "official"])
 def test_the_teacher_costs_one_forward_pass(way):
     taught = replace(MODEL, momentum=MomentumConfig(enabled=True))
-    more = total(step(only("captions", model=taught), ONE, way).flops) - total(
-        step(only("captions"), ONE, way).flops
-    )
+    more = total(step(only("captions", model=taught), ONE, way).flops) - total(step(only("captions"), ONE, way).flops)
     forward = flops.teacher(Sizes(taught), workload(DATA, "captions"), padded=way == "official")
     assert more == pytest.approx(total(forward)) and more > 0
 
@@ -118,9 +114,7 @@ def test_chunks_keep_the_largest_of_them_and_encode_once_more():
 
 def test_chunks_without_itc_need_no_features_beforehand():
     whole, found = step(only("mrc")), step(only("mrc", accumulate=2))
-    assert found.flops == whole.flops and total(found.activations) == pytest.approx(
-        total(whole.activations) / 2
-    )
+    assert found.flops == whole.flops and total(found.activations) == pytest.approx(total(whole.activations) / 2)
 
 
 def test_the_official_way_has_no_chunks():

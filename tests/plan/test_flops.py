@@ -64,9 +64,7 @@ def counted(run) -> int:
     formulas = {
         ops.region_cross_attention: _raw(_cross_flops),
         ops.varlen_attention_kvpacked: _raw(_varlen_flops),
-        ops.varlen_attention_qkvpacked: _raw(
-            lambda qkv, cu, *rest, **_: _varlen_flops(qkv[:, 0], qkv, cu, cu)
-        ),
+        ops.varlen_attention_qkvpacked: _raw(lambda qkv, cu, *rest, **_: _varlen_flops(qkv[:, 0], qkv, cu, cu)),
         ops.mrc_pool: _raw(_pool_flops),
     }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
@@ -117,9 +115,7 @@ def test_chunks_are_encoded_beforehand(work: Workload) -> None:
 def test_dropped_patches_are_not_counted(work: Workload) -> None:
     dropping = replace(MODEL, vision=replace(MODEL.vision, patch_keep=0.5))
     sizes, exact = Sizes(dropping, 90, 7), Sizes(MODEL, 90, 7)
-    found, whole = (
-        counted(lambda m=m: Pretraining(RelVLM(m, 90, 7))(batch_of(work))) for m in (dropping, MODEL)
-    )
+    found, whole = (counted(lambda m=m: Pretraining(RelVLM(m, 90, 7))(batch_of(work))) for m in (dropping, MODEL))
     saved = sum(packed(exact, work).values()) - sum(packed(sizes, work).values())
     assert whole - found == pytest.approx(saved) and (saved > 0) == (work.kind == "captions")
     assert official(sizes, work) == official(exact, work)

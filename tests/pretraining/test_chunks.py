@@ -104,16 +104,14 @@ def assert_same(found, expected) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
-            torch.testing.assert_close(
-                value, theirs[name], rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
-            )
+            torch.testing.assert_close(value, theirs[name], rtol=1e-6, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("config", [VIT, LATE, TAUGHT], ids=["plain", "late vision", "momentum"])
 def test_chunks_give_the_losses_and_gradients_of_the_whole_step(kind, count, config, monkeypatch):
-    chunks, step = chunks_of(kind, count), toy_pretraining(config)
+    chunks, step = chunks_of(kind, count), toy_pretraining(config, dtype=torch.float64)
     given = neighbours(chunks)
     monkeypatch.setattr(module, "draw_negatives", lambda *_: next(given))
     other = copy.deepcopy(step)
@@ -134,7 +132,7 @@ def test_both_passes_of_a_chunk_drop_the_same_features_and_patches(kind, monkeyp
         text=replace(VIT.text, dropout=0.3),
         vision=replace(VIT.vision, dropout=0.3, patch_keep=0.5),
     )
-    step, chunks, seen = toy_pretraining(noisy), chunks_of(kind, 3), []
+    step, chunks, seen = toy_pretraining(noisy, dtype=torch.float64), chunks_of(kind, 3), []
 
     def remember(*args, original=module.encode):
         encoded = original(*args)
@@ -154,7 +152,7 @@ def test_both_passes_of_a_chunk_drop_the_same_features_and_patches(kind, monkeyp
 def test_gradients_with_dropout_are_those_of_the_same_dropout():
     """ITC alone, for which the whole step can be written down with each chunk's random numbers."""
     noisy = replace(VIT, text=replace(VIT.text, dropout=0.3))
-    step, chunks = toy_pretraining(noisy), chunks_of("captions", 2)
+    step, chunks = toy_pretraining(noisy, dtype=torch.float64), chunks_of("captions", 2)
     model, targets = step.model, step.chunk_targets(chunks)
     features = []
     for chunk, target in zip(chunks, targets, strict=True):
@@ -190,7 +188,7 @@ def test_a_pair_without_a_negative_has_no_share():
 
 
 def test_negatives_come_from_the_chunk(monkeypatch):
-    step, chunks, drawn = toy_pretraining(VIT), chunks_of("captions", 2), []
+    step, chunks, drawn = toy_pretraining(VIT, dtype=torch.float64), chunks_of("captions", 2), []
     monkeypatch.setattr(
         module,
         "draw_negatives",

@@ -24,9 +24,7 @@ def test_momentum_itc_equals_albef_written_out(alpha):
 
     def features(owner, image_projection, text_projection):
         image = image_projection(owner.vision(batch.pixels)[:, 0])
-        text = text_projection(
-            owner.text(batch.text_ids, batch.regions.offsets)[batch.regions.offsets[:-1].long()]
-        )
+        text = text_projection(owner.text(batch.text_ids, batch.regions.offsets)[batch.regions.offsets[:-1].long()])
         return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
 
     def one_way(rows, rows_m, columns_m, queue, wrong):

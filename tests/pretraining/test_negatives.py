@@ -81,9 +81,7 @@ def test_negatives_are_drawn_by_the_keys_features():
     """A teacher's, where there is one: with those the second view is far from every text."""
     own = Features(torch.eye(3), torch.eye(3))
     keys = Features(torch.tensor([[1.0, 0, 0], [-9.0, -9, -9], [0, 0, 1.0]]), torch.eye(3))
-    drawn = [
-        draw_negatives(own, keys, torch.tensor([0.01]), torch.zeros(3, 3).bool(), 0.0) for _ in range(30)
-    ]
+    drawn = [draw_negatives(own, keys, torch.tensor([0.01]), torch.zeros(3, 3).bool(), 0.0) for _ in range(30)]
     assert {int(d.view_of_text[0]) for d in drawn} == {2} and {int(d.view_of_text[2]) for d in drawn} == {0}
 
 
@@ -92,9 +90,7 @@ def test_the_floor_lets_far_pairs_through():
     none, cold = torch.zeros(3, 3).bool(), torch.tensor([0.01])
     torch.manual_seed(0)
     drawn = {
-        floor: {
-            int(draw_negatives(features, features, cold, none, floor).view_of_text[0]) for _ in range(200)
-        }
+        floor: {int(draw_negatives(features, features, cold, none, floor).view_of_text[0]) for _ in range(200)}
         for floor in (0.0, 1.0)
     }
     assert drawn == {0.0: {1}, 1.0: {1, 2}}

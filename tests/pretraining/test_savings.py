@@ -45,9 +45,9 @@ def batch_with_equal_texts(kind: str) -> Batch:
 def outcome(
     config: ModelConfig, batch: Batch, savings: Savings = ALL_SAVINGS, first: bool = True
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Values and gradients; the negatives are the same each time, or follow on those of the call before."""
+    """Values and gradients in fp64; the negatives are the same each time, or follow on those of the call before."""
     state = torch.get_rng_state()
-    step = toy_pretraining(config, savings)
+    step = toy_pretraining(config, savings, torch.float64)
     torch.set_rng_state(state)
     if first:
         torch.manual_seed(1)
@@ -92,8 +92,7 @@ def test_a_joint_step_is_the_sum_of_its_parts_alone(model: ModelConfig, one_pass
         for name, value in found.items()
     }
     summed = {
-        name: sum(weight * found[name] for weight, (_, found) in zip(weights, alone, strict=True))
-        for name in gradients
+        name: sum(weight * found[name] for weight, (_, found) in zip(weights, alone, strict=True)) for name in gradients
     }
     assert_same((values, gradients), (expected, summed))
 
@@ -133,4 +132,4 @@ def assert_same(found, expected) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
-            torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
+            torch.testing.assert_close(value, theirs[name], rtol=1e-7, atol=1e-9, msg=name)

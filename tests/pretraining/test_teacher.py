@@ -111,14 +111,10 @@ def test_features_that_are_not_finite_stay_out_of_the_queue():
 def test_soft_targets_sum_to_one_and_leave_false_negatives_out():
     _, teacher = make(alpha=0.4)
     images, texts, temperature = unit(2), unit(2), torch.tensor([0.1])
-    wrong = torch.tensor(
-        [[True, False], [True, True]]
-    )  # text 1 also describes view 0; the diagonal is no matter
+    wrong = torch.tensor([[True, False], [True, True]])  # text 1 also describes view 0; the diagonal is no matter
     keys = teacher.contrast_keys(Features(images, texts), temperature, wrong)
     assert torch.equal(keys.images, torch.cat([images, teacher.image_queue]))
-    assert keys.excluded_t2i.nonzero().tolist() == [[1, 0]] and keys.excluded_i2t.nonzero().tolist() == [
-        [0, 1]
-    ]
+    assert keys.excluded_t2i.nonzero().tolist() == [[1, 0]] and keys.excluded_i2t.nonzero().tolist() == [[0, 1]]
     for soft in (keys.soft_i2t, keys.soft_t2i):
         torch.testing.assert_close(soft.sum(-1), torch.ones(2))
     assert keys.soft_i2t[0, 1] == 0 and keys.soft_t2i[1, 0] == 0

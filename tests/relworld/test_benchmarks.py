@@ -99,9 +99,7 @@ def test_svo_sentences_hold_in_the_positive_image_only(config: WorldConfig) -> N
         assert holds(config, bank.scenes[row["pos_image_id"]], row["sentence"]) is True
         assert holds(config, bank.scenes[row["neg_image_id"]], row["sentence"]) is False
         assert row["subj_neg"] + row["verb_neg"] + row["obj_neg"] == 1
-        changed = [
-            a != b for a, b in zip(row["pos_triplet"].split(","), row["neg_triplet"].split(","), strict=True)
-        ]
+        changed = [a != b for a, b in zip(row["pos_triplet"].split(","), row["neg_triplet"].split(","), strict=True)]
         assert changed == [row["subj_neg"], row["verb_neg"], row["obj_neg"]]
 
 
@@ -114,9 +112,7 @@ def test_svo_images_are_right_as_often_as_wrong(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("piece", ["relations", "action-replacement", "actant-swap"])
-def test_valse_relation_foils_are_false_and_captions_true(
-    config: WorldConfig, folder: Path, piece: str
-) -> None:
+def test_valse_relation_foils_are_false_and_captions_true(config: WorldConfig, folder: Path, piece: str) -> None:
     bank = Bank(config, 0)
     vsr_rows(bank, "dev", PAIRS // 2), vsr_rows(bank, "test", PAIRS)
     svo_rows(bank, round(0.6 * PAIRS / 2) * 2)
@@ -147,9 +143,7 @@ _STEMS = {s.rstrip("es"): s for s in PRESETS["full"].shape_names}
 @pytest.mark.parametrize(
     "piece", ["existence", "plurals", "counting-hard", "counting-small-quant", "counting-adversarial"]
 )
-def test_valse_counts_are_right_in_captions_and_wrong_in_foils(
-    config: WorldConfig, folder: Path, piece: str
-) -> None:
+def test_valse_counts_are_right_in_captions_and_wrong_in_foils(config: WorldConfig, folder: Path, piece: str) -> None:
     bank = Bank(config, 0)
     vsr_rows(bank, "dev", PAIRS // 2), vsr_rows(bank, "test", PAIRS)
     svo_rows(bank, round(0.6 * PAIRS / 2) * 2)
@@ -166,9 +160,7 @@ def test_valse_has_every_piece_in_the_official_form(folder: Path) -> None:
     for records in files.values():
         assert len(records) >= FEWEST
         for record in records.values():
-            assert {"dataset", "image_file", "caption", "foil", "linguistic_phenomena", "classes"} <= set(
-                record
-            )
+            assert {"dataset", "image_file", "caption", "foil", "linguistic_phenomena", "classes"} <= set(record)
             assert record["mturk"]["caption"] == 3
             assert record["caption"] != record["foil"]
 
@@ -237,9 +229,7 @@ def named_images(folder: Path) -> set[str]:
         names |= {record["image_file"] for record in records.values()}
     for records in objects(folder, "sugarcrepe").values():
         names |= {record["filename"] for record in records.values()}
-    names |= {
-        f"{r['image_id']}.jpg" for r in json.loads((folder / "paragraphs/paragraphs_v1.json").read_text())
-    }
+    names |= {f"{r['image_id']}.jpg" for r in json.loads((folder / "paragraphs/paragraphs_v1.json").read_text())}
     return names | {i["filename"] for i in json.loads((folder / "coco/karpathy.json").read_text())["images"]}
 
 
@@ -252,9 +242,7 @@ def test_every_named_image_is_there(folder: Path, config: WorldConfig) -> None:
 def texts(folder: Path) -> list[str]:
     found = [row["caption"] for split in ("dev", "test") for row in vsr(folder, split)]
     found += [row["sentence"] for row in svo(folder)]
-    found += [
-        r[k] for rs in objects(folder, "valse").values() for r in rs.values() for k in ("caption", "foil")
-    ]
+    found += [r[k] for rs in objects(folder, "valse").values() for r in rs.values() for k in ("caption", "foil")]
     keys = ("caption", "negative_caption")
     found += [r[k] for rs in objects(folder, "sugarcrepe").values() for r in rs.values() for k in keys]
     found += [r["paragraph"] for r in json.loads((folder / "paragraphs/paragraphs_v1.json").read_text())]

@@ -80,9 +80,7 @@ def test_directions_are_those_of_the_centres_and_clearly_dominate() -> None:
 def mask_in_image(scene: Scene, index: int) -> np.ndarray:
     thing = scene.things[index]
     canvas = np.zeros((scene.size, scene.size), bool)
-    canvas[thing.box[1] : thing.box[3], thing.box[0] : thing.box[2]] = solid_mask(
-        thing.look.shape, thing.side
-    )
+    canvas[thing.box[1] : thing.box[3], thing.box[0] : thing.box[2]] = solid_mask(thing.look.shape, thing.side)
     return canvas
 
 
@@ -162,9 +160,7 @@ def test_captions_never_state_a_held_out_combination(preset: str) -> None:
     texts = [s.captions[0] for _, _, s in training_set(config, 5, "captions", 300, workers=1)]
     stated = [t for t in texts if any(f" {p} " in t for p in config.predicates)]
     assert len(stated) > 200
-    plain = [
-        " ".join(w for w in f"< {t} >".lower().replace(".", " ").split() if w not in FILLERS) for t in texts
-    ]
+    plain = [" ".join(w for w in f"< {t} >".lower().replace(".", " ").split() if w not in FILLERS) for t in texts]
     for triplet in forbidden:
         phrase = f" {' '.join(triplet)} "
         assert not any(phrase in text for text in plain)
@@ -242,9 +238,7 @@ def test_labels_alone_do_not_tell_the_relation(preset: str, images: int) -> None
 def test_the_label_only_classifier_would_see_a_leak() -> None:
     samples = [s for _, _, s in training_set(MINI, 11, "graphs", 1000, workers=1)]
     rows = triplet_kinds(samples)
-    leaking = [
-        (s, "pulling" if s.split()[1] == "circle" and i % 3 else r, o) for i, (s, r, o) in enumerate(rows)
-    ]
+    leaking = [(s, "pulling" if s.split()[1] == "circle" and i % 3 else r, o) for i, (s, r, o) in enumerate(rows)]
     split = int(0.7 * len(rows))
     assert label_only_accuracy(leaking[:split], leaking[split:]) > 1.35 / len(MINI.predicates)
 

@@ -17,9 +17,7 @@ from relvlm_kernels import Regions
 CLS, MASK, FIRST_WORD = 2, 4, 10
 
 
-def made_batch(
-    work: Workload, image_size: int, side: int, words: int, relations: int, seed: int = 0
-) -> Batch:
+def made_batch(work: Workload, image_size: int, side: int, words: int, relations: int, seed: int = 0) -> Batch:
     """A batch of `work` on a grid of `side` x `side` patches; text lengths vary around the mean, as real ones do."""
     torch.manual_seed(seed)
     groups = work.images * work.groups
@@ -97,9 +95,7 @@ def _masked_rows(cu: Tensor, masked: int) -> Tensor:
         return torch.zeros(0, dtype=torch.long)
     offsets = cu.long()
     ends = torch.minimum(offsets[:-1] + 1 + masked, offsets[1:])
-    return torch.cat(
-        [torch.arange(a + 1, b) for a, b in zip(offsets[:-1].tolist(), ends.tolist(), strict=True)]
-    )
+    return torch.cat([torch.arange(a + 1, b) for a, b in zip(offsets[:-1].tolist(), ends.tolist(), strict=True)])
 
 
 def _boxes(groups: int, side: int, regional: bool) -> Tensor:

@@ -38,9 +38,7 @@ def assert_as_close_as(actual: Any, plain: Any, truth: Any, factor: float = 2.0)
     distances = {name: _rms(x.double() - exact[name]) for name, x in other.items()}
     relative = sorted(distances[name] / size for name, size in sizes.items() if size > nothing)
     typical = relative[int(SHARE * (len(relative) - 1))] if relative else 0.0
-    assert typical <= epsilon**0.5, (
-        f"plain outputs are off by {typical:.1e}: not of the same thing as the truth"
-    )
+    assert typical <= epsilon**0.5, f"plain outputs are off by {typical:.1e}: not of the same thing as the truth"
     wrong = []
     for name, x in found.items():
         distance = _rms(x.double() - exact[name])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from relvlm.evals import valse
+from relvlm.evals.tasks import valse
 
 SUGARCREPE_PIECES = (
     "add_att",

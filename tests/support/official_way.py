@@ -72,9 +72,7 @@ class OfficialWay(nn.Module):
             losses["bbox"] = self._locate(batch, texts, image_BSD)
         return losses
 
-    def _match(
-        self, texts: Texts, views: Views, image_GE: Tensor, text_GE: Tensor, wrong_GG: Tensor
-    ) -> Tensor:
+    def _match(self, texts: Texts, views: Views, image_GE: Tensor, text_GE: Tensor, wrong_GG: Tensor) -> Tensor:
         similarity = (text_GE @ image_GE.T).detach() / self.model.temperature.detach()
         view_of_text, _ = hard_negatives(similarity, wrong_GG)
         text_of_view, _ = hard_negatives(similarity.T, wrong_GG.T)

@@ -106,9 +106,7 @@ class Batch:
     @property
     def visible(self) -> Tensor:
         """(G, S) bool: the tokens that each group's text sees, its mean token not counted."""
-        return torch.cat(
-            [self.regions.prefix[:, None].expand(-1, self.shape.prefix), self.regions.patch_mask()], 1
-        )
+        return torch.cat([self.regions.prefix[:, None].expand(-1, self.shape.prefix), self.regions.patch_mask()], 1)
 
     def flops(self) -> int:
         """Of the forward, inside the boxes; the backward needs 5 products for the forward's 2."""

@@ -100,9 +100,7 @@ def first(config, kind, **kwargs):
 
 
 def same(a, b):
-    pairs = [
-        (getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name not in ("distinct", "regions")
-    ]
+    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name not in ("distinct", "regions")]
     pairs += zip(a.distinct, b.distinct, strict=True)
     pairs += [(getattr(a.regions, f.name), getattr(b.regions, f.name)) for f in fields(a.regions)]
     return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs)
@@ -223,9 +221,7 @@ def test_joint_photos_are_whole_and_a_kind_without_weight_is_left_out(config):
 
 def test_a_joint_batch_passes_over_samples_that_lack_a_kind(config, folder, tmp_path):
     bare = replace(scene(30)[2], relations=())
-    scenes = [
-        (key, image, bare if i % 2 else sample) for i, (key, image, sample) in enumerate(map(scene, range(8)))
-    ]
+    scenes = [(key, image, bare if i % 2 else sample) for i, (key, image, sample) in enumerate(map(scene, range(8)))]
     mixed = replace(config, graphs=[write(tmp_path, "mixed", scenes)])
     loader = build_loader(joint(mixed, captions=1, vsg=1), image_size=32, patch_size=8, seed=0)
     (batch,) = next(loader)
@@ -248,9 +244,7 @@ def test_flip_mirrors_pixels_boxes_and_words(config, kind):
     assert torch.equal(plain.image_key, flipped.image_key)
     torch.testing.assert_close(plain.pixels, flipped.pixels.flip(-1))
     regions = {
-        t: b
-        for t, b, w in zip(texts(flipped), flipped.regions.box.tolist(), flipped.whole, strict=True)
-        if not w
+        t: b for t, b, w in zip(texts(flipped), flipped.regions.box.tolist(), flipped.whole, strict=True) if not w
     }
     ball = regions["[CLS] blue ball [SEP]" if kind == "entities" else "[CLS] ball [SEP]"]
     assert ball == [0, 1, 2, 4]
@@ -388,9 +382,7 @@ def test_chunks_do_not_depend_on_workers_or_resume(config):
 )
 def test_more_chunks_than_a_rank_has_images_are_refused(config, kind, most):
     steps(only(config, kind), 1, world_size=2, accumulate=most)
-    with pytest.raises(
-        UserError, match=f"accumulate: {most + 1} chunks are more than the {most} images .* {kind} b"
-    ):
+    with pytest.raises(UserError, match=f"accumulate: {most + 1} chunks are more than the {most} images .* {kind} b"):
         steps(only(config, kind), 1, world_size=2, accumulate=most + 1)
 
 
@@ -451,9 +443,7 @@ def test_a_fault_is_logged_and_counted_once(faulty, caplog):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_too_many_faults_end_the_run(faulty, workers):
     config = replace(faulty, max_faults=1, workers=workers)
-    with pytest.raises(
-        UserError, match=r"^\S+damaged: 2 faulty samples, data.max_faults is 1; the last: 00000"
-    ):
+    with pytest.raises(UserError, match=r"^\S+damaged: 2 faulty samples, data.max_faults is 1; the last: 00000"):
         load(config, 1)
 
 

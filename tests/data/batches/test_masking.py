@@ -62,9 +62,7 @@ def test_of_masked_tokens_80_percent_are_mask_10_another_10_as_they_were(functio
     mask_share = sum(now == tokenizer.mask_id for now, _ in found) / len(found)
     kept_share = sum(now == was for now, was in found) / len(found)
     assert mask_share == pytest.approx(0.8, abs=0.02) and kept_share == pytest.approx(0.1, abs=0.02)
-    assert {now for now, was in found if now not in (was, tokenizer.mask_id)} == {*others} - {
-        tokenizer.mask_id
-    }
+    assert {now for now, was in found if now not in (was, tokenizer.mask_id)} == {*others} - {tokenizer.mask_id}
 
 
 def test_albef_masks_each_token_by_itself_and_never_cls(tokenizer):

@@ -82,9 +82,7 @@ def test_official_pipeline_keeps_what_is_visible(shared):
 
 
 def scene(count, width=100, height=80):
-    entities = tuple(
-        Entity(str(i), f"label {i}", (i * 5.5, i * 4, i * 5.5 + 12.5, i * 4 + 9)) for i in range(count)
-    )
+    entities = tuple(Entity(str(i), f"label {i}", (i * 5.5, i * 4, i * 5.5 + 12.5, i * 4 + 9)) for i in range(count))
     return Sample("1", width, height, entities=entities)
 
 

@@ -87,9 +87,7 @@ def test_shrunk_decoding_shows_the_same_crop(crop):
 
 def test_no_resize_where_none_is_needed():
     image = smooth(64, 64)
-    assert np.array_equal(
-        np.asarray(resize_square(open_image(encode(image, "PNG"), LIMIT), 64)), np.asarray(image)
-    )
+    assert np.array_equal(np.asarray(resize_square(open_image(encode(image, "PNG"), LIMIT), 64)), np.asarray(image))
 
 
 def test_eval_transform_normalises_by_clip():
@@ -104,9 +102,7 @@ def test_normalise_keeps_axes_apart():
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
     pixels = normalise(images)
     assert pixels.is_contiguous()
-    assert pixels[1, 2, 3, 5].item() == pytest.approx(
-        (images[1, 3, 5, 2] / 255 - CLIP_MEAN[2]) / CLIP_STD[2], abs=1e-5
-    )
+    assert pixels[1, 2, 3, 5].item() == pytest.approx((images[1, 3, 5, 2] / 255 - CLIP_MEAN[2]) / CLIP_STD[2], abs=1e-5)
 
 
 def test_random_crop_stays_inside_and_above_the_area():

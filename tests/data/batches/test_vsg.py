@@ -52,9 +52,7 @@ def test_every_triplet_ends_in_sep(tokenizer):
 
 
 def test_a_triplet_that_does_not_fit_is_dropped_whole(tokenizer):
-    ids, kept, dropped = encode_triplets(
-        ["ball under ring", "ring on red cube", "ring on cube"], tokenizer, 9
-    )
+    ids, kept, dropped = encode_triplets(["ball under ring", "ring on red cube", "ring on cube"], tokenizer, 9)
     assert words(ids) == "[CLS] ball under ring [SEP] ring on cube [SEP]"
     assert kept == ["ball under ring", "ring on cube"]
     assert dropped == 1

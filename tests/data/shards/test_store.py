@@ -127,9 +127,7 @@ def test_writes_into_an_empty_folder(tmp_path):
 @pytest.mark.parametrize("key", ["a.b", "", "../up", "0000"])
 def test_refuses_keys_that_are_unsafe_or_repeated(tmp_path, key):
     with pytest.raises(ValueError, match="key"):
-        write_shards(
-            tmp_path / "set", [*samples(1), (key, encoded(1), sample(1))], source="toy", builder_args={}
-        )
+        write_shards(tmp_path / "set", [*samples(1), (key, encoded(1), sample(1))], source="toy", builder_args={})
 
 
 def test_refuses_a_box_outside_the_image(tmp_path):

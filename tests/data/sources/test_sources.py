@@ -240,9 +240,7 @@ def test_vg_objects_that_name_each_other_become_one():
 
 def test_vg_relations_go_with_their_degenerate_objects():
     flat = node(2, "line", (0, 0, 10, 0))
-    sample = scene_graphs.to_sample(
-        vg_graph([(node(1, "man"), "on", flat), (node(1, "man"), "is", node(1, "man"))])
-    )
+    sample = scene_graphs.to_sample(vg_graph([(node(1, "man"), "on", flat), (node(1, "man"), "is", node(1, "man"))]))
     assert [e.label for e in sample.entities] == ["man"] and sample.relations == ()
 
 

@@ -32,9 +32,7 @@ def write(path, samples):
 @pytest.fixture
 def sets(tmp_path):
     captions = [annotated(i, "vg", captions=(f"photo {i}",), entities=(CAT,)) for i in (3, 1, 2)]
-    graphs = [
-        annotated(i, "gqa", entities=(MAT, CAT), relations=(Relation("1", "on", "2"),)) for i in (2, 3, 4)
-    ]
+    graphs = [annotated(i, "gqa", entities=(MAT, CAT), relations=(Relation("1", "on", "2"),)) for i in (2, 3, 4)]
     return [write(tmp_path / "vg", captions), write(tmp_path / "gqa", graphs)]
 
 

@@ -68,9 +68,7 @@ def test_photos_get_neither_above_nor_below_unless_asked():
 
 
 def test_equal_labels_and_tiny_boxes_are_left_out():
-    pair = sample(
-        ("dog", (0, 0, 20, 20)), ("dog", (40, 0, 60, 20)), ("fly", (70, 5, 78, 12)), ("bee", (80, 5, 82, 7))
-    )
+    pair = sample(("dog", (0, 0, 20, 20)), ("dog", (40, 0, 60, 20)), ("fly", (70, 5, 78, 12)), ("bee", (80, 5, 82, 7)))
     assert {(r.subject, r.object) for r in derive(pair)} == {("0", "2"), ("1", "2")}
 
 
@@ -105,11 +103,7 @@ def test_the_choice_depends_on_seed_and_image_alone():
 
 def test_which_pairs_are_chosen_varies_between_images():
     rules = Rules(limit=4, predicates=("left of", "right of"))
-    pairs = {
-        frozenset((r.subject, r.object))
-        for i in range(20)
-        for r in choose(derive(row(10), rules), str(i), rules)
-    }
+    pairs = {frozenset((r.subject, r.object)) for i in range(20) for r in choose(derive(row(10), rules), str(i), rules)}
     assert len(pairs) > 10
 
 
@@ -139,9 +133,7 @@ def test_relate_copies_photos_and_writes_the_vocabulary(tmp_path, capsys):
     assert [shards.read(i).image for i in range(4)] == [image] * 4
     assert [len(shards.read(i).sample.relations) for i in range(4)] == [2, 4, 4, 4]
     assert (tmp_path / "out" / "relations.txt").read_text() == "left of\nright of\n"
-    assert (
-        shards.manifest["source"] == "toy" and shards.manifest["builder"]["arguments"]["relate"]["limit"] == 4
-    )
+    assert shards.manifest["source"] == "toy" and shards.manifest["builder"]["arguments"]["relate"]["limit"] == 4
     assert "14 relations on 4 images" in capsys.readouterr().out
 
 

@@ -55,9 +55,7 @@ def test_every_checkpoint_is_scored_on_every_task_and_on_dev_splits(run: Path, s
     )
 
 
-def test_a_second_start_does_only_what_is_not_done(
-    run: Path, suite: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_second_start_does_only_what_is_not_done(run: Path, suite: Path, capsys: pytest.CaptureFixture) -> None:
     evaluate(run, suite)
     before = written(run)
     (run / every.RESULTS / "step_0000020/vsr/metrics.json").unlink()
@@ -67,23 +65,19 @@ def test_a_second_start_does_only_what_is_not_done(
     after = written(run)
     assert {k for k in after if after[k] != before[k]} == {"step_0000020/vsr", "step_0000010/svo"}
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("step_0000010: done vsr valse sugarcrepe") and printed[0].endswith(
-        "scored svo"
-    )
+    assert printed[0].startswith("step_0000010: done vsr valse sugarcrepe") and printed[0].endswith("scored svo")
 
 
-def test_another_checkpoint_or_protocol_is_scored_again(
-    run: Path, suite: Path, checkpoint: Checkpoint
-) -> None:
+def test_another_checkpoint_or_protocol_is_scored_again(run: Path, suite: Path, checkpoint: Checkpoint) -> None:
     sources = suite_sources(suite, Selection())
     first = run / "checkpoints/step_0000010"
     out = run / every.RESULTS
     every.evaluate_checkpoints([first], sources, out, ScoreOptions())
     assert not every.progress(first, sources, out, ScoreOptions(token_budget=64, image_batch=2)).todo
     assert len(every.progress(first, sources, out, ScoreOptions(max_words=3)).todo) == len(sources)
-    assert len(
-        every.progress(first, suite_sources(suite, Selection(limit=2)), out, ScoreOptions()).todo
-    ) == len(sources)
+    assert len(every.progress(first, suite_sources(suite, Selection(limit=2)), out, ScoreOptions()).todo) == len(
+        sources
+    )
     with (suite / "vsr/dev.jsonl").open("a") as file:
         file.write("\n")
     every._digest.cache_clear()
@@ -143,9 +137,7 @@ def test_the_array_script_scores_its_share(run: Path, suite: Path) -> None:
 
 @pytest.mark.slurm
 @pytest.mark.slow
-@pytest.mark.skipif(
-    os.environ.get("RELVLM_SLURM") != "1", reason="needs a Slurm cluster (set RELVLM_SLURM=1)"
-)
+@pytest.mark.skipif(os.environ.get("RELVLM_SLURM") != "1", reason="needs a Slurm cluster (set RELVLM_SLURM=1)")
 def test_a_job_array_scores_every_checkpoint(run: Path, suite: Path, tmp_path: Path) -> None:
     options = ["--parsable", "--array", "0-1", "--gpus-per-node", "0", "--cpus-per-task", "1"]
     options += ["--output", str(tmp_path / "%a.log"), str(ROOT / "slurm/eval_array.sh")]

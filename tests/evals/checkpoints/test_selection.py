@@ -29,8 +29,7 @@ FIGURES = {
 @pytest.fixture()
 def history() -> History:
     cells = [
-        {t: Cell(values[i], (values[i] - 1, values[i] + 1), 0.0, 9) for t, values in FIGURES.items()}
-        for i in range(3)
+        {t: Cell(values[i], (values[i] - 1, values[i] + 1), 0.0, 9) for t, values in FIGURES.items()} for i in range(3)
     ]
     return History("run", (10, 20, 30), tuple(cells), ())
 

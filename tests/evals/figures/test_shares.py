@@ -59,9 +59,7 @@ def test_best_threshold_beats_every_other(seed: int) -> None:
     ],
 )
 def test_best_threshold_lies_midway_between_two_scores(scores, labels, threshold) -> None:
-    assert shares.best_threshold(scores, [bool(label) for label in labels]) == pytest.approx(
-        threshold, abs=1e-12
-    )
+    assert shares.best_threshold(scores, [bool(label) for label in labels]) == pytest.approx(threshold, abs=1e-12)
 
 
 def test_a_share_is_a_percentage_with_wilsons_interval() -> None:

@@ -73,9 +73,7 @@ SUGAR = [{"label": f"0_{e}", "piece": "swap_obj", "score": 0.5, "image": "a", "t
 
 
 @pytest.mark.parametrize(("split", "task"), [({}, ""), ({"split": "test"}, ""), ({"split": "val"}, " val")])
-def test_an_example_is_its_card_with_model_and_task(
-    images: Path, tmp_path: Path, split: dict, task: str
-) -> None:
+def test_an_example_is_its_card_with_model_and_task(images: Path, tmp_path: Path, split: dict, task: str) -> None:
     figures = {"task": "sugarcrepe", "protocol": {"images": str(images)}, **split}
     (tmp_path / "metrics.json").write_text(json.dumps(figures))
     (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in SUGAR))

@@ -132,9 +132,7 @@ def test_features_are_normalised_and_rank_by_the_models_own_cosine(make, process
     assert (images @ texts.T)[1, 2].item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def test_a_saved_model_is_loaded_from_its_folder(
-    processor: Processor, photos: list[Path], tmp_path: Path
-) -> None:
+def test_a_saved_model_is_loaded_from_its_folder(processor: Processor, photos: list[Path], tmp_path: Path) -> None:
     model = blip()
     model.save_pretrained(tmp_path)
     transformers.BlipProcessor(processor.image_processor, processor.tokenizer).save_pretrained(tmp_path)
@@ -156,9 +154,7 @@ def write(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def test_a_threshold_on_similarities_is_refused(
-    processor: Processor, photos: list[Path], tmp_path: Path
-) -> None:
+def test_a_threshold_on_similarities_is_refused(processor: Processor, photos: list[Path], tmp_path: Path) -> None:
     row = {"image": photos[0].name, "caption": TEXTS[0], "label": 1, "relation": "on"}
     annotations = write(tmp_path / "dev.jsonl", [row])
     with pytest.raises(UserError, match=r"vsr has a threshold .* needs an ITM head"):
@@ -170,9 +166,7 @@ def test_figures_with_a_threshold_are_left_out_for_similarities(processor, photo
     (tmp_path / "plurals.json").write_text(json.dumps({"a": record}))
     annotations = tmp_path / "plurals.json"
     for make, figures in ((clip, False), (blip, True)):
-        found = evaluate(
-            wrap(make(), processor), None, "valse", annotations, photos[0].parent, tmp_path / "out"
-        )
+        found = evaluate(wrap(make(), processor), None, "valse", annotations, photos[0].parent, tmp_path / "out")
         assert ("p_c" in found) == figures
         assert "overall" in found
 

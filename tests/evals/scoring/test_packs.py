@@ -54,9 +54,7 @@ def test_texts_of_a_length_are_encoded_together() -> None:
 
 
 @pytest.mark.parametrize(("budget", "sizes"), [(6, [[5, 5]]), (5, [[5], [5]])])
-def test_a_text_is_guessed_to_have_a_token_for_5_letters_and_two_more(
-    budget: int, sizes: list[list[int]]
-) -> None:
+def test_a_text_is_guessed_to_have_a_token_for_5_letters_and_two_more(budget: int, sizes: list[list[int]]) -> None:
     assert [[len(t) for t in chunk] for chunk in text_chunks(["a" * 5] * 2, budget)] == sizes
 
 

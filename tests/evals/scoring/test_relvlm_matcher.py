@@ -10,9 +10,7 @@ from relvlm.evals.scoring.weights import weights_hash
 from relvlm.model import RelVLM
 
 
-def matcher(
-    model: RelVLM, max_words: int = 40, max_tokens: int = 0, sep: bool | None = None
-) -> RelVLMMatcher:
+def matcher(model: RelVLM, max_words: int = 40, max_tokens: int = 0, sep: bool | None = None) -> RelVLMMatcher:
     return RelVLMMatcher(model, model.tokenizer, max_words, max_tokens, sep)
 
 

@@ -111,9 +111,7 @@ def all_pairs(images: list[Path]) -> tuple[list[Path], list[str]]:
 
 
 @pytest.mark.parametrize("options", [ScoreOptions(), ScoreOptions(token_budget=12, image_batch=2)])
-def test_packed_scores_equal_one_by_one(
-    tokenizer: Tokenizer, images: list[Path], options: ScoreOptions
-) -> None:
+def test_packed_scores_equal_one_by_one(tokenizer: Tokenizer, images: list[Path], options: ScoreOptions) -> None:
     model = tiny_model()
     paths, texts = all_pairs(images)
     found = Scorer(model, tokenizer, options).probabilities(paths, texts)
@@ -143,9 +141,7 @@ def test_each_process_encodes_its_own_images_and_texts(
     monkeypatch.setattr(scorer, "gather_objects", lambda value: [value])
     model = tiny_model()
     counts = Counting(model)
-    Scorer(model, tokenizer).match_logits(
-        images, TEXTS, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 2, 2])
-    )
+    Scorer(model, tokenizer).match_logits(images, TEXTS, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 2, 2]))
     assert (counts.images, len(counts.words)) == (2, 1)
 
 
@@ -286,9 +282,7 @@ def test_bf16_is_near_fp32(model, suite: Path) -> None:
 
 
 def test_memory_holds_the_latest_and_a_batch_at_least(colours: Path) -> None:
-    made = Scorer(
-        Redness(), None, ScoreOptions(image_batch=1, memory_gb=2 * 12 / 2**30)
-    )  # two of three floats
+    made = Scorer(Redness(), None, ScoreOptions(image_batch=1, memory_gb=2 * 12 / 2**30))  # two of three floats
     made.encoded(sorted(colours.iterdir()))
     assert [photo.path.name for photo in made._images] == ["green.png", "red.png"]
     assert made._bytes == 24
@@ -298,9 +292,7 @@ def test_memory_holds_the_latest_and_a_batch_at_least(colours: Path) -> None:
 
 
 @pytest.mark.parametrize(("memory", "encoded"), [(384, 17), (382, 16), (192, 16), (190, 8)])
-def test_images_are_encoded_ahead_while_half_of_the_memory_is_free(
-    colours: Path, memory: int, encoded: int
-) -> None:
+def test_images_are_encoded_ahead_while_half_of_the_memory_is_free(colours: Path, memory: int, encoded: int) -> None:
     model = Redness()  # 12 bytes an image; 8 batches are taken at once
     made = Scorer(model, None, ScoreOptions(image_batch=1, memory_gb=memory / 2**30))
     made._encode_ahead([Photo(colours / "red.png", (0, 0, i + 1, 1)) for i in range(17)])
@@ -316,9 +308,7 @@ def test_defaults_suit_a_cpu_and_the_protocol() -> None:
 
 
 @pytest.mark.parametrize(("rank", "share"), [(0, [0, 1]), (1, [2, 3]), (2, [4, 5, 6])])
-def test_processes_share_everything_once(
-    rank: int, share: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_share_everything_once(rank: int, share: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorer, "world_size", lambda: 3)
     monkeypatch.setattr(scorer, "rank", lambda: rank)
     assert list(range(7))[scorer._share(7)] == share

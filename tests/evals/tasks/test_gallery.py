@@ -39,9 +39,7 @@ def test_karpathys_split_and_folder_names(tmp_path: Path) -> None:
 
 
 def test_albefs_list_has_one_caption_or_several(tmp_path: Path) -> None:
-    path = written(
-        tmp_path / "t.json", [{"image": "a", "caption": ["x", "y"]}, {"image": "b", "caption": "z"}]
-    )
+    path = written(tmp_path / "t.json", [{"image": "a", "caption": ["x", "y"]}, {"image": "b", "caption": "z"}])
     assert read(path) == Gallery(("a", "b"), ("x", "y", "z"), (0, 0, 1))
     assert read_splits(path) == set()
 

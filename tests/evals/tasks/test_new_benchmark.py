@@ -29,9 +29,7 @@ def load(annotations: Path) -> Benchmark:
 
 def _example(number: int, row: Row) -> tuple[Pair, ...]:
     fields = {"kind": row["kind"]}
-    return tuple(
-        Pair(row["image"], t, {"label": f"{number}_{i}", **fields}) for i, t in enumerate(row["texts"])
-    )
+    return tuple(Pair(row["image"], t, {"label": f"{number}_{i}", **fields}) for i, t in enumerate(row["texts"]))
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
@@ -69,25 +67,17 @@ TASK = PairTask(
 def with_thirds(suite: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The suite of known tasks and the new one, which is registered."""
     texts = ["a dog", "the red box", "a person on the left"]
-    rows = [
-        {"image": f"{i}.jpg", "texts": texts[i % 3 :] + texts[: i % 3], "kind": "abc"[i % 2]}
-        for i in range(9)
-    ]
+    rows = [{"image": f"{i}.jpg", "texts": texts[i % 3 :] + texts[: i % 3], "kind": "abc"[i % 2]} for i in range(9)]
     (suite / "thirds").mkdir()
     (suite / "thirds/thirds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setitem(registry.TASKS, "thirds", TASK)
     return suite
 
 
-def test_it_is_scored_with_the_suite_and_its_scores_give_its_metrics(
-    with_thirds: Path, tmp_path: Path, model
-) -> None:
+def test_it_is_scored_with_the_suite_and_its_scores_give_its_metrics(with_thirds: Path, tmp_path: Path, model) -> None:
     found = evaluate_suite(model, model.tokenizer, with_thirds, tmp_path / "out")["thirds"]
     rows = [json.loads(line) for line in (tmp_path / "out/thirds/scores.jsonl").read_text().splitlines()]
-    won = sum(
-        a["score"] > max(b["score"], c["score"])
-        for a, b, c in zip(*(rows[i::3] for i in range(3)), strict=True)
-    )
+    won = sum(a["score"] > max(b["score"], c["score"]) for a, b, c in zip(*(rows[i::3] for i in range(3)), strict=True))
     assert found["overall"] == pytest.approx(100 * won / 9)
     assert (found["n"], found["n_pairs"], found["counts"]) == (9, 27, {"a": 5, "b": 4})
     again = rescore("thirds", tmp_path / "out/thirds/scores.jsonl", with_thirds / "thirds")
@@ -104,9 +94,7 @@ def test_it_is_in_the_table_the_browser_and_the_learning_dynamics(
     evaluate_checkpoints(checkpoints_of(run), sources, run / RESULTS, ScoreOptions())
     found = evaluate_suite(model, model.tokenizer, with_thirds, run / "eval")["thirds"]
     written = report([run], tmp_path / "report")
-    head, values, _, chance, n = [
-        line.split("|")[1:-1] for i, line in enumerate(written.table.splitlines()) if i != 1
-    ]
+    head, values, _, chance, n = [line.split("|")[1:-1] for i, line in enumerate(written.table.splitlines()) if i != 1]
     column = [cell.strip() for cell in head].index("Thirds")
     assert column == len(head) - 3  # after the main columns, before the two calibrated ones
     assert values[column].strip() == f"**{found['overall']:.1f}**"
@@ -119,10 +107,7 @@ def test_it_is_in_the_table_the_browser_and_the_learning_dynamics(
         ("b", "the first of three"),
     }
     assert sum(e["right"] for e in mine) == round(found["overall"] * 9 / 100)
-    assert (
-        "Thirds"
-        in (tmp_path / "report/report.md").read_text().partition("Selection matrix")[2].split("\n\n")[1]
-    )
+    assert "Thirds" in (tmp_path / "report/report.md").read_text().partition("Selection matrix")[2].split("\n\n")[1]
 
 
 def test_the_command_line_knows_it(with_thirds: Path) -> None:

@@ -83,8 +83,7 @@ def test_each_pair_is_scored_and_each_example_judged(annotations: Path) -> None:
     found = score(annotations, Length(True))
     rows = [json.loads(line) for line in found.lines]
     wanted = [
-        torch.tensor(len(word) - 3.0).sigmoid().item()
-        for word in ["longest", "short", "s", "long", "longer", "long"]
+        torch.tensor(len(word) - 3.0).sigmoid().item() for word in ["longest", "short", "s", "long", "longer", "long"]
     ]
     assert [row.pop("score") for row in rows] == pytest.approx(wanted)
     assert rows[2] == {"label": "2_0", "file": "other", "image": "b", "text": "s"}

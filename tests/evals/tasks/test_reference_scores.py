@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from official_files import VALSE, linked
+from support.official_files import VALSE, linked
 
 from relvlm.evals.evaluate import rescore
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.official_files import COCO_CC_SLICES, linked
 
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import rescore
@@ -57,8 +58,8 @@ def test_scores_of_another_task_are_refused(tmp_path: Path, task: str) -> None:
         rescore(task, scores)
 
 
-def test_a_folder_of_several_benchmarks_gives_each_its_own_files(shared: Path) -> None:
-    folder = shared / "data/benchmarks/coco_cc_slices"
+def test_a_folder_of_several_benchmarks_gives_each_its_own_files(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared / "data/benchmarks/coco_cc_slices", COCO_CC_SLICES, tmp_path / "slices")
 
     def found(task: str, field: str) -> set[str]:
         return {pair.row[field] for pair in TASKS[task].load(folder).pairs}  # type: ignore[attr-defined]

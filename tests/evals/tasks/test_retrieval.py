@@ -189,9 +189,7 @@ class WithFeatures(Redness):
 
     def text_features(self, texts: Sequence[torch.Tensor]) -> torch.Tensor:
         value = torch.stack([text[0] for text in texts])
-        return torch.cat(
-            [2 * value, torch.ones_like(value), -(value**2)], 1
-        )  # products: minus squared distances
+        return torch.cat([2 * value, torch.ones_like(value), -(value**2)], 1)  # products: minus squared distances
 
 
 def tone(red: int) -> float:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.official_files import SUGARCREPE, linked
 
 from relvlm.errors import UserError
 from relvlm.evals.tasks import sugarcrepe
@@ -55,8 +56,9 @@ def test_an_example_is_two_pairs(tmp_path: Path, listed: bool) -> None:
     ]
 
 
-def test_all_seven_files_are_read(shared: Path) -> None:
-    benchmark = sugarcrepe.load(shared / "data/benchmarks/sugarcrepe")
+def test_all_seven_files_are_read(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared / "data/benchmarks/sugarcrepe", SUGARCREPE, tmp_path / "sugarcrepe")
+    benchmark = sugarcrepe.load(folder)
     assert len(benchmark.examples) == 7511
     assert len({pair.row["piece"] for pair in benchmark.pairs}) == 7
 

@@ -9,9 +9,7 @@ from relvlm.errors import UserError
 from relvlm.evals.tasks import svo
 from relvlm.evals.tasks.registry import titles
 
-HEADER = (
-    "sentence,pos_triplet,neg_triplet,pos_url,neg_url,pos_image_id,neg_image_id,subj_neg,verb_neg,obj_neg"
-)
+HEADER = "sentence,pos_triplet,neg_triplet,pos_url,neg_url,pos_image_id,neg_image_id,subj_neg,verb_neg,obj_neg"
 VERB = {"subj_neg": False, "verb_neg": True, "obj_neg": False}
 
 
@@ -44,9 +42,7 @@ def test_the_bucket_is_subject_before_verb_before_object(subj: int, verb: int, o
     assert svo.bucket({"subj_neg": subj, "verb_neg": verb, "obj_neg": obj}, "here") == name
 
 
-@pytest.mark.parametrize(
-    ("value", "message"), [(False, "here: none of"), ("maybe", "neither True nor False")]
-)
+@pytest.mark.parametrize(("value", "message"), [(False, "here: none of"), ("maybe", "neither True nor False")])
 def test_a_row_without_a_bucket_is_refused(value: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         svo.bucket(dict.fromkeys(VERB, value), "here")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.official_files import VALSE, linked
 
 from relvlm.errors import UserError
 from relvlm.evals.tasks import valse
@@ -117,8 +118,8 @@ def test_scores_without_instrument_are_refused() -> None:
         valse.verdicts([{"label": "0_c", "score": 0.5}])
 
 
-def test_the_official_files_have_7702_kept_examples(shared: Path) -> None:
-    benchmark = valse.load(shared / "data/benchmarks/valse")
+def test_the_official_files_have_7702_kept_examples(shared: Path, tmp_path: Path) -> None:
+    benchmark = valse.load(linked(shared / "data/benchmarks/valse", VALSE, tmp_path / "valse"))
     assert len(benchmark.examples) == 7702
     assert len(benchmark.dropped) == 2 * (8782 - 7702)
 

@@ -36,9 +36,7 @@ def test_outcomes_give_the_same_figures() -> None:
     found = verdict.outcomes(judged(), {"macro": ("mean", ("b", "a")), "least": ("min", ("b", "a"))})
     assert (found.units, found.names) == (("0", "1", "2"), ("overall", "b", "p_c", "a"))
     figures = {name: values[0] for name, values in found.figures().items()}
-    assert figures == pytest.approx(
-        {"overall": 200 / 3, "b": 100, "p_c": 50, "a": 50, "macro": 75, "least": 50}
-    )
+    assert figures == pytest.approx({"overall": 200 / 3, "b": 100, "p_c": 50, "a": 50, "macro": 75, "least": 50})
     assert np.array_equal(found.counted[:, 2], [1, 0, 1])
 
 
@@ -51,9 +49,7 @@ def test_nested_figures_are_found_by_their_prefix() -> None:
     assert verdict.nested({"by/a": 1, "by/b/c": 2, "byte": 3}, "by") == {"a": 1, "b/c": 2}
 
 
-@pytest.mark.parametrize(
-    ("mark", "held"), [(True, True), ("true", True), ("1", True), (False, False), ("0", False)]
-)
+@pytest.mark.parametrize(("mark", "held"), [(True, True), ("true", True), ("1", True), (False, False), ("0", False)])
 def test_held_out_is_read_in_every_spelling(mark: object, held: bool) -> None:
     assert verdict.held_out({"held_out": mark}) == {"held_out": held}
     assert verdict.held_out({}) == {}

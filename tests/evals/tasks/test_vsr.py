@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.official_files import VSR, linked
 
 from relvlm.errors import UserError
 from relvlm.evals.figures.shares import wilson
@@ -30,9 +31,7 @@ def test_one_half_counts_as_true(score: float, label: int, right: bool) -> None:
 
 def test_a_card_shows_the_caption_its_truth_and_the_relation() -> None:
     shown = {"image": "a.jpg", "text": "the dog is left of the box"}
-    true, false = vsr.verdicts(
-        [row(0.6, relation="left of", **shown), row(0.6, 0, relation="chasing", **shown)]
-    )
+    true, false = vsr.verdicts([row(0.6, relation="left of", **shown), row(0.6, 0, relation="chasing", **shown)])
     assert (true.card.images, true.card.lines) == (("a.jpg",), (("true:", shown["text"], 0.6),))
     assert (true.card.piece, true.card.what, true.card.right) == ("projective", "left of", True)
     assert (false.card.lines[0][0], false.card.piece, false.card.right) == ("false:", "unallocated", False)
@@ -160,14 +159,15 @@ def test_main_columns_are_first_and_calibrated_ones_are_not_drawn_over_checkpoin
 
 
 @pytest.mark.parametrize(("release", "sizes"), [("random_2022", (1012, 2024)), ("random", (1097, 2195))])
-def test_both_releases_are_read(shared: Path, release: str, sizes: tuple[int, int]) -> None:
-    pairs = vsr.load(shared / "data/benchmarks/vsr" / release).pairs
+def test_both_releases_are_read(shared: Path, tmp_path: Path, release: str, sizes: tuple[int, int]) -> None:
+    pairs = vsr.load(linked(shared / "data/benchmarks/vsr" / release, VSR, tmp_path / "vsr")).pairs
     found = [pair.row["split"] for pair in pairs]
     assert (found.count("dev"), found.count("test")) == sizes
 
 
-def test_categories_cover_the_2022_release(shared: Path) -> None:
-    relations = {pair.row["relation"] for pair in vsr.load(shared / "data/benchmarks/vsr/random_2022").pairs}
+def test_categories_cover_the_2022_release(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared / "data/benchmarks/vsr/random_2022", VSR, tmp_path / "vsr")
+    relations = {pair.row["relation"] for pair in vsr.load(folder).pairs}
     assert relations <= vsr.CATEGORY.keys()
 
 

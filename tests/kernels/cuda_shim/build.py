@@ -20,18 +20,13 @@ def build(folder: Path, sources: Path = SOURCES, small: bool = False) -> Path:
     elements = ELEMENTS[:1] if small else ELEMENTS
     fewer = ["-DRELVLM_WIDTHS(one)=one(32)", "-DRELVLM_ELEMENTS(one)=one(FLOAT32, float)"] if small else []
     jobs = {f"{name}.cpp": [str(SHIM / f"{name}.cpp")] for name in ("fibers", "tensor_cores")}
-    jobs |= {
-        f"{name}.cu": [*fewer, str(sources / f"{name}.cu")]
-        for name in ("api", "layout", "plan", "pair", "pool")
-    }
+    jobs |= {f"{name}.cu": [*fewer, str(sources / f"{name}.cu")] for name in ("api", "layout", "plan", "pair", "pool")}
     attention = str(sources / "attention.cu")
     jobs |= {f"{x}.cu": [*fewer, f"-DRELVLM_ELEMENT={x}", attention] for x in elements}
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(lambda job: _compile(job[1], folder / f"{job[0]}.o", sources), jobs.items()))
     library = folder / "_cuda.so"
-    subprocess.run(
-        ["g++", "-shared", "-fsanitize=address,undefined", *objects, "-o", str(library)], check=True
-    )
+    subprocess.run(["g++", "-shared", "-fsanitize=address,undefined", *objects, "-o", str(library)], check=True)
     return library
 
 

@@ -105,15 +105,11 @@ def absent() -> None:
     tensors = [x.float() for x in tensors]
     there = r.image.clone()
     there[[2, 5]] = torch.tensor([9, -1]).int()
-    none = replace(
-        r, offsets=r.offsets[:1], image=r.image[:0], box=r.box[:0], prefix=r.prefix[:0], mean=r.mean[:0]
-    )
+    none = replace(r, offsets=r.offsets[:1], image=r.image[:0], box=r.box[:0], prefix=r.prefix[:0], mean=r.mean[:0])
     for name, index in (("absent", replace(r, image=there)), ("no group", none)):
         found, wanted = (results(m, "region_attention", tensors, (index,), SCALE) for m in (cuda, eager))
         for a, b in zip(found, wanted, strict=True):
-            torch.testing.assert_close(
-                a, b, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-            )
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
     no_images = [tensors[0], tensors[1][:0], tensors[2][:0]]
     zeros_of(results(cuda, "region_attention", no_images, (none,), SCALE))
     one = torch.tensor([3]).int()
