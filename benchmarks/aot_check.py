@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
+sys.path[:0] = [str(ROOT / name) for name in ("kernels", "csrc", ".")]
 
 from aot import cuda_kernels, triton_kernels  # noqa: E402
 from aot.table import Row, text, worse  # noqa: E402

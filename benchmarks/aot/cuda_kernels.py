@@ -14,13 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from libraries import ELEMENTS, WIDTHS  # of csrc
+
 from aot.table import Row
 
 SOURCES = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
 TARGETS = ("sm_80", "sm_90")
-FLAGS = {"float": ["-Xptxas=-O1"], "Bfloat16": [], "Half": []}  # as in setup.py
 DTYPES = {"float": "float32", "Bfloat16": "bfloat16", "Half": "float16"}
-WIDTHS = (32, 64, 80, 96, 128)
 WARPS = 4  # of a block, in all kernels that are listed
 FUNCTION = re.compile(r"Function\s*:?\s*(\S+?):?\n(.*?)(?=Function\s*:?\s|\Z)", re.S)
 KERNEL = re.compile(r"\d(attend|backward_of_queries|backward_of_keys|linear_of_pairs)I.*?(?:Lb(\d)E)?E+v")
@@ -63,7 +63,9 @@ def version() -> str:
 
 def measure(wanted: str) -> Iterator[tuple[str, Row]]:
     """(name, resources) of each kernel whose name holds `wanted`."""
-    jobs = [Job(target, element, width) for element in FLAGS for target in TARGETS for width in WIDTHS]
+    jobs = [
+        Job(target, element, width) for element in ELEMENTS for target in TARGETS for width in sorted(WIDTHS)
+    ]
     jobs = [job for job in jobs if any(wanted in name for name in _names(job))]
     with TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         sizes = _shared_bytes(Path(folder)) if jobs else {}
@@ -78,7 +80,7 @@ def _names(job: Job) -> list[str]:
 
 def _rows(job: Job, folder: Path, sizes: dict[str, list[int]]) -> list[tuple[str, Row]]:
     binary = folder / f"{job.element}{job.width}{job.target}.cubin"
-    command = [_nvcc(), "-std=c++17", "-O3", f"-arch={job.target}", *FLAGS[job.element]]
+    command = [_nvcc(), "-std=c++17", "-O3", f"-arch={job.target}", *ELEMENTS[job.element]]
     command += [f"-DRELVLM_ELEMENT={job.element}", f"-DRELVLM_WIDTHS(one)=one({job.width})"]
     subprocess.run([*command, "-cubin", SOURCES / "attention.cu", "-o", binary], check=True)
     usage, code = (dict(FUNCTION.findall(_dump(option, binary))) for option in ("-res-usage", "-sass"))

@@ -28,7 +28,7 @@ from gpu_check.target import Target, backends, target
 from relvlm_kernels import region_attention
 
 PARTS = {  # by the names of kernels
-    "plan": re.compile(r"plan_(groups|sequences)|^_plan"),
+    "plan": re.compile(r"plan_(groups|sequences)|^plan$"),
     "attend": re.compile(r"\battend\b|attention_forward"),
     "dq": re.compile(r"backward_of_queries|attention_backward_q"),
     "dkdv": re.compile(r"backward_of_keys|attention_backward_kv"),

@@ -17,8 +17,10 @@ def main() -> None:
 
 
 def _state(backend: Backend) -> str:
-    if backend.missing:
-        return f"not usable: {backend.missing}"
+    refusals = [backend.refusal(torch.device(device), torch.float32) for device in _devices()]
+    reason = backend.missing or ("" if "" in refusals else refusals[-1])
+    if reason:
+        return f"not usable: {reason}"
     is_chosen = any(_choice(device, torch.float32) == backend.name for device in _devices())
     return f"{'usable (chosen)' if is_chosen else 'usable'}: {backend.ops.description()}"
 

@@ -10,6 +10,7 @@ first of them), `region_attention_backward` leaves the other groups' rows of dq 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from relvlm_kernels.dropout import keep_scale
 from relvlm_kernels.regions import Regions, box_mask
 
 Gradients = tuple[Tensor, ...]  # of q, k and v
+AddRows = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def missing() -> str:
@@ -219,21 +221,26 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
     return out.relu_()
 
 
+def _add_rows(to: Tensor, rows: Tensor, x: Tensor) -> Tensor:
+    return to.index_add_(0, rows, x)
+
+
 def mrc_pool_backward(
     grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor,
-    out: Tensor,
+    out: Tensor, add_rows: AddRows = _add_rows,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """`add_rows(to, rows, x)` adds the rows of x to these of `to`."""
     grad = grad * (out > 0)
     dh, dweight = torch.zeros_like(h), torch.empty_like(weight, memory_format=torch.contiguous_format)
     for rows, part, dpart in zip(
         (subject_rows, object_rows), weight.chunk(2, dim=1), dweight.chunk(2, dim=1), strict=True
     ):
         if len(rows) > len(h):
-            grad_of_row = grad.new_zeros(len(h), grad.shape[1]).index_add_(0, rows, grad)
+            grad_of_row = add_rows(grad.new_zeros(len(h), grad.shape[1]), rows, grad)
             dh.addmm_(grad_of_row, part)
             torch.mm(grad_of_row.T, h, out=dpart)
         else:
-            dh.index_add_(0, rows, grad @ part)
+            add_rows(dh, rows, grad @ part)
             torch.mm(grad.T, h[rows], out=dpart)
     return dh, dweight, grad.sum(0)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from support.attention_cases import small_regions
 from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
@@ -18,16 +19,6 @@ def chunk(request, monkeypatch):
     monkeypatch.setitem(cross.CHUNK_BYTES, "cpu", request.param)
 
 
-def make_regions() -> Regions:
-    """Six groups on images 2, 0, 2, 0, 0, 2, in no order, one without tokens; image 1 has none."""
-    box = [[0, 0, 4, 3], [0, 0, 1, 1], [3, 2, 4, 3], [1, 0, 3, 2], [0, 1, 4, 2], [1, 1, 2, 3]]
-    return Regions(
-        torch.tensor([0, 3, 3, 5, 8, 11, 12]).int(), torch.tensor([2, 0, 2, 0, 0, 2]).int(),
-        torch.tensor(box).int(), torch.tensor([1, 1, 0, 0, 1, 1]).bool(),
-        torch.tensor([0, 1, 1, 0, 1, 0]).bool(), (3, 4),
-    )  # fmt: skip
-
-
 def inputs(dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randn(shape, dtype=torch.float64, generator=generator) for shape in SHAPES]
@@ -36,11 +27,11 @@ def inputs(dtype=torch.float64):
 
 def in_parts(q, x, weight, bias, **options):
     k, v = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:])).unbind(2)
-    return region_attention(q, k, v, make_regions(), **options)
+    return region_attention(q, k, v, small_regions(), **options)
 
 
 def whole(*tensors, **options):
-    return region_cross_attention(*tensors, make_regions(), **options)
+    return region_cross_attention(*tensors, small_regions(), **options)
 
 
 def with_gradients(attend, tensors, **options):
@@ -94,7 +85,7 @@ def test_gradcheck(backend, chunk):
 
 @pytest.mark.parametrize("options", [(0.0, None), (0.3, SEED)], ids=["", "dropout"])
 def test_opcheck(options, backend):
-    r = make_regions()
+    r = small_regions()
     index = r.offsets, r.image, r.box, r.prefix, r.mean, *r.grid
     opcheck(cross._region_cross_attention, (*inputs(), *index, 0.3, *options))
     q, x, weight, bias = inputs()

@@ -42,9 +42,8 @@ def python(path, code_or_file, *arguments):
         subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip()
         for name in ("libasan.so", "libstdc++.so")
     ]
-    modules = os.pathsep.join([str(ROOT / "kernels"), str(ROOT / "tests"), *sys.path])
     environment = os.environ | {
-        "LD_PRELOAD": " ".join(runtime), "PYTHONPATH": modules,
+        "LD_PRELOAD": " ".join(runtime), "PYTHONPATH": os.pathsep.join([str(ROOT / "kernels"), *sys.path]),
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     command = [sys.executable, code_or_file, str(path), *arguments]

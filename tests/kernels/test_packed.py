@@ -1,12 +1,10 @@
-"""The packed attention ops against the plain ones, and gradients written where the caller says."""
+"""The packed attention ops against the plain ones."""
 
 import pytest
 import torch
 from torch.library import opcheck
 
 from relvlm_kernels import (
-    Regions,
-    backends,
     packed,
     varlen_attention,
     varlen_attention_kvpacked,
@@ -18,15 +16,6 @@ OPS = ["varlen_kvpacked", "varlen_qkvpacked"]
 
 
 SEED = torch.tensor([2**40 + 7])
-
-
-def make_regions() -> Regions:
-    """Five groups on images 2, 0, 2, 0, 1, one without tokens."""
-    box = [[0, 0, 4, 3], [0, 0, 1, 1], [3, 2, 4, 3], [1, 0, 3, 2], [0, 1, 4, 2]]
-    return Regions(
-        torch.tensor([0, 3, 3, 5, 8, 12]).int(), torch.tensor([2, 0, 2, 0, 1]).int(), torch.tensor(box).int(),
-        torch.tensor([1, 1, 0, 0, 1]).bool(), torch.tensor([0, 1, 1, 0, 1]).bool(), (3, 4),
-    )  # fmt: skip
 
 
 def draw(*shape, dtype=torch.float64):
@@ -105,32 +94,3 @@ def test_names_the_shape_that_it_wants(op, shape):
     tensors = [x[..., :1, :, :] for x in inputs(op)]
     with pytest.raises(ValueError, match=f"expected {shape}".replace("(", r"\(")):
         attend_packed(op, tensors)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_gradients_by_images_into_a_small_buffer(dtype, dropout, backend):
-    """Two images, then one: what is written is the whole, groups of other images stay as they were."""
-    ops, regions, seed = backends.BACKENDS[backend].ops, make_regions(), SEED if dropout else None
-    q, k, v = draw(12, 2, 8, dtype=dtype), *draw(3, 13, 2, 2, 8, dtype=dtype).unbind(2)
-    out, lse = ops.region_attention(q, k, v, regions, 0.3, dropout, seed)
-    grad = out.flip(0).contiguous()
-    wanted = ops.region_attention_backward(grad, q, k, v, out, lse, regions, 0.3, dropout, seed)
-    found = torch.full((12, 2, 2, 8), torch.nan, dtype=dtype), torch.empty(3, 13, 2, 2, 8, dtype=dtype)
-    for first, last in ((0, 2), (2, 3)):
-        part = type(regions)(**vars(regions) | {"image": regions.image - first})
-        to = found[0][:, 1], *found[1][first:last].unbind(2)
-        args = grad, q, k[first:last], v[first:last], out, lse, part, 0.3, dropout, seed
-        ops.region_attention_backward(*args, to)
-    torch.testing.assert_close((found[0][:, 1], *found[1].unbind(2)), wanted)
-    assert found[0][:, 0].isnan().all()
-
-
-def test_gradients_cannot_go_where_rows_are_uneven():
-    if backends.BACKENDS["cpu"].missing:
-        pytest.skip(backends.BACKENDS["cpu"].missing)
-    q, k = draw(12, 2, 8), draw(3, 13, 2, 8)
-    args = q, q, k, k, q, q[..., 0], make_regions(), 0.3, 0.0, None
-    gaps = draw(3, 14, 2, 8)[:, :13]
-    with pytest.raises(ValueError, match=r"dk .*no kernel for strides"):
-        backends.BACKENDS["cpu"].ops.region_attention_backward(*args, (q.clone(), gaps, k.clone()))

@@ -1,12 +1,9 @@
-"""`Regions`: whole images, boxes of masks and back, picking; and which backend the package takes."""
-
-from types import SimpleNamespace
+"""`Regions`: whole images, boxes of masks and back, picking."""
 
 import pytest
 import torch
 
-from relvlm_kernels import Regions, backends
-from relvlm_kernels.__main__ import main
+from relvlm_kernels import Regions
 from relvlm_kernels.regions import box_mask
 
 GRID = (2, 3)
@@ -71,66 +68,3 @@ def test_box_mask_is_row_major_and_half_open():
         [0, 1, 1, 0, 0, 0],
         [0, 0, 0, 1, 0, 0],
     ]
-
-
-class Abacus(backends.Backend):
-    """A backend of a module that does not exist, or of one given."""
-
-    def __init__(self, ops=None):
-        super().__init__("abacus")
-        self._ops = ops
-
-
-def beads(missing="", device="cpu"):
-    return SimpleNamespace(
-        missing=lambda: missing, takes=lambda d, dtype: d.type == device, description=lambda: "wooden"
-    )
-
-
-def test_a_backend_that_does_not_exist_is_an_error_that_names_the_others(monkeypatch):
-    monkeypatch.setenv("RELVLM_KERNELS", "abacus")
-    with pytest.raises(RuntimeError, match=r"RELVLM_KERNELS=abacus: .*reference"):
-        backends.chosen()
-
-
-@pytest.mark.parametrize(
-    ("ops", "reason"), [(beads("no beads"), "no beads"), (None, r"No module named 'relvlm_kernels\.abacus'")]
-)
-def test_a_backend_that_cannot_run_is_an_error_too(monkeypatch, ops, reason):
-    monkeypatch.setitem(backends.BACKENDS, "abacus", Abacus(ops))
-    monkeypatch.setenv("RELVLM_KERNELS", "abacus")
-    with pytest.raises(RuntimeError, match=rf"no such backend here \({reason}"):
-        backends.chosen()
-
-
-@pytest.mark.parametrize(
-    ("usable", "name"),
-    [(("triton", "cuda"), "cuda"), (("triton",), "triton"), ((), "reference")],
-)
-@pytest.mark.filterwarnings("ignore:relvlm_kernels")
-def test_cuda_tensors_take_the_first_that_is_usable(monkeypatch, usable, name):
-    monkeypatch.delenv("RELVLM_KERNELS", raising=False)
-    for backend in ("triton", "cuda"):
-        ops = beads("" if backend in usable else "none", "cuda")
-        monkeypatch.setitem(backends.BACKENDS, backend, Abacus(ops))
-        backends.BACKENDS[backend].name = backend
-    assert backends.chosen("cuda", torch.bfloat16).name == name
-
-
-def test_a_backend_may_take_more_than_it_is_chosen_for(monkeypatch):
-    """As `triton` takes CPU tensors in its interpreter, but only when named."""
-    monkeypatch.setitem(backends.BACKENDS, "triton", Abacus(beads()))
-    monkeypatch.delenv("RELVLM_KERNELS", raising=False)
-    assert backends.chosen("cpu").name != "abacus"
-    monkeypatch.setenv("RELVLM_KERNELS", "triton")
-    assert backends.chosen("cpu").name == "abacus"
-
-
-@pytest.mark.filterwarnings("ignore:relvlm_kernels")
-def test_the_command_lists_what_is_usable_and_why_the_rest_is_not(capsys, monkeypatch):
-    monkeypatch.delenv("RELVLM_KERNELS", raising=False)
-    monkeypatch.setitem(backends.BACKENDS, "abacus", Abacus(beads("no beads")))
-    main()
-    shown = capsys.readouterr().out
-    assert "reference" in shown and "usable (chosen)" in shown
-    assert "abacus     not usable: no beads" in shown

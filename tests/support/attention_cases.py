@@ -5,16 +5,20 @@ Tensors are fp64 on the CPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from relvlm_kernels import Regions
+from relvlm_kernels import Regions, region_attention, varlen_attention
 
 Index = tuple[Regions] | tuple[Tensor, Tensor]  # of region and of varlen attention
 NAMES = ("out", "lse", "dq", "dk", "dv")  # what `results` gives
 SMALL_GRID = (3, 4)
+NO_INDEX = 0x70707070
 
 
 def small_regions() -> Regions:
@@ -25,6 +29,20 @@ def small_regions() -> Regions:
         box=torch.tensor(box).int(), prefix=torch.tensor([1, 1, 0, 0, 1, 1]).bool(),
         mean=torch.tensor([0, 1, 1, 1, 1, 0]).bool(), grid=SMALL_GRID,
     )  # fmt: skip
+
+
+def small_qkv(dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """q of the small regions, k and v of their images, as leaves."""
+    q, k, v = _random(torch.Generator().manual_seed(0), (12, 2, 8), (3, 13, 2, 8), (3, 13, 2, 8))
+    return [x.to(dtype).requires_grad_() for x in (q, k, v)]
+
+
+def small_attention(op: str, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    """Either op on `small_qkv`: "region", or "varlen" with two sequences of keys out of the images."""
+    if op == "region":
+        return region_attention(q, k, v, small_regions(), **options)
+    cu_q, cu_k = torch.tensor([0, 5, 12]).int(), torch.tensor([0, 13, 39]).int()
+    return varlen_attention(q, k.flatten(0, 1), v.flatten(0, 1), cu_q, cu_k, **options)
 
 
 def region_case(
@@ -62,9 +80,19 @@ def varlen_case(width: int, heads: int = 3, seed: int = 0) -> tuple[list[Tensor]
     return tensors, (offsets_of(lengths_q), offsets_of(lengths_k))
 
 
-def case(op: str, width: int, **options: int | tuple[int, int]) -> tuple[list[Tensor], Index]:
+def case(op: str, width: int, **options: Any) -> tuple[list[Tensor], Index]:
     """Of "region_attention" or "varlen_attention"."""
-    return (region_case if op == "region_attention" else varlen_case)(width, **options)  # type: ignore[operator]
+    return region_case(width, **options) if op == "region_attention" else varlen_case(width, **options)
+
+
+def outside_case(op: str, width: int, **options: Any) -> tuple[list[Tensor], Index]:
+    """`case` with more rows before and after: queries that no group or sequence owns, and keys of no sequence."""
+    (q, k, v), index = case(op, width, **options)
+    q = torch.cat([q[:5], q, q[:70]])
+    if op == "region_attention":
+        return [q, k, v], (replace(index[0], offsets=index[0].offsets + 5),)
+    k, v = (torch.cat([x[:3], x, x[:70]]) for x in (k, v))
+    return [q, k, v], (index[0] + 5, index[1] + 3)
 
 
 def offsets_of(lengths: Tensor) -> Tensor:
@@ -74,8 +102,7 @@ def offsets_of(lengths: Tensor) -> Tensor:
 def moved(index: Index, device: torch.device | str) -> Index:
     """The same on another device."""
     if isinstance(index[0], Regions):
-        fields = ("offsets", "image", "box", "prefix", "mean")
-        return (Regions(**{f: getattr(index[0], f).to(device) for f in fields}, grid=index[0].grid),)
+        return (index[0].map(lambda x: x.to(device)),)
     return tuple(x.to(device) for x in index)
 
 
@@ -96,7 +123,26 @@ def results(
 
 
 def rms(x: Tensor) -> float:
-    return float(x.square().mean().sqrt())
+    """Root of the mean square, of what is finite."""
+    return float(x[x.isfinite()].square().mean().sqrt())
+
+
+def box_case(width: int = 24, prefix: int = 1, seed: int = 6) -> tuple[Tensor, Tensor, tuple]:
+    """Of box_mean: x (4, prefix + 35, width), a gradient of its output, and its other arguments."""
+    _, (regions,) = region_case(4, prefix=prefix)
+    shapes = (4, prefix + 35, width), (len(regions.image), width)
+    x, grad = _random(torch.Generator().manual_seed(seed), *shapes)
+    return x, grad, (regions.box, regions.image, regions.grid)
+
+
+def poisoning(empty: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`torch.empty` or the like whose memory begins as NaN, or as no index: what a kernel leaves unwritten shows."""
+
+    def filled(*args: Any, **options: Any) -> Tensor:
+        out = empty(*args, **options)
+        return out.fill_(torch.nan if out.is_floating_point() else NO_INDEX)
+
+    return filled
 
 
 def _random(generator: torch.Generator, *shapes: tuple[int, ...]) -> list[Tensor]:

@@ -11,12 +11,12 @@ from relvlm_kernels.cpu.attention import (
     varlen_attention,
     varlen_attention_backward,
 )
-from relvlm_kernels.cpu.library import description, instructions, missing, refusal, select_instructions
+from relvlm_kernels.cpu.library import description, instructions, missing, refusal
 from relvlm_kernels.cpu.pool import box_mean, box_mean_backward
 from relvlm_kernels.eager import mrc_pool, mrc_pool_backward
 
 __all__ = [
     "box_mean", "box_mean_backward", "description", "instructions", "missing", "mrc_pool", "mrc_pool_backward",
-    "refusal", "region_attention", "region_attention_backward", "select_instructions", "varlen_attention",
+    "refusal", "region_attention", "region_attention_backward", "varlen_attention",
     "varlen_attention_backward",
 ]  # fmt: skip

@@ -74,11 +74,6 @@ def instructions() -> str:
     return LIBRARY.text("instructions")
 
 
-def select_instructions(name: str) -> bool:
-    """Takes the kernels of another instruction set; False where this processor or library has none."""
-    return bool(LIBRARY.loaded.relvlm_select(name.encode()))
-
-
 def run(op: str, function: str, *arguments: Structure | c_void_p | int) -> None:
     """Raises ValueError where index tensors are wrong, MemoryError where memory is short."""
     status = LIBRARY.call(function, *arguments)

@@ -60,18 +60,12 @@ def mrc_pool_backward(
     grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """As `eager.mrc_pool_backward`, with rows added in a fixed order."""
-    grad = grad * (out > 0)
-    dparts, dh = [], torch.zeros_like(h, memory_format=torch.contiguous_format)
-    for rows, part in zip((subject_rows, object_rows), weight.chunk(2, dim=1), strict=True):
-        if len(rows) > len(h):
-            grad_of_row = _sum_rows(grad, rows, len(h))
-            dh.addmm_(grad_of_row, part)
-            dparts.append(grad_of_row.T @ h)
-        else:
-            dh += _sum_rows(grad @ part, rows, len(h))
-            dparts.append(grad.T @ h[rows])
-    return dh, torch.cat(dparts, dim=1), grad.sum(0)
+    return eager.mrc_pool_backward(grad, h, subject_rows, object_rows, weight, bias, out, _add_rows)
+
+
+def _add_rows(to: Tensor, rows: Tensor, x: Tensor) -> Tensor:
+    """In a fixed order, unlike torch's own on a GPU."""
+    return to.add_(_sum_rows(x, rows, len(to)))
 
 
 def _sum_rows(x: Tensor, rows: Tensor, count: int) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from support.attention_cases import NAMES, results, wave
+from support.attention_cases import NAMES, poisoning, results, wave
 
 from relvlm_kernels import Regions, cuda, eager
 from relvlm_kernels.cuda import library
@@ -27,20 +27,10 @@ BOUND = {torch.float32: 3e-6, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 def take(path: str) -> ctypes.CDLL:
     """Makes the backend run the library at `path` on CPU tensors."""
     library.LIBRARY.path = Path(path)
-    torch.empty_like, torch.Tensor.new_empty = poisoned(torch.empty_like), poisoned(torch.Tensor.new_empty)
+    torch.empty_like, torch.Tensor.new_empty = poisoning(torch.empty_like), poisoning(torch.Tensor.new_empty)
     torch.cuda.device = lambda device: nullcontext()
     torch.cuda.current_stream = lambda: SimpleNamespace(cuda_stream=0)
     return library.LIBRARY.loaded
-
-
-def poisoned(empty):
-    """New memory begins as NaN, or as a number that is no index: what a kernel leaves unwritten shows."""
-
-    def filled(*args, **options):
-        out = empty(*args, **options)
-        return out.fill_(torch.nan if out.is_floating_point() else 0x7F7F7F7F)
-
-    return filled
 
 
 def regions() -> Regions:

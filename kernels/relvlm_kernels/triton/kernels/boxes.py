@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from relvlm_kernels.triton.kernels.masks import query_rows, see
+from relvlm_kernels.triton.kernels.owners import tile_columns
 
 
 @triton.jit(do_not_specialize=["images", "prefix", "width"])
@@ -12,9 +13,7 @@ def box_mean(
     BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Reads the patches of its box alone; none of an image that is not there."""
-    tiles: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
-    g = tl.program_id(0) // tiles
-    d = tl.program_id(0) % tiles * BLOCK_D + tl.arange(0, BLOCK_D)
+    g, _, d = tile_columns(D, BLOCK_D)
     x0, y0 = tl.load(box + g * 4), tl.load(box + g * 4 + 1)
     columns = tl.load(box + g * 4 + 2) - x0
     patches = (tl.load(box + g * 4 + 3) - y0) * columns
@@ -36,10 +35,9 @@ def box_mean_backward(
     grad, dx, starts, table, boxes, tokens, prefix, width, token_tiles, grad_row, D: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    tiles: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
-    d = tl.program_id(0) % tiles * BLOCK_D + tl.arange(0, BLOCK_D)
-    token = tl.program_id(0) // tiles % token_tiles * BLOCK_T + tl.arange(0, BLOCK_T)
-    owner = tl.program_id(0) // tiles // token_tiles
+    rest, _, d = tile_columns(D, BLOCK_D)
+    token = rest % token_tiles * BLOCK_T + tl.arange(0, BLOCK_T)
+    owner = rest // token_tiles
     first, end = tl.load(starts + owner), tl.load(starts + owner + 1)
     total = tl.zeros([BLOCK_T, BLOCK_D], tl.float32)
     for start in range(first, end, BLOCK_G):

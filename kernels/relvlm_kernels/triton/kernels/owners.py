@@ -1,12 +1,20 @@
-"""Who owns which queries and keys: an image (BOXED), or a sequence; programs are owners x heads x splits."""
+"""What a program works on. Of attention: an owner of queries and keys, an image (BOXED) or a sequence."""
 
 import triton
 import triton.language as tl
 
 
 @triton.jit
+def tile_columns(SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """(number among the programs for the same columns, which tile of columns, columns) of this program."""
+    tiles: tl.constexpr = (SIZE + BLOCK - 1) // BLOCK
+    tile = tl.program_id(0) % tiles
+    return tl.program_id(0) // tiles, tile, tile * BLOCK + tl.arange(0, BLOCK)
+
+
+@triton.jit
 def program(heads, splits):
-    """(owner, head, split) of this program."""
+    """(owner, head, split) of this program: they are owners x heads x splits."""
     place = tl.program_id(0)
     return place // splits // heads, (place // splits) % heads, place % splits
 

@@ -3,15 +3,16 @@
 import triton
 import triton.language as tl
 
+from relvlm_kernels.triton.kernels.owners import tile_columns
+
 
 @triton.jit(do_not_specialize=["triplets"])
 def mrc_pool(
     h, subject, object_, weight, bias, out, triplets, h_row, weight_row, F: tl.constexpr, D: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    tiles: tl.constexpr = (F + BLOCK_F - 1) // BLOCK_F
-    r = tl.program_id(0) // tiles * BLOCK_R + tl.arange(0, BLOCK_R)
-    f = tl.program_id(0) % tiles * BLOCK_F + tl.arange(0, BLOCK_F)
+    rest, _, f = tile_columns(F, BLOCK_F)
+    r = rest * BLOCK_R + tl.arange(0, BLOCK_R)
     of_subject = h + tl.load(subject + r, mask=r < triplets, other=0)[:, None] * h_row
     of_object = h + tl.load(object_ + r, mask=r < triplets, other=0)[:, None] * h_row
     weight += f[:, None] * weight_row
@@ -48,10 +49,9 @@ def mrc_pool_backward_rows(
     BLOCK_R: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """pieces (2, R, D) float32: what each triplet adds to its subject's row of dh, and to its object's."""
-    tiles: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
-    d = tl.program_id(0) % tiles * BLOCK_D + tl.arange(0, BLOCK_D)
-    part = tl.program_id(0) // tiles % 2
-    r = tl.program_id(0) // tiles // 2 * BLOCK_R + tl.arange(0, BLOCK_R)
+    rest, _, d = tile_columns(D, BLOCK_D)
+    part = rest % 2
+    r = rest // 2 * BLOCK_R + tl.arange(0, BLOCK_R)
     total = tl.zeros([BLOCK_R, BLOCK_D], tl.float32)
     for start in range(0, F, BLOCK_F):
         f = start + tl.arange(0, BLOCK_F)
@@ -66,9 +66,7 @@ def mrc_pool_backward_rows(
 @triton.jit
 def mrc_pool_backward_h(pieces, order, starts, dh, D: tl.constexpr, BLOCK_D: tl.constexpr):
     """A row of dh adds its pieces in the order of the triplets."""
-    tiles: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
-    row = tl.program_id(0) // tiles
-    d = tl.program_id(0) % tiles * BLOCK_D + tl.arange(0, BLOCK_D)
+    row, _, d = tile_columns(D, BLOCK_D)
     total = tl.zeros([BLOCK_D], tl.float32)
     for place in range(tl.load(starts + row), tl.load(starts + row + 1)):
         total += tl.load(pieces + tl.load(order + place) * D + d, mask=d < D, other=0.0)
@@ -80,10 +78,9 @@ def mrc_pool_backward_weight(
     grad, out, h, subject, object_, dweight, dbias, triplets, grad_row, h_row, F: tl.constexpr, D: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    tiles: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
-    d = tl.program_id(0) % tiles * BLOCK_D + tl.arange(0, BLOCK_D)
-    part = tl.program_id(0) // tiles % 2
-    f = tl.program_id(0) // tiles // 2 * BLOCK_F + tl.arange(0, BLOCK_F)
+    rest, of_columns, d = tile_columns(D, BLOCK_D)
+    part = rest % 2
+    f = rest // 2 * BLOCK_F + tl.arange(0, BLOCK_F)
     rows = subject
     if part == 1:
         rows = object_
@@ -99,5 +96,5 @@ def mrc_pool_backward_weight(
         of_bias += tl.sum(tile.to(tl.float32), 0)
     place = f[:, None] * (2 * D) + part * D + d[None, :]
     tl.store(dweight + place, total.to(dweight.dtype.element_ty), mask=(f < F)[:, None] & (d < D)[None, :])
-    if tl.program_id(0) % (2 * tiles) == 0:
+    if (part == 0) & (of_columns == 0):
         tl.store(dbias + f, of_bias.to(dbias.dtype.element_ty), mask=f < F)
