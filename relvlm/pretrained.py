@@ -1,6 +1,6 @@
-"""A model folder that stands alone: `model.safetensors`, `model.json`, `vocab.txt`; load, write, find.
+"""A model folder that stands alone: `model.safetensors`, `config.json`, `vocab.txt`; load, write, find.
 
-`model.json` describes the model and holds its relations. Beside them `teacher.pt` may lie, the state of a momentum
+`config.json` describes the model and holds its relations. Beside them `teacher.pt` may lie, the state of a momentum
 teacher that a training goes on with.
 """
 
@@ -25,7 +25,7 @@ from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.storage import sync, sync_one
 
-DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what model.json must hold
+DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what config.json must hold
 
 
 def load(path: str | Path) -> RelVLM:
@@ -50,11 +50,11 @@ def load(path: str | Path) -> RelVLM:
 
 def checkpoint_folder(path: Path) -> Path:
     """`path` itself, or the latest checkpoint of a run; UserError where it is neither."""
-    if (path / "model.json").exists():
+    if (path / "config.json").exists():
         return path
     newest = latest(path / "checkpoints") or latest(path)
     if newest is None:
-        raise UserError(f"{path}: neither a checkpoint (no model.json) nor a run with checkpoints/latest")
+        raise UserError(f"{path}: neither a checkpoint (no config.json) nor a run with checkpoints/latest")
     return newest
 
 
@@ -65,8 +65,8 @@ def latest(folder: Path) -> Path | None:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """model.json; UserError where it is not the description of a checkpoint."""
-    path = folder / "model.json"
+    """config.json; UserError where it is not the description of a checkpoint."""
+    path = folder / "config.json"
     try:
         description = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -112,7 +112,7 @@ def write_alone(
 ) -> None:
     """A whole checkpoint folder without a run's state, at step 0: what `load` and `init.checkpoint` take.
 
-    `extra` goes into model.json; without a `config.data.vocab` there is no vocab.txt.
+    `extra` goes into config.json; without a `config.data.vocab` there is no vocab.txt.
     """
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -142,6 +142,6 @@ def write_model(
         "data": dataclasses.asdict(config.data),
         **(extra or {}),
     }
-    (folder / "model.json").write_text(json.dumps(description, indent=1))
+    (folder / "config.json").write_text(json.dumps(description, indent=1))
     if config.data.vocab:
         shutil.copyfile(config.data.vocab, folder / "vocab.txt")

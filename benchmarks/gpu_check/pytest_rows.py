@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if "PYTEST_XDIST_WORKER" not in os.environ:  # the process that hears of every test
+    if not hasattr(config, "workerinput"):  # the process that hears of every test
         config.pluginmanager.register(Recorder(Check("gpu_tests", config.option.check_out)))
 
 

@@ -33,7 +33,7 @@ def parse(tree: dict[str, Any], origin: str) -> Config:
     return config
 
 
-def model_config(tree: dict[str, Any], origin: str = "model.json") -> ModelConfig:
+def model_config(tree: dict[str, Any], origin: str = "config.json") -> ModelConfig:
     """The model section alone, as a checkpoint keeps it."""
     return build(ModelConfig, tree, origin, "model")
 

@@ -139,7 +139,7 @@ def _back(args: argparse.Namespace) -> None:
 
     folder = checkpoint_folder(args.source)
     description = read_description(folder)
-    config = model_config(description["model"], str(folder / "model.json"))
+    config = model_config(description["model"], str(folder / "config.json"))
     ours: dict[str, Any] = read_tensors(folder / "model.safetensors")
     if config.momentum.enabled:
         state = read_teacher(folder).items()

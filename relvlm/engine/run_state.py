@@ -63,7 +63,7 @@ def restore(engine: Any, checkpoint: Path) -> int:
     if engine.module.teacher is not None:
         engine.module.teacher.load_state_dict(read_teacher(checkpoint))
     _set_rng_state(torch.load(own, weights_only=True))
-    return int(json.loads((checkpoint / "model.json").read_text())["step"])
+    return int(json.loads((checkpoint / "config.json").read_text())["step"])
 
 
 def check_same_model(checkpoint: Path, config: Config, relations: list[str], vocab_size: int) -> None:

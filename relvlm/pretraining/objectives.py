@@ -32,9 +32,9 @@ class SectionInput:
 
     batch: Batch
     section: Section
-    texts: EncodedTexts
     negatives: Negatives | None
     soft_words: SoftWords | None
+    texts: EncodedTexts
     chunked_words: bool = True
 
     @property

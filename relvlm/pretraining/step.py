@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from relvlm.data.batches.batch import Batch, Section
+from relvlm.data.batches.batch import Batch
 from relvlm.encoders.compiled import compile_layers
 from relvlm.encoders.recompute import recompute_layers
 from relvlm.kinds import KINDS, BatchKind
@@ -86,9 +86,11 @@ class Pretraining(nn.Module):
             encoded = self._encode(self.model, batch)
             (target,) = self._teacher_targets([batch]) if chunk is None else (chunk.teacher,)
             itc = self._itc(batch, encoded.features, target, temperature, chunk)
+            drawn = self._negatives(batch, encoded.features, target, temperature, negatives)
+            words = self._soft_words(batch, target)
             inputs = [
-                self._input(batch, section, encoded, target, temperature, negatives)
-                for section in batch.sections
+                SectionInput(batch, *of_section, encoded.texts, self.savings.chunked_words)
+                for of_section in zip(batch.sections, drawn, words, strict=True)
             ]
             answers, row_1D = self._ask(inputs, encoded)
         zero = self._zero_for_unused_parameters(batch, encoded, row_1D, temperature)
@@ -147,41 +149,33 @@ class Pretraining(nn.Module):
         assert chunk.itc is not None
         return ItcOfStep(chunk.itc.values, chunk.itc.surrogate(features, temperature))
 
-    def _input(
-        self,
-        batch: Batch,
-        section: Section,
-        encoded: EncodedBatch,
-        target: TeacherTargets | None,
-        temperature: Tensor,
-        negatives: Negatives | None,
-    ) -> SectionInput:
-        """With hard negatives and the teacher's words, if the section is aligned."""
-        words = None
-        if section.aligned and encoded.features is not None:
-            if negatives is None:
-                negatives = self._negatives(batch, section, encoded.features, target, temperature)
-            words = self._soft_words(section, target)
-        return SectionInput(batch, section, encoded.texts, negatives, words, self.savings.chunked_words)
-
     def _negatives(
         self,
         batch: Batch,
-        section: Section,
-        features: Features,
+        features: Features | None,
         target: TeacherTargets | None,
         temperature: Tensor,
-    ) -> Negatives:
-        keys_GK = group_keys(batch)[section.groups]
-        excluded_GG = excluded_pairs(keys_GK, keys_GK, self.config.negatives)
-        by = features if target is None else target.features
-        floor = self.config.itm_floor
-        return draw_negatives(features.of(section), by.of(section), temperature, excluded_GG, floor)
+        given: Negatives | None,
+    ) -> list[Negatives | None]:
+        """Of each section, if it is aligned: those given, or hard ones by the teacher's features or the own ones."""
+        if features is None or given is not None:
+            return [given] * len(batch.sections)
+        by, keys_GK = features if target is None else target.features, group_keys(batch)
+        return [
+            draw_negatives(
+                features.of(s), by.of(s), temperature,
+                excluded_pairs(keys_GK[s.groups], keys_GK[s.groups], self.config.negatives),
+                self.config.itm_floor,
+            ) if s.aligned else None
+            for s in batch.sections
+        ]  # fmt: skip
 
-    def _soft_words(self, section: Section, target: TeacherTargets | None) -> SoftWords | None:
+    def _soft_words(self, batch: Batch, target: TeacherTargets | None) -> list[SoftWords | None]:
+        """The teacher's words for each section, None without a teacher."""
         if target is None or self.teacher is None:
-            return None
-        return SoftWords(self.teacher.mlm_head, target.masked_MD[section.masked], self.teacher.alpha)
+            return [None] * len(batch.sections)
+        head, alpha = self.teacher.mlm_head, self.teacher.alpha
+        return [SoftWords(head, target.masked_MD[section.masked], alpha) for section in batch.sections]
 
     def _ask(self, inputs: list[SectionInput], encoded: EncodedBatch) -> tuple[Answers, Tensor]:
         """What every objective of every section makes of one fused pass, and a fused row (1, D)."""

@@ -178,7 +178,7 @@ def test_a_model_without_relations_needs_no_relation_file(config, folder):
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
     assert refusal(tmp_path) == (
-        f"{tmp_path}: neither a checkpoint (no model.json) nor a run with checkpoints/latest"
+        f"{tmp_path}: neither a checkpoint (no config.json) nor a run with checkpoints/latest"
     )
     assert str(tmp_path / "none") in refusal(tmp_path / "none")
 
@@ -186,16 +186,16 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
 def test_latest_that_points_nowhere_is_named(config, folder):
     run_state.save(Engine(config), folder, 5, config)
     (folder / "latest").write_text("step_0000009")
-    assert refusal(Path(config.out)).startswith(f"{folder / 'step_0000009' / 'model.json'}: not readable")
+    assert refusal(Path(config.out)).startswith(f"{folder / 'step_0000009' / 'config.json'}: not readable")
 
 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("model.json", b"{", "not readable"),
-        ("model.json", b"\xff\xfe", "not readable"),
-        ("model.json", b'{"step": 3}', "no data, model, relations, vocab_size: not the description"),
-        ("model.json", b"[]", "not the description of a relvlm checkpoint"),
+        ("config.json", b"{", "not readable"),
+        ("config.json", b"\xff\xfe", "not readable"),
+        ("config.json", b'{"step": 3}', "no data, model, relations, vocab_size: not the description"),
+        ("config.json", b"[]", "not the description of a relvlm checkpoint"),
         ("model.safetensors", b"torn", "not readable"),
         ("model.safetensors", None, "not readable"),
         ("vocab.txt", None, ""),
@@ -242,7 +242,7 @@ def test_tensors_are_saved_in_fp32_with_the_tied_ones_once(config):
 
 def test_the_description_says_what_was_trained_on_what(config, folder):
     saved = run_state.save(Engine(config), folder, 5, config)
-    description = json.loads((saved / "model.json").read_text())
+    description = json.loads((saved / "config.json").read_text())
     assert description["data"]["vocab"] == config.data.vocab and description["vocab_size"] == len(WORDS)
     assert (saved / "vocab.txt").read_text() == "\n".join(WORDS)
 

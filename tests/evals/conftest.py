@@ -125,7 +125,7 @@ def checkpoint(vocab: Path) -> Callable[..., Path]:
             "relations": ["a", "b", "c"],
             "data": {"sep": True},
         }
-        (path / "model.json").write_text(json.dumps(description))
+        (path / "config.json").write_text(json.dumps(description))
         (path / "vocab.txt").write_text(vocab.read_text())
         (folder / "latest").write_text(path.name)
         return path

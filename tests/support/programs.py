@@ -16,7 +16,7 @@ DROPPED = ("RELVLM_KERNELS", "TRITON_INTERPRET", "OUT", "GPU_OUT")
 def run(*arguments: object, root: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python ARGUMENTS` in a tree, whose packages are found whatever is installed."""
     paths = [str(root), str(root / "kernels"), *filter(None, sys.path)]
-    plain = {name: value for name, value in os.environ.items() if name not in DROPPED}
+    plain = {k: v for k, v in os.environ.items() if k not in DROPPED and not k.startswith("PYTEST_")}
     return subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=root, capture_output=True, text=True,
         env=plain | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"} | environment,

@@ -24,7 +24,7 @@ from relvlm.ranks import rank, world_size
 log = logging.getLogger(__name__)
 
 RESULTS = "checkpoints_eval"  # in the run's folder
-MODEL_FILES = ("model.safetensors", "model.json", "vocab.txt")
+MODEL_FILES = ("model.safetensors", "config.json", "vocab.txt")
 NOT_RESULTS = ("device", "image_batch", "token_budget", "decode_threads", "memory_gb", "cache")
 
 
@@ -40,7 +40,7 @@ class Progress:
 def checkpoints_of(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first; UserError where there is none."""
     folder = run / "checkpoints" if (run / "checkpoints").is_dir() else run
-    found = sorted(path for path in folder.glob("step_*") if (path / "model.json").is_file())
+    found = sorted(path for path in folder.glob("step_*") if (path / "config.json").is_file())
     if not found:
         raise UserError(f"{run}: no checkpoints/step_* in it (give the folder of a run)")
     return found

@@ -1,6 +1,6 @@
 """Weight averaging over the checkpoints of a run: uniform, exponential, and greedy by a dev task.
 
-The result is a checkpoint folder of its own, `model.json` naming what is in it (Wortsman et al., ICML 2022).
+The result is a checkpoint folder of its own, `config.json` naming what is in it (Wortsman et al., ICML 2022).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from relvlm.evals.files import read_json
 log = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
-SAME = ("model", "vocab_size", "relations")  # of model.json: what checkpoints of one soup share
+SAME = ("model", "vocab_size", "relations")  # of config.json: what checkpoints of one soup share
 
 
 def average(checkpoints: Sequence[Path], shares: Sequence[float]) -> Weights:
@@ -78,8 +78,8 @@ def write(weights: Weights, checkpoints: Sequence[Path], out: Path, recipe: dict
         {name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors"
     )
     last = checkpoints[-1]
-    description = read_json(last / "model.json") | {"soup": recipe}
-    (temporary / "model.json").write_text(json.dumps(description, indent=1))
+    description = read_json(last / "config.json") | {"soup": recipe}
+    (temporary / "config.json").write_text(json.dumps(description, indent=1))
     shutil.copyfile(last / "vocab.txt", temporary / "vocab.txt")
     shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)
@@ -111,7 +111,7 @@ def read_weights(checkpoint: Path) -> Weights:
 
 
 def _model_of(checkpoint: Path) -> list[object]:
-    description = read_json(checkpoint / "model.json")
+    description = read_json(checkpoint / "config.json")
     return [description.get(name) for name in SAME]
 
 

@@ -114,7 +114,7 @@ def _judge(args: argparse.Namespace, folder: Path) -> Callable[[Sequence[Path]],
 def _checkpoints(sources: Sequence[Path], last: int) -> list[Path]:
     found: list[Path] = []
     for source in sources:
-        found += [source] if (source / "model.json").is_file() else checkpoints_of(source)
+        found += [source] if (source / "config.json").is_file() else checkpoints_of(source)
     if last < 0:
         raise UserError(f"--last: {last} (give 0 for all, or how many)")
     return found[-last:]

@@ -37,7 +37,7 @@ def test_uniform_soup_is_the_mean_and_loads(run: Path, tmp_path: Path) -> None:
     (found,) = projections([tmp_path / "soup"])
     mean = torch.stack(projections(sorted(run.glob("checkpoints/step_*")))).mean(0)
     torch.testing.assert_close(found, mean)
-    recipe = json.loads((tmp_path / "soup/model.json").read_text())["soup"]
+    recipe = json.loads((tmp_path / "soup/config.json").read_text())["soup"]
     assert list(recipe["of"]) == ["step_0000010", "step_0000020", "step_0000030"]
 
 
@@ -66,18 +66,18 @@ def test_greedy_soup_leaves_out_what_makes_it_worse() -> None:
 def test_greedy_soup_by_a_dev_task(run: Path, suite: Path, tmp_path: Path) -> None:
     where = ["--task", "valse", "--annotations", suite / "valse", "--images", suite / "images"]
     run_soup("greedy", run, *where, "--out", tmp_path / "soup")
-    recipe = json.loads((tmp_path / "soup/model.json").read_text())["soup"]
+    recipe = json.loads((tmp_path / "soup/config.json").read_text())["soup"]
     assert len(recipe["tried"]) == 3 and recipe["tried"][0]["kept"]
     relvlm.load(tmp_path / "soup")
 
 
 def test_checkpoints_of_two_models_or_diverged_ones_are_refused(run: Path, tmp_path: Path) -> None:
     first = run / "checkpoints/step_0000010"
-    description = json.loads((first / "model.json").read_text())
-    (first / "model.json").write_text(json.dumps(description | {"relations": ["a"]}))
+    description = json.loads((first / "config.json").read_text())
+    (first / "config.json").write_text(json.dumps(description | {"relations": ["a"]}))
     with pytest.raises(UserError, match="relations: not that of"):
         run_soup("uniform", run, "--out", tmp_path / "soup")
-    (first / "model.json").write_text(json.dumps(description))
+    (first / "config.json").write_text(json.dumps(description))
     weights = soup.read_weights(first)
     next(iter(weights.values())).fill_(float("nan"))
     soup.save_file(weights, first / "model.safetensors")
@@ -117,10 +117,10 @@ def test_a_soup_takes_the_place_of_an_older_one(run: Path, tmp_path: Path) -> No
     run_soup("uniform", run, "--out", tmp_path / "soup")
     assert {path.name for path in (tmp_path / "soup").iterdir()} == {
         "model.safetensors",
-        "model.json",
+        "config.json",
         "vocab.txt",
     }
     assert not list(tmp_path.glob(".soup*"))
-    description = json.loads((tmp_path / "soup/model.json").read_text())
+    description = json.loads((tmp_path / "soup/config.json").read_text())
     assert description["step"] == 30  # the last one's
     assert soup.read_weights(tmp_path / "soup")["temperature"].dtype == torch.float32
