@@ -137,16 +137,12 @@ def check_equal(step: Pretraining, batch: Batch, chunks: list[Batch]) -> None:
         total = sum(float(values[name]) for values in found)
         drawn = name.startswith("itm")  # its pairs are, within a chunk
         if not drawn and abs(total - float(value)) > 1e-3 * abs(float(value)):
-            raise RuntimeError(
-                f"{name}: {total} in {len(chunks)} chunks, {float(value)} in one: not comparable"
-            )
+            raise RuntimeError(f"{name}: {total} in {len(chunks)} chunks, {float(value)} in one: not comparable")
     step.train()
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=["captions"])
     parser.add_argument("--images", type=int, default=8)

@@ -26,16 +26,10 @@ COMPILERS = [triton_kernels, cuda_kernels]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--only", default="", metavar="TEXT", help="kernels whose line in the table holds this text"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="TEXT", help="kernels whose line in the table holds this text")
     parser.add_argument("--update", action="store_true", help="write the table instead of comparing with it")
-    parser.add_argument(
-        "--table", type=Path, default=COMMITTED, help="the committed table (default: %(default)s)"
-    )
+    parser.add_argument("--table", type=Path, default=COMMITTED, help="the committed table (default: %(default)s)")
     args = parser.parse_args()
     tables = json.loads(args.table.read_text()) if args.table.exists() else {}
     complaints = [line for compiler in COMPILERS for line in check(compiler, tables, args.only, args.update)]

@@ -23,9 +23,7 @@ def loss(step: Pretraining, batch: Batch, keep: float) -> Tensor:
     return total
 
 
-def summary(
-    sizes: Sizes, works: list[Workload], keep: float, seconds: float, kept_bytes: int
-) -> dict[str, Any]:
+def summary(sizes: Sizes, works: list[Workload], keep: float, seconds: float, kept_bytes: int) -> dict[str, Any]:
     """What was measured, with the FLOPs of such a step."""
     vision = replace(sizes.model.vision, patch_keep=keep)
     fewer = replace(sizes, model=replace(sizes.model, vision=vision))

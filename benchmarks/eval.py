@@ -84,9 +84,7 @@ def main() -> None:
             for workload in SETS:
                 if workload.name in args.sets:
                     pairs = made_pairs(workload, args.scale, tokenizer, Path(folder))
-                    rows.append(
-                        {"size": size, **measure(model, tokenizer, workload, pairs, Path(folder), args)}
-                    )
+                    rows.append({"size": size, **measure(model, tokenizer, workload, pairs, Path(folder), args)})
                     _print(rows[-1], header=len(rows) == 1)
     if args.json:
         context = {"command": sys.argv, "machine": _machine(args), "commit": _commit(), "dtype": args.dtype}
@@ -154,9 +152,7 @@ def scoring(model: RelVLM, tokenizer: Tokenizer, pairs: Pairs, options: ScoreOpt
     return lambda: scorer.probabilities(photos, texts)
 
 
-def rescoring(
-    model: RelVLM, tokenizer: Tokenizer, pairs: Pairs, options: ScoreOptions
-) -> Callable[[], Tensor]:
+def rescoring(model: RelVLM, tokenizer: Tokenizer, pairs: Pairs, options: ScoreOptions) -> Callable[[], Tensor]:
     """Ours with images and texts encoded beforehand."""
     scorer = Scorer(model, tokenizer, options)
     scorer.encoded(pairs.photos)
@@ -170,15 +166,9 @@ def public_rescoring(public: PublicWay, pairs: Pairs) -> Callable[[], Tensor]:
     tokens, mask = public.texts(pairs.texts)
     pixels = torch.stack([public.transform(Image.open(path).convert("RGB")) for path in pairs.photos])
     images = public.model.encode_image(pixels.to(public.device))
-    chosen = [
-        [t for i, t in zip(pairs.image, pairs.text, strict=True) if i == image]
-        for image in range(len(images))
-    ]
+    chosen = [[t for i, t in zip(pairs.image, pairs.text, strict=True) if i == image] for image in range(len(images))]
     return lambda: torch.cat(
-        [
-            public.rescore(tokens[texts], mask[texts], image)
-            for image, texts in zip(images, chosen, strict=True)
-        ]
+        [public.rescore(tokens[texts], mask[texts], image) for image, texts in zip(images, chosen, strict=True)]
     ).cpu()
 
 
@@ -228,9 +218,7 @@ def made_pairs(workload: Workload, scale: float, tokenizer: Tokenizer, folder: P
 
 def _print(row: dict[str, Any], header: bool) -> None:
     if header:
-        print(
-            "size  set         pairs  public ms/pair  ours ms/pair   ratio  limit    warm  limit   scores differ by"
-        )
+        print("size  set         pairs  public ms/pair  ours ms/pair   ratio  limit    warm  limit   scores differ by")
     pairs, seconds = row["pairs"], row["seconds"]
     warm = f"{row['warm_ratio']:7.2f} {row['warm_limit']:6.2f}" if "warm_ratio" in row else " " * 14
     print(
@@ -248,24 +236,18 @@ def _wait(device: str) -> None:
 
 def _machine(args: argparse.Namespace) -> str:
     name = (
-        torch.cuda.get_device_name()
-        if args.device.startswith("cuda")
-        else platform.processor() or platform.machine()
+        torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor() or platform.machine()
     )
     return f"{name}, {args.threads} threads, torch {torch.__version__}"
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--sets", nargs="+", choices=[w.name for w in SETS], default=[w.name for w in SETS])
     parser.add_argument("--scale", type=float, default=1.0, help="times as many images (default: 1)")

@@ -117,19 +117,13 @@ def _header(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) 
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", choices=list(DTYPES), help="default: bf16 on cuda, fp32 on the CPU")
-    parser.add_argument(
-        "--shapes", default="quick", choices=[*SHAPES, "toy"], help=f"the first is {TARGET.name}"
-    )
+    parser.add_argument("--shapes", default="quick", choices=[*SHAPES, "toy"], help=f"the first is {TARGET.name}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15, help="of attention; the branch takes half as many")
-    parser.add_argument(
-        "--flex", action=argparse.BooleanOptionalAction, help="FlexAttention (default: on cuda)"
-    )
+    parser.add_argument("--flex", action=argparse.BooleanOptionalAction, help="FlexAttention (default: on cuda)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--profile", type=Path, help="write a torch profiler trace of the branch, ours")

@@ -17,9 +17,7 @@ def print_table(row: dict[str, Any]) -> None:
             if "error" in cell:
                 print(f"  {stage:9s} {name:12s} {cell['error']}")
             else:
-                print(
-                    f"  {stage:9s} {name:12s} {cell['ms']:9.3f} ms {_times(cell, name):>12s}  {_extra(cell)}"
-                )
+                print(f"  {stage:9s} {name:12s} {cell['ms']:9.3f} ms {_times(cell, name):>12s}  {_extra(cell)}")
     for line in troubles(row):
         print(f"  {line}")
 
@@ -103,9 +101,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(
-        1, len(STAGES), figsize=(15, 1.5 + 0.55 * len(result["shapes"])), sharey=True
-    )
+    figure, axes = pyplot.subplots(1, len(STAGES), figsize=(15, 1.5 + 0.55 * len(result["shapes"])), sharey=True)
     for axis, stage in zip(axes, STAGES, strict=True):
         names = [name for name in result["shapes"][0][stage] if name != "ours"]
         for i, name in enumerate(names):

@@ -30,9 +30,7 @@ class Way:
         self.batch = batch
         self.device, self.dropout = batch.lengths.device, batch.shape.dropout
         self.packed = torch.arange(int(batch.lengths.sum()), device=self.device)
-        self.cls = batch.regions.offsets[
-            :-1
-        ].long()  # place of each group's first token in what `attend` returns
+        self.cls = batch.regions.offsets[:-1].long()  # place of each group's first token in what `attend` returns
 
     @classmethod
     def refuses(cls, shape: Shape) -> str:
@@ -216,9 +214,7 @@ class Xformers(Masked):
     def make_mask(self) -> Tensor:
         hidden = ~self.visible_to_queries()
         keys = hidden.shape[-1]
-        aligned = torch.zeros(
-            *hidden.shape[:2], -(-keys // 8) * 8, device=self.device
-        )  # it wants rows of 16 bytes
+        aligned = torch.zeros(*hidden.shape[:2], -(-keys // 8) * 8, device=self.device)  # it wants rows of 16 bytes
         aligned[..., :keys].masked_fill_(hidden, -torch.inf)
         return aligned
 

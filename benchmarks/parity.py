@@ -35,12 +35,8 @@ Made by `python benchmarks/parity.py`.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--vectors", type=Path, default=ROOT.parent / "shared/parity", help="folder of *_small.pt"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=Path, default=ROOT.parent / "shared/parity", help="folder of *_small.pt")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/parity.md")
     args = parser.parse_args()
     parts = [HEAD]

@@ -44,9 +44,7 @@ class PublicWay:
 
     def texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Text tokens (G, L, D) and their mask (G, L)."""
-        ids = self.tokenizer.encode(
-            [pre_caption(text, MAX_WORDS) for text in texts], self.length, self.model.sep
-        )
+        ids = self.tokenizer.encode([pre_caption(text, MAX_WORDS) for text in texts], self.length, self.model.sep)
         padded = torch.tensor([x + [self.tokenizer.pad_id] * (self.length - len(x)) for x in ids])
         mask_GL = torch.tensor([[i < len(x) for i in range(self.length)] for x in ids], device=self.device)
         embeddings, text = self.model.text.embeddings, self.model.text

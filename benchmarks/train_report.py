@@ -8,9 +8,7 @@ from typing import Any
 def print_row(row: dict[str, Any], header: bool) -> None:
     """A line of the table, after its head if asked."""
     if header:
-        print(
-            "| size | batch | images | ours, s | official, s | time | same AdamW | FLOPs | kept memory | MFU |"
-        )
+        print("| size | batch | images | ours, s | official, s | time | same AdamW | FLOPs | kept memory | MFU |")
         print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     print(
         f"| {row['size']} | {row['kind']} | {row['images']} | {row['seconds']:.3f} | {row['official_seconds']:.3f} "

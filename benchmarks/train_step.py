@@ -160,9 +160,7 @@ def measure(
     return row
 
 
-def both_sides(
-    model: RelVLM, works: list[Workload], device: torch.device
-) -> tuple[Batch, Callable[[], Tensor]]:
+def both_sides(model: RelVLM, works: list[Workload], device: torch.device) -> tuple[Batch, Callable[[], Tensor]]:
     """A batch for our step, and the official way's loss of the same."""
     side, size = model.vision.grid[0], model.config.image_size
     made = [made_batch(work, size, side, *_vocabularies(model), seed) for seed, work in enumerate(works)]
@@ -193,9 +191,7 @@ def waterfall(
     batch, plain = both_sides(step.model, works, device)
     optimizers = both_optimizers(step.model)
     savings = [field.name for field in fields(Savings)]
-    choices = [
-        Savings(**{name: i < count for i, name in enumerate(savings)}) for count in range(len(savings) + 1)
-    ]
+    choices = [Savings(**{name: i < count for i, name in enumerate(savings)}) for count in range(len(savings) + 1)]
 
     def ours(chosen: Savings) -> Tensor:
         step.savings = chosen
@@ -230,15 +226,11 @@ def check_equal(step: Pretraining, plain: Callable[[], Tensor], batch: Batch) ->
             losses.append(float(loss()))
     step.train()
     if abs(losses[0] - losses[1]) > 1e-3 * abs(losses[1]):
-        raise RuntimeError(
-            f"{batch.kind}: our loss is {losses[0]}, the official way's {losses[1]}: not comparable"
-        )
+        raise RuntimeError(f"{batch.kind}: our loss is {losses[0]}, the official way's {losses[1]}: not comparable")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["mini", "mid"])
     parser.add_argument("--kinds", nargs="+", choices=BATCH_KINDS, default=list(BATCH_KINDS))
     parser.add_argument("--images", type=int, default=0, help="images of a batch (0: by size)")
@@ -248,9 +240,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--waterfall", action="store_true", help="also one saving after another")
-    parser.add_argument(
-        "--patch-keep", type=float, default=1.0, help="not exact: also on this share of the patches"
-    )
+    parser.add_argument("--patch-keep", type=float, default=1.0, help="not exact: also on this share of the patches")
     parser.add_argument(
         "--compile",
         action="store_true",

@@ -124,9 +124,7 @@ def _cuobjdump() -> str:
 
 def _tool(name: str, folders: list[Path]) -> str:
     home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin"
-    found = shutil.which(
-        name, path=os.pathsep.join([str(home), os.environ.get("PATH", ""), *map(str, folders)])
-    )
+    found = shutil.which(name, path=os.pathsep.join([str(home), os.environ.get("PATH", ""), *map(str, folders)]))
     if not found:
         raise ImportError(f"no {name} in {home} or on PATH")
     return found

@@ -139,9 +139,7 @@ def _of_nvidia(target: str, kernel: Any) -> Row:
 
 def _of_amd(kernel: Any) -> Row:
     code = kernel.asm["amdgcn"]
-    found = {
-        name: int(re.search(rf"\.{name}:\s+(\d+)", code)[1]) for name in ("vgpr_count", "vgpr_spill_count")
-    }
+    found = {name: int(re.search(rf"\.{name}:\s+(\d+)", code)[1]) for name in ("vgpr_count", "vgpr_spill_count")}
     return Row(
         registers=found["vgpr_count"], spills=found["vgpr_spill_count"], shared=kernel.metadata.shared,
         tensor_core=len(re.findall(r"\bv_mfma_", code)), warps_per_sm=0,

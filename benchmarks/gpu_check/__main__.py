@@ -40,9 +40,7 @@ def main() -> int:
             status = _run(stage, args)
             red += [] if status == "ok" else [f"{part}/{stage.name}: {status}"]
             if stage.name == "build" and status == f"exit {MISSING}" and not args.without_cuda:
-                print(
-                    "THE CUDA KERNELS ARE MISSING (above): nothing measured; --without-cuda goes on with Triton"
-                )
+                print("THE CUDA KERNELS ARE MISSING (above): nothing measured; --without-cuda goes on with Triton")
                 return NOT_USABLE
     print("\nNOT GREEN: " + "; ".join(red) if red else "\nall stages are green")
     return bool(red)
@@ -119,14 +117,10 @@ def _environment() -> dict[str, str]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=_default_out())
-    parser.add_argument(
-        "--without-cuda", action="store_true", help="measure Triton alone where cuda is missing"
-    )
+    parser.add_argument("--without-cuda", action="store_true", help="measure Triton alone where cuda is missing")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, at toy size")
     parser.add_argument("--patience", type=float, default=1, help="times the stages' time limits")
     return parser.parse_args()

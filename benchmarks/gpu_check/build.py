@@ -48,9 +48,7 @@ def _rehearse(check: Check) -> int:
     """The same in a copy, with a compiler that fails and without CUDA's: seconds instead of minutes."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("csrc", "kernels"):
-            shutil.copytree(
-                ROOT / name, Path(folder) / name, ignore=shutil.ignore_patterns("_c*.so", "_c*.txt")
-            )
+            shutil.copytree(ROOT / name, Path(folder) / name, ignore=shutil.ignore_patterns("_c*.so", "_c*.txt"))
         for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, folder)
         environment = os.environ | {"RELVLM_CUDA": "0", "CXX": "false"}

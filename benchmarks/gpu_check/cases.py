@@ -39,9 +39,7 @@ def _cases(here: Target) -> list[tuple[str, str, torch.dtype, int]]:
     ]  # fmt: skip
 
 
-def _row(
-    ops: ModuleType, backend: str, op: str, dtype: torch.dtype, width: int, here: Target
-) -> dict[str, Any]:
+def _row(ops: ModuleType, backend: str, op: str, dtype: torch.dtype, width: int, here: Target) -> dict[str, Any]:
     dtype = torch.float32 if here.toy else dtype
     off = pooling(ops, here, dtype, width) if op == "pooling" else attention(ops, op, here, dtype, width)
     about = {"backend": backend, "op": op, "dtype": str(dtype).removeprefix("torch."), "width": width}

@@ -119,9 +119,7 @@ def _split(run: Callable[[], Any], calls: int, device: torch.device) -> dict[str
     found = parts(profiled(run, device).kernels)
     if not found.keys() & PARTS.keys():
         return {"split": "the profiler saw no kernel of ours"}
-    return {
-        f"{name}_us": seconds * 1e6 / calls / (2 if name == "plan" else 1) for name, seconds in found.items()
-    }
+    return {f"{name}_us": seconds * 1e6 / calls / (2 if name == "plan" else 1) for name, seconds in found.items()}
 
 
 def parts(kernels: list[Kernel]) -> dict[str, float]:

@@ -34,11 +34,7 @@ def main(check: Check) -> int:
     if ncu:
         return _compute(check, ncu, program)
     check.row(what="missing", why="no ncu on PATH or in /usr/local/cuda: the calls run without it")
-    tracing = (
-        [nsys, "profile", "--stats=true", "--force-overwrite=true", "-o", str(check.out / "nsys")]
-        if nsys
-        else []
-    )
+    tracing = [nsys, "profile", "--stats=true", "--force-overwrite=true", "-o", str(check.out / "nsys")] if nsys else []
     return subprocess.run([*tracing, *program]).returncode
 
 

@@ -51,9 +51,7 @@ def summary(events: list[Any], device: str) -> Profile:
         took = event.time_range.elapsed_us() if device == "cuda" else event.self_cpu_time_total
         spent.setdefault(event.name, []).append(took)
     kernels = [Kernel(name, len(times), sum(times) / 1e6) for name, times in spent.items()]
-    starts = [
-        e for e in events if e.device_type == DeviceType.CPU and (device != "cuda" or LAUNCH.match(e.name))
-    ]
+    starts = [e for e in events if e.device_type == DeviceType.CPU and (device != "cuda" or LAUNCH.match(e.name))]
     spans = [(e.time_range.start, e.time_range.end) for e in ran]
     return Profile(sorted(kernels, key=lambda kernel: -kernel.seconds), len(starts), covered(spans) / 1e6)
 

@@ -22,9 +22,7 @@ def main(check: Check) -> int:
     program = [sys.executable, "-u", "-m", "gpu_check.cases", *check.options, "--out", str(check.out)]
     tool = check.tool("compute-sanitizer")
     if tool is None:
-        check.row(
-            what="missing", why="no compute-sanitizer on PATH or in /usr/local/cuda: the cases run without it"
-        )
+        check.row(what="missing", why="no compute-sanitizer on PATH or in /usr/local/cuda: the cases run without it")
         return subprocess.run(program).returncode
     # Every tensor an allocation of its own: what is read beyond one lies in no other.
     environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}

@@ -86,9 +86,7 @@ def main(check: Check) -> None:
         for work in works(here):
             row = {"kind": work.kind, "images": work.images, "compiled": compiled}
             try:
-                row |= measure(
-                    Step(pretraining, optimizer, batch_of(work, sizes, here)), sizes, work, here, most
-                )
+                row |= measure(Step(pretraining, optimizer, batch_of(work, sizes, here)), sizes, work, here, most)
             except Exception as error:  # one kind that fails stops no other
                 row["error"] = brief(error)
             check.row(what="step", **row)
@@ -148,10 +146,7 @@ def _parts(step: Step, here: Target) -> dict[str, float]:
 
 
 def _seen(profile: Profile, took: float) -> dict[str, Any]:
-    top = [
-        {"name": k.name[:120], "count": k.count, "us": round(k.seconds * 1e6, 1)}
-        for k in profile.kernels[:TOP]
-    ]
+    top = [{"name": k.name[:120], "count": k.count, "us": round(k.seconds * 1e6, 1)} for k in profile.kernels[:TOP]]
     return {
         "launches": profile.launches, "kernels": sum(k.count for k in profile.kernels),
         "busy": profile.busy / took, "kernel_ms": sum(k.seconds for k in profile.kernels) * 1e3, "top": top,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,9 +35,7 @@ def main(check: Check) -> None:
 def stages(rows: list[Row]) -> list[str]:
     """How each stage ended."""
     ends = {row["of"]: row for row in rows if row["stage"] == "end"}
-    return [
-        "; ".join(f"{name}: {row['status']} ({row['seconds']:.0f} s)" for name, row in ends.items()) + "."
-    ]
+    return ["; ".join(f"{name}: {row['status']} ({row['seconds']:.0f} s)" for name, row in ends.items()) + "."]
 
 
 def ceilings(rows: list[Row]) -> list[str]:
@@ -53,17 +52,17 @@ def ceilings(rows: list[Row]) -> list[str]:
 def tests(rows: list[Row]) -> list[str]:
     """Counts, and the first tests that failed; what the sanitizer said."""
     found, lines = latest(rows, "gpu_tests"), []
-    for row in (row for row in found if row["what"] == "counts"):
-        lines.append(
-            "GPU tests: " + ", ".join(f"{row[n]} {n}" for n in row if n not in ("stage", "what")) + "."
-        )
+    counts = Counter(row["what"] for row in found if "test" in row)
+    if found:
+        counted = [f"{counts[name]} {name}" for name in ("passed", "failed", "skipped", "not collected")]
+        whole = next((row for row in found if row["what"] == "counts"), None)
+        end = f"{whole['collected']} collected" if whole else "not all ran"
+        lines.append(f"GPU tests: {', '.join(counted)}, {end}.")
     failed = [row["test"] for row in found if row["what"] in ("failed", "not collected")]
     lines += [f"- {name}" for name in failed[:5]] + ([f"- and {len(failed) - 5} more"] if failed[5:] else [])
     for row in latest(rows, "sanitizer"):
         if row["what"] == "case" and not row["sound"]:
-            lines.append(
-                f"Sanitizer's case {row['backend']} {row['op']} {row['dtype']} is OFF by {row['off']:.1e}."
-            )
+            lines.append(f"Sanitizer's case {row['backend']} {row['op']} {row['dtype']} is OFF by {row['off']:.1e}.")
         elif row["what"] == "missing":
             lines.append(f"Sanitizer: {row.get('backend', '')} {row['why']}.")
         elif "summary" in row:

@@ -53,9 +53,7 @@ def all_green(rows: dict[str, list[dict]], *stages: str) -> None:
     """Every stage ended well and has rows, none of which tells of an error."""
     assert [(row["of"], row["status"]) for row in rows["end"]] == [(name, "ok") for name in stages]
     assert all(rows[name] for name in set(stages) - {"table"})
-    assert not [
-        row for stage in rows.values() for row in stage if "error" in row or row.get("what") == "wrong"
-    ]
+    assert not [row for stage in rows.values() for row in stage if "error" in row or row.get("what") == "wrong"]
 
 
 def one_table(out: Path, printed: str, *said: str) -> None:

@@ -43,7 +43,5 @@ def test_what_is_wrong_or_fails_is_a_row_and_the_rest_is_measured(tree: Path, tm
     assert list(plain["wrong"]["ours"]["off"]) == ["dv"]
     assert plain["wrong"]["replicate"] == {"error": "MemoryError: full"}
     assert plain["backward"].keys() == {"ours", "packed mask"}
-    assert trained["forward"]["replicate"] == {
-        "error": "MemoryError: full"
-    }  # where no agreement is asked for
+    assert trained["forward"]["replicate"] == {"error": "MemoryError: full"}  # where no agreement is asked for
     assert "ours: OFF from fp64: dv by 1.0e+00" in table and "MemoryError: full" in table

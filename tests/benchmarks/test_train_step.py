@@ -30,8 +30,6 @@ def test_both_sides_are_measured_with_every_option(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sides_whose_losses_differ_are_not_timed(tree: Path) -> None:
-    put_fault(
-        tree / PROGRAM, "losses.append(float(loss()))", "losses.append(float(loss()) * (1 + len(losses)))"
-    )
+    put_fault(tree / PROGRAM, "losses.append(float(loss()))", "losses.append(float(loss()) * (1 + len(losses)))")
     done = run(PROGRAM, *OPTIONS, "--kinds", "mrc", root=tree)
     assert done.returncode == 1 and "not comparable" in done.stderr
