@@ -63,9 +63,7 @@ def version() -> str:
 
 def measure(wanted: str) -> Iterator[tuple[str, Row]]:
     """(name, resources) of each kernel whose name holds `wanted`."""
-    jobs = [
-        Job(target, element, width) for element in ELEMENTS for target in TARGETS for width in sorted(WIDTHS)
-    ]
+    jobs = [Job(target, element, width) for element in ELEMENTS for target in TARGETS for width in sorted(WIDTHS)]
     jobs = [job for job in jobs if any(wanted in name for name in _names(job))]
     with TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         sizes = _shared_bytes(Path(folder)) if jobs else {}

@@ -1,4 +1,4 @@
-"""The tests that need a GPU, in parallel where pytest-xdist is there; a row for each that is not green.
+"""The tests that need a GPU, in parallel where pytest-xdist is there; a row for each.
 
 `pytest_rows.py` writes them as they end.
 """

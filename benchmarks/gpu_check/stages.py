@@ -17,12 +17,12 @@ class Stage:
     interpreted: bool = False
 
 
-BUILD, TABLE = Stage("build", 150), Stage("table", 15)
+BUILD, TABLE = Stage("build", 125), Stage("table", 15)
 PARTS = {
     "a": (
         BUILD,
         Stage("ceilings", 40),
-        Stage("gpu_tests", 110),
+        Stage("gpu_tests", 135),
         Stage("sanitizer", 85, interpreted=True),
         Stage("kernels", 120, interpreted=True),
         TABLE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,8 +52,12 @@ def ceilings(rows: list[Row]) -> list[str]:
 def tests(rows: list[Row]) -> list[str]:
     """Counts, and the first tests that failed; what the sanitizer said."""
     found, lines = latest(rows, "gpu_tests"), []
-    for row in (row for row in found if row["what"] == "counts"):
-        lines.append("GPU tests: " + ", ".join(f"{row[n]} {n}" for n in row if n not in ("stage", "what")) + ".")
+    counts = Counter(row["what"] for row in found if "test" in row)
+    if found:
+        counted = [f"{counts[name]} {name}" for name in ("passed", "failed", "skipped", "not collected")]
+        whole = next((row for row in found if row["what"] == "counts"), None)
+        end = f"{whole['collected']} collected" if whole else "not all ran"
+        lines.append(f"GPU tests: {', '.join(counted)}, {end}.")
     failed = [row["test"] for row in found if row["what"] in ("failed", "not collected")]
     lines += [f"- {name}" for name in failed[:5]] + ([f"- and {len(failed) - 5} more"] if failed[5:] else [])
     for row in latest(rows, "sanitizer"):

@@ -61,7 +61,7 @@ def test_the_model_section_survives_a_checkpoint_description(file, overrides):
 
 
 def test_a_wrong_checkpoint_description_is_named():
-    with pytest.raises(UserError, match=r"^model\.json: model\.embed: unknown key"):
+    with pytest.raises(UserError, match=r"^config\.json: model\.embed: unknown key"):
         model_config({"embed": 3})
     with pytest.raises(UserError, match=r"^there: model\.embed_dim: expected int"):
         model_config({"embed_dim": "x"}, "there")

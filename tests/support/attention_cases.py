@@ -140,7 +140,9 @@ def poisoning(empty: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def filled(*args: Any, **options: Any) -> Tensor:
         out = empty(*args, **options)
-        return out.fill_(torch.nan if out.is_floating_point() else NO_INDEX)
+        if out.is_floating_point():
+            return out.fill_(torch.nan)
+        return out.fill_(True if out.dtype == torch.bool else min(NO_INDEX, torch.iinfo(out.dtype).max))
 
     return filled
 
