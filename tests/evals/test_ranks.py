@@ -21,7 +21,7 @@ def evaluate(checkpoint: Path, suite: Path, out: Path, *launcher: str) -> None:
     options = ["--checkpoint", str(checkpoint), "--suite", str(suite), "--out", str(out), "--k", "3"]
     environment = {k: v for k, v in os.environ.items() if k not in LAUNCHER} | {"OMP_NUM_THREADS": "1"}
     command = [*launcher, "-m", "relvlm.cli", "eval", *options]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("**step_0000010**") == 1  # one process prints
 

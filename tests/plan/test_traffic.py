@@ -58,7 +58,7 @@ def logged(stage: int, chunks: int, folder: Path) -> tuple[int, dict[str, int]]:
         capture_output=True,
         text=True,
         env=environment,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     line = next(line for line in done.stdout.splitlines() if "LOG " in line)

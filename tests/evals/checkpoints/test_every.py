@@ -130,7 +130,7 @@ def test_the_array_script_scores_its_share(run: Path, suite: Path) -> None:
     environment = os.environ | {"PYTHON": sys.executable, "DEVICE": "cpu", "SLURM_ARRAY_TASK_ID": "2"}
     environment |= {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_SUBMIT_DIR": str(ROOT)}
     command = ["bash", str(ROOT / "slurm/eval_array.sh"), str(run), str(suite), "--limit", "2"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert {name.partition("/")[0] for name in written(run)} == {"step_0000020"}
 
@@ -144,7 +144,7 @@ def test_a_job_array_scores_every_checkpoint(run: Path, suite: Path, tmp_path: P
     environment = os.environ | {"PYTHON": sys.executable, "DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
 
     def call(*command: str) -> str:
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
         return done.stdout.strip()
 
     job = call("sbatch", *options, str(run), str(suite), "--limit", "2")

@@ -107,7 +107,7 @@ def dom(page: Path, state: str, profile: Path) -> str:
     ]
     options += ["--disable-background-networking", "--no-first-run", "--dump-dom"]
     command = [CHROMIUM, *options, f"file://{page}#{state}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.partition('<section id="browser">')[2].partition("</section>")[0]
 
