@@ -1,6 +1,7 @@
 """metrics.csv: its columns, blank cells, and what a resumed run keeps of it."""
 
 import csv
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,7 @@ def test_tensorboard_keeps_the_step_of_the_checkpoint(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log(tmp_path, 0, range(1, 7))
+    time.sleep(1.1)  # a file's name has its second; files of one second may be read in any order
     log(tmp_path, 5, range(6, 8))
     board = EventAccumulator(str(tmp_path / "tensorboard"), purge_orphaned_data=True).Reload()
     assert [event.step for event in board.Scalars("captions/itc")] == [1, 3, 5, 7]

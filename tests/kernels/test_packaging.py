@@ -151,7 +151,8 @@ def test_cuda_kernels_are_built_at_the_first_install_whatever_the_torch(source, 
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("raise ImportError('not at build time')\n")
     (stub / "version.py").write_text("cuda = None\n")
-    command = ["-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index"]
+    # else pip would take the package that is being tested out of this environment
+    command = ["-m", "pip", "install", "-q", "--ignore-installed", "--no-build-isolation", "--no-deps", "--no-index"]
     done = python(
         source, *command, "--prefix", source / "installed", "--editable", ".",
         **for_cuda(toolkit, PYTHONPATH=str(stub.parent)),
