@@ -35,7 +35,7 @@ def box_mean_backward(
     grad, dx, starts, table, boxes, tokens, prefix, width, token_tiles, grad_row, D: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    rest, _, d = tile_columns(D, BLOCK_D)
+    rest, _columns, d = tile_columns(D, BLOCK_D)
     token = rest % token_tiles * BLOCK_T + tl.arange(0, BLOCK_T)
     owner = rest // token_tiles
     first, end = tl.load(starts + owner), tl.load(starts + owner + 1)
@@ -44,7 +44,9 @@ def box_mean_backward(
         position = start + tl.arange(0, BLOCK_G)
         g, ys, xs, flags = query_rows(table, boxes, position, position < end, first, end, True)
         patches = tl.maximum(((ys >> 16) - (ys & 0xFFFF)) * ((xs >> 16) - (xs & 0xFFFF)), 1).to(tl.float32)
-        _, inside = see(ys[None, :], xs[None, :], flags[None, :], token[:, None], tokens, prefix, width, True, False)
+        _mean, inside = see(  # another name than above: Triton carries a name through a loop with its type
+            ys[None, :], xs[None, :], flags[None, :], token[:, None], tokens, prefix, width, True, False
+        )
         there = (position < end)[:, None] & (d < D)[None, :]
         tile = tl.load(grad + g[:, None].to(tl.int64) * grad_row + d[None, :], mask=there, other=0.0)
         share = tl.where(inside, (1.0 / patches)[None, :], 0.0)
