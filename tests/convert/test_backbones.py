@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from relvlm.config.schema import FusionConfig, InitConfig, ModelConfig, TextConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
-from relvlm.convert.backbones import _ours, _sort_out, _vision_links, _without_prefix, read_bert
+from relvlm.convert.backbones import _ours, _sort_out, _vision_links, _without_prefix, fit, read_bert
 from relvlm.convert.init import initialise
 from relvlm.convert.links import to_theirs
 from relvlm.convert.names import vision_links
@@ -181,6 +181,32 @@ def test_a_backbone_of_another_size_is_refused(vision, message, tmp_path):
     hf_vit().save_pretrained(tmp_path / "vit")
     with pytest.raises(UserError, match=message):
         initialise(model_of(vision=vision), InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "wanted"),
+    [
+        ("vision.backbone.position", (1, 17, 8), (1, 37, 8)),
+        ("a.relative_position_bias", (49, 2), (225, 2)),
+        ("text.embeddings.position.weight", (20, 8), (16, 8)),
+    ],
+)
+def test_a_table_of_positions_takes_the_size_of_the_model(name, found, wanted):
+    assert fit(name, torch.randn(found), torch.empty(wanted), "in.pth").shape == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "wanted"),
+    [
+        ("vision.backbone.position", (1, 17, 8), (1, 37, 16)),
+        ("a.relative_position_bias", (49, 2), (225, 4)),
+        ("text.embeddings.position.weight", (12, 8), (16, 8)),
+        ("itm_head.weight", (3, 8), (2, 8)),
+    ],
+)
+def test_no_other_tensor_is_made_to_fit(name, found, wanted):
+    with pytest.raises(UserError, match=rf"^in\.pth: {name} \(ours\): is "):
+        fit(name, torch.randn(found), torch.empty(wanted), "in.pth")
 
 
 SWIN_B = SwinConfig(width=128, heads=[4, 8, 16, 32], patch_size=4, depths=[2, 2, 18, 2], window=7)
