@@ -25,7 +25,8 @@ from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.storage import sync, sync_one
 
-DESCRIPTION = {"step", "model", "vocab_size", "relations", "data"}  # what config.json must hold
+# What config.json must hold
+DESCRIPTION: dict[str, type] = {"step": int, "model": dict, "vocab_size": int, "relations": list, "data": dict}
 
 
 def load(path: str | Path) -> RelVLM:
@@ -37,15 +38,27 @@ def load(path: str | Path) -> RelVLM:
     folder = checkpoint_folder(Path(path))
     saved = read_description(folder)
     tensors = read_tensors(folder / "model.safetensors")
-    model = RelVLM(model_config(saved["model"]), saved["vocab_size"], len(saved["relations"]))
-    tensors["mlm_head.decoder.weight"] = tensors["text.embeddings.word.weight"]  # tied, stored once
-    model.load_state_dict(tensors)
+    config = model_config(saved["model"], str(folder / "config.json"))
+    model = RelVLM(config, saved["vocab_size"], len(saved["relations"]))
+    if "text.embeddings.word.weight" in tensors:
+        tensors["mlm_head.decoder.weight"] = tensors["text.embeddings.word.weight"]  # tied, stored once
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{folder}: model.safetensors is not of the model in config.json: {error}") from error
     if saved["data"].get("vocab") or (folder / "vocab.txt").exists():  # a converted one may have come without
-        model.tokenizer = Tokenizer(folder / "vocab.txt")
+        model.tokenizer = _tokenizer(folder / "vocab.txt", saved["vocab_size"])
     model.relation_names = saved["relations"]
     model.step = saved["step"]
     model.sep = saved["data"]["sep"]
     return model.eval()
+
+
+def _tokenizer(vocab: Path, words: int) -> Tokenizer:
+    tokenizer = Tokenizer(vocab)
+    if tokenizer.vocab_size != words:
+        raise UserError(f"{vocab}: {tokenizer.vocab_size} tokens, the model beside it has {words}")
+    return tokenizer
 
 
 def checkpoint_folder(path: Path) -> Path:
@@ -71,9 +84,14 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable: {error}") from error
-    missing = DESCRIPTION - (description.keys() if isinstance(description, dict) else set())
+    missing = DESCRIPTION.keys() - (description.keys() if isinstance(description, dict) else set())
     if missing:
         raise UserError(f"{path}: no {', '.join(sorted(missing))}: not the description of a relvlm checkpoint")
+    for key, kind in DESCRIPTION.items():
+        if type(description[key]) is not kind:
+            raise UserError(f"{path}: {key}: expected {kind.__name__}, found {description[key]!r}")
+    if type(description["data"].get("sep")) is not bool:
+        raise UserError(f"{path}: data.sep: expected true or false, found {description['data'].get('sep')!r}")
     return description
 
 

@@ -14,7 +14,7 @@ def problems(config: Config) -> Iterator[str]:
     """One line for each thing wrong, beginning with the field."""
     yield from (
         *_numbers(config),
-        *_sizes(config.model),
+        *model_problems(config.model),
         *_low_resolution(config),
         *_kinds(config),
         *_lengths(config),
@@ -36,7 +36,8 @@ def _numbers(config: Config) -> Iterator[str]:
         yield f"optim.betas: expected two numbers, found {config.optim.betas}"
 
 
-def _sizes(model: ModelConfig) -> Iterator[str]:
+def model_problems(model: ModelConfig) -> Iterator[str]:
+    """One line for each size of the model that does not go with another."""
     vision = model.vision
     yield from _vit(vision, model) if isinstance(vision, ViTConfig) else _swin(vision, model)
     yield from _heads("model.text.heads", model.text.heads, model.text.width)

@@ -6,18 +6,14 @@ Names are Hugging Face's; a vision file with the names of its authors (DeiT's, S
 from __future__ import annotations
 
 import math
-import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from relvlm.config.schema import ModelConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
+from relvlm.convert.files import state_dict_of
 from relvlm.convert.links import Link, Tensors, cat, check_names, prefixed, same
 from relvlm.convert.names import bert_links, clip_block_links, vision_links
 from relvlm.encoders.position import resize_bias_table, resize_positions
@@ -103,14 +99,7 @@ def _read(path: Path) -> tuple[Path, dict[str, Tensor]]:
     file = path
     if path.is_dir():
         file = next((path / name for name in FILES if (path / name).is_file()), path / FILES[0])
-    try:
-        if file.suffix == ".safetensors":
-            return file, load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise UserError(f"{file}: no readable weights: {error}") from error
-    content = content.get("model", content) if isinstance(content, Mapping) else {}
-    return file, {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    return file, dict(state_dict_of(file)[0])
 
 
 def _without_prefix(name: str) -> str:

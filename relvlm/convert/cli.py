@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import pickle
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from relvlm.errors import UserError
 from relvlm.storage import sha256
+
+if TYPE_CHECKING:
+    from relvlm.convert.official import Converted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,40 +52,12 @@ def main(args: argparse.Namespace) -> None:
     (_back if args.back or args.source.is_dir() else _forth)(args)
 
 
-@dataclass(frozen=True)
-class OfficialFile:
-    tensors: Mapping[str, Any]
-    config: Mapping[str, Any]
-
-
-def read_official(path: Path, config: Path | None = None) -> OfficialFile:
-    """The state_dict of a file, alone or as its `model`, with the configuration; only tensors are unpickled."""
-    import torch
-
+def read_config(path: Path) -> Mapping[str, Any]:
+    """The official YAML or JSON of a model."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path}: not readable as tensors alone: {str(error)[:300]} "
-            "(where it holds other objects, save its `model` alone)"
-        ) from error
-    tensors = content
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            tensors = content[key]
-            break
-    if not isinstance(tensors, Mapping) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise UserError(f"{path}: no state_dict, alone or under `model`")
-    found = content.get("config", {}) if tensors is not content else {}
-    if config is not None:
-        found = _read_config(config)
-    return OfficialFile(tensors, found if isinstance(found, Mapping) else {})
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        config = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable: {error}") from error
     if not isinstance(config, Mapping):
         raise UserError(f"{path}: expected sections, found {config!r}")
@@ -94,12 +68,15 @@ def _forth(args: argparse.Namespace) -> None:
     import torch
 
     from relvlm.config.schema import Config, DataConfig
+    from relvlm.convert.files import state_dict_of
     from relvlm.convert.official import WORDS, check_shapes, convert, split
     from relvlm.data.text import Tokenizer
     from relvlm.pretrained import write_alone
 
-    file = read_official(args.source, args.config)
-    model, ours = convert(file.tensors, file.config, args.family, str(args.source), args.image_size)
+    tensors, config = state_dict_of(args.source)
+    config = read_config(args.config) if args.config else config
+    converted = convert(tensors, config, args.family, str(args.source), args.image_size)
+    model, ours = converted.config, converted.tensors
     check_shapes(model, ours, str(args.source))
     words, dtype = len(ours[WORDS]), ours[WORDS].dtype
     if args.vocab and Tokenizer(args.vocab).vocab_size != words:
@@ -115,12 +92,26 @@ def _forth(args: argparse.Namespace) -> None:
         "family": args.family,
         "dtype": str(dtype).removeprefix("torch."),
         "sha256": sha256(args.source),
+        "new": converted.new,
     }
-    config = Config(name=args.target.name, model=model, data=data)
     state = split(ours)[1] | {"_extra_state": {"seen": 0}} if teacher else {}
-    write_alone(args.target, student, state, config, {"official": origin})
+    write_alone(
+        args.target, student, state, Config(name=args.target.name, model=model, data=data), {"official": origin}
+    )
     count = sum(t.numel() for t in student.values() if isinstance(t, torch.Tensor))
-    print(f"{args.target}: {len(file.tensors)} official tensors, {count:,} parameters of ours")
+    print(f"{args.target}: {len(tensors)} official tensors, {count:,} parameters of ours")
+    _say_what_differs(args, converted)
+
+
+def _say_what_differs(args: argparse.Namespace, converted: Converted) -> None:
+    """From a published checkpoint: what is missing, random or without use."""
+    if args.family == "albef" and not converted.config.momentum.enabled:
+        print("no momentum encoders and queues in it: model.momentum.enabled is false")
+    if args.family == "xvlm" and not converted.config.localisation:
+        print("no box head in it: model.localisation is false")
+    for names, word in ((converted.new, "not in it, at random here"), (converted.unused, "in it, without use here")):
+        if names:
+            print(f"{len(names)} tensors {word}: {', '.join(names)}")
     if not args.vocab:
         print(f"no vocab.txt in it yet: `relvlm eval` needs bert-base-uncased's in {args.target}")
 
@@ -146,6 +137,11 @@ def _back(args: argparse.Namespace) -> None:
     tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
     args.target.parent.mkdir(parents=True, exist_ok=True)
     temporary = args.target.with_name(f".{args.target.name}.tmp")
-    torch.save({"model": tensors}, temporary)
-    temporary.replace(args.target)
+    try:
+        torch.save({"model": tensors}, temporary)
+        temporary.replace(args.target)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{args.target}: not written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     print(f"{args.target}: {len(tensors)} official tensors")

@@ -17,17 +17,21 @@ TIED = "mlm_head.decoder.weight"  # ours too is the word embedding under another
 
 
 def official_links(config: ModelConfig, family: Family) -> list[Link]:
-    """Every tensor of the official model of this size."""
+    """Every tensor of the official model of this size; without momentum or localisation, of one cut down likewise."""
     links = [Link("temperature", ("temp",), "scalar")]
     if family == "xvlm":
         links += _encoders(config, "vision_encoder.", "text_encoder.", "vision_proj", "text_proj")
-        return links + _mlp("itm_head.layers", "itm_head") + _mlp("box_head.layers", "bbox_head")
-    links += [Link(f"{TEACHER}{kind}_queue", (f"{kind}_queue",), "transposed") for kind in ("image", "text")]
-    links += [Link(f"{TEACHER}pointer", ("queue_ptr",))]
+        boxes = _mlp("box_head.layers", "bbox_head") if config.localisation else []
+        return links + _mlp("itm_head.layers", "itm_head") + boxes
+    if config.momentum.enabled:
+        links += [Link(f"{TEACHER}{kind}_queue", (f"{kind}_queue",), "transposed") for kind in ("image", "text")]
+        links += [Link(f"{TEACHER}pointer", ("queue_ptr",))]
     links += _encoders(config, "visual_encoder.", "text_encoder.", "vision_proj", "text_proj")
     links += same([("itm_head.layers.0", "itm_head")])
-    momentum = _encoders(config, "visual_encoder_m.", "text_encoder_m.", "vision_proj_m", "text_proj_m")
-    return links + prefixed(momentum, TEACHER, "")
+    if config.momentum.enabled:
+        momentum = _encoders(config, "visual_encoder_m.", "text_encoder_m.", "vision_proj_m", "text_proj_m")
+        links += prefixed(momentum, TEACHER, "")
+    return links
 
 
 def _encoders(config: ModelConfig, vision: str, text: str, vision_projection: str, text_projection: str) -> list[Link]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from relvlm.config.check import model_problems
 from relvlm.config.schema import ModelConfig
 from relvlm.config.vision import SwinConfig
 from relvlm.convert.links import Tensors, check_names, to_ours, to_theirs
 from relvlm.convert.names import TEACHER, TIED, Family, official_links
 from relvlm.convert.sizes import describe
+from relvlm.convert.variants import complete, published
 from relvlm.encoders.position import resize_bias_table, resize_positions
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
@@ -23,27 +26,43 @@ WORDS = "text.embeddings.word.weight"
 FOLLOW_SIZE = ("relative_position_index", "attn_mask", "vision_encoder.position_ids")
 
 
+@dataclass(frozen=True)
+class Converted:
+    """A model's config and tensors (ours; the teacher's prefixed) made of an official file.
+
+    `new`: ours that the file has not, here with random values; `unused`: the file's that ours has no place for.
+    """
+
+    config: ModelConfig
+    tensors: dict[str, Tensor]
+    new: list[str]
+    unused: list[str]
+
+
 def from_official(state_dict: Tensors, config: Mapping[str, Any], family: Family) -> RelVLM:
     """The model, in eval mode, of an official `state_dict` and its configuration; `family` "albef" or "xvlm".
 
     Where `config` asks for another image or window size, position tables are interpolated as the official codes do.
-    ALBEF's momentum encoders are left to `teacher_from_official`. Raises UserError listing every key that is missing
-    or unknown.
+    ALBEF's momentum encoders are left to `teacher_from_official`. What the file has not (a fine-tuned one has no MLM
+    head) is random, with a warning that names it. Raises UserError listing every other key that is missing or unknown.
     """
-    model_config, ours = convert(state_dict, config, family)
-    model = RelVLM(model_config, len(ours[WORDS]), relations=0)
-    if ours[WORDS].dtype == torch.float64:
+    converted = convert(state_dict, config, family)
+    if converted.new:
+        warnings.warn(f"not in the checkpoint, so at random: {', '.join(converted.new)}", stacklevel=2)
+    words = converted.tensors[WORDS]
+    model = RelVLM(converted.config, len(words), relations=0)
+    if words.dtype == torch.float64:
         model.double()
     try:
-        model.load_state_dict(split(ours)[0])
+        model.load_state_dict(split(converted.tensors)[0])
     except RuntimeError as error:
         raise UserError(f"tensors do not fit the model of this configuration: {error}") from error
     return model.eval()
 
 
 def teacher_from_official(state_dict: Tensors, config: Mapping[str, Any], family: Family) -> dict[str, Any] | None:
-    """The state of `Pretraining.teacher` (momentum encoders, queues); None where the family has no such thing."""
-    _, teacher = split(convert(state_dict, config, family)[1])
+    """The state of `Pretraining.teacher` (momentum encoders, queues); None where the file has no such thing."""
+    _, teacher = split(convert(state_dict, config, family).tensors)
     return teacher | {"_extra_state": {"seen": 0}} if teacher else None
 
 
@@ -61,15 +80,30 @@ def convert(
     family: Family,
     origin: str = "state_dict",
     image_size: int = 0,
-) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Our config and tensors (the teacher's prefixed) of an official state_dict; `image_size` 0 is the config's."""
+) -> Converted:
+    """An official state_dict as ours; `image_size` 0 is the config's."""
     if family not in get_args(Family):
         raise UserError(f"family: {family!r} is none of {', '.join(get_args(Family))}")
-    described = describe(state_dict, config, family)
-    if image_size:
-        described = replace(described, image_size=image_size)
-    tensors = resize(state_dict, described, family)
-    return described, to_ours(official_links(described, family), tensors, origin)
+    source = published(state_dict, family, origin)
+    described = describe(source.tensors, config, family)
+    described = replace(described, image_size=image_size or described.image_size)
+    for problem in model_problems(described):
+        raise UserError(f"{origin}: as {family}: {problem}")
+    links = official_links(described, family)
+    kept, tensors = complete(links, resize(source.tensors, described, family))
+    ours = to_ours(kept, tensors, origin)
+    new = sorted({link.ours for link in links} - {link.ours for link in kept})
+    return Converted(described, ours | _at_random(described, ours, new), new, source.unused)
+
+
+def _at_random(config: ModelConfig, ours: Tensors, new: list[str]) -> dict[str, Tensor]:
+    if not new:
+        return {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        whole = Pretraining(RelVLM(config, len(ours[WORDS]), relations=0))
+    tensors = tensors_of(whole.model, whole.teacher.state_dict() if whole.teacher else {})
+    return {name: tensors[name].to(ours[WORDS].dtype) for name in new}
 
 
 def back(ours: Tensors, config: ModelConfig, family: Family, origin: str = "model") -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from relvlm.errors import UserError
 
 HEAD_WIDTH = 64  # of every base model
 EPS = {"vit": 1e-6, "clip_vit": 1e-5, "swin": 1e-5}
+MOMENTUM = ("visual_encoder_m.", "text_encoder_m.", "vision_proj_m.", "text_proj_m.", "image_queue", "text_queue")
 DROP_PATH = 0.1  # X-VLM's Swin in pretraining
 
 
@@ -34,14 +35,14 @@ def describe(tensors: Tensors, official: Mapping[str, Any], family: Family) -> M
     text, fusion = _text(tensors, text_section, described.kind if family == "xvlm" else "")
     size = vision_section.get("image_res") or official.get("image_res") or _image_size(vision, described)
     model = ModelConfig(
-        image_size=int(size),
+        image_size=_whole(size, "image_res"),
         embed_dim=_get(tensors, "vision_proj.weight").shape[0],
-        temperature=float(official.get("temp", 0.07)),
+        temperature=_number(official.get("temp", 0.07), "temp"),
         vision=described,
         text=text,
         fusion=fusion,
         negatives="official",
-        localisation=family == "xvlm",
+        localisation=any(name.startswith("bbox_head.") for name in tensors),
         relations=False,
     )
     return _with_family(model, tensors, official, family)
@@ -50,11 +51,13 @@ def describe(tensors: Tensors, official: Mapping[str, Any], family: Family) -> M
 def _with_family(model: ModelConfig, tensors: Tensors, official: Mapping[str, Any], family: Family) -> ModelConfig:
     if family == "xvlm":
         return replace(model, itm_head="mlp", itm_floor=1e-5, itc_gradient="own_rank")
+    if not any(name.startswith(MOMENTUM) for name in tensors):
+        return replace(model, itm_head="linear")
     momentum = MomentumConfig(
         enabled=True,
-        decay=float(official.get("momentum", 0.995)),
+        decay=_number(official.get("momentum", 0.995), "momentum"),
         queue=_get(tensors, "image_queue").shape[1],
-        alpha=float(official.get("alpha", 0.4)),
+        alpha=_number(official.get("alpha", 0.4), "alpha"),
     )
     return replace(model, itm_head="linear", momentum=momentum)
 
@@ -67,18 +70,18 @@ def _vision(vision: Tensors, section: Mapping[str, Any], official: Mapping[str, 
     block = "encoder.layers.{}.mlp.fc1.weight" if clip else "blocks.{}.mlp.fc1.weight"
     layers, width = _count(vision, block), kernel.shape[0]
     heads = section.get("heads") or section.get("num_heads") or section.get("num_attention_heads")
-    late = section.get("local_attn_depth", official.get("local_attn_depth", 4))
-    if not int(late):
+    late = _whole(section.get("local_attn_depth", official.get("local_attn_depth", 4)), "local_attn_depth")
+    if not late:
         raise UserError("official config: local_attn_depth: 0, X-VLM masks regions in one vision block at least")
     _check(section, "clip_vit" if clip else "vit", "quick_gelu" if clip else "gelu", "hidden_act")
     return ViTConfig(
         kind="clip_vit" if clip else "vit",
         width=width,
         layers=layers,
-        heads=int(heads or width // HEAD_WIDTH),
+        heads=_whole(heads or width // HEAD_WIDTH, "vision.heads"),
         patch_size=kernel.shape[-1],
         mlp_ratio=_get(vision, block.format(0)).shape[0] / width,
-        late_blocks=min(int(late), layers),
+        late_blocks=min(late, layers),
     )
 
 
@@ -93,7 +96,7 @@ def _swin(vision: Tensors, section: Mapping[str, Any]) -> SwinConfig:
         heads=[table.shape[1] for table in tables],
         patch_size=kernel.shape[-1],
         mlp_ratio=_get(vision, "layers.0.blocks.0.mlp.fc1.weight").shape[0] / kernel.shape[0],
-        window=int(section.get("window_size") or (math.isqrt(len(tables[0])) + 1) // 2),
+        window=_whole(section.get("window_size") or (math.isqrt(len(tables[0])) + 1) // 2, "vision.window_size"),
         drop_path=DROP_PATH,
     )
 
@@ -103,20 +106,20 @@ def _text(tensors: Tensors, section: Mapping[str, Any], vision_kind: str) -> tup
     width = _get(tensors, f"{embeddings}.word_embeddings.weight").shape[1]
     layers = _count(tensors, f"{layer}.{{}}.output.dense.weight")
     fused = sum(f"{layer}.{i}.crossattention.output.dense.weight" in tensors for i in range(layers))
-    heads = section.get("heads") or section.get("num_attention_heads") or width // HEAD_WIDTH
+    heads = _whole(section.get("heads") or section.get("num_attention_heads") or width // HEAD_WIDTH, "text.heads")
     for key in ("act", "hidden_act"):
         if section.get(key, "gelu") != "gelu":
             raise UserError(f"official config: text.{key}: {section[key]!r}, this BERT has gelu")
     text = TextConfig(
         layers=layers - fused,
-        heads=int(heads),
+        heads=heads,
         width=width,
         mlp_ratio=_get(tensors, f"{layer}.0.intermediate.dense.weight").shape[0] / width,
         max_positions=_get(tensors, f"{embeddings}.position_embeddings.weight").shape[0],
-        dropout=float(section.get("hidden_dropout_prob", 0.1)),
+        dropout=_number(section.get("hidden_dropout_prob", 0.1), "text.hidden_dropout_prob"),
     )
     late = vision_kind in ("vit", "clip_vit")
-    return text, FusionConfig(fused, int(heads), "late_vision" if late else "cross_attention")
+    return text, FusionConfig(fused, heads, "late_vision" if late else "cross_attention")
 
 
 def _image_size(vision: Tensors, config: VisionConfig) -> int:
@@ -134,13 +137,31 @@ def _check(section: Mapping[str, Any], kind: str, activation: str, key: str) -> 
     """Our encoders have the official LayerNorm eps and activation built in."""
     if section.get(key, activation) != activation:
         raise UserError(f"official config: vision.{key}: {section[key]!r}, the {kind} has {activation}")
-    if not math.isclose(section.get("ln_eps", EPS[kind]), EPS[kind]):
+    if not math.isclose(_number(section.get("ln_eps", EPS[kind]), "vision.ln_eps"), EPS[kind]):
         raise UserError(f"official config: vision.ln_eps: {section['ln_eps']}, the {kind} has {EPS[kind]}")
 
 
 def _section(official: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     """The first of the sections that is there; the published YAML has file names in their place."""
     return next((official[name] for name in names if isinstance(official.get(name), Mapping)), {})
+
+
+def _number(value: Any, key: str) -> float:
+    """A number, also as text: to YAML 1.1 the `1e-06` that JSON writes is no number."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"official config: {key}: expected a number, found {value!r}")
+    return number
+
+
+def _whole(value: Any, key: str) -> int:
+    number = _number(value, key)
+    if number != int(number) or number < 0:
+        raise UserError(f"official config: {key}: expected a whole number, found {value!r}")
+    return int(number)
 
 
 def _count(tensors: Tensors, pattern: str) -> int:

@@ -46,7 +46,7 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     if newest:
         run_state.check_same_model(newest, config, relations, vocab_size)
     else:
-        check_init(config.init)
+        check_init(config.init, config.data.vocab)
     device = distributed.start(config.threads)
     pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
     engine = _build_engine(pretraining, config, settings, device)

@@ -9,19 +9,16 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 
-from relvlm.config.schema import FusionConfig, InitConfig, ModelConfig, MomentumConfig, TextConfig
+from relvlm.config.schema import FusionConfig, InitConfig, ModelConfig, TextConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
-from relvlm.convert import from_official
-from relvlm.convert.backbones import _ours, _sort_out, _vision_links, _without_prefix, read_bert
-from relvlm.convert.cli import main as convert
-from relvlm.convert.init import check_init, initialise
+from relvlm.convert.backbones import _ours, _sort_out, _vision_links, _without_prefix, fit, read_bert
+from relvlm.convert.init import initialise
 from relvlm.convert.links import to_theirs
 from relvlm.convert.names import vision_links
 from relvlm.encoders.packing import offsets_of
 from relvlm.encoders.vision import VisionEncoder
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
-from relvlm.pretraining.step import Pretraining
 
 WORDS = 40
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -186,6 +183,32 @@ def test_a_backbone_of_another_size_is_refused(vision, message, tmp_path):
         initialise(model_of(vision=vision), InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
 
 
+@pytest.mark.parametrize(
+    ("name", "found", "wanted"),
+    [
+        ("vision.backbone.position", (1, 17, 8), (1, 37, 8)),
+        ("a.relative_position_bias", (49, 2), (225, 2)),
+        ("text.embeddings.position.weight", (20, 8), (16, 8)),
+    ],
+)
+def test_a_table_of_positions_takes_the_size_of_the_model(name, found, wanted):
+    assert fit(name, torch.randn(found), torch.empty(wanted), "in.pth").shape == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "wanted"),
+    [
+        ("vision.backbone.position", (1, 17, 8), (1, 37, 16)),
+        ("a.relative_position_bias", (49, 2), (225, 4)),
+        ("text.embeddings.position.weight", (12, 8), (16, 8)),
+        ("itm_head.weight", (3, 8), (2, 8)),
+    ],
+)
+def test_no_other_tensor_is_made_to_fit(name, found, wanted):
+    with pytest.raises(UserError, match=rf"^in\.pth: {name} \(ours\): is "):
+        fit(name, torch.randn(found), torch.empty(wanted), "in.pth")
+
+
 SWIN_B = SwinConfig(width=128, heads=[4, 8, 16, 32], patch_size=4, depths=[2, 2, 18, 2], window=7)
 CLIP_B = {"patch_size": 16, "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 
@@ -214,66 +237,6 @@ def test_the_published_sizes_fit(make, vision, tmp_path):
     shapes = {f"backbone.{name}": tensor.shape for name, tensor in found.items()}
     assert shapes == {name: tensor.shape for name, tensor in ours.items()}
     assert all(name.startswith("pooler.") for name in unused)
-
-
-@pytest.mark.parametrize(
-    ("init", "message"),
-    [
-        (InitConfig(), r"init\.vision: nothing to start from"),
-        (InitConfig(vision="random"), r"init\.text: nothing to start from"),
-        (InitConfig(vision="random", text="gone"), r"init\.text: no folder or file 'gone'"),
-        (InitConfig(checkpoint="x", text="random"), r"init: name a checkpoint or backbones, not both"),
-        (InitConfig(checkpoint="gone"), "gone: neither a checkpoint"),
-    ],
-)
-def test_nothing_starts_silently_at_random(init, message):
-    with pytest.raises(UserError, match=message):
-        check_init(init)
-
-
-def test_random_on_purpose_is_one_word():
-    from relvlm.config.load import parse
-
-    data = {"captions": [{"path": "x"}], "ratio": {"captions": 1}, "batch": {"captions": 1}}
-    config = parse({"init": "random", "data": data}, "run.yaml")
-    check_init(config.init)
-    with pytest.raises(UserError, match=r"run\.yaml: init: expected a section, found 'chance'"):
-        parse({"init": "chance", "data": data}, "run.yaml")
-
-
-@pytest.fixture
-def converted(tmp_path, shared):
-    from argparse import Namespace
-
-    target = tmp_path / "albef"
-    convert(
-        Namespace(
-            family="albef", source=shared / "parity/albef_small.pt", target=target, back=False,
-            config=None, vocab=None, image_size=0, drop=[],
-        )
-    )  # fmt: skip
-    return target
-
-
-def test_an_official_checkpoint_is_where_pretraining_with_relations_goes_on(converted, vectors):
-    official = vectors("albef_small")
-    start = from_official(official["state_dict"], official["config"], "albef")
-    config = replace(start.config, relations=True, mrc_hidden=8)
-    step = Pretraining(RelVLM(config, 200, relations=3))
-    model, init = step.model, InitConfig(checkpoint=str(converted))
-    report = initialise(model, init, ["a", "b", "c"], step.teacher)
-    assert all(name.startswith("mrc_head.") for name in report.new) and len(report.new) == 4
-    assert torch.equal(step.teacher.image_queue, official["state_dict"]["image_queue"].T)
-    assert torch.equal(model.text_projection.weight, start.text_projection.weight)
-
-
-def test_a_new_teacher_starts_as_the_students_copy(bert):
-    step = Pretraining(model_of(momentum=MomentumConfig(enabled=True, queue=8)))
-    ours, teacher = step.model, step.teacher
-    initialise(ours, InitConfig(vision="random", text=str(bert)), [], teacher)
-    word = ours.text.embeddings.word.weight
-    assert torch.equal(teacher.text.embeddings.word.weight, word)
-    assert torch.equal(teacher.mlm_head.decoder.weight, word)
 
 
 def test_bert_needs_norms_after_the_sum(bert):

@@ -48,7 +48,8 @@ def test_round_trip_is_byte_identical(name, vectors):
 def test_full_size_round_trip(full_size, shared):
     tensors, config = full_size("xvlm")
     tensors |= buffers(tensors)
-    model, ours = convert(tensors, config, "xvlm")
+    converted = convert(tensors, config, "xvlm")
+    model, ours = converted.config, converted.tensors
     check_shapes(model, ours, "xvlm")
     assert (model.image_size, model.vision.depths, model.vision.window) == (224, [2, 2, 18, 2], 7)
     assert (model.vision.heads, model.text.layers, model.fusion.layers) == ([4, 8, 16, 32], 6, 6)
