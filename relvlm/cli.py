@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 
 from relvlm.errors import UserError
+from relvlm.paths import Parser
 
 COMMANDS = {
     "data": ("relvlm.data.cli", "build, check and look at shard sets"),
@@ -40,7 +41,7 @@ def main() -> None:
         _choose().parse_args()
         return
     module = import_module(COMMANDS[name][0])  # only this one: importing them all would take seconds
-    parser = argparse.ArgumentParser(f"relvlm {name}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(f"relvlm {name}", formatter_class=argparse.RawDescriptionHelpFormatter)
     module.add_arguments(parser)
     parse = parser.parse_intermixed_args if name in WITH_OVERRIDES else parser.parse_args
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from relvlm.config.load import load_config
 from relvlm.errors import UserError
+from relvlm.paths import Parser
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def script() -> None:
-    parser = argparse.ArgumentParser("train.py")
+    parser = Parser("train.py")
     add_arguments(parser)
     try:
         main(parser.parse_intermixed_args())

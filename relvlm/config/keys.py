@@ -1,27 +1,37 @@
-"""Every key that a config file may hold, with its type, its default and a word of explanation."""
+"""Every key that a config file may hold: type, default, range, what a resumed run may do with it, what it means."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import json
+import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from relvlm.config.ranges import ByContent, Resume, limits_of, resume_rule
 from relvlm.config.schema import Config
 from relvlm.config.tree import tags
 
 
 @dataclass(frozen=True)
 class Key:
-    """A leaf of the config: `path` dotted, `default` as YAML writes it, None where the key must be given."""
+    """A leaf of the config: `path` dotted, `default` as YAML writes it, None where the key must be given.
+
+    `range` is None where the type says it all; `by_content` marks a path whose content a resumed run compares.
+    """
 
     path: str
     type: str
     default: str | None
     meaning: str
+    range: str | None = None
+    resume: Resume = "accept"
+    by_content: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,17 @@ def _nested(hint: Any, where: str) -> Iterator[tuple[Any, str, str]]:
 def _key(path: str, hint: Any, field: dataclasses.Field[Any]) -> Key:
     if get_origin(hint) is not Annotated:
         raise TypeError(f"{path}: without a word of explanation (Annotated)")
-    kind, meaning = get_args(hint)[:2]
-    return Key(path, _type(kind), _default(field), meaning)
+    kind, meaning, *marks = get_args(hint)
+    limits = limits_of(tuple(marks))
+    if limits is None and not _limits_itself(kind):
+        raise TypeError(f"{path}: without a range (relvlm/config/ranges.py)")
+    shown = None if limits is None else str(limits)
+    by_content = any(isinstance(mark, ByContent) for mark in marks)
+    return Key(path, _type(kind), _default(field), meaning, shown, resume_rule(tuple(marks)), by_content)
+
+
+def _limits_itself(kind: Any) -> bool:
+    return kind is bool or get_origin(kind) is Literal
 
 
 def _type(kind: Any) -> str:
@@ -82,12 +101,50 @@ def _default(field: dataclasses.Field[Any]) -> str | None:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+@cache
+def all_keys() -> tuple[Key, ...]:
+    """Those of every section; a key of several kinds of a section is there for each."""
+    return tuple(key for section in sections() for key in section.keys)
+
+
+def key_of(path: str) -> Key | None:
+    """The key that a dotted path with numbered entries (`data.captions[0].path`) is a value of."""
+    plain = re.sub(r"\[\d+\]", "[]", path)
+    return next((key for key in all_keys() if key.path == plain), None)
+
+
+def is_key(path: str) -> bool:
+    """Whether a dotted path names a key or a section."""
+    plain = re.sub(r"\[\d+\]", "[]", path)
+    return any(re.match(rf"{re.escape(plain)}(?:$|[.\[])", key.path) for key in all_keys())
+
+
+def near_keys(path: str) -> str:
+    """A hint for a path that is none, empty where nothing is like it."""
+    near = difflib.get_close_matches(path, {key.path for key in all_keys()}, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+RESUME_WORDS = {
+    "accept": "if resume.accept names it",
+    "free": "may change",
+    "never": "must stay",
+}
+
+
 def listing() -> str:
-    """All sections as text, a line for each key."""
+    """All sections as text, a few lines for each key."""
     lines = []
     for section in sections():
         lines += ["", f"{section.path or 'top level'}: {section.meaning}"]
         for key in section.keys:
             default = "(required)" if key.default is None else f"= {key.default}"
             lines.append(f"  {key.path}: {key.type} {default}\n      {key.meaning}")
+            limits = f"range: {key.range}; " if key.range else ""
+            lines.append(f"      {limits}at a resume: {RESUME_WORDS[key.resume]}")
     return "\n".join(lines[1:])
+
+
+def json_listing() -> str:
+    """The same for programs: a list of keys."""
+    return json.dumps([dataclasses.asdict(key) for key in all_keys()], indent=1)

@@ -6,12 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from relvlm.config.check import problems
+from relvlm.config import yaml_text
+from relvlm.config.check import all_problems
 from relvlm.config.schema import Config, ModelConfig
-from relvlm.config.tree import apply_override, build, read_tree
-from relvlm.errors import UserError
+from relvlm.config.tree import FAULTY, Faults, apply_overrides, build, read_section, read_tree
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:
@@ -20,16 +18,18 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     A file may name another as its `base`, relative to itself, and then holds what differs from that one.
     """
     tree = read_tree(path)
-    for override in overrides or []:
-        apply_override(tree, override)
+    apply_overrides(tree, overrides or [])
     return parse(tree, str(path))
 
 
 def parse(tree: dict[str, Any], origin: str) -> Config:
-    """Config of a tree of plain values; `origin` names it in errors."""
-    config = build(Config, tree, origin, "")
-    for problem in problems(config):
-        raise UserError(f"{origin}: {problem}")
+    """Config of a tree of plain values; `origin` names it in the error, which lists everything that is wrong."""
+    faults = Faults(origin)
+    config = read_section(Config, tree, "", faults)
+    for problem in all_problems(config) if config is not FAULTY else ():
+        if not any(faults.within(field) for field in problem.fields):  # what is wrong by itself is said already
+            faults.add(problem.field, problem.message)
+    faults.check()
     return config
 
 
@@ -45,7 +45,7 @@ def to_tree(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """The resolved config as YAML."""
-    return yaml.safe_dump(to_tree(config), sort_keys=False)
+    return yaml_text.write(to_tree(config))
 
 
 def dump(config: Config, path: Path) -> None:

@@ -1,22 +1,53 @@
-"""From YAML to dataclasses: base files, overrides, types; every error names file and field.
+"""From YAML to dataclasses: base files, overrides, types, ranges; every error names file and field.
 
 Nothing here knows what is configured.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
+import logging
 import types
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
+from relvlm.config import scalars, yaml_text
+from relvlm.config.ranges import Length, limits_of
 from relvlm.errors import UserError
 
 Section = TypeVar("Section")
+FAULTY = object()  # in the place of a value that is of no use
+log = logging.getLogger(__name__)
+
+
+class Faults:
+    """What is wrong with a tree, field by field, until it is raised as one error."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin, self.lines = origin, list[str]()
+        self.fields: set[str] = set()
+
+    def add(self, where: str, message: str) -> Any:
+        """Remember a fault of a field; returns FAULTY."""
+        self.fields.add(where)
+        self.lines.append(f"{self.origin}: {where or 'top level'}: {message}")
+        return FAULTY
+
+    def within(self, where: str) -> bool:
+        """Whether the field, one above it or one below it is faulty."""
+        return any(_below(where, field) or _below(field, where) for field in self.fields)
+
+    def check(self) -> None:
+        """Raise UserError with a line for each fault, if there is one."""
+        if self.lines:
+            raise UserError("\n".join(self.lines))
+
+
+def _below(where: str, section: str) -> bool:
+    return where == section or where.startswith((f"{section}.", f"{section}[")) or not section
 
 
 def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -25,16 +56,25 @@ def read_tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise UserError(f"{path}: base: leads back to this file")
     if not path.is_file():
         raise UserError(f"{path}: no such config file (ready ones lie in configs/)")
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from error
+    tree = _read_yaml(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected sections, found {tree!r}")
     base = tree.pop("base", "")
     if not isinstance(base, str):
         raise UserError(f"{path}: base: expected a file name, found {base!r}")
-    return _merge(read_tree(path.parent / base, (*above, path.resolve())), tree) if base else tree
+    if not base:
+        return tree
+    return _merge(read_tree(path.parent / scalars.expand_at(base, path, "base"), (*above, path.resolve())), tree)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        found = yaml_text.read(path.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: not readable: {error.strerror}") from error
+    return {} if found is None else found
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -42,10 +82,20 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return below | above | both
 
 
+def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> None:
+    """Set each `dotted.key=value` in the tree; the last of several for a key has effect, and a warning says so."""
+    for place, override in enumerate(overrides):
+        key = override.partition("=")[0]
+        later = [other for other in overrides[place + 1 :] if _below(key, other.partition("=")[0])]
+        if later:
+            log.warning("%s is overruled by %s, which comes later", override, later[-1])
+        apply_override(tree, override)
+
+
 def apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one `dotted.key=value` in the tree; the value is read as YAML."""
     key, separator, text = override.partition("=")
-    if not separator:
+    if not separator or not all(key.split(".")):
         raise UserError(f"{override}: an override reads dotted.key=value")
     node = tree
     *parents, last = key.split(".")
@@ -54,35 +104,47 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise UserError(f"{override}: {parent} is a value, not a section")
     try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        node[last] = yaml_text.read(text)
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{override}: not a YAML value: {error}") from error
 
 
 def build(kind: type[Section], tree: Any, origin: str, where: str) -> Section:
-    """The dataclass `kind` of a tree; `origin` and the dotted path `where` name the field in errors.
+    """The dataclass `kind` of a tree; `origin` and the dotted path `where` name the fields in errors.
 
-    A `kind` may say with `of_word` what section a single word is short for.
+    A `kind` may say with `of_word` what section a single word is short for. Raises UserError with a line for each
+    field that is unknown, missing, of another type or out of its range.
     """
+    faults = Faults(origin)
+    section = read_section(kind, tree, where, faults)
+    faults.check()
+    return cast("Section", section)
+
+
+def read_section(kind: type[Section], tree: Any, where: str, faults: Faults) -> Section | Any:
+    """The dataclass, its faulty fields at their defaults; FAULTY where one of these has none."""
     of_word = getattr(kind, "of_word", None)
     if of_word and isinstance(tree, str):
         tree = of_word(tree) or tree
     if not isinstance(tree, dict):
-        raise UserError(f"{origin}: {where or 'top level'}: expected a section, found {tree!r}")
-    hints = get_type_hints(kind)
+        return faults.add(where, f"expected a section, found {tree!r}")
+    hints = get_type_hints(kind, include_extras=True)
     for key in tree:
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
-            raise UserError(f"{origin}: {_join(where, key)}: unknown key ({hint})")
+            faults.add(_join(where, key), f"unknown key ({hint})")
+    values = {k: _value(hints[k], v, _join(where, k), faults) for k, v in tree.items() if k in hints}
     for name in required(kind):
         if name not in tree:
-            raise UserError(f"{origin}: {_join(where, name)}: missing")
-    return kind(**{k: _value(hints[k], v, origin, _join(where, k)) for k, v in tree.items()})
+            values[name] = faults.add(_join(where, name), "missing")
+    if any(values[name] is FAULTY for name in required(kind)):
+        return FAULTY
+    return kind(**{name: value for name, value in values.items() if value is not FAULTY})
 
 
 def required(kind: Any) -> list[str]:
-    """The fields of a dataclass that have no default."""
+    """Fields without a default."""
     none = dataclasses.MISSING
     return [f.name for f in dataclasses.fields(kind) if f.default is none and f.default_factory is none]
 
@@ -92,46 +154,51 @@ def tags(kind: Any) -> tuple[str, ...]:
     return get_args(get_type_hints(kind)["kind"])
 
 
-def _value(kind: Any, value: Any, origin: str, where: str) -> Any:
+def _value(hint: Any, value: Any, where: str, faults: Faults) -> Any:
+    kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    limits = limits_of(tuple(marks))
     if dataclasses.is_dataclass(kind):
-        return build(cast("type[Any]", kind), value, origin, where)
+        return read_section(cast("type[Any]", kind), value, where, faults)
     base = get_origin(kind)
     if base is list:
-        if not isinstance(value, list):
-            raise UserError(f"{origin}: {where}: expected a list, found {value!r}")
-        (inner,) = get_args(kind)
-        return [_value(inner, v, origin, f"{where}[{i}]") for i, v in enumerate(value)]
+        return _list(kind, value, limits, where, faults)
     if base is Literal:
-        return _one_of(get_args(kind), value, origin, where)
+        return _one_of(get_args(kind), value, where, faults)
     if base in (Union, types.UnionType):
-        return _union(get_args(kind), value, origin, where)
-    return _scalar(kind, value, origin, where)
+        return _union(get_args(kind), marks, value, where, faults)
+    try:
+        return scalars.read(kind, limits, value)
+    except UserError as error:
+        return faults.add(where, str(error))
 
 
-def _union(kinds: tuple[Any, ...], value: Any, origin: str, where: str) -> Any:
+def _list(kind: Any, value: Any, limits: Any, where: str, faults: Faults) -> Any:
+    if not isinstance(value, list):
+        return faults.add(where, f"expected a list, found {value!r}")
+    fault = limits.fault(value) if isinstance(limits, Length) else None
+    if fault:
+        return faults.add(where, fault)
+    (inner,) = get_args(kind)
+    entry = Annotated[inner, limits.entry] if isinstance(limits, Length) else inner
+    entries = [_value(entry, v, f"{where}[{i}]", faults) for i, v in enumerate(value)]
+    return FAULTY if FAULTY in entries else entries
+
+
+def _union(kinds: tuple[Any, ...], marks: list[Any], value: Any, where: str, faults: Faults) -> Any:
     """`X | None`, or one of several dataclasses, by the value's `kind`; the first where it says none."""
     if kinds[-1] is types.NoneType:
-        return None if value is None else _value(kinds[0], value, origin, where)
+        hint = Annotated[(kinds[0], *marks)] if marks else kinds[0]
+        return None if value is None else _value(hint, value, where, faults)
     if not isinstance(value, dict) or "kind" not in value:
-        return build(kinds[0], value, origin, where)
+        return read_section(kinds[0], value, where, faults)
     by_tag = {tag: kind for kind in kinds for tag in tags(kind)}
-    return build(by_tag[_one_of(tuple(by_tag), value["kind"], origin, f"{where}.kind")], value, origin, where)
+    tag = _one_of(tuple(by_tag), value["kind"], f"{where}.kind", faults)
+    return FAULTY if tag is FAULTY else read_section(by_tag[tag], value, where, faults)
 
 
-def _one_of(known: tuple[str, ...], value: Any, origin: str, where: str) -> Any:
-    if value not in known:
-        raise UserError(f"{origin}: {where}: {value!r} is none of {', '.join(map(repr, known))}")
-    return value
-
-
-def _scalar(kind: type, value: Any, origin: str, where: str) -> Any:
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise UserError(f"{origin}: {where}: expected {kind.__name__}, found {value!r}")
+def _one_of(known: tuple[str, ...], value: Any, where: str, faults: Faults) -> Any:
+    if not isinstance(value, str) or value not in known:
+        return faults.add(where, f"{value!r} is none of {', '.join(map(repr, known))}")
     return value
 
 

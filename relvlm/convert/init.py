@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from relvlm.config.schema import RANDOM, InitConfig
+from relvlm.config.training import RANDOM, InitConfig
 from relvlm.convert.backbones import fit, read_bert, read_vision
 from relvlm.convert.links import check_names
 from relvlm.convert.names import TIED

@@ -1,6 +1,7 @@
 """`relvlm config`: the resolved config as YAML, the list of keys."""
 
 import argparse
+import json
 
 import pytest
 import yaml
@@ -30,6 +31,20 @@ def test_a_wrong_file_is_an_error(tmp_path):
 def test_the_keys_are_listed_on_request(capsys):
     run("--schema")
     assert "\n  optim.lr: float = 0.0001\n      learning rate after the warm-up\n" in capsys.readouterr().out
+
+
+def test_the_list_says_the_range_and_what_a_resume_may_do(capsys):
+    run("--schema")
+    printed = capsys.readouterr().out
+    assert "\n      range: above 0, finite; at a resume: if resume.accept names it\n" in printed
+    assert "\n      range: at least 0 and at most 1,024; at a resume: may change\n" in printed
+
+
+def test_the_list_of_keys_is_for_programs_too(capsys):
+    run("--schema", "--json")
+    assert {"steps", "optim.lr"} < {key["path"] for key in json.loads(capsys.readouterr().out)}
+    with pytest.raises(UserError, match="goes with --schema"):
+        run("--config", "x.yaml", "--json")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--schema", "--config", "x.yaml"]])

@@ -1,12 +1,14 @@
 """The list of keys: each once, with type, default and a word of explanation."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import pytest
 
-from relvlm.config.keys import Key, listing, sections
+from relvlm.config.keys import Key, all_keys, is_key, json_listing, key_of, listing, sections
 from relvlm.config.load import to_tree
+from relvlm.config.ranges import BY_CONTENT, FREE, NAME, NEVER, PATH, Length, Range
 from relvlm.config.schema import Config
 
 
@@ -18,7 +20,7 @@ class Inner:
     """
 
     kind: Annotated[Literal["a", "b"], "which"] = "a"
-    path: Annotated[str, "where"] = field(kw_only=True)
+    path: Annotated[str, "where", PATH, BY_CONTENT] = field(kw_only=True)
 
 
 @dataclass
@@ -35,15 +37,15 @@ class Outer:
     one: Inner
     either: Inner | Other
     many: list[Inner]
-    numbers: Annotated[list[float], "some", "a marker"] = field(default_factory=lambda: [1e-4])
-    name: Annotated[str | None, "its name"] = None
+    numbers: Annotated[list[float], "some", Length(1, 2, Range(0)), FREE] = field(default_factory=lambda: [1e-4])
+    name: Annotated[str | None, "its name", NAME, NEVER] = None
     on: Annotated[bool, "whether"] = True
 
 
 def test_types_and_defaults_are_written_as_yaml_has_them():
     assert next(sections(Outer)).keys == [
-        Key("numbers", "list of float", "[0.0001]", "some"),
-        Key("name", "str | null", "null", "its name"),
+        Key("numbers", "list of float", "[0.0001]", "some", "1 to 2 entries, each at least 0, finite", "free"),
+        Key("name", "str | null", "null", "its name", "not empty", "never"),
         Key("on", "bool", "true", "whether"),
     ]
 
@@ -61,7 +63,7 @@ def test_sections_below_have_their_path_and_what_chooses_them():
 def test_what_has_no_default_is_required():
     assert next(s for s in sections(Outer) if s.path == "one").keys == [
         Key("one.kind", "a | b", "a", "which"),
-        Key("one.path", "str", None, "where"),
+        Key("one.path", "str", None, "where", "not empty; ~ and $VAR are expanded", by_content=True),
     ]
 
 
@@ -74,6 +76,39 @@ def test_a_field_without_a_word_is_an_error():
 
     with pytest.raises(TypeError, match=r"^below\.x: without a word"):
         list(sections(Bare, "below"))
+
+
+def test_a_field_without_a_range_is_an_error():
+    @dataclass
+    class Endless:
+        """An endless one."""
+
+        x: Annotated[int, "how much"] = 0
+
+    with pytest.raises(TypeError, match=r"^below\.x: without a range"):
+        list(sections(Endless, "below"))
+
+
+@pytest.mark.parametrize("path", ["optim.lr", "optim", "data.captions", "data.captions[3].path", "model.vision.kind"])
+def test_keys_and_sections_are_known(path):
+    assert is_key(path)
+
+
+@pytest.mark.parametrize("path", ["optim.l", "optim.lr.x", "data.captions[x].path", "", "lr", "opti"])
+def test_what_is_neither_is_not(path):
+    assert not is_key(path)
+
+
+def test_a_value_in_a_list_has_the_key_of_its_entries():
+    key = key_of("data.graphs[12].path")
+    assert key and key.path == "data.graphs[].path" and key.by_content
+
+
+def test_the_list_for_programs_has_every_key():
+    listed = json.loads(json_listing())
+    assert [row["path"] for row in listed] == [key.path for key in all_keys()]
+    (flip,) = (row for row in listed if row["path"] == "data.flip")
+    assert (flip["range"], flip["resume"]) == ("at least 0 and at most 1", "accept")
 
 
 def test_every_key_of_a_config_is_listed():
@@ -98,5 +133,5 @@ def test_the_listing_has_a_line_for_each_key():
     assert lines[0] == "top level: A run."
     assert "  data.captions[].path: str (required)" in lines
     line = lines.index("  model.itm_head: linear | mlp = linear")
-    assert lines[line + 1] == "      ALBEF's or X-VLM's"
+    assert lines[line + 1 : line + 3] == ["      ALBEF's or X-VLM's", "      at a resume: must stay"]
     assert "model.vision: (kind: swin) Swin transformer (X-VLM); a stage has twice the channels" in listing()

@@ -29,9 +29,9 @@ def test_what_a_file_leaves_out_keeps_its_default(file):
 
 
 def test_overrides_have_the_last_word(file):
-    lists = ["data.captions=[{path: a, weight: 2}, {path: b}]", "optim.betas=[0.8, 1]"]
+    lists = ["data.captions=[{path: a, weight: 2}, {path: b}]", "optim.betas=[0.8, 0]"]
     config = load_config(file, ["optim.lr=1e-4", "steps=7", "steps=8", "name=a=b", *lists])
-    assert config.optim.lr == 1e-4 and config.optim.betas == [0.8, 1.0]
+    assert config.optim.lr == 1e-4 and config.optim.betas == [0.8, 0.0]
     assert (config.steps, config.name) == (8, "a=b")
     assert [(d.path, d.weight) for d in config.data.captions] == [("a", 2.0), ("b", 1.0)]
     assert type(config.optim.betas[1]) is float and type(config.data.captions[0].weight) is float
@@ -75,4 +75,4 @@ def test_a_tree_without_a_file_is_parsed_too(file):
 
 
 def test_what_does_not_fit_together_is_refused_by_name(refusal):
-    assert refusal("steps=0") == "steps: 0: must be positive"
+    assert refusal("steps=0") == "steps: 0: must be at least 1 and at most 9,999,999"

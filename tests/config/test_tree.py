@@ -138,6 +138,47 @@ def test_a_circle_of_bases_is_named(tmp_path):
         read_tree(tmp_path / "a.yaml")
 
 
+def test_a_file_that_is_no_text_is_named(file):
+    for content in (b"\xff\xfe\x00\xd8", b"name: \xe9\n", b"[" * 5000):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"run\.yaml: not YAML: "):
+            read_tree(file)
+
+
+def test_a_base_may_be_named_by_a_variable(file, monkeypatch, tmp_path):
+    monkeypatch.setenv("RECIPES", str(file.parent))
+    child = tmp_path / "child.yaml"
+    child.write_text("base: $RECIPES/run.yaml\nsteps: 3\n")
+    assert load_config(child).steps == 3
+    monkeypatch.delenv("RECIPES")
+    with pytest.raises(UserError, match=r"child\.yaml: base: .*RECIPES is not set"):
+        load_config(child)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("steps=7", "steps=8"),
+        ("data.batch.vsg=9", "data.batch={captions: 8}"),
+        ("optim.lr=1", "optim={}"),
+    ],
+)
+def test_an_override_that_a_later_one_undoes_is_told(file, caplog, pair):
+    load_config(file, list(pair))
+    assert f"{pair[0]} is overruled by {pair[1]}, which comes later" in caplog.text
+
+
+def test_an_override_within_an_earlier_ones_section_undoes_nothing(file, caplog):
+    load_config(file, ["data.batch={captions: 8}", "data.batch.vsg=9", "steps=3"])
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("override", ["=3", ".steps=3", "data..flip=1", "data.=1"])
+def test_an_override_without_a_key_is_named(file, override):
+    with pytest.raises(UserError, match=r"an override reads dotted\.key=value"):
+        load_config(file, [override])
+
+
 def test_an_empty_file_is_an_empty_tree(file):
     file.write_text("")
     assert read_tree(file) == {}
