@@ -4,6 +4,7 @@ import pytest
 import torch
 from support.attention_cases import SMALL_GRID as GRID
 from support.attention_cases import small_qkv, small_regions
+from support.op_arguments import ARGUMENTS, call
 from torch.library import opcheck
 
 from relvlm_kernels import (
@@ -126,3 +127,75 @@ def test_gradcheck_of_mrc_pool():
     h, weight, bias = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in [(5, 3), (4, 6), (4,)])
     subject, object_ = torch.tensor([0, 0, 4]), torch.tensor([1, 2, 0])
     assert torch.autograd.gradcheck(lambda *x: mrc_pool(x[0], subject, object_, *x[1:]), (h, weight, bias))
+
+
+def leaves(op):
+    """The op's arguments, those of floating point as leaves, and these by name."""
+    floats = {n: x for n, x in ARGUMENTS[op].items() if isinstance(x, torch.Tensor) and x.is_floating_point()}
+    floats = {n: x.clone().requires_grad_() for n, x in floats.items()}
+    return ARGUMENTS[op] | floats, floats
+
+
+def gradients(op, arguments, wanted, grad):
+    return torch.autograd.grad(call(op, arguments), list(wanted.values()), grad)
+
+
+@pytest.mark.parametrize("op", ARGUMENTS)
+def test_a_gradient_of_any_layout_or_dtype_is_that_of_a_dense_one(backend, op):
+    arguments, floats = leaves(op)
+    ones = torch.ones_like(call(op, arguments))
+    for grad in (ones[:1, ..., :1].expand_as(ones), ones.mT.contiguous().mT, ones.double(), ones.half()):
+        torch.testing.assert_close(gradients(op, arguments, floats, grad), gradients(op, arguments, floats, ones))
+
+
+@pytest.mark.parametrize("op", ARGUMENTS)
+def test_an_argument_of_any_layout_is_that_of_a_dense_one(backend, op):
+    arguments, floats = leaves(op)
+    wanted = call(op, arguments)
+    grad = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
+    for layout in (lambda x: torch.stack([x, x], -1)[..., 0], lambda x: torch.stack([x, x])[1], _transposed):
+        views = {n: layout(x.detach()).requires_grad_() for n, x in floats.items()}
+        views |= {n: layout(x) for n, x in ARGUMENTS[op].items() if isinstance(x, torch.Tensor) and n not in views}
+        torch.testing.assert_close(call(op, arguments | views), wanted)
+        found = gradients(op, arguments | views, {n: views[n] for n in floats}, grad)
+        torch.testing.assert_close(found, gradients(op, arguments, floats, grad))
+
+
+def _transposed(x):
+    return x.mT.contiguous().mT if x.dim() > 1 else x
+
+
+@pytest.mark.parametrize("op", ARGUMENTS)
+def test_expanded_arguments_are_those_of_copies(backend, op):
+    """A row or a head for all: its stride is 0."""
+    arguments, floats = leaves(op)
+    for axis in (0, -1):
+        expanded = {n: x.detach().narrow(axis, 0, 1).expand_as(x) for n, x in floats.items()}
+        copies = {n: x.clone() for n, x in expanded.items()}
+        torch.testing.assert_close(call(op, arguments | expanded), call(op, arguments | copies))
+
+
+@pytest.mark.parametrize("op", ARGUMENTS)
+def test_one_gradient_alone_is_that_of_all(backend, op):
+    arguments, floats = leaves(op)
+    grad = torch.ones_like(call(op, arguments))
+    every = dict(zip(floats, gradients(op, arguments, floats, grad), strict=True))
+    for name, x in floats.items():
+        (found,) = gradients(op, ARGUMENTS[op] | {name: x}, {name: x}, grad)
+        torch.testing.assert_close(found, every[name])
+
+
+def test_a_backward_called_by_itself_refuses_what_does_not_fit():
+    q, cu = torch.randn(3, 2, 8), torch.tensor([0, 3]).int()
+    out, lse = torch.ops.relvlm.varlen_attention(q, q, q, cu, cu, 0.3, 0.0, None)
+
+    def backward(grad=q, out=out, lse=lse):
+        return torch.ops.relvlm.varlen_attention_backward(grad, q, q, q, out, lse, cu, cu, None, 0.3, 0.0)
+
+    backward()
+    for wrong in ({"grad": q[:2]}, {"out": out[:, :1]}, {"lse": lse[:2]}):
+        with pytest.raises(ValueError, match=r"^varlen_attention_backward: (grad|out|lse) .* with "):
+            backward(**wrong)
+    for wrong in ({"grad": q.double()}, {"out": out.half()}, {"lse": lse.double()}):
+        with pytest.raises(TypeError, match=r"^varlen_attention_backward: (grad|out|lse) .* float32"):
+            backward(**wrong)
