@@ -52,7 +52,7 @@ def test_a_not_a_knot_spline_is_exact_on_cubics(power):
 
 
 def test_a_spline_goes_through_its_knots_without_a_kink():
-    """Value, slope and curvature at a knot are the same from both sides; other than a cubic, so that there are bends."""
+    """Value, slope and curvature at a knot are the same from both sides, of values that are no cubic's."""
     torch.testing.assert_close(cubic_spline(KNOTS, KNOTS), torch.eye(7).double(), rtol=0, atol=1e-12)
     values, h = torch.tensor([0.0, 1.0, -1.0, 2.0, 0.5, -2.0, 3.0]).double(), 1e-3
     for knot in KNOTS[1:-1]:
