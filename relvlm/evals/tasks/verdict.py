@@ -10,6 +10,7 @@ from typing import TypeVar
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.outcomes import Derived, Outcomes, tabulate
 from relvlm.evals.files import Row
+from relvlm.evals.tasks.records import Record
 from relvlm.evals.tasks.task import Card
 
 HELD_OUT = "held_out/overall"
@@ -31,11 +32,10 @@ class Verdict:
     card: Card
 
 
-def held_out(record: Row) -> Row:
+def held_out(row: Row, where: str = "record") -> Row:
     """RelWorld's mark of a combination that training never shows, where the record has one."""
-    if "held_out" not in record:
-        return {}
-    return {"held_out": str(record["held_out"]).lower() in ("true", "1")}
+    record = Record(row, where, "benchmark")
+    return {"held_out": record.flag("held_out")} if record.has("held_out") else {}
 
 
 def names(row: Row, *figures: str) -> list[str]:

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relvlm.errors import UserError
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.main_table import Cell, Column, both, overall_cell
-from relvlm.evals.files import Row, annotation_files, piece_name, read_jsonl, require
+from relvlm.evals.files import Row, annotation_files, piece_name, require
+from relvlm.evals.images import COCO
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.records import Record, lines
 from relvlm.evals.tasks.task import Card
 from relvlm.evals.tasks.verdict import Verdict, held_out
 
 KIND = "VSR"
+FIELDS = ("image", "caption", "label", "relation", "held_out")
 THRESHOLD = 0.5  # the protocol's
 AT_MEDIAN, AT_DEV = "calibrated_at_median", "test_at_dev_threshold"
 TITLES = ("VSR", "VSR dev", "VSR test")
@@ -173,21 +175,14 @@ def _is_true(row: Row) -> bool:
 
 
 def _examples(file: Path) -> list[Example]:
-    examples: list[Example] = []
-    for number, row in enumerate(read_jsonl(file)):
-        where = f"{file}: row {number}"
-        require(row, ("image", "caption", "label", "relation"), where, KIND)
-        if row["label"] not in (0, 1):
-            raise UserError(f"{where}: label: {row['label']!r} is neither 0 nor 1")
-        fields = {
-            "label": row["label"],
-            "relation": row["relation"],
-            "id": number,
-            "split": piece_name(file, "vsr"),
-            **held_out(row),
-        }
-        examples.append((Pair(str(row["image"]), str(row["caption"]), fields),))
-    return examples
+    split = piece_name(file, "vsr")
+    return [(_pair(number, record, split),) for number, record in enumerate(lines(file, KIND, FIELDS))]
+
+
+def _pair(number: int, record: Record, split: str) -> Pair:
+    label, relation = int(record.flag("label")), record.text("relation")
+    fields = {"label": label, "relation": relation, "id": number, "split": split, **held_out(record.row, record.where)}
+    return Pair(record.image("image"), record.text("caption"), fields)
 
 
 TASK = PairTask(
@@ -205,4 +200,5 @@ TASK = PairTask(
     group="split",
     thresholded=("overall",),
     table=table,
+    data_sets=(COCO,),
 )
