@@ -82,9 +82,14 @@ def derived(judged: Sequence[Verdict]) -> Derived:
 
 
 def figures(judged: Sequence[Verdict]) -> Row:
-    """Micro accuracy, each file's, and ARO's own macro averages over relations and over pairs of attributes."""
+    """Micro accuracy, each file's, and ARO's own macro averages over relations and over pairs of attributes.
+
+    `chances` are those of the files: an order has five options, the others have two.
+    """
     macro = verdict.combined(derived(judged), verdict.flags(judged))
-    return {**verdict.accuracy(judged), **macro, "chance": 50.0}
+    pieces = {name: [v for v in judged if v.card.piece == name] for name in verdict.groups(judged)}
+    chances = {name: verdict.chance(part) for name, part in pieces.items()}
+    return {**verdict.accuracy(judged), **macro, "chance": verdict.chance(judged), "chances": chances}
 
 
 def _verdict(options: Sequence[Row]) -> Verdict:

@@ -137,8 +137,9 @@ def figures(found: Candidates) -> Row:
     images, texts = len(np.unique(found.image)), len(np.unique(found.text))
     hits = {name: counts for way in WAYS for name, counts in _hits(found, way).items()}
     recalls = {name: shares.percent(*counts) for name, counts in hits.items()}
-    chance = {f"TR@{r}": _chance(r, texts, texts / images) for r in RECALLS}
-    chance |= {f"IR@{r}": _chance(r, images) for r in RECALLS}
+    k = {way: int(np.bincount(found.of(way)[0]).max()) for way in WAYS}
+    chance = {f"TR@{r}": _chance(min(r, k["TR"]), texts, texts / images) for r in RECALLS}
+    chance |= {f"IR@{r}": _chance(min(r, k["IR"]), images) for r in RECALLS}
     first, *others = FIGURES
     return {
         "overall": sum(recalls.values()) / len(recalls),
@@ -162,11 +163,17 @@ def cards(found: Candidates, images: Sequence[str], texts: Sequence[str]) -> lis
     """Each image with the text ranked first and, where that is wrong, its best own one."""
     result = []
     for rank, first, own in zip(ranks(found, "TR")[1], *firsts(found), strict=True):
-        places = {"first:": first} if own in (first, -1) else {"first:": first, "its own:": own}
+        places = {_of_first(found, first, own, texts): first} | ({} if own in (first, -1) else {"its own:": own})
         shown = tuple((kind, texts[found.text[at]], found.score[at].item()) for kind, at in places.items())
         name = images[found.image[first]]
         result.append(Card((name,), shown, bool(rank < 1), "TR@1", "text of an image"))
     return result
+
+
+def _of_first(found: Candidates, first: int, own: int, texts: Sequence[str]) -> str:
+    """The protocol knows a text by its image: an equal one of another image is wrong, and the reader must see why."""
+    same = own not in (first, -1) and texts[found.text[first]] == texts[found.text[own]]
+    return "first (the same text, of another image: wrong by the protocol):" if same else "first:"
 
 
 def _candidates(scorer: Scorer, gallery: Gallery, files: Mapping[str, Path], k: int) -> tuple[Candidates, str]:

@@ -51,7 +51,7 @@ def figures(judged: Sequence[Verdict]) -> Row:
         **verdict.accuracy(judged),
         "macro_over_files": combined["macro_over_files"],
         "macro_by_edit": verdict.nested(combined, "macro_by_edit"),
-        "chance": 50.0,
+        "chance": verdict.chance(judged),
         **verdict.held_out_accuracy(found),
     }
 

@@ -53,7 +53,7 @@ def figures(judged: Sequence[Verdict]) -> Row:
     return {
         **verdict.accuracy(judged),
         **verdict.combined(derived(judged), found),
-        "chance": 50.0,
+        "chance": verdict.chance(judged),
         **verdict.held_out_accuracy(found),
     }
 

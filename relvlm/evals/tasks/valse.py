@@ -87,7 +87,7 @@ def figures(judged: Sequence[Verdict]) -> Row:
         "p_f": shares.share(found["p_f"]),
         "acc_thresholded": combined["acc_thresholded"],
         "min_pc_pf": combined["min_pc_pf"],
-        "chance": 50.0,
+        "chance": verdict.chance(judged),
         **verdict.held_out_accuracy(found),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TypeVar
 
 from relvlm.evals.figures import shares
@@ -30,6 +31,11 @@ class Verdict:
     rows: tuple[Row, ...]
     marks: Mapping[str, bool]
     card: Card
+
+    @property
+    def options(self) -> int:
+        """How many there are to choose from: what was scored; of a single row, true and false."""
+        return max(len(self.rows), 2)
 
 
 def held_out(row: Row, where: str = "record") -> Row:
@@ -58,15 +64,21 @@ def accuracy(verdicts: Sequence[Verdict]) -> Row:
     return shares.accuracy([v.card.right for v in verdicts], groups(verdicts))
 
 
+def chance(verdicts: Sequence[Verdict]) -> float:
+    """Percent right of random scores, over examples of which one option each is right."""
+    return 100 * fmean(1 / v.options for v in verdicts)
+
+
 def nested(found: Mapping[str, T], prefix: str) -> dict[str, T]:
     """The figures called `prefix`/name, by name."""
     start = f"{prefix}/"
     return {name.removeprefix(start): part for name, part in found.items() if name.startswith(start)}
 
 
-def held_out_accuracy(found: Flags) -> Row:
-    """Accuracy on the held-out examples; {} where there is none."""
-    return {"held_out": shares.accuracy(found[HELD_OUT])} if HELD_OUT in found else {}
+def held_out_accuracy(found: Flags, prefix: str = "") -> Row:
+    """Accuracy on the held-out examples, of those whose marks begin with `prefix`; {} where there is none."""
+    name = f"{prefix}{HELD_OUT}"
+    return {"held_out": shares.accuracy(found[name])} if name in found else {}
 
 
 def combined(derived: Derived, found: Flags) -> dict[str, float]:

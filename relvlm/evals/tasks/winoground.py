@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import permutations
 from pathlib import Path
 
 from relvlm.errors import UserError
@@ -21,7 +23,6 @@ FIELDS = ("id", "caption_0", "caption_1", "image_0", "image_1", "collapsed_tag")
 CELLS = ("c0_i0", "c0_i1", "c1_i0", "c1_i1")  # caption and image
 SCORES = ("text", "image", "group")
 COLUMN = Column("Winoground group", 70, "fine")
-CHANCE = {"text": 25.0, "image": 25.0, "group": 100 / 6}
 
 
 def load(annotations: Path) -> Benchmark:
@@ -60,8 +61,15 @@ def figures(judged: Sequence[Verdict]) -> Row:
         **_scores(judged),
         "interval95": shares.interval95(found["overall"]),
         **{tag: _scores(part) for tag, part in tags.items()},
-        "chance": CHANCE,
+        "chance": chance(),
     }
+
+
+@lru_cache(maxsize=1)
+def chance() -> dict[str, float]:
+    """Percent of the orders of four different scores in which each is won."""
+    orders = [won(dict(zip(CELLS, order, strict=True))) for order in permutations(range(len(CELLS)))]
+    return {name: shares.share([each[name] for each in orders]) for name in SCORES}
 
 
 def table(found: Row) -> dict[str, Cell]:
