@@ -46,8 +46,11 @@ def image_id(name: str | int) -> ImageId:
 
 
 def _unpadded(text: str) -> str:
-    if _WHOLE_FLOAT.fullmatch(text):
-        text = text.partition(".")[0]
+    return unpadded(text.partition(".")[0] if _WHOLE_FLOAT.fullmatch(text) else text)
+
+
+def unpadded(text: str) -> str:
+    """A number without leading zeros; any other text as it is."""
     return text.lstrip("0") or "0" if text.isascii() and text.isdigit() else text
 
 

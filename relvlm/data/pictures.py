@@ -6,7 +6,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG")  # what shards hold; other decoders are only a risk
 _DECODE_ERRORS = (
@@ -24,6 +24,8 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """An image whose header has been read and whose pixels have not; raises ValueError."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:  # whose own message differs from run to run
+        raise ValueError("not a readable image: neither JPEG nor PNG, or cut short") from error
     except _DECODE_ERRORS as error:
         raise ValueError(f"not a readable image: {error}") from error
     if image.width * image.height > max_pixels:
