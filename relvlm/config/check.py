@@ -47,6 +47,13 @@ def all_problems(config: Config) -> Iterator[Problem]:
     )
 
 
+def remarks(config: Config) -> Iterator[str]:
+    """What is odd but may be meant, as in a run of a few steps that only tries something."""
+    warmup = config.optim.warmup_steps
+    if warmup >= config.steps:
+        yield f"optim.warmup_steps: {warmup}: the run ends after {config.steps} steps, before optim.lr is reached"
+
+
 def _sizes(model: ModelConfig) -> Iterator[Problem]:
     vision = model.vision
     yield from _vit(vision, model) if isinstance(vision, ViTConfig) else _swin(vision, model)
