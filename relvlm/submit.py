@@ -12,7 +12,9 @@ import submitit
 
 from relvlm.config.load import load_config
 from relvlm.data.arguments import positive
+from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
+from relvlm.storage import check_folder
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,12 @@ class Training:
     deepspeed_config: Path | None
 
     def __call__(self) -> str:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        config = load_config(self.config, self.overrides)
+        refuse_if_held(Path(config.out))
         from relvlm.engine.loop import run
 
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        return str(run(load_config(self.config, self.overrides), self.deepspeed_config))
+        return str(run(config, self.deepspeed_config))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deepspeed_config", type=Path, help="DeepSpeed JSON (default: ZeRO stage 1)")
     parser.add_argument("--nodes", type=positive, default=1)
     parser.add_argument("--tasks-per-node", type=positive, default=1, help="processes a node: one for each GPU")
-    parser.add_argument("--gpus-per-node", type=int, default=0)
+    parser.add_argument("--gpus-per-node", type=count, default=0)
     parser.add_argument("--cpus-per-task", type=positive, default=1)
     parser.add_argument("--timeout-min", type=positive, default=24 * 60, help="limit of the job, in minutes")
     parser.add_argument("--partition", help="Slurm partition")
@@ -48,10 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
 
 
+def count(text: str) -> int:
+    """0 or a whole number above it; argparse names the flag in its message."""
+    return 0 if text == "0" else positive(text)
+
+
 def main(args: argparse.Namespace) -> None:
-    load_config(args.config, args.overrides)  # a wrong key is known before the job waits in a queue
+    config = load_config(args.config, args.overrides)  # a wrong key is known before the job waits in a queue
+    check_folder(Path(config.out), "out")
     if not shutil.which("sbatch"):
         raise UserError("relvlm submit: no sbatch on PATH (submit from a login node of a Slurm cluster)")
+    check_folder(args.logs, "--logs")
     executor = submitit.SlurmExecutor(folder=args.logs / "%j")
     executor.update_parameters(**slurm_parameters(args))
     job = executor.submit(Training(args.config, args.overrides, args.deepspeed_config))

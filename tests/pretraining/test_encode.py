@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -150,7 +151,7 @@ def test_features_are_those_of_a_groups_view_and_of_its_texts_first_token():
 def texts_alone(model: RelVLM, batch: Batch) -> Tensor:
     """First tokens of texts that are encoded one by one."""
     cu = batch.regions.offsets.tolist()
-    spans = [batch.text_ids[a:b] for a, b in zip(cu, cu[1:], strict=False)]
+    spans = [batch.text_ids[a:b] for a, b in pairwise(cu)]
     return torch.stack([model.text(ids, torch.tensor([0, len(ids)], dtype=torch.int32))[0] for ids in spans])
 
 
