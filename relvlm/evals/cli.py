@@ -13,6 +13,7 @@ import relvlm
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints import every
 from relvlm.evals.evaluate import Source, evaluate, evaluate_suite, rescore, suite_sources
+from relvlm.evals.files import decoded
 from relvlm.evals.results import model_rows, table_lines
 from relvlm.evals.scoring.models import named_model
 from relvlm.evals.scoring.scorer import ScoreOptions
@@ -173,8 +174,16 @@ def _selection(args: argparse.Namespace) -> Selection:
     if args.overlap is not None:
         if not args.overlap.is_file():
             raise UserError(f"--overlap: {args.overlap}: no such file (image names, one a line)")
-        overlap = tuple(args.overlap.read_text().split())
+        overlap = _names(args.overlap)
     return Selection(args.limit, args.k, args.split, args.available, overlap)
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """One a line; a name may have spaces."""
+    found = tuple(filter(None, (line.strip() for line in decoded(path.read_bytes(), str(path)).split("\n"))))
+    if not found:
+        raise UserError(f"--overlap: {path}: no name in it (image names, one a line)")
+    return found
 
 
 def _check_model(args: argparse.Namespace) -> None:
