@@ -75,11 +75,12 @@ class Scorer:
 
     @cached_property
     def model(self) -> str:
-        """Names the weights; "" for a model that cannot."""
+        """Names the weights; the class, of a model that cannot name them."""
         try:
             return self.matcher.fingerprint()
         except UserError:
-            return ""
+            kind = type(getattr(self.matcher, "model", self.matcher))
+            return f"{kind.__module__}.{kind.__qualname__}"
 
     def protocol(self) -> dict[str, Any]:
         """What a reader must know to compare a figure."""

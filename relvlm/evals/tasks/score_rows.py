@@ -10,8 +10,10 @@ from relvlm.errors import UserError
 from relvlm.evals.files import Row
 from relvlm.evals.tasks.records import Record
 
-TEXTS = ("image", "text", "piece", "instrument", "relation", "split", "collapsed_tag", "kind", "type")
-TEXTS += ("pos_triplet", "neg_triplet")
+TEXTS = (
+    *("image", "text", "piece", "instrument", "relation", "split", "collapsed_tag", "kind", "type"),
+    *("pos_triplet", "neg_triplet"),
+)
 FLAGS = ("subj_neg", "verb_neg", "obj_neg")
 
 
