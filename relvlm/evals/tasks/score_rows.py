@@ -18,8 +18,11 @@ FLAGS = ("subj_neg", "verb_neg", "obj_neg")
 
 
 def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str = ".*") -> list[Row]:
-    """The rows, each with a finite score, a key of its own and the task's label; UserError naming the line."""
-    checked = list(rows)
+    """The rows without null fields, each with a finite score, a key of its own and the task's label.
+
+    Raises UserError, naming the line.
+    """
+    checked = [{name: value for name, value in row.items() if value is not None} for row in rows]
     if not checked:
         raise UserError(f"{where}: no scores in it")
     for number, row in enumerate(checked, 1):

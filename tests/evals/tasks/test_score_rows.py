@@ -106,3 +106,8 @@ def test_a_field_of_another_type_is_named_with_its_line(field: dict) -> None:
 def test_a_number_beyond_all_floats_is_no_score() -> None:
     with pytest.raises(UserError, match="line 1: score"):
         check_scores([{"score": 10**400}], (), "scores.jsonl")
+
+
+def test_a_field_that_is_null_is_absent() -> None:
+    held = [{"score": 0.5, "box": None, "text": None, "id": 0}]
+    assert check_scores(held, KEY, "scores.jsonl") == [{"score": 0.5, "id": 0}]
