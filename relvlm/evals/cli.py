@@ -13,15 +13,18 @@ import relvlm
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints import every
 from relvlm.evals.evaluate import Source, evaluate, evaluate_suite, rescore, suite_sources
+from relvlm.evals.files import decoded
 from relvlm.evals.results import model_rows, table_lines
 from relvlm.evals.scoring.models import named_model
 from relvlm.evals.scoring.scorer import ScoreOptions
 from relvlm.evals.tables import markdown
 from relvlm.evals.tasks.registry import TASKS
+from relvlm.evals.tasks.retrieval import RetrievalTask
 from relvlm.evals.tasks.task import Selection
 from relvlm.ranks import join, rank, stop
 
 DEFAULTS = ScoreOptions()
+SPLIT = Selection.split
 EXAMPLES = """examples:
   relvlm eval --checkpoint runs/demo --suite data/relworld/benchmarks --out runs/demo/eval
   relvlm eval --checkpoint runs/demo --task vsr --annotations vsr/random_2022 --images coco/train2017 --out out/vsr
@@ -82,10 +85,10 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split", default="test", help="of a retrieval file (default: test)")
+    parser.add_argument("--split", default=SPLIT, help="of a retrieval file (default: test)")
     parser.add_argument("--k", type=int, default=0, help="retrieval candidates to re-score (default: the protocol's)")
     parser.add_argument("--limit", type=int, default=0, help="only the first N examples of each file")
-    parser.add_argument("--available", action="store_true", help="leave out, and list, examples without image")
+    parser.add_argument("--available", action="store_true", help="leave out, and list, examples without a whole image")
     parser.add_argument(
         "--overlap", type=Path, help="file of image names, one a line: score retrieval without them, too"
     )
@@ -105,6 +108,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _evaluate_task(args: argparse.Namespace) -> None:
     _need(args, "task", "annotations", "images", "out")
     options, selection = _options(args), _selection(args)
+    _check_selection(args)
     model, tokenizer = _load(args)
     result = evaluate(model, tokenizer, args.task, args.annotations, args.images, args.out, options, selection)
     _print(result)
@@ -173,8 +177,24 @@ def _selection(args: argparse.Namespace) -> Selection:
     if args.overlap is not None:
         if not args.overlap.is_file():
             raise UserError(f"--overlap: {args.overlap}: no such file (image names, one a line)")
-        overlap = tuple(args.overlap.read_text().split())
+        overlap = _names(args.overlap)
     return Selection(args.limit, args.k, args.split, args.available, overlap)
+
+
+def _check_selection(args: argparse.Namespace) -> None:
+    """Raises UserError for what is only of retrieval, where the task is not."""
+    given = {"--k": args.k, "--overlap": args.overlap, "--split": args.split != SPLIT}
+    unused = [name for name, value in given.items() if value]
+    if unused and not isinstance(TASKS[args.task], RetrievalTask):
+        raise UserError(f"{unused[0]}: {args.task} is no retrieval task (leave it out)")
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """One a line; a name may have spaces."""
+    found = tuple(filter(None, (line.strip() for line in decoded(path.read_bytes(), str(path)).split("\n"))))
+    if not found:
+        raise UserError(f"--overlap: {path}: no name in it (image names, one a line)")
+    return found
 
 
 def _check_model(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from relvlm.data.text import Tokenizer
 from relvlm.errors import UserError
 from relvlm.evals.figures import outcomes
 from relvlm.evals.files import Row, write_atomic, write_json
+from relvlm.evals.results import read_figures
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
+from relvlm.evals.tasks.photos import LISTING
 from relvlm.evals.tasks.registry import TASKS, task_named
+from relvlm.evals.tasks.retrieval import GALLERY
 from relvlm.evals.tasks.task import DEV_SPLIT, Scored, Selection
 from relvlm.ranks import barrier, rank
 
@@ -56,7 +60,16 @@ def evaluate_suite(
     """Every task whose folder of that name lies in `benchmarks` (photos in `benchmarks`/images), into `out`/<task>."""
     sources = suite_sources(benchmarks, selection or Selection())
     scorer = Scorer(model, tokenizer, options)
+    check_others(out, [s.name for s in sources], scorer.model)
     return {s.name: score_source(scorer, s, out / s.name) for s in sources}
+
+
+def check_others(out: Path, names: Sequence[str], model: str) -> None:
+    """Raises UserError where results of another model would stay in `out` beside those of `names`."""
+    for path in sorted(out.glob("*/metrics.json")):
+        left = path.parent.name not in names and read_figures(path).get("protocol", {}).get("model", "")
+        if left and left != model:
+            raise UserError(f"{path}: of another model, and would stay beside this one's (give an empty --out)")
 
 
 def suite_sources(benchmarks: Path, selection: Selection, dev: bool = False) -> list[Source]:
@@ -100,8 +113,12 @@ def _protocol(figures: Row, scorer: Scorer, source: Source) -> Row:
 
 
 def _write(scored: Scored, result: Row, out: Path) -> None:
+    """metrics.json goes first and comes last: what is interrupted is no result, rather than one of two models."""
+    for name in ("metrics.json", LISTING, GALLERY):
+        (out / name).unlink(missing_ok=True)
     write_atomic(out / "scores.jsonl", scored.lines)
     outcomes.save(scored.outcomes, out / outcomes.FILE)
     for name, content in scored.files.items():
         write_json(out / name, content)
+    result[outcomes.DIGEST] = outcomes.digest(out / outcomes.FILE)
     write_json(out / "metrics.json", result)

@@ -14,6 +14,16 @@ from relvlm.errors import UserError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Row = dict[str, Any]
+# Names in metrics.json, beside which the figures of a benchmark's files stand by theirs.
+RESERVED = frozenset(
+    (
+        *("task", "overall", "n", "interval95", "counts", "intervals95", "chance", "chances", "held_out", "rule"),
+        *("protocol", "n_pairs", "texts_cut", "score", "scored", "made_from", "by_piece", "by_split", "kind"),
+        *("p_c", "p_f", "acc_thresholded", "min_pc_pf", "called_true", "calibrated_at_median", "text", "image"),
+        *("group", "macro_over_files", "macro_by_edit", "macro_over_instruments", "macro_over_pieces"),
+        *("macro_relation", "macro_attribution"),
+    )
+)
 
 
 def read_json(path: Path) -> Any:
@@ -85,8 +95,14 @@ def annotation_files(path: Path, prefix: str, suffixes: tuple[str, ...]) -> list
 
 
 def piece_name(path: Path, prefix: str) -> str:
-    """File stem without the benchmark's own prefix: `valse_foil-it.json` is `foil-it`."""
-    return path.stem.removeprefix(f"{prefix}_")
+    """File stem without the benchmark's own prefix: `valse_foil-it.json` is `foil-it`.
+
+    UserError where that is the name of a figure, which it would take the place of.
+    """
+    name = path.stem.removeprefix(f"{prefix}_")
+    if name in RESERVED:
+        raise UserError(f"{path}: {name!r} is the name of a figure (rename the file)")
+    return name
 
 
 def write_atomic(path: Path, lines: Iterable[str]) -> None:

@@ -66,3 +66,24 @@ def test_command_line_error_is_one_message_and_exit_status_2(
         cli.main()
     assert exit_status.value.code == 2
     assert capsys.readouterr().err == f"error: {scores}: no such file\n"
+
+
+@pytest.mark.parametrize("option", [("--k", "3"), ("--split", "val"), ("--overlap", "{overlap}")])
+def test_what_is_of_retrieval_alone_is_refused_elsewhere(
+    suite: Path, tmp_path: Path, model: RelVLM, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    (tmp_path / "overlap").write_text("a b.jpg\n")
+    given = [part.format(overlap=tmp_path / "overlap") for part in option]
+    monkeypatch.setattr(relvlm, "load", lambda path: model, raising=False)
+    where = ["--annotations", str(suite / "vsr/dev.jsonl"), "--images", str(suite / "images"), "--out", str(tmp_path)]
+    with pytest.raises(UserError, match=f"{option[0]}: vsr is no retrieval task"):
+        run_cli("--checkpoint", "c", "--task", "vsr", *where, *given)
+
+
+def test_names_of_overlapping_images_may_have_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "overlap.txt"
+    path.write_bytes("a b.jpg\r\n\n c.jpg \n".encode("utf-8-sig"))
+    assert eval_cli._names(path) == ("a b.jpg", "c.jpg")
+    path.write_text(" \n")
+    with pytest.raises(UserError, match="no name in it"):
+        eval_cli._names(path)

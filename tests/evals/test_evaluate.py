@@ -1,6 +1,7 @@
 """Scores and metrics from real photos and official files; a suite, its missing images, its protocol."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,34 @@ def test_only_the_first_process_writes(
     monkeypatch.setattr("relvlm.evals.evaluate.rank", lambda: 1)
     evaluate(model, model.tokenizer, "svo", suite / "svo", suite / "images", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_another_models_results_do_not_stay_beside_a_suites(suite: Path, tmp_path: Path, model: RelVLM) -> None:
+    evaluate_suite(model, model.tokenizer, suite, tmp_path / "out")
+    for task in ("vsr", "valse", "svo", "sugarcrepe", "paragraphs"):
+        shutil.rmtree(suite / task)
+    evaluate_suite(model, model.tokenizer, suite, tmp_path / "out")  # the same weights
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    with pytest.raises(UserError, match=r"metrics\.json: of another model"):
+        evaluate_suite(model, model.tokenizer, suite, tmp_path / "out")
+
+
+def test_an_interrupted_evaluation_is_no_result(suite: Path, tmp_path: Path, model: RelVLM, monkeypatch) -> None:
+    arguments = (model, model.tokenizer, "vsr", suite / "vsr/dev.jsonl", suite / "images", tmp_path / "out")
+    evaluate(*arguments)
+    monkeypatch.setattr("relvlm.evals.figures.outcomes.save", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(*arguments)
+    assert not (tmp_path / "out/metrics.json").exists()
+
+
+def test_a_listing_of_photos_does_not_outlive_its_evaluation(suite: Path, tmp_path: Path, model: RelVLM) -> None:
+    photo = suite / "images/3.jpg"
+    photo.rename(tmp_path / "3.jpg")
+    arguments = (model, model.tokenizer, "vsr", suite / "vsr/dev.jsonl", suite / "images", tmp_path / "out")
+    evaluate(*arguments, selection=Selection(available=True))
+    assert (tmp_path / "out/images.json").exists()
+    (tmp_path / "3.jpg").rename(photo)
+    evaluate(*arguments)
+    assert not (tmp_path / "out/images.json").exists()

@@ -146,3 +146,9 @@ def test_json_is_indented_and_nan_is_refused(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": ["é"]}
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", float("nan"))
+
+
+@pytest.mark.parametrize("name", ["overall.json", "valse_n.json", "chance.json"])
+def test_a_piece_is_not_called_like_a_figure(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name}: .* is the name of a figure"):
+        piece_name(Path(name), "valse")

@@ -69,3 +69,46 @@ def test_a_models_cells_are_those_of_its_tasks() -> None:
     }
     head = table_lines(model_rows("A", results))[0]
     assert head == ["", "SVO", "COCO TR@1", "COCO IR@1", "COCO dev TR@1", "COCO dev IR@1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "expected one object"),
+        ("{}", "task: absent"),
+        ('{"task": 3}', "task: absent"),
+        ('{"task": "vqa"}', "'vqa' is none of"),
+        ('{"task": "svo", "protocol": 3}', "protocol: expected an object"),
+        ("", "not JSON"),
+    ],
+)
+def test_another_programs_metrics_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "metrics.json").write_text(content)
+    for read in (result_files, read_results):
+        with pytest.raises(UserError, match=message):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["overall", "interval95", "n", "chance"])
+def test_metrics_that_lack_a_figure_are_refused(field: str) -> None:
+    with pytest.raises(UserError, match=f"A: metrics.json of svo: '{field}': absent"):
+        model_rows("A", {"svo": {name: value for name, value in SVO.items() if name != field}})
+
+
+def test_results_of_two_models_are_refused(tmp_path: Path) -> None:
+    for task, model in (("svo", "x"), ("coco", "x"), ("valse", "y")):
+        folder(tmp_path / task, {"task": task, "protocol": {"model": model}})
+    with pytest.raises(UserError, match=r"valse/metrics\.json: not of the model of .*svo/metrics\.json"):
+        result_files(tmp_path)
+    folder(tmp_path / "old/sugarcrepe", {"task": "sugarcrepe"})
+    assert list(result_files(tmp_path / "old")) == ["sugarcrepe"]
+
+
+def test_outcomes_of_other_figures_are_refused(tmp_path: Path) -> None:
+    path = folder(tmp_path / "a", {"task": "sugarcrepe", "outcomes_sha256": "0"})
+    save(tabulate([("x", {"overall": (1.0, 1.0)})], {}), path / "outcomes.npz")
+    with pytest.raises(UserError, match=r"outcomes\.npz: not of the metrics\.json beside it"):
+        outcomes_of(path)
+    (path / "outcomes.npz").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"outcomes\.npz: not readable"):
+        outcomes_of(path)

@@ -17,7 +17,7 @@ from pathlib import Path
 import relvlm
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import Source, score_source
-from relvlm.evals.files import Row, read_json
+from relvlm.evals.files import Row, read_object
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 from relvlm.ranks import rank, world_size
 
@@ -92,8 +92,8 @@ def _evaluate(each: Progress, out: Path, options: ScoreOptions) -> None:
 
 def _is_done(folder: Path, made_from: Row) -> bool:
     try:
-        result = read_json(folder / "metrics.json")
-    except UserError:  # absent
+        result = read_object(folder / "metrics.json")
+    except UserError:  # absent, or damaged
         return False
     return (folder / "scores.jsonl").is_file() and result.get("made_from") == made_from
 
@@ -120,6 +120,7 @@ def _files(path: Path) -> list[Path]:
 def _digest(files: tuple[Path, ...]) -> str:
     digest = hashlib.sha256()
     for path in files:
+        digest.update(f"{path.name}\n".encode())
         try:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

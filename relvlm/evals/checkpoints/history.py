@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from relvlm.errors import UserError
 from relvlm.evals.checkpoints.every import RESULTS
 from relvlm.evals.figures.bootstrap import intervals
 from relvlm.evals.figures.main_table import Cell, with_intervals
@@ -48,11 +49,20 @@ class History:
 
 def read_history(run: Path, name: str) -> History | None:
     """With bootstrap intervals; None where no checkpoint of the run was evaluated."""
-    folders = sorted(path for path in (run / RESULTS).glob("step_*") if result_files(path))
+    folders = sorted((path for path in (run / RESULTS).glob("step_*") if result_files(path)), key=_step)
     if not folders:
         return None
-    steps = tuple(int(path.name.removeprefix("step_")) for path in folders)
+    steps = tuple(_step(path) for path in folders)
+    if len(set(steps)) != len(steps):
+        raise UserError(f"{run / RESULTS}: two folders of one step: {', '.join(path.name for path in folders)}")
     return History(name, steps, tuple(_cells(path, name) for path in folders), tuple(folders))
+
+
+def _step(folder: Path) -> int:
+    number = folder.name.removeprefix("step_")
+    if not (number.isascii() and number.isdigit()):
+        raise UserError(f"{folder}: its name is no step_<number> (rename it, or take it out)")
+    return int(number)
 
 
 def _cells(folder: Path, name: str) -> Mapping[str, Cell]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from relvlm.errors import UserError
-from relvlm.evals.files import read_json
+from relvlm.evals.files import read_object
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float]) -> Weights:
     """Sum of share * weights, accumulated in fp64, one checkpoint in memory at a time."""
     total: Weights = {}
     for checkpoint, share in zip(checkpoints, shares, strict=True):
-        for name, tensor in read_weights(checkpoint).items():
+        weights = read_weights(checkpoint)
+        _check_shapes(weights, total, checkpoint)
+        for name, tensor in weights.items():
             part = tensor.double() * share
             total[name] = total[name].add_(part) if name in total else part
     return {name: tensor.float() for name, tensor in total.items()}
@@ -76,7 +78,7 @@ def write(weights: Weights, checkpoints: Sequence[Path], out: Path, recipe: dict
     temporary.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
     last = checkpoints[-1]
-    description = read_json(last / "config.json") | {"soup": recipe}
+    description = read_object(last / "config.json") | {"soup": recipe}
     (temporary / "config.json").write_text(json.dumps(description, indent=1))
     shutil.copyfile(last / "vocab.txt", temporary / "vocab.txt")
     shutil.rmtree(out, ignore_errors=True)
@@ -85,13 +87,16 @@ def write(weights: Weights, checkpoints: Sequence[Path], out: Path, recipe: dict
 
 
 def check_same(checkpoints: Sequence[Path]) -> None:
-    """UserError where two checkpoints are not of one model."""
+    """UserError where two checkpoints are not of one model, and where one is given twice."""
     first, *others = checkpoints
+    twice = next((path for i, path in enumerate(checkpoints) if path.resolve() in _resolved(checkpoints[:i])), None)
+    if twice is not None:
+        raise UserError(f"{twice}: given twice (name each checkpoint once)")
     wanted = _model_of(first)
     for path in others:
         found = _model_of(path)
         if found != wanted:
-            differ = next(name for name, a, b in zip(SAME, wanted, found, strict=True) if a != b)
+            differ = next(name for name, a, b in zip((*SAME, "vocab.txt"), wanted, found, strict=True) if a != b)
             raise UserError(f"{path}: {differ}: not that of {first} (average checkpoints of one run)")
 
 
@@ -108,11 +113,29 @@ def read_weights(checkpoint: Path) -> Weights:
     return tensors
 
 
+def _check_shapes(weights: Weights, total: Weights, checkpoint: Path) -> None:
+    """A tensor that one of them lacks would be averaged over fewer, and so be too small."""
+    odd = sorted(weights.keys() ^ total.keys()) if total else []
+    odd = odd or [name for name, x in weights.items() if total and x.shape != total[name].shape]
+    if odd:
+        path = checkpoint / "model.safetensors"
+        raise UserError(f"{path}: {odd[0]}: not in all checkpoints, in one shape (average checkpoints of one run)")
+
+
 def _model_of(checkpoint: Path) -> list[object]:
-    description = read_json(checkpoint / "config.json")
-    return [description.get(name) for name in SAME]
+    description = read_object(checkpoint / "config.json")
+    vocab = checkpoint / "vocab.txt"
+    if not vocab.is_file():
+        raise UserError(f"{vocab}: no such file (is the checkpoint complete?)")
+    return [*(description.get(name) for name in SAME), vocab.read_bytes()]
+
+
+def _resolved(paths: Iterable[Path]) -> set[Path]:
+    return {path.resolve() for path in paths}
 
 
 def named(paths: Iterable[Path]) -> list[str]:
-    """Folder names, for the recipe."""
-    return [path.name for path in paths]
+    """Folder names, for the recipe; whole paths where two have the same name."""
+    every = list(paths)
+    names = [path.name for path in every]
+    return names if len(set(names)) == len(names) else [str(path) for path in every]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from relvlm.errors import UserError
 from relvlm.evals.figures.bootstrap import Interval
 from relvlm.evals.files import Row
 
@@ -63,7 +64,11 @@ def with_intervals(rows: ModelRows, found: Mapping[str, Mapping[str, Interval]])
     """The same figures with these intervals, given by task and by figure."""
 
     def replaced(cell: Cell) -> Cell:
-        interval = found[cell.task][cell.figure]
+        interval = found[cell.task].get(cell.figure)
+        if interval is None:
+            raise UserError(
+                f"{rows.name}: {cell.task}: {cell.figure}: no such figure among its outcomes (evaluate again)"
+            )
         return replace(cell, interval=(interval.low, interval.high))
 
     return ModelRows(rows.name, {title: replaced(cell) for title, cell in rows.cells.items()})

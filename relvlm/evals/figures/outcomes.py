@@ -5,8 +5,10 @@ Legend: U units (examples; for retrieval, images with their texts), F figures, W
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,8 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from relvlm.errors import UserError
+
 COMBINE: dict[str, Callable[..., np.ndarray]] = {"mean": np.nanmean, "min": np.min}
 FILE = "outcomes.npz"  # in a folder of results
+DIGEST = "outcomes_sha256"  # in metrics.json: of which outcomes its figures are
 Derived = dict[str, tuple[str, tuple[str, ...]]]  # name: (one of COMBINE, of these figures)
 Counts = Mapping[str, tuple[float, float]]  # of one unit, by figure: how much of it is right, how much counts
 
@@ -76,8 +81,20 @@ def save(found: Outcomes, path: Path) -> None:
 
 
 def load(path: Path) -> Outcomes:
-    """Those that `save` wrote."""
-    with np.load(path) as file:
-        derived = {name: (how, tuple(parts)) for name, (how, parts) in json.loads(str(file["derived"])).items()}
-        texts = (tuple(file["units"].tolist()), tuple(file["names"].tolist()))
-        return Outcomes(*texts, file["right"], file["counted"], derived)
+    """Those that `save` wrote; UserError for another file."""
+    try:
+        with np.load(path) as file:
+            derived = {name: (how, tuple(parts)) for name, (how, parts) in json.loads(str(file["derived"])).items()}
+            texts = (tuple(file["units"].tolist()), tuple(file["names"].tolist()))
+            found = Outcomes(*texts, file["right"], file["counted"], derived)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not readable: {error} (evaluate again)") from error
+    if not found.right.shape == found.counted.shape == (len(found.units), len(found.names)):
+        raise UserError(f"{path}: not as many outcomes as examples and figures (evaluate again)")
+    return found
+
+
+def digest(path: Path) -> str:
+    """Names the content of a file of outcomes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from PIL import Image
-
+from relvlm.config.schema import DataConfig
+from relvlm.errors import UserError
 from relvlm.evals.files import Row, read_json
 from relvlm.evals.images import find_image
 from relvlm.evals.results import cards_of
-from relvlm.evals.scoring.photos import CropBox
+from relvlm.evals.scoring.photos import CropBox, Photo
 from relvlm.evals.tasks.task import Card
 
 THUMBNAIL = 224
@@ -55,7 +55,7 @@ function card(e) {
   for (const i of e.images) {
     if (data.pictures[i].src) {
       const img = element(pictures, 'img'); img.src = data.pictures[i].src; img.alt = data.pictures[i].name;
-    } else element(pictures, 'p', 'what', 'image ' + data.pictures[i].name + ' is no longer there');
+    } else element(pictures, 'p', 'what', 'image ' + data.pictures[i].name + ' is no longer there, or damaged');
   }
   for (const [kind, text, score] of e.lines) {
     const line = element(figure, 'p'); element(line, 'b', '', kind); line.append(' ' + text + ' ');
@@ -176,12 +176,15 @@ def _record(model: str, figures: Row, card: Card, pictures: Pictures) -> Row:
 
 
 def _thumbnail(name: str, folder: Path, box: CropBox | None) -> str:
-    """A data address, or "" where the image is no longer there."""
+    """A data address, or "" where the image is no longer there, or no longer whole."""
     path = find_image(folder, name) if folder.is_dir() else None
     if path is None:
         return ""
-    with Image.open(path) as image:
-        small = (image.crop(box) if box else image).convert("RGB")
+    photo = Photo(path, box)
+    try:
+        small = photo.open(photo.read(), DataConfig.max_pixels)
+    except UserError:  # it was whole when it was scored
+        return ""
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)

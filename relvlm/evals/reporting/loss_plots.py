@@ -25,8 +25,10 @@ def read_log(path: Path) -> dict[str, Curve]:
             raise UserError(f"{path}: step: no such column (this is no training log)")
         for number, row in enumerate(reader, 2):
             for column, cell in row.items():
+                if column is None:
+                    raise UserError(f"{path}: line {number}: more fields than the header has (is the log damaged?)")
                 if column not in NOT_CURVES and cell:
-                    curves[column].append((int(row["step"]), _number(cell, f"{path}: line {number}: {column}")))
+                    curves[column].append(_point(row["step"], cell, f"{path}: line {number}: {column}"))
     return dict(curves)
 
 
@@ -74,8 +76,8 @@ def _by_objective(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
     return grouped
 
 
-def _number(cell: str, where: str) -> float:
+def _point(step: str, cell: str, where: str) -> tuple[int, float]:
     try:
-        return float(cell)
+        return int(step), float(cell)
     except ValueError as error:
-        raise UserError(f"{where}: {cell!r} is no number (is the log damaged?)") from error
+        raise UserError(f"{where}: {cell!r} at step {step!r} is no number (is the log damaged?)") from error

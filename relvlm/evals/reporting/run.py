@@ -11,8 +11,8 @@ from relvlm.evals.checkpoints.history import History, read_history
 from relvlm.evals.figures.bootstrap import Interval, intervals
 from relvlm.evals.figures.main_table import ModelRows, with_intervals
 from relvlm.evals.figures.outcomes import Outcomes
-from relvlm.evals.files import Row, read_json
-from relvlm.evals.results import model_rows, outcomes_of, result_files
+from relvlm.evals.files import Row
+from relvlm.evals.results import model_rows, outcomes_of, read_figures, result_files
 
 EVALUATIONS = "eval"
 LOG = "metrics.csv"
@@ -38,12 +38,14 @@ class Run:
 
 def read_run(run: Path, title: str) -> Run:
     """Raises UserError for a folder with neither evaluations nor a log."""
+    if not run.is_dir():
+        raise UserError(f"{run}: no such folder (give the folder of a run)")
     log = run / LOG if (run / LOG).is_file() else None
     history = read_history(run, title)
     folders = _folders(run, history)
     if not (folders or log or history):
         raise UserError(f"{run}: neither {LOG} nor any metrics.json nor {RESULTS} (give the folder of a run)")
-    results = {name: read_json(folder / "metrics.json") for name, folder in folders.items()}
+    results = {name: read_figures(folder / "metrics.json") for name, folder in folders.items()}
     outcomes = {name: outcomes_of(folder) for name, folder in folders.items()}
     drawn = {name: intervals(each) for name, each in outcomes.items()}
     return Run(title, folders, results, outcomes, drawn, history, log)

@@ -29,6 +29,8 @@ CONTEXT = (
     "dtype",
     "n_pairs",
     "images_missing",
+    "images_damaged",
+    "images_substituted",
 )
 FIGURES = ("model", "task", "figure", "value", "low95", "high95", *CONTEXT)
 
@@ -86,7 +88,7 @@ def every_figure(runs: Sequence[Run]) -> Section:
     protocols = [["model", "task", *CONTEXT]]
     for run in runs:
         protocols += [[run.name, task, *_context(result)] for task, result in run.results.items()]
-    note = "The rule of each task, and how it was scored; images missing: the figures are those of the rest."
+    note = "The rule of each task, and how it was scored; images missing or damaged: the figures are those of the rest."
     return Section("Every figure", note, (("Protocols", protocols), ("Figures", lines)), (), folded=True)
 
 

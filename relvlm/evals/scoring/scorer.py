@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -72,9 +73,18 @@ class Scorer:
         self._bytes = 0
         self._texts: dict[str, Tensor] = {}  # (L, D)
 
+    @cached_property
+    def model(self) -> str:
+        """Names the weights; the class, of a model that cannot name them."""
+        try:
+            return self.matcher.fingerprint()
+        except UserError:
+            kind = type(getattr(self.matcher, "model", self.matcher))
+            return f"{kind.__module__}.{kind.__qualname__}"
+
     def protocol(self) -> dict[str, Any]:
         """What a reader must know to compare a figure."""
-        return {**self.matcher.protocol(), "dtype": self.options.dtype}
+        return {**self.matcher.protocol(), "dtype": self.options.dtype, "model": self.model}
 
     def cut(self, texts: Iterable[str]) -> int:
         """How many of these distinct texts were longer than `max_words` or `max_tokens` allow."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, require
+from relvlm.evals.files import Row, annotation_files, piece_name, require
 from relvlm.evals.scoring.photos import CropBox
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
@@ -114,7 +114,8 @@ def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
 
 
 def _examples(file: Path) -> list[Example]:
-    piece = PIECES.get(file.stem, file.stem)
+    name = piece_name(file, "aro")
+    piece = PIECES.get(name, name)
     return [_example(i, record, piece) for i, record in enumerate(listed(file, KIND, FIELDS))]
 
 

@@ -20,6 +20,8 @@ from relvlm.evals.files import Row, require
 from relvlm.evals.tasks.gallery import Gallery
 from relvlm.evals.tasks.score_rows import check_score
 
+FLAGS = ("label", "tr", "ir")
+MOST = 2**31  # images, and texts
 Way = Literal["TR", "IR"]  # text retrieval (of an image's texts), image retrieval (of a text's image)
 
 
@@ -107,7 +109,7 @@ def from_rows(rows: Iterable[Row], where: str) -> Candidates:
         check_score(row["score"], f"{where}: line {i}")
         score.append(row["score"])
         for name, column in whole.items():
-            column.append(_whole(row[name], f"{where}: line {i}: {name}"))
+            column.append(_whole(row[name], 2 if name in FLAGS else MOST, f"{where}: line {i}: {name}"))
     if not score:
         raise UserError(f"{where}: no scores in it")
     columns = {name: np.array(column) for name, column in whole.items()}
@@ -122,9 +124,9 @@ def from_rows(rows: Iterable[Row], where: str) -> Candidates:
     return Candidates(image, text, np.array(score), *flags)
 
 
-def _whole(value: Any, where: str) -> int:
-    if not isinstance(value, int):
-        raise UserError(f"{where}: {value!r} is no whole number (places in the gallery, and flags of 0 or 1)")
+def _whole(value: Any, end: int, where: str) -> int:
+    if not isinstance(value, int) or not 0 <= value < end:
+        raise UserError(f"{where}: {value!r} is no whole number below {end} (places in the gallery, flags of 0 or 1)")
     return int(value)
 
 

@@ -120,7 +120,7 @@ class PairTask:
         )
 
     def rescore(self, scores: Path, annotations: Path | None) -> Row:
-        rows = check_scores(read_jsonl(scores), self.key, str(scores), self.label)
+        rows = self._rows(scores)
         if annotations is not None:
             known = self.load(annotations)
             rows = complete(rows, [pair.row for pair in known.pairs], known.dropped, self.key, str(scores))
@@ -130,11 +130,11 @@ class PairTask:
         return set()
 
     def outcomes(self, scores: Path) -> Outcomes:
-        found = self.verdicts(list(read_jsonl(scores)))
+        found = self.verdicts(self._rows(scores))
         return verdict.outcomes(found, self.derived(found))
 
     def cards(self, folder: Path) -> list[Card]:
-        return [v.card for v in self.verdicts(list(read_jsonl(folder / "scores.jsonl")))]
+        return [v.card for v in self.verdicts(self._rows(folder / "scores.jsonl"))]
 
     def cells(self, figures: Row) -> dict[str, Cell]:
         if self.table:
@@ -154,6 +154,9 @@ class PairTask:
             left_out = len(photos.unusable)
             raise UserError(f"{annotations}: no example left to score (images missing or damaged: {left_out})")
         return photos, pairs
+
+    def _rows(self, scores: Path) -> list[Row]:
+        return check_scores(read_jsonl(scores), self.key, str(scores), self.label)
 
     def _check_scores_of(self, probabilities: bool) -> None:
         if "overall" in self.thresholded and not probabilities:

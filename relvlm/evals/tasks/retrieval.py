@@ -14,7 +14,7 @@ from relvlm.errors import UserError
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.main_table import Cell, Column, both
 from relvlm.evals.figures.outcomes import Counts, Derived, Outcomes, tabulate
-from relvlm.evals.files import Row, read_json, read_jsonl
+from relvlm.evals.files import Row, read_jsonl, read_object
 from relvlm.evals.images import DataSet
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.evals.tasks.candidates import (
@@ -29,6 +29,7 @@ from relvlm.evals.tasks.candidates import (
 )
 from relvlm.evals.tasks.gallery import ALBEF, KARPATHY, Gallery, read, read_splits
 from relvlm.evals.tasks.photos import usable_photos
+from relvlm.evals.tasks.records import Record
 from relvlm.evals.tasks.task import Card, Scored, Selection, is_dev
 
 RECALLS = (1, 5, 10)
@@ -88,6 +89,8 @@ class RetrievalTask:
         context = {"k": k, "split": selection.split, "texts_cut": scorer.cut(gallery.texts), "score": kind}
         result = {**figures(found), "rule": self.rule, **context, **photos.figures()}
         rest = gallery.without_named(selection.overlap)
+        if selection.overlap:
+            context["overlapping_images"] = len(gallery.images) - len(rest.images)
         if 0 < len(rest.images) < len(gallery.images):
             result["without_overlap"] = figures(_candidates(scorer, rest, photos.paths, k)[0])
         files = {GALLERY: {"images": gallery.images, "texts": gallery.texts}, **photos.files()}
@@ -103,8 +106,18 @@ class RetrievalTask:
         return outcomes(from_rows(read_jsonl(scores), str(scores)))
 
     def cards(self, folder: Path) -> list[Card]:
-        scores, gallery = folder / "scores.jsonl", read_json(folder / GALLERY)
-        return cards(from_rows(read_jsonl(scores), str(scores)), gallery["images"], gallery["texts"])
+        scores, gallery = (
+            folder / "scores.jsonl",
+            Record(read_object(folder / GALLERY), str(folder / GALLERY), "gallery"),
+        )
+        found, images, texts = (
+            from_rows(read_jsonl(scores), str(scores)),
+            gallery.texts("images"),
+            gallery.texts("texts"),
+        )
+        if found.image.max() >= len(images) or found.text.max() >= len(texts):
+            raise UserError(f"{scores}: more images or texts than in {GALLERY} beside it (evaluate again)")
+        return cards(found, images, texts)
 
     def cells(self, figures: Row) -> dict[str, Cell]:
         title = self.title + (" dev" if is_dev(figures) else "")

@@ -8,15 +8,25 @@ from collections.abc import Iterable, Sequence
 
 from relvlm.errors import UserError
 from relvlm.evals.files import Row
+from relvlm.evals.tasks.records import Record
+
+TEXTS = (
+    *("image", "text", "piece", "instrument", "relation", "split", "collapsed_tag", "kind", "type"),
+    *("pos_triplet", "neg_triplet"),
+)
+FLAGS = ("subj_neg", "verb_neg", "obj_neg")
 
 
 def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str = ".*") -> list[Row]:
-    """The rows, each with a finite score, a key of its own and the task's label; UserError naming the line."""
-    checked = list(rows)
+    """The rows without null fields, each with a finite score, a key of its own and the task's label.
+
+    Raises UserError, naming the line.
+    """
+    checked = [{name: value for name, value in row.items() if value is not None} for row in rows]
     if not checked:
         raise UserError(f"{where}: no scores in it")
     for number, row in enumerate(checked, 1):
-        check_score(row.get("score"), f"{where}: line {number}")
+        _check_fields(row, f"{where}: line {number}")
         if "label" in row and not re.fullmatch(label, _label(row["label"])):
             raise UserError(f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)")
     check_keys(checked, key, where)
@@ -37,12 +47,39 @@ def check_keys(rows: Sequence[Row], key: Sequence[str], where: str, what: str = 
         seen[identity] = number
 
 
+def _check_fields(row: Row, where: str) -> None:
+    """Each field that a task may read has its type; other fields are nobody's."""
+    check_score(row.get("score"), where)
+    record = Record(row, where, "score")
+    for field in (f for f in TEXTS if record.has(f)):
+        record.text(field)
+    for field in (f for f in ("id", "key") if record.has(f)):
+        record.identity(field)
+    for field in (f for f in (*FLAGS, "held_out") if record.has(f)):
+        record.flag(field)
+    if record.has("label") and not isinstance(row["label"], (str, int, float)):
+        raise record.error("label", f"{row['label']!r} is neither a text nor a number")
+    if record.has("box") and not _is_box(row["box"]):
+        raise record.error("box", f"{row['box']!r} is no list of four whole numbers")
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(type(x) is int for x in value)
+
+
 def check_score(score: object, where: str) -> None:
     """Raises UserError for what is no finite number."""
     if isinstance(score, bool) or not isinstance(score, (int, float)):
         raise UserError(f"{where}: score: {score!r} is no number (each line needs one)")
-    if not math.isfinite(score):
+    if not _is_finite(score):
         raise UserError(f"{where}: score: {score} (has the model diverged? score it again)")
+
+
+def _is_finite(score: float) -> bool:
+    try:
+        return math.isfinite(score)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def complete(

@@ -46,7 +46,7 @@ def held_out(row: Row, where: str = "record") -> Row:
 
 def names(row: Row, *figures: str) -> list[str]:
     """Figures that count an example beside `overall`, which count it again where it is held out."""
-    return ["overall", *figures] + ([HELD_OUT] if row.get("held_out") else [])
+    return ["overall", *figures] + ([HELD_OUT] if held_out(row, "scores").get("held_out") else [])
 
 
 def flags(verdicts: Sequence[Verdict]) -> Flags:

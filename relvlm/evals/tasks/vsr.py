@@ -192,7 +192,7 @@ def _scores(rows: Sequence[Row]) -> list[float]:
 
 
 def _is_true(row: Row) -> bool:
-    return row["label"] == 1
+    return Record(row, "scores", f"{KIND} score").flag("label")
 
 
 def _examples(file: Path) -> list[Example]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from relvlm.errors import UserError
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.main_table import Cell, Column, overall_cell
-from relvlm.evals.files import Row, annotation_files
+from relvlm.evals.files import RESERVED, Row, annotation_files
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
 from relvlm.evals.tasks.records import Record, lines
@@ -117,6 +117,8 @@ def _quads(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
 
 def _example(record: Record) -> Example:
     tag = {"collapsed_tag": record.text("collapsed_tag")} if record.has("collapsed_tag") else {}
+    if set(tag.values()) & RESERVED:
+        raise record.error("collapsed_tag", f"{tag['collapsed_tag']!r} is the name of a figure")
     identity = record.identity("id")
     return tuple(
         Pair(record.image(f"image_{i}"), record.text(f"caption_{c}"), {"label": f"{identity}_c{c}_i{i}", **tag})

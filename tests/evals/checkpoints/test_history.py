@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from relvlm.errors import UserError
 from relvlm.evals.checkpoints.history import History, axis_titles, chooser, common_titles, read_history
 from relvlm.evals.figures.main_table import Cell
 
@@ -68,3 +69,14 @@ def test_all_three_checkpoints_count(step: int) -> None:
     values = [1.0, 1.0, 1.0]
     values[step] = 2.0
     assert history(SVO=values).best("SVO") == step
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(["step_x"], "is no step_<number>"), (["step_1", "step_01"], "two folders")]
+)
+def test_a_folder_that_names_no_step_of_its_own_is_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    for name in names:
+        (tmp_path / "checkpoints_eval" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints_eval" / name / "metrics.json").write_text('{"task": "svo"}')
+    with pytest.raises(UserError, match=message):
+        read_history(tmp_path, "A")

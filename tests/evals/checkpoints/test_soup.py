@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import relvlm
 from relvlm.errors import UserError
@@ -124,3 +125,24 @@ def test_a_soup_takes_the_place_of_an_older_one(run: Path, tmp_path: Path) -> No
     description = json.loads((tmp_path / "soup/config.json").read_text())
     assert description["step"] == 30  # the last one's
     assert soup.read_weights(tmp_path / "soup")["temperature"].dtype == torch.float32
+
+
+def test_a_checkpoint_given_twice_or_of_another_vocabulary_is_refused(run: Path, tmp_path: Path) -> None:
+    first, second = sorted((run / "checkpoints").glob("step_*"))[:2]
+    with pytest.raises(UserError, match="given twice"):
+        run_soup("uniform", first, first, "--out", tmp_path / "soup")
+    words = (second / "vocab.txt").read_text().splitlines()
+    (second / "vocab.txt").write_text("\n".join(words[::-1]))
+    with pytest.raises(UserError, match=r"vocab\.txt: not that of"):
+        run_soup("uniform", first, second, "--out", tmp_path / "soup")
+
+
+def test_a_tensor_that_one_checkpoint_lacks_is_refused(run: Path, tmp_path: Path) -> None:
+    first, second = sorted((run / "checkpoints").glob("step_*"))[:2]
+    tensors = load_file(second / "model.safetensors")
+    name = min(tensors)
+    for odd in ({k: v for k, v in tensors.items() if k != name}, tensors | {name: torch.zeros(3, 1, 3)}):
+        save_file(odd, second / "model.safetensors")
+        with pytest.raises(UserError, match=rf"step_0000020.*{name}: not in all checkpoints"):
+            run_soup("uniform", first, second, "--out", tmp_path / "soup")
+    assert not (tmp_path / "soup").exists()

@@ -59,3 +59,8 @@ def test_a_log_alone_is_a_run_and_nothing_at_all_is_none(tmp_path: Path) -> None
         read_run(tmp_path, "A")
     (tmp_path / "metrics.csv").write_text("step\n")
     assert read_run(tmp_path, "A").log == tmp_path / "metrics.csv"
+
+
+def test_a_folder_that_is_not_there_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none: no such folder"):
+        read_run(tmp_path / "none", "A")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+import relvlm
 from relvlm.errors import UserError
 from relvlm.evals.scoring.photos import ImageCache, Photo
 
@@ -63,3 +64,8 @@ def test_a_damaged_file_is_no_hit(tmp_path: Path) -> None:
     cache.put("abcd", torch.ones(1))
     next(tmp_path.rglob("*.safetensors")).write_bytes(b"torn")
     assert cache.get("abcd") is None and cache.hits == 0
+
+
+def test_nothing_else_in_evaluation_opens_images() -> None:
+    package = Path(relvlm.__file__).parent / "evals"
+    assert not [file.name for file in package.rglob("*.py") if "Image.open" in file.read_text()]

@@ -96,3 +96,25 @@ def test_images_are_left_out_with_their_texts() -> None:
 
 def test_names_may_be_without_folder_and_suffix() -> None:
     assert WHOLE.without_named(["a", "b.jpg", "d"]).images == ("c.jpg",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": [record("a.jpg", "test")]}, r"images\[0\]: sentences: \[\] is no list"),
+        ([{"image": "a.jpg", "caption": []}], r"\[0\]: caption: \[\] is no list of 1 or more texts"),
+        ([{"image": "a.jpg", "caption": ["x", " "]}], r"\[0\]: caption\[1\]: is empty"),
+        ({"images": [record("a.jpg", "test") | {"sentences": [{"tokens": ["a"]}]}]}, r"sentences\[0\]\.raw: absent"),
+        ({"images": [record("../a.jpg", "test", "x")]}, r"filename: .* leads out"),
+        ({"images": []}, "no examples in it"),
+    ],
+)
+def test_an_image_needs_a_caption_and_each_is_a_text(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read(written(tmp_path / "t.json", content))
+
+
+@pytest.mark.parametrize("split", [[], {"a": 1}, [1.5], [None], [[1]]])
+def test_a_split_file_is_a_list_of_ids(tmp_path: Path, split: object) -> None:
+    with pytest.raises(UserError, match="test_split"):
+        read(paragraphs(tmp_path, [1], split))  # type: ignore[arg-type]

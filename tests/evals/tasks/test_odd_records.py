@@ -221,3 +221,37 @@ def test_any_bytes_are_refused_with_the_files_name(tmp_path: Path, task: str, co
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"odd\.json"):
         TASKS[task].load(path)  # type: ignore[attr-defined]
+
+
+ROWS = {
+    "vsr": [
+        {"label": 1, "relation": "on", "id": 0, "split": "dev"},
+        {"label": 0, "relation": "on", "id": 1, "split": "dev"},
+    ],
+    "valse": [{"label": f"0_{e}", "instrument": "plurals", "piece": "plurality", "id": 0, "key": "k"} for e in "cf"],
+    "svo": [{"label": f"0_{e}", **FLAGS, "pos_triplet": "a,b,c"} for e in "pn"],
+    "sugarcrepe": [{"label": f"0_{e}", "piece": "add_obj", "held_out": True} for e in "cn"],
+    "winoground": [{"label": f"3_{c}", "collapsed_tag": "Both"} for c in ("c0_i0", "c0_i1", "c1_i0", "c1_i1")],
+    "aro": [{"label": f"0_{i}", "piece": "relation", "kind": "on", "box": [1, 2, 5, 8]} for i in (0, 1)],
+    "coco": [{"image": i, "text": i, "label": 1, "tr": 1, "ir": 1, "name": "a"} for i in (0, 1)],
+}
+
+
+@pytest.mark.parametrize("task", ROWS)
+@SETTINGS
+@given(data=st.data())
+def test_odd_scores_give_figures_in_percent_or_one_error(tmp_path: Path, task: str, data: st.DataObject) -> None:
+    shown = {} if task == "coco" else {"image": "a.jpg", "text": "a dog"}
+    rows = [{**row, "score": 0.25 * i, **shown} for i, row in enumerate(ROWS[task])]
+    rows[0] = data.draw(odd(rows[0]))
+    path = tmp_path / "scores.jsonl"
+    path.write_bytes("".join(json.dumps(row) + "\n" for row in rows).encode("utf-8", "surrogatepass"))
+    (tmp_path / "gallery.json").write_text(json.dumps({"images": ["a", "b"], "texts": ["x", "y"]}))
+    try:
+        found = TASKS[task].rescore(path, None)
+        outcomes, cards = TASKS[task].outcomes(path), TASKS[task].cards(tmp_path)
+    except UserError as error:
+        assert str(tmp_path) in str(error) or str(error).startswith("scores: ")
+        return
+    assert 0 <= found["overall"] <= 100 and len(outcomes.units) == len(cards)
+    json.dumps([found, [card.lines for card in cards]], allow_nan=False)

@@ -92,3 +92,22 @@ def test_missing_scores_are_refused() -> None:
 def test_rows_that_fit_several_annotations_are_refused() -> None:
     with pytest.raises(UserError, match="fit several annotations"):
         complete(bare(), annotated() + annotated(), [], KEY, "scores.jsonl")
+
+
+@pytest.mark.parametrize(
+    "field", [{"piece": 3}, {"image": ["a"]}, {"split": {}}, {"id": 1.5}, {"held_out": "maybe"}, {"box": [1, 2, 3]}]
+)
+def test_a_field_of_another_type_is_named_with_its_line(field: dict) -> None:
+    (name,) = field
+    with pytest.raises(UserError, match=rf"scores\.jsonl: line 2: {name}: "):
+        check_scores([{"score": 0.5}, {"score": 0.5, **field}], (), "scores.jsonl")
+
+
+def test_a_number_beyond_all_floats_is_no_score() -> None:
+    with pytest.raises(UserError, match="line 1: score"):
+        check_scores([{"score": 10**400}], (), "scores.jsonl")
+
+
+def test_a_field_that_is_null_is_absent() -> None:
+    held = [{"score": 0.5, "box": None, "text": None, "id": 0}]
+    assert check_scores(held, KEY, "scores.jsonl") == [{"score": 0.5, "id": 0}]

@@ -68,3 +68,10 @@ def test_chance_is_that_of_each_examples_options(rows: tuple[int, ...], chance: 
     card = Card((), (), True, "a")
     judged = [Verdict("x", ({"score": 0.5},) * n, {}, card) for n in rows]
     assert verdict.chance(judged) == pytest.approx(chance)
+
+
+@pytest.mark.parametrize(
+    ("mark", "counts"), [(True, True), ("True", True), (1.0, True), (False, False), ("False", False)]
+)
+def test_an_example_is_held_out_where_its_mark_says_so(mark: object, counts: bool) -> None:
+    assert (verdict.HELD_OUT in verdict.names({"held_out": mark})) == counts

@@ -225,3 +225,9 @@ def test_a_training_split_beside_others_is_logged(tmp_path: Path, caplog: pytest
     assert not caplog.text
     vsr.load(folder_of(tmp_path, "dev"))
     assert "train" in caplog.text and "in no figure but its own" in caplog.text
+
+
+@pytest.mark.parametrize("true", [1, 1.0, True, "1"])
+def test_a_label_is_true_in_each_of_its_spellings(true: object) -> None:
+    (found,) = vsr.verdicts([row(0.9) | {"label": true}])
+    assert found.marks["overall"] and found.card.lines[0][0] == "true:"

@@ -137,3 +137,21 @@ def test_all_four_scores_are_needed() -> None:
 def test_it_stands_between_sugarcrepe_and_aro() -> None:
     place = titles().index("Winoground group")
     assert titles()[place - 1 : place + 2] == ["SugarCrepe", "Winoground group", "ARO"]
+
+
+def test_an_id_may_have_lines_in_it(tmp_path: Path) -> None:
+    path = written(tmp_path / "examples.jsonl", [{"id": "a_1_c0_i0", **EXAMPLE}])
+    found = winoground.verdicts([{**p.row, "score": 0.5} for p in winoground.load(path).pairs])
+    assert [v.unit for v in found] == ["a_1_c0_i0"]
+
+
+@pytest.mark.parametrize("label", ["c0_i0", "_c0_i0", "3c0_i0", "3_c0_i2"])
+def test_a_label_without_an_id_is_refused(label: str) -> None:
+    with pytest.raises(UserError, match="is no <id>_c0_i0"):
+        winoground.verdicts([{"label": label, "score": 0.5}])
+
+
+def test_a_tag_is_not_called_like_a_figure(tmp_path: Path) -> None:
+    path = written(tmp_path / "examples.jsonl", [{"id": 3, **EXAMPLE, "collapsed_tag": "overall"}])
+    with pytest.raises(UserError, match=r"row 0: collapsed_tag: 'overall' is the name of a figure"):
+        winoground.load(path)
