@@ -187,6 +187,16 @@ def test_the_teacher_follows_the_mode_of_the_step():
     assert not step.eval().teacher.training and step.train().teacher.training
 
 
+@pytest.mark.parametrize(("kind", "aligned"), [("captions", True), ("mrc", False)])
+def test_a_chunk_knows_its_part_of_itc_where_texts_say_what_is_seen(kind, aligned):
+    step, batch = toy_pretraining(TAUGHT), five_groups(kind)
+    targets = step.chunk_targets([batch] * 2)
+    assert [target.itc is not None for target in targets] == [aligned] * 2
+    assert [target.teacher is not None for target in targets] == [aligned] * 2
+    assert targets[0].seed != targets[1].seed and step.teacher.seen == aligned
+    assert {float(share) for target in targets for share in target.shares.values()} == {0.5}
+
+
 def test_given_negatives_are_used():
     step, batch = toy_pretraining().eval(), five_groups("captions")
     given = Negatives.given(torch.tensor([1, 0, 3, 2, 0]), torch.tensor([4, 2, 1, 0, 3]))
