@@ -209,7 +209,7 @@ def test_parts_of_the_official_step_worked_out_by_hand(work: Workload, expected:
     ids=["captions", "entities", "not first"],
 )
 def test_the_momentum_teacher_worked_out_by_hand(work: Workload, ours: int, padded: int) -> None:
-    """E.g. of each caption 3,797,376 of an image with K, V, twice 1,810,944 of text, 2,541,568 fused, 39,424 of words."""
+    """E.g. of a caption 3,797,376 of an image with K, V, twice 1,810,944 of text, 2,541,568 fused, 39,424 of words."""
     taught = Sizes(replace(MODEL, momentum=MomentumConfig(enabled=True)), 90, 7)
     assert sum(teacher(taught, work, padded=False).values()) == ours
     assert sum(teacher(taught, work, padded=True).values()) == padded
