@@ -99,10 +99,11 @@ def test_a_regions_first_token_is_the_mean_of_its_patches():
 
 
 def test_the_first_token_stays_where_no_patch_is_seen():
-    tokens_BSD, mask = torch.randn(2, 4, 3), torch.tensor([[1, 0, 0, 0], [1, 0, 1, 1]]).bool()
+    tokens_BSD, mask = torch.randn(3, 4, 3), torch.tensor([[1, 0, 0, 0], [1, 0, 1, 1], [0, 0, 1, 0]]).bool()
     found = mean_first(tokens_BSD, mask)
     assert torch.equal(found[0], tokens_BSD[0]) and torch.equal(found[:, 1:], tokens_BSD[:, 1:])
     torch.testing.assert_close(found[1, 0], tokens_BSD[1, 2:].mean(0))
+    assert torch.equal(found[2, 0], tokens_BSD[2, 2])
 
 
 def test_heads_read_the_first_token():

@@ -1,225 +1,309 @@
-"""Two processes on gloo equal one: gathered rows, their gradients, ITC, chunks of a step and skipped steps."""
+"""Who am I, how many are we, where do we meet: from recorded Slurm variables, with a stand-in for scontrol.
+
+And what ranks tell each other, between threads; between processes: test_processes.py.
+"""
 
 import os
-import socket
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
-import torch.nn.functional as F
-from support.batches import made_batch
+from support.threads import Threads
 from torch import Tensor
-from toys import toy_model
 
 from relvlm import ranks
-from relvlm.config.schema import Config, OptimConfig
-from relvlm.engine import distributed
-from relvlm.engine.train_step import train_step
 from relvlm.errors import UserError
-from relvlm.losses.itc import itc_loss
-from relvlm.plan.workload import Workload
-from relvlm.pretraining.chunks import Chunk, chunks_of
-from relvlm.pretraining.contrast import Gather, one_rank
-from relvlm.pretraining.negatives import Negatives
-from relvlm.pretraining.step import Pretraining
+from relvlm.ranks import rendezvous, slurm_environment
 
-SIZES = [2, 5]
-
-
-@pytest.fixture(scope="module")
-def both_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of `WORK` gives on each of two ranks, all in one pair of processes: starting one takes seconds."""
-    folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_worker, (port, folder), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
-
-
-def _worker(rank: int, port: int, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    distributed.start(threads=1)
-    torch.save({work.__name__: work() for work in WORK}, folder / f"{rank}.pt")
-    ranks.stop()
-
-
-def block(rank: int) -> Tensor:
-    return torch.arange(SIZES[rank] * 3, dtype=torch.float64).view(-1, 3) + 100 * rank
-
-
-def loss_of_rank(rank: int, own: Tensor, everyone: Tensor) -> Tensor:
-    return (rank + 1) * (own.sum(0) * everyone.square().mean(0)).sum()
-
-
-def gathered():
-    """Rows of unequal counts; the gradient of a loss that differs by rank; other shapes and types."""
-    rank = ranks.rank()
-    own = block(rank).requires_grad_()
-    rows, first = ranks.gather_rows(own)
-    loss_of_rank(rank, own, rows).backward()
-    again, keys, _ = ranks.gather_rows(own.detach(), torch.arange(SIZES[rank]) + 10 * rank)
-    assert torch.equal(again, rows)
-    return {"rows": rows.detach(), "first": first, "gradient": own.grad, "keys": keys}
+# Recorded with Slurm 22.05: sbatch --nodes 2 --ntasks-per-node 1, in the batch script and in task 1 of its srun.
+BATCH = {
+    "SLURM_JOB_ID": "55476667",
+    "SLURM_JOB_NODELIST": "node[1-2]",
+    "SLURM_NODELIST": "node[1-2]",
+    "SLURM_NTASKS": "2",
+    "SLURM_NPROCS": "2",
+    "SLURM_NNODES": "2",
+    "SLURM_NODEID": "0",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURMD_NODENAME": "node1",
+}
+STEP = BATCH | {
+    "SLURM_NODEID": "1",
+    "SLURM_PROCID": "1",
+    "SLURMD_NODENAME": "node2",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NODELIST": "node[1-2]",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_NUM_TASKS": "2",
+}
+# The same job's second step: srun --nodes 1 --ntasks 1 --nodelist node2
+PART = STEP | {
+    "SLURM_NODEID": "0",
+    "SLURM_PROCID": "0",
+    "SLURM_STEP_ID": "1",
+    "SLURM_STEP_NODELIST": "node2",
+    "SLURM_STEP_NUM_NODES": "1",
+    "SLURM_STEP_NUM_TASKS": "1",
+}
+# What torchrun sets for the second of two processes.
+PAIR = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+MEETING = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"]
 
 
-def similarities() -> tuple[Tensor, Tensor]:
-    torch.manual_seed(0)
-    images, texts = (F.normalize(torch.randn(6, 4, dtype=torch.float64), dim=-1) for _ in range(2))
-    return images, texts
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch):
+    """A `scontrol show hostnames` that knows the two node lists above, first on PATH."""
+    script = tmp_path / "scontrol"
+    script.write_text(
+        "#!/bin/sh\n"
+        '[ "$1 $2" = "show hostnames" ] || exit 9\n'
+        'case $3 in "node[1-2]") printf "node1\\nnode2\\n" ;; node2) echo node2 ;; *) exit 1 ;; esac\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return script
 
 
-def itc_of(images: Tensor, texts: Tensor, gather: Callable[[Tensor], tuple[Tensor, int]]):
-    """Loss and gradients; the pairs of texts 1 and 5 are false negatives of each other."""
-    images, texts = images.clone().requires_grad_(), texts.clone().requires_grad_()
-    temperature = torch.tensor([0.2], requires_grad=True)
-    (all_images, first), (all_texts, _) = gather(images), gather(texts)
-    wrong = torch.zeros(6, 6, dtype=torch.bool)
-    wrong[1, 5] = wrong[5, 1] = True
-    wrong = wrong[first : first + len(images)]
-    loss = itc_loss(images, texts, all_images, all_texts, temperature, first, wrong, wrong)
-    loss.backward()
-    return {
-        "loss": loss.detach(),
-        "images": images.grad,
-        "texts": texts.grad,
-        "temperature": temperature.grad,
-    }
+@pytest.fixture
+def environment(monkeypatch):
+    """Make the process' environment hold these variables and no other of Slurm or a launcher."""
+
+    def become(variables: dict[str, str]) -> None:
+        for name in [n for n in os.environ if n.startswith("SLURM")] + MEETING:
+            monkeypatch.setenv(name, "")  # so that what rendezvous sets is undone afterwards
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return become
 
 
-def half_of_itc():
-    half = slice(3 * ranks.rank(), 3 * ranks.rank() + 3)
-    return itc_of(*(x[half] for x in similarities()), ranks.gather_rows)
+def meeting() -> dict[str, str]:
+    return {name: os.environ[name] for name in MEETING}
 
 
-def means():
-    return ranks.mean_over_ranks(torch.tensor([1.0, 2.0 * ranks.rank()])).tolist()
+def test_a_task_meets_the_others_on_the_first_node_of_its_step(scontrol):
+    found = slurm_environment(STEP)
+    assert found["RANK"] == "1" and found["LOCAL_RANK"] == "0" and found["WORLD_SIZE"] == "2"
+    assert found["MASTER_ADDR"] == "node1"
 
 
-class Line(torch.nn.Module):
-    """Its loss is its weight and what the batch adds, its gradient 1."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, batch: float, of: Chunk | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        total = self.weight.sum() + batch
-        return total, {"itc": total.detach()}
+def test_a_step_on_part_of_the_job_meets_within_that_part(scontrol):
+    found = slurm_environment(PART)
+    assert found["WORLD_SIZE"] == "1" and found["MASTER_ADDR"] == "node2"
 
 
-def steps_with_a_nan_on_rank_1():
-    """At each ZeRO stage: which steps were taken, and the weight at the end."""
-    nan = float("nan") if ranks.rank() else 0.0
-    steps = [[0.0], [nan], [0.0], [0.0, nan, 0.0], [0.0, 0.0]]
-    found = []
-    for stage in range(4):
-        model, config = Line(), Config(accumulate=2, optim=OptimConfig(clip_norm=0.0))
-        optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        settings = {"zero_optimization": {"stage": stage}}
-        engine = distributed.initialize(model, optimizer, None, config, settings)
-        stepped = [train_step(engine, step)[1] for step in steps]
-        found.append((stepped, engine.module.weight.item()))
-    return found
+def test_tasks_agree_on_a_port_and_jobs_and_steps_that_share_a_node_do_not(scontrol):
+    ports = {}
+    for job in range(55476667, 55476767):
+        for place in ({"SLURM_PROCID": "0", "SLURM_NODEID": "0"}, {}):
+            found = slurm_environment(STEP | place | {"SLURM_JOB_ID": str(job), "MASTER_ADDR": "node1"})
+            ports.setdefault(job, set()).add(int(found["MASTER_PORT"]))
+    assert all(len(of_job) == 1 for of_job in ports.values())
+    distinct = set.union(*ports.values())
+    assert len(distinct) == 100 and min(distinct) >= 1024 and max(distinct) < 32768
+    assert slurm_environment(STEP)["MASTER_PORT"] != slurm_environment(PART)["MASTER_PORT"]
 
 
-WORK_OF_A_CHUNK = Workload("captions", 3, 1, 5, 8, masked=1)
+def test_the_port_follows_from_job_and_step():
+    """A step more is a port more, a job more are seven."""
+    ports = [
+        int(slurm_environment(STEP | {"SLURM_JOB_ID": job, "SLURM_STEP_ID": of, "MASTER_ADDR": "a"})["MASTER_PORT"])
+        for job, of in (("0", "0"), ("0", "1"), ("1", "0"), ("1428", "3"), ("1428", "4"), ("55476667", "0"))
+    ]
+    assert ports == [20000, 20001, 20007, 29999, 20000, 26669]
 
 
-def in_chunks(gather: Gather, seeds: Sequence[int]):
-    """Values and gradients of a step in chunks made from the seeds."""
-    step = Pretraining(toy_model().double(), gather)
-    chunks = [made_batch(WORK_OF_A_CHUNK, 32, 4, 50, 7, seed) for seed in seeds]
-    negatives = Negatives.given(torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
-    found = []
-    for batch, chunk in zip(chunks, chunks_of(chunks), strict=True):
-        total, values = step(batch, chunk, negatives)
-        total.backward()
-        found.append(values)
-    sums = {name: sum(values[name] for values in found) for name in found[0]}
-    return sums | {name: p.grad for name, p in step.named_parameters()}
+def test_a_meeting_point_of_the_users_own_is_kept():
+    found = slurm_environment(STEP | {"MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "1234"})
+    assert (found["MASTER_ADDR"], found["MASTER_PORT"]) == ("10.0.0.7", "1234")
 
 
-def two_of_four_chunks():
-    first = 2 * ranks.rank()
-    return in_chunks(ranks.gather_rows, [first, first + 1])
+def test_a_task_0_that_is_not_on_the_first_node_is_refused(scontrol):
+    arbitrary = STEP | {"SLURM_PROCID": "0"}  # srun --distribution=arbitrary --nodelist node2,node1
+    with pytest.raises(UserError, match=r"task 0 is on node2, not on the first of node\[1-2\]"):
+        slurm_environment(arbitrary)
+    assert slurm_environment(arbitrary | {"MASTER_ADDR": "node2"})["MASTER_ADDR"] == "node2"
 
 
-def refused_on_first_rank():
-    """What each rank learns of an action of rank 0 that is refused, and who did it."""
-    done: list[int] = []
-    ranks.on_first_rank(lambda: done.append(ranks.rank()))
-
-    def refuse() -> None:
-        raise UserError("out: is taken")
-
-    try:
-        ranks.on_first_rank(refuse)
-    except UserError as error:
-        return done, str(error)
+def test_no_scontrol_is_an_error_that_says_what_to_set(scontrol, monkeypatch):
+    monkeypatch.setenv("PATH", str(scontrol.parent / "empty"))
+    with pytest.raises(UserError, match=r"scontrol show hostnames node\[1-2\].*MASTER_ADDR"):
+        slurm_environment(STEP)
+    with pytest.raises(UserError, match="exit status 1"):
+        monkeypatch.setenv("PATH", str(scontrol.parent), prepend=os.pathsep)
+        slurm_environment(STEP | {"SLURM_STEP_NODELIST": "gone[1-2]"})
 
 
-WORK = [gathered, half_of_itc, means, steps_with_a_nan_on_rank_1, two_of_four_chunks, refused_on_first_rank]
+def test_under_srun_the_variables_of_the_step_decide(scontrol, environment):
+    environment(STEP)
+    rendezvous()
+    assert meeting() == slurm_environment(STEP)
 
 
-@pytest.mark.slow
-def test_rows_of_unequal_counts_are_gathered_with_their_gradient(both_ranks):
-    found = [rank["gathered"] for rank in both_ranks]
-    blocks = [block(rank).requires_grad_() for rank in range(2)]
-    rows = torch.cat(blocks)
-    sum(loss_of_rank(rank, blocks[rank], rows) for rank in range(2)).backward()
-    for rank, result in enumerate(found):
-        assert torch.equal(result["rows"], rows.detach())
-        assert result["first"] == [0, 2][rank]
-        torch.testing.assert_close(result["gradient"], blocks[rank].grad)
-        assert result["keys"].tolist() == [0, 1, 10, 11, 12, 13, 14]
+def test_in_the_batch_script_itself_a_run_is_a_world_of_one(environment):
+    environment(BATCH)
+    rendezvous()
+    found = meeting()
+    assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"]) == ("0", "0", "1")
+    assert found["MASTER_ADDR"] == "127.0.0.1"
 
 
-@pytest.mark.slow
-def test_itc_on_two_processes_is_itc_of_the_whole_batch(both_ranks):
-    halves = [rank["half_of_itc"] for rank in both_ranks]
-    whole = itc_of(*similarities(), lambda x: (x, 0))
-    torch.testing.assert_close((halves[0]["loss"] + halves[1]["loss"]) / 2, whole["loss"])
-    for name in ("images", "texts"):  # DeepSpeed divides by the number of processes
-        torch.testing.assert_close(torch.cat([half[name] for half in halves]) / 2, whole[name])
-    mean = (halves[0]["temperature"] + halves[1]["temperature"]) / 2
-    torch.testing.assert_close(mean, whole["temperature"])
+def test_torchrun_inside_srun_keeps_its_own_world(environment):
+    torchrun = PAIR | {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
+    environment(STEP | torchrun)
+    rendezvous()
+    assert meeting() == torchrun
 
 
-@pytest.mark.slow
-def test_numbers_are_averaged_over_ranks(both_ranks):
-    assert [rank["means"] for rank in both_ranks] == [[1.0, 1.0]] * 2
+def test_a_world_of_one_left_in_the_environment_is_refused_under_srun(environment):
+    environment(STEP | PAIR | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
+    with pytest.raises(UserError, match="WORLD_SIZE: is 1, yet srun started 2 tasks"):
+        rendezvous()
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_not_finite_on_one_rank_skips_the_step_on_both(both_ranks):
-    for found in (rank["steps_with_a_nan_on_rank_1"] for rank in both_ranks):
-        for stepped, weight in found:
-            assert stepped == [True, False, True, False, True]
-            assert weight == pytest.approx(1 - 0.1 * (1 + 1 + 2))
+def test_a_world_of_as_many_as_srun_started_is_right(environment):
+    environment(STEP | PAIR)
+    rendezvous()
+    assert meeting() == PAIR | {"LOCAL_RANK": "0"}
 
 
-@pytest.mark.slow
-def test_two_chunks_on_each_of_two_processes_are_four_chunks_on_one(both_ranks):
-    one, other = (rank["two_of_four_chunks"] for rank in both_ranks)
-    whole = in_chunks(one_rank, range(4))
-    assert one.keys() == whole.keys()
-    for name, value in whole.items():
-        torch.testing.assert_close((one[name] + other[name]) / 2, value)
+def test_a_process_by_itself_takes_a_free_port(environment):
+    environment({})
+    rendezvous()
+    assert int(meeting()["MASTER_PORT"]) > 1024
 
 
-@pytest.mark.slow
-def test_what_rank_0_is_refused_is_raised_on_every_rank(both_ranks):
-    assert [found["refused_on_first_rank"] for found in both_ranks] == [([0], "out: is taken"), ([], "out: is taken")]
+def test_half_of_a_launchers_variables_is_refused(environment):
+    environment({"RANK": "1", "WORLD_SIZE": "2"})
+    with pytest.raises(UserError, match="MASTER_ADDR, MASTER_PORT: not set"):
+        rendezvous()
 
 
-def test_a_single_process_gathers_nothing():
+def test_scontrol_is_not_waited_for_longer_than_a_minute(monkeypatch):
+    def never(command: list[str], **options: Any) -> None:
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", never)
+    with pytest.raises(UserError, match=r"timed out after 60 seconds.*MASTER_ADDR"):
+        slurm_environment(STEP)
+
+
+# ---- join ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "met"),
+    [
+        ({}, False),
+        (BATCH, False),
+        (PAIR, True),
+        (PAIR | {"RANK": "0", "WORLD_SIZE": "1"}, False),
+        (STEP, True),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),  # whose other variables are not looked at
+    ],
+    ids=["by hand", "batch script", "launcher", "launcher of one", "srun of two", "srun of one"],
+)
+def test_only_a_process_that_has_others_joins_a_group(variables, met, scontrol, environment, monkeypatch):
+    environment(variables)
+    groups = []
+    monkeypatch.setattr(ranks.dist, "init_process_group", lambda backend, timeout: groups.append((backend, timeout)))
+    ranks.join("gloo")
+    assert groups == ([("gloo", timedelta(minutes=10))] if met else [])
+    assert ("LOCAL_RANK" in os.environ) == (met or "RANK" in variables)  # met or not, a launcher's are completed
+
+
+def test_a_group_is_joined_once(environment, monkeypatch):
+    environment(PAIR)
+    monkeypatch.setattr(ranks, "dist", Threads(2))  # which has no init_process_group
+    ranks.join("gloo")
+
+
+# ---- what ranks tell each other --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads(monkeypatch) -> Callable[..., list[Any]]:
+    def run(size: int, work: Callable[[int], Any]) -> list[Any]:
+        monkeypatch.setattr(ranks, "dist", Threads(size))
+        return ranks.dist.run(work)
+
+    return run
+
+
+SIZES = [2, 0, 3]
+
+
+def rows_of(rank: int) -> Tensor:
+    return torch.arange(SIZES[rank] * 2.0).view(-1, 2) + 10 * rank
+
+
+def test_rows_of_unequal_counts_are_gathered_in_order(threads):
+    def work(rank: int) -> tuple[Tensor, Tensor, int]:
+        return ranks.gather_rows(rows_of(rank), torch.full((SIZES[rank],), rank))
+
+    for rank, (rows, owners, first) in enumerate(threads(3, work)):
+        assert torch.equal(rows, torch.cat([rows_of(r) for r in range(3)]))
+        assert owners.tolist() == [0, 0, 2, 2, 2] and first == [0, 2, 2][rank]
+
+
+def test_a_rows_gradient_is_the_sum_of_what_every_rank_says_of_it(threads):
+    def work(rank: int) -> Tensor:
+        own = rows_of(rank).requires_grad_()
+        rows, _ = ranks.gather_rows(own)
+        ((rank + 1) * rows.square().sum()).backward()
+        return own.grad
+
+    for rank, gradient in enumerate(threads(3, work)):
+        torch.testing.assert_close(gradient, (1 + 2 + 3) * 2 * rows_of(rank))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_numbers_are_averaged_and_objects_listed(size, threads):
+    def work(rank: int) -> tuple[list[float], list[str], tuple[int, int]]:
+        ranks.barrier()
+        mean = ranks.mean_over_ranks(torch.tensor([1.0, 3.0 * rank])).tolist()
+        return mean, ranks.gather_objects("abc"[rank]), (ranks.rank(), ranks.world_size())
+
+    mean, listed = [1.0, 1.5 * (size - 1)], list("abc"[:size])
+    assert threads(size, work) == [(mean, listed, (rank, size)) for rank in range(size)]
+    assert ranks.dist.calls == 3 * size
+
+
+def test_a_rank_alone_waits_for_nobody(threads):
+    def work(rank: int) -> None:
+        x = torch.ones(2, 2)
+        ranks.barrier()
+        assert ranks.gather_rows(x, x) == (x, x, 0) and ranks.gather_objects(5) == [5]
+        assert ranks.mean_over_ranks(x) is not None and (ranks.rank(), ranks.world_size()) == (0, 1)
+
+    threads(1, work)
+    assert ranks.dist.calls == 0
+
+
+def test_without_a_group_there_is_one_rank():
     x = torch.randn(3, 2, requires_grad=True)
     rows, first = ranks.gather_rows(x)
     assert rows is x and first == 0
     assert (ranks.rank(), ranks.world_size()) == (0, 1)
+    assert torch.equal(ranks.mean_over_ranks(x), x)
+
+
+def test_what_rank_0_is_refused_is_raised_on_every_rank(monkeypatch):
+    threads, done = Threads(2), []
+    monkeypatch.setattr(ranks, "dist", threads)
+
+    def refuse() -> None:
+        raise UserError("out: is taken")
+
+    def work(rank: int) -> str:
+        ranks.on_first_rank(lambda: done.append(rank))
+        with pytest.raises(UserError) as error:
+            ranks.on_first_rank(refuse)
+        return str(error.value)
+
+    assert threads.run(work) == ["out: is taken"] * 2 and done == [0]

@@ -108,6 +108,20 @@ def test_a_copy_runs_with_its_own_weights_and_names_stay(monkeypatch: pytest.Mon
         assert not torch.allclose(other.encode_image(pixels), model.encode_image(pixels))
 
 
+@pytest.mark.parametrize(
+    ("platform", "named", "wanted"),
+    [("linux", "", "g++"), ("darwin", "", "clang++"), ("linux", "icpx", "icpx"), ("darwin", "icpx", "icpx")],
+)
+def test_the_compiler_is_the_platforms_or_the_one_named(platform, named, wanted, monkeypatch) -> None:
+    """As inductor chooses it."""
+    monkeypatch.setattr(compiled.sys, "platform", platform)
+    monkeypatch.setenv("CXX", named)
+    looked_for: list[str] = []
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: looked_for.append(name) or f"/usr/bin/{name}")
+    check_compiler()
+    assert looked_for == [wanted]
+
+
 def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match=r"model\.compile: .*no-such-compiler.*model\.compile=false"):

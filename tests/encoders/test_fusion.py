@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from relvlm.config.schema import FusionConfig, TextConfig
-from relvlm.encoders.fusion import FusionEncoder
+from relvlm.encoders.fusion import CrossAttention, FusionEncoder
+from relvlm.encoders.spans import Spans
 from relvlm_kernels import Regions
 
 GRID = (2, 3)
@@ -62,6 +63,42 @@ def test_a_region_is_blind_to_the_patches_outside_its_box():
     assert torch.equal(encoder(x, changed, REGIONS)[4:7], before[4:7])
     changed[0, 2] += 1.0  # patch (0, 1)
     assert not torch.allclose(encoder(x, changed, REGIONS)[4:7], before[4:7])
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("read", [None, [0, 4, 8]], ids=str)
+def test_packed_image_tokens_are_seen_as_a_whole_image_is(norm, read):
+    """Groups of 4 and 3 rows at image 1, of 2 at image 0, whose tokens come in that order."""
+    encoder, x, image = make(norm)
+    offsets, rows = torch.tensor([0, 4, 7, 9], dtype=torch.int32), None if read is None else torch.tensor(read)
+    whole = Regions.whole(offsets, torch.tensor([1, 1, 0], dtype=torch.int32), GRID)
+    keys = torch.tensor([0, 7, 14], dtype=torch.int32)
+    spans = Spans(offsets, torch.tensor([0, 7, 9], dtype=torch.int32), keys)
+    found, expected = encoder(x, image[[1, 0]].flatten(0, 1), spans, rows), encoder(x, image, whole, rows)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["boxes", "sequences"])
+def test_attention_weights_are_dropped_in_training_alone(packed):
+    torch.manual_seed(0)
+    attend, x, image = CrossAttention(8, 6, 2, dropout=0.5), torch.randn(9, 8), torch.randn(2, 7, 6)
+    seen = REGIONS
+    if packed:
+        image, seen = image.flatten(0, 1), Spans(OFFSETS, OFFSETS[[0, 2, 4]], torch.tensor([0, 7, 14]).int())
+    plain = attend.eval()(x, image, seen)
+    assert torch.equal(plain, attend(x, image, seen))
+    attend.dropout = 0.0
+    torch.testing.assert_close(attend.train()(x, image, seen), plain)
+    attend.dropout = 0.5
+    assert not torch.isclose(attend(x, image, seen), plain).all(1).any()
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_norms_are_berts_and_the_last_one_is_a_pre_norm_encoders(norm):
+    encoder, *_ = make(norm)
+    norms = [part for part in encoder.modules() if isinstance(part, torch.nn.LayerNorm)]
+    assert {part.eps for part in norms} == {1e-12} and len(norms) == 2 * 3 + (norm == "pre")
+    assert isinstance(encoder.norm, torch.nn.LayerNorm) == (norm == "pre")
 
 
 def test_one_layer_is_enough():

@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel
 
 from relvlm.config.schema import TextConfig
 from relvlm.encoders.packing import offsets_of
-from relvlm.encoders.text import SelfAttention, TextEncoder, init_bert
+from relvlm.encoders.text import Residual, SelfAttention, TextEncoder, init_bert
 
 WORDS = 30
 LENGTHS = [4, 1, 7]
@@ -91,8 +91,30 @@ def test_dropout_acts_in_training_alone():
     assert torch.equal(encoder(ids, cu), encoder(ids, cu))
 
 
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("read", [[0, 4, 5], [2, 11], list(range(12))], ids=str)
+def test_rows_that_are_read_are_those_of_the_whole_with_their_gradients(read, norm):
+    config = TextConfig(heads=2, width=16, dropout=0.0, norm=norm)
+    torch.manual_seed(0)
+    attend, cu = Residual(SelfAttention(16, 2, 0.0), config).double(), offsets_of(torch.tensor(LENGTHS))
+    x, rows = torch.randn(12, 16).double().requires_grad_(), torch.tensor(read)
+    nn.init.normal_(attend.inner.qkv.bias)
+    found, expected = attend(x, cu, read=rows), attend(x, cu)[rows]
+    torch.testing.assert_close(found, expected)
+    inputs = (x, *attend.parameters())
+    gradients = [torch.autograd.grad(y.square().sum(), inputs, allow_unused=True) for y in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_norms_and_token_types_are_berts():
+    encoder = make("pre")
+    norms = [part for part in encoder.modules() if isinstance(part, nn.LayerNorm)]
+    assert {part.eps for part in norms} == {1e-12} and len(norms) == 1 + 2 * 2 + 1
+    assert encoder.embeddings.token_type.weight.shape == (2, 16)
+
+
 def test_initial_scale_is_that_of_the_config():
-    layers = nn.Sequential(nn.Linear(300, 300), nn.Embedding(300, 300), nn.LayerNorm(3))
+    layers = nn.Sequential(nn.Linear(300, 300), nn.Embedding(300, 300), nn.LayerNorm(3), nn.Linear(3, 3, bias=False))
     init_bert(layers, 0.08)
     assert layers[0].weight.std().item() == pytest.approx(0.08, rel=0.02)
     assert layers[1].weight.std().item() == pytest.approx(0.08, rel=0.02)

@@ -132,6 +132,7 @@ def test_new_weights_are_as_wide_as_the_config_says():
     vit = ViT(replace(CONFIG, width=192, init_std=0.05, position_std=0.3), 48)
     for part in (vit.patch_embedding, vit.blocks[0].attention.qkv, vit.blocks[2].mlp[2]):
         assert part.weight.std().item() == pytest.approx(0.05, rel=0.05) and not part.bias.any()
+    assert vit.class_token.shape == (1, 1, 192)
     assert vit.class_token.std().item() == pytest.approx(0.05, rel=0.2)
     assert vit.position.shape == (1, 37, 192) and vit.position.std().item() == pytest.approx(0.3, rel=0.05)
 

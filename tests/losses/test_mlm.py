@@ -19,6 +19,7 @@ def made():
 def test_it_is_the_mean_cross_entropy():
     logits, label, _ = made()
     torch.testing.assert_close(mlm_loss(logits, label), F.cross_entropy(logits, label))
+    torch.testing.assert_close(mlm_loss(logits[:1], label[:1]), F.cross_entropy(logits[:1], label[:1]))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
@@ -95,6 +96,16 @@ def test_scores_are_held_in_chunks_of_64_mib():
     assert mlm.SCORES_AT_ONCE * 4 == 64 * 2**20
 
 
+@pytest.mark.parametrize(("scores", "rows"), [(60, [3, 3, 1]), (79, [3, 3, 1]), (5, [1] * 7), (1000, [7])])
+def test_scores_of_so_many_rows_exist_at_a_time(scores, rows, monkeypatch):
+    """Of one at least; of 20 words each."""
+    seen, target = [], mlm._target
+    monkeypatch.setattr(mlm, "SCORES_AT_ONCE", scores)
+    monkeypatch.setattr(mlm, "_target", lambda log_p, *rest: seen.append(len(log_p)) or target(log_p, *rest))
+    MLMHead(nn.Embedding(20, 6)).loss(torch.randn(7, 6), torch.arange(7))
+    assert seen == rows
+
+
 @pytest.mark.parametrize("rows_M", [3, 8, 50])
 def test_the_loss_keeps_the_smaller_of_logits_and_words_gradient(rows_M):
     head, kept = MLMHead(nn.Embedding(1000, 8)), []
@@ -108,6 +119,7 @@ def test_the_loss_keeps_the_smaller_of_logits_and_words_gradient(rows_M):
 
 def test_the_loss_of_no_rows_is_zero_with_gradient_for_what_is_no_embedding():
     head = MLMHead(nn.Embedding(20, 8))
+    nn.init.zeros_(head.decoder.bias)
     value = head.loss(torch.zeros(0, 8), torch.zeros(0, dtype=torch.long))
     value.backward()
     assert value == 0

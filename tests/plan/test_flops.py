@@ -163,6 +163,79 @@ def test_gigaflops_of_an_image_at_base_size(kind: str, plain: float, ours: float
     assert sum(packed(sizes, work).values()) / work.images / 1e9 == pytest.approx(ours, abs=0.05)
 
 
+SIZES = Sizes(MODEL, 90, 7)
+BOXES = replace(WORKS[1], seen=0.5)
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (WORKS[0], (9_512_064, 10_865_664, 1_880_064, 29_554_176, 118_272, 173_568)),
+        (BOXES, (6_341_376, 11_950_080, 1_253_376, 41_131_008, 118_272, 347_136, 104_448)),
+        (WORKS[2], (6_341_376, 5_975_040, 1_253_376, 8_334_336, 103_680)),
+    ],
+    ids=["captions", "entities", "mrc"],
+)
+def test_parts_of_our_step_worked_out_by_hand(work: Workload, expected: tuple[int, ...]) -> None:
+    """E.g. a caption of 9 tokens, D = 64, that sees 17 of 48: a row of a fusion layer is 28 D^2 + 4 * 26 D = 121,344.
+
+    Two layers on 9 rows, of the third 1 row without its K and V, and K and V of all, 36 D^2: 2,436,608, three times
+    for ITM; with 2 rows 2,541,568 for MLM.
+    """
+    assert list(packed(SIZES, work).values()) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (WORKS[0], (9_512_064, 19_660_800, 7_520_256, 70_926_336, 118_272, 173_568)),
+        (BOXES, (6_341_376, 19_267_584, 18_800_640, 87_183_360, 118_272, 347_136, 104_448)),
+        (WORKS[2], (6_341_376, 9_633_792, 3_760_128, 17_436_672, 103_680)),
+    ],
+    ids=["captions", "entities", "mrc"],
+)
+def test_parts_of_the_official_step_worked_out_by_hand(work: Workload, expected: tuple[int, ...]) -> None:
+    """E.g. texts padded to 16: 2 layers * 16 * (24 D^2 + 4 * 16 D) = 3,276,800 a text of the text encoder."""
+    assert list(official(SIZES, work).values()) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("work", "ours", "padded"),
+    [
+        (WORKS[0], 30_000_768, 48_902_784),
+        (BOXES, 27_997_440, 46_924_032),
+        (replace(BOXES, encodes=False), 20_402_688, 46_924_032),
+    ],
+    ids=["captions", "entities", "not first"],
+)
+def test_the_momentum_teacher_worked_out_by_hand(work: Workload, ours: int, padded: int) -> None:
+    """E.g. of a caption 3,797,376 of an image with K, V, twice 1,810,944 of text, 2,541,568 fused, 39,424 of words."""
+    taught = Sizes(replace(MODEL, momentum=MomentumConfig(enabled=True)), 90, 7)
+    assert sum(teacher(taught, work, padded=False).values()) == ours
+    assert sum(teacher(taught, work, padded=True).values()) == padded
+    assert teacher(SIZES, work, padded=False) == teacher(taught, WORKS[2], padded=False) == {}
+
+
+def test_of_a_later_section_no_image_is_encoded() -> None:
+    first, later = (packed(SIZES, replace(WORKS[0], encodes=encodes)) for encodes in (True, False))
+    assert later == first | {"vision encoder": 0, "image K, V": 0}
+    assert encoders(SIZES, WORKS[0]) == {"encoders beforehand": 9_512_064 + 10_865_664}
+
+
+def test_albefs_matching_head_is_one_layer() -> None:
+    linear = Sizes(replace(MODEL, itm_head="linear"), 90, 7)
+    assert packed(linear, WORKS[0])["ITM, ITC heads"] == 3 * (3 * 4 * 64 + 2 * 32 * (64 + 48))
+
+
+@pytest.mark.parametrize(("window", "expected"), [(4, 327_680), (8, 425_984)])
+def test_a_swin_worked_out_by_hand(window: int, expected: int) -> None:
+    """64 patches of 8 channels, then 16 of 16: 49,152 of the embedding, 98,304 of a block, 16,384 of the merge and
+    twice 81,920; in windows of 8 the first stage attends to all 64, the second to its 16.
+    """
+    swin = SwinConfig(width=8, depths=[1, 2], heads=[1, 2], window=window, patch_size=4, mlp_ratio=2.0)
+    assert image_flops(replace(MODEL, image_size=32, vision=swin), 17) == expected
+
+
 def test_vision_encoders_cost_what_is_published() -> None:
     """17.6 billion multiply-adds for ViT-B/16, 15.4 for Swin-B at 224 px (Liu et al., 2021, table 1: 15.4)."""
     swin = SwinConfig(width=128, heads=[4, 8, 16, 32], patch_size=4)

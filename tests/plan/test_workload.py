@@ -31,6 +31,7 @@ def test_a_vsg_text_is_no_longer_than_it_may_be():
 
 def test_a_group_has_one_masked_token_at_least():
     assert workload(replace(DATA, mlm_probability=0.01), "captions").masked == 1
+    assert workload(replace(DATA, mlm_probability=1.0), "captions").masked == 13  # all but [CLS]
 
 
 def test_a_joint_step_encodes_its_images_once_for_all_sections():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from toys import TAUGHT, VIT, five_groups, toy_pretraining
 
 from relvlm.config.schema import MomentumConfig
-from relvlm.pretraining.contrast import Contrast
+from relvlm.pretraining.contrast import Contrast, one_rank
 from relvlm.pretraining.encode import Features
 from relvlm.pretraining.negatives import false_negatives, group_keys
 
@@ -18,6 +18,7 @@ def test_momentum_itc_equals_albef_written_out(alpha):
     """Columns = momentum features of the batch, then the queue; targets = alpha softmax + (1 - alpha) one-hot."""
     momentum = MomentumConfig(enabled=True, decay=0.9, queue=8, alpha=alpha)
     step, batch = toy_pretraining(replace(VIT, momentum=momentum)), five_groups("captions")
+    batch = replace(batch, text_key=torch.tensor([1, 1, 3, 4, 1]))  # of neighbours, and of others
     model, teacher = step.model, step.teacher
     queues = teacher.image_queue.clone(), teacher.text_queue.clone()
     found = step(batch).values["itc"]
@@ -61,6 +62,15 @@ def test_the_queue_takes_the_features_of_all_ranks():
     step.contrast.gather = lambda *tensors: (*(torch.cat([x, x]) for x in tensors), 0)
     step(five_groups("captions"))
     assert step.teacher.pointer.item() == 10
+
+
+def test_nothing_that_the_teacher_has_not_encoded_goes_into_its_queue():
+    step, batch = toy_pretraining(TAUGHT), five_groups("captions")
+    features = Features(*(F.normalize(torch.randn(5, 16), dim=-1) for _ in range(2)))
+    losses = step.contrast([batch], [features], [None], torch.tensor([0.07]))
+    plain = Contrast(VIT, one_rank, None)([batch], [features], [None], torch.tensor([0.07]))
+    torch.testing.assert_close(losses, plain)
+    assert losses.keys() == {"captions"} and step.teacher.pointer.item() == 0
 
 
 @pytest.mark.parametrize("choice", ["all_ranks", "own_rank"])

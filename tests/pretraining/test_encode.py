@@ -103,6 +103,12 @@ def test_late_masked_regions_have_tokens_of_their_own_behind_those_of_the_images
         torch.testing.assert_close(views.cls_GD[group], copies[group, 0])
 
 
+def test_the_whole_image_is_encoded_for_a_single_aligned_group():
+    batch = made_batch(Workload("entities", 1, 1, 4, 8, masked=1, boxes=1), 32, 4, 50, 7)
+    views = encode_images(toy_model(LATE).vision, batch, "late_vision")
+    assert views.views.tolist() == [1, 0] and views.key_cu[1] == 17
+
+
 def test_without_aligned_groups_no_whole_image_goes_through_the_late_blocks():
     model, batch = toy_model(LATE), five_groups("mrc")
     views = encode_images(model.vision, batch, "late_vision")

@@ -128,6 +128,8 @@ def test_counted_pairs_are_matches_and_whoever_has_a_negative():
     keys = torch.tensor([[1, 10, 1], [2, 11, 1], [2, 12, 1]])
     assert counted_pairs(keys, "masked").item() == 9
     assert counted_pairs(keys[:1], "official").item() == 1
+    keys = torch.tensor([[1, 10, 1], [2, 10, 0], [3, 10, 0]])  # any text may be of the whole image, not of its parts
+    assert counted_pairs(keys, "masked").item() == 3 + 3 + 2
 
 
 def test_the_own_pair_is_always_excluded():

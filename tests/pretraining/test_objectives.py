@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import VIT, toy_model
+from toys import RELATIONS, VIT, toy_model
 
 from relvlm.data.batches.batch import Batch, Section
 from relvlm.losses.bbox import bbox_loss
@@ -136,6 +136,7 @@ def test_each_counts_what_its_loss_is_a_mean_over():
     assert counts["itm"](same, captions, "masked").item() == 2 and counts["itm"](same, entities, "masked") == 9
     assert counts["mlm"](batch, captions, "masked") == 3 and counts["mlm"](batch, entities, "masked") == 2
     assert counts["bbox"](batch, entities, "masked") == 2 and counts["bbox"](batch, captions, "masked") == 0
+    assert counts["bbox"](batch, entities._replace(regions=slice(1, 3)), "masked") == 2
     assert counts["mrc"](batch, mrc, "masked") == 2
 
 
@@ -154,4 +155,5 @@ def test_a_model_without_the_head_has_nothing_unused():
     model = toy_model(replace(VIT, localisation=False, relations=False))
     row = torch.randn(1, 32)
     assert OBJECTIVES["bbox"].unused(model, row) is None and OBJECTIVES["mrc"].unused(model, row) is None
+    assert OBJECTIVES["mrc"].unused(MODEL, row).shape == (1, RELATIONS)
     assert OBJECTIVES["itm"].unused(model, row).shape == (1, 2) and OBJECTIVES["mlm"].unused(model, row) == 0

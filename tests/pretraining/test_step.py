@@ -32,6 +32,7 @@ from relvlm.losses.bbox import bbox_loss
 from relvlm.losses.itm import IGNORED
 from relvlm.model import RelVLM
 from relvlm.pretraining import step as module
+from relvlm.pretraining.chunks import chunks_of
 from relvlm.pretraining.negatives import Negatives, false_negatives, group_keys
 from relvlm.pretraining.step import Pretraining
 
@@ -185,6 +186,28 @@ def test_the_model_keeps_its_names_and_the_teacher_none():
 def test_the_teacher_follows_the_mode_of_the_step():
     step = toy_pretraining(TAUGHT)
     assert not step.eval().teacher.training and step.train().teacher.training
+
+
+@pytest.mark.parametrize(("kind", "aligned"), [("captions", True), ("mrc", False)])
+def test_a_chunk_knows_its_part_of_itc_where_texts_say_what_is_seen(kind, aligned):
+    step, batch = toy_pretraining(TAUGHT), five_groups(kind)
+    targets = step.chunk_targets([batch] * 2)
+    assert [target.itc is not None for target in targets] == [aligned] * 2
+    assert [target.teacher is not None for target in targets] == [aligned] * 2
+    assert targets[0].seed != targets[1].seed and step.teacher.seen == aligned
+    assert {float(share) for target in targets for share in target.shares.values()} == {0.5}
+    (only,) = step.chunk_targets([batch])
+    assert (only.itc is not None) == aligned and {float(share) for share in only.shares.values()} == {1.0}
+
+
+def test_a_chunk_gives_its_share_of_every_number():
+    step, batch = toy_pretraining(), five_groups("captions")
+    given = Negatives.given(torch.tensor([1, 0, 3, 2, 0]), torch.tensor([4, 2, 1, 0, 3]))
+    whole, chunks = step(batch, negatives=given).values, chunks_of([batch, five_groups("captions")])
+    part = step(batch, chunks[0], given).values
+    assert 0 < whole["itm_accuracy"] < 1
+    for name in ("itm", "mlm", "itm_accuracy"):
+        torch.testing.assert_close(part[name], whole[name] / 2)
 
 
 def test_given_negatives_are_used():

@@ -10,8 +10,9 @@ from toys import VIT, five_groups, toy_pretraining
 
 from relvlm.config.schema import MomentumConfig
 from relvlm.losses.mlm import MLMHead
-from relvlm.pretraining.encode import Features
-from relvlm.pretraining.teacher import Teacher
+from relvlm.pretraining.encode import Features, encode
+from relvlm.pretraining.savings import Savings
+from relvlm.pretraining.teacher import Teacher, update_and_encode_teacher
 
 E, Q = 3, 5
 
@@ -132,6 +133,19 @@ def test_its_state_goes_through_a_file(tmp_path):
     other.load_state_dict(torch.load(tmp_path / "teacher.pt", weights_only=True))
     assert (other.seen, other.alpha, other.pointer.item()) == (2, teacher.alpha, 3)
     assert torch.equal(other.text_queue, teacher.text_queue)
+
+
+def test_it_moves_and_encodes_for_aligned_batches_alone():
+    step, savings = toy_pretraining(replace(VIT, momentum=MomentumConfig(enabled=True, queue=8))), Savings()
+    captions, mrc = five_groups("captions"), five_groups("mrc")
+    assert update_and_encode_teacher(step.teacher, step.model, [mrc] * 2, "cross_attention", savings) == [None] * 2
+    assert update_and_encode_teacher(None, step.model, [captions], "cross_attention", savings) == [None]
+    assert step.teacher.seen == 0
+    first, second = update_and_encode_teacher(step.teacher, step.model, [captions] * 2, "cross_attention", savings)
+    assert step.teacher.seen == 1 and first.masked_MD.shape == (5, 32)
+    torch.testing.assert_close(first, second)
+    features = encode(step.teacher, captions, "cross_attention").features
+    torch.testing.assert_close(first.features, features)
 
 
 def test_the_teacher_follows_the_student_in_a_step():
