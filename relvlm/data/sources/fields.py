@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from relvlm.data.image_ids import unpadded
+from relvlm.data.json_keys import RepeatedKeys
 from relvlm.data.sources.faults import Faults, RecordFault, shown
 
 Record = dict[str, Any]
 MAX_SIDE = 2**31 - 1  # pixels; no PNG is longer
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-class RepeatedKeys(dict[str, Any]):
-    """A JSON object in which keys stand twice, so that all but the last values are lost; `repeated` are these keys."""
-
-    repeated: frozenset[str]
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> Record:
-    """For `json`'s `object_pairs_hook`: a dict, or RepeatedKeys."""
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    marked = RepeatedKeys(found)
-    times = Counter(key for key, _ in pairs)
-    marked.repeated = frozenset(key for key in times if times[key] > 1)
-    return marked
 
 
 def mapping(value: Any, name: str = "record") -> Record:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from relvlm.data.json_keys import unique_keys
 from relvlm.data.pictures import open_image
 from relvlm.data.shards.schema import Box
 from relvlm.data.sources.faults import LeftOut, RecordFault, shown
-from relvlm.data.sources.fields import as_number, unique_keys
+from relvlm.data.sources.fields import as_number
 from relvlm.errors import UserError
 
 MIN_SIDE = 1.0  # pixels; what is thinner after clipping is no box

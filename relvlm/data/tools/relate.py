@@ -32,6 +32,7 @@ from tqdm import tqdm
 from relvlm.data.arguments import positive
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.shards.store import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
+from relvlm.data.tools.inspect import refuse_repeated
 
 MIRROR = {
     "left of": "right of",
@@ -154,8 +155,8 @@ def relate(source: Path, out: Path, rules: Rules = Rules(), shard_size: int = 10
     manifest = write_shards(
         out,
         _related(shards, rules, skipped),
-        source=shards.manifest["source"],
-        builder_args={"relate": asdict(rules), "input": shards.manifest["builder"]},
+        source=str(shards.manifest.get("source", "")),
+        builder_args={"relate": asdict(rules), "input": shards.manifest.get("builder", {})},
         shard_size=shard_size,
         skipped=skipped,
     )
@@ -163,9 +164,11 @@ def relate(source: Path, out: Path, rules: Rules = Rules(), shard_size: int = 10
 
 
 def _related(shards: ShardSet, rules: Rules, skipped: list[str]) -> Iterator[Encoded]:
+    keys: set[str] = set()
     for index in _progress(range(len(shards))):
         try:
             record = shards.read(index)
+            refuse_repeated(record, "key", record.key, keys)
         except DataFault as fault:
             skipped.append(str(fault))
             continue
