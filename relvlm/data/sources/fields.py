@@ -13,7 +13,8 @@ from relvlm.data.sources.faults import Faults, RecordFault, shown
 
 Record = dict[str, Any]
 MAX_SIDE = 2**31 - 1  # pixels; no PNG is longer
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LONGEST_ID = 64
+_KEY = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
 
 
 def mapping(value: Any, name: str = "record") -> Record:
@@ -100,8 +101,11 @@ def as_identifier(value: Any, name: str) -> str:
         return str(value) if abs(value) < 10**18 else _no_id(value, name)
     if type(value) is float and math.isfinite(value) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    if type(value) is str and _KEY.fullmatch(value):
-        return unpadded(value)
+    if type(value) is str:
+        if value.isdigit() and value.isascii() and len(value) <= LONGEST_ID:  # nearly all, and quick
+            return value if value[0] != "0" else unpadded(value)
+        if _KEY.fullmatch(value):
+            return value
     return _no_id(value, name)
 
 

@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from relvlm.data.arguments import positive
+from relvlm.data.arguments import positive, share
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.shards.store import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
 from relvlm.data.tools.inspect import refuse_repeated
@@ -212,7 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=rules.seed, help="of the choice under --limit (0)")
     parser.add_argument(
         "--min-area",
-        type=float,
+        type=share,
         default=rules.min_area,
         metavar="SHARE",
         help="smallest box, as a share of the image (0.004)",

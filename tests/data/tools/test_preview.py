@@ -50,7 +50,9 @@ def test_a_photo_of_another_size_than_its_boxes_is_named(tmp_path):
 def test_a_set_of_which_nothing_can_be_shown_is_one_error(tmp_path):
     folder = write_toys(tmp_path / "set", 1)
     damage(folder, 0, "photo")
-    with pytest.raises(UserError, match=r"none of 1 samples can be shown, first: 000000\.tar: k0: not a readable image"):
+    with pytest.raises(
+        UserError, match=r"none of 1 samples can be shown, first: 000000\.tar: k0: not a readable image"
+    ):
         preview(folder, tmp_path / "look.png")
     assert not (tmp_path / "look.png").exists()
 
