@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,8 @@ _FOLDERS = (
     (re.compile(r"VG_100K(?:_2)?"), "visual_genome"),
 )
 _WHOLE_FLOAT = re.compile(r"\d+\.0+")  # an id that has been through a table of floats
+
+_log = logging.getLogger(__name__)
 
 
 class ImageId(NamedTuple):
@@ -112,6 +115,16 @@ class ImageList:
         if warning and not self.images:
             raise UserError(f"{warning} (one id or file name a line; leave {flag} out if none of them is meant)")
         return warning
+
+
+def images_named(images: Iterable[str], names: Iterable[str | int], flag: str) -> list[str]:
+    """Those of `images` that an entry of `names`, given by `flag`, means; entries that mean none are logged."""
+    wanted = ImageList(names)
+    found = [image for image in images if wanted.has(image)]
+    warning = wanted.warning(flag, "the gallery")
+    if warning:
+        _log.warning("%s", warning)
+    return found
 
 
 def read_image_list(file: Path, flag: str) -> list[str]:
