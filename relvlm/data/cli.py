@@ -111,7 +111,7 @@ def _lint(args: argparse.Namespace) -> int:
 
 
 def _add_stats(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Describe what a shard set holds. Damaged samples are counted and left out."
+    parser.description = "Describe what a shard set holds. Damaged samples are counted, named and left out."
     _teach(
         parser,
         "examples:\n  relvlm data stats data/coco\n  relvlm data stats data/coco --json > stats.json\n",
@@ -123,13 +123,14 @@ def _add_stats(parser: argparse.ArgumentParser) -> None:
 
 def _stats(args: argparse.Namespace) -> int:
     from relvlm.data.shards.store import ShardSet
-    from relvlm.data.tools.inspect import sound_samples
+    from relvlm.data.tools.inspect import report_damaged, sound_samples
     from relvlm.data.tools.statistics import as_text, describe
 
     damaged: list[str] = []
     figures = describe(sound_samples(ShardSet(args.folder), damaged))
     figures["totals"]["damaged"] = len(damaged)
     print(json.dumps(figures, indent=2, ensure_ascii=False) if args.json else as_text(figures))
+    report_damaged(damaged)
     return 0
 
 
@@ -143,9 +144,12 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
 
 
 def _preview(args: argparse.Namespace) -> int:
+    from relvlm.data.tools.inspect import report_damaged
     from relvlm.data.tools.preview import preview
 
-    print(f"{args.out}: {preview(args.folder, args.out, args.count)} samples")
+    shown, damaged = preview(args.folder, args.out, args.count)
+    print(f"{args.out}: {shown} samples" + (f", {len(damaged)} damaged ones left out" if damaged else ""))
+    report_damaged(damaged)
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,8 @@ _FOLDERS = (
     (re.compile(r"VG_100K(?:_2)?"), "visual_genome"),
 )
 _WHOLE_FLOAT = re.compile(r"\d+\.0+")  # an id that has been through a table of floats
+
+_log = logging.getLogger(__name__)
 
 
 class ImageId(NamedTuple):
@@ -70,6 +73,8 @@ class ImageList:
 
     def has(self, name: str | int, file: str | None = None) -> bool:
         """Whether an entry means the image `name`; `file` is its photo's name, where that is another than the id."""
+        if not self._entries:
+            return False
         by_id = image_id(name)
         by_file = by_id if file is None else image_id(file)
         wanted = {entry for entry in self._of(by_id) if file is None or not image_id(entry).is_file}
@@ -94,15 +99,32 @@ class ImageList:
         """Entries, images that they mean, and entries that mean none: for a manifest."""
         return {"entries": len(self.names), "images": len(self.images), "not_found": len(self.missed)}
 
+    def warning(self, flag: str, among: str) -> str:
+        """After the last image: what to say of the entries that mean none; "" if each means one."""
+        missed = self.missed
+        few = ", ".join(repr(name) for name in missed[:SHOWN])
+        return (
+            f"{flag}: {len(missed)} of {len(self.names)} entries name no image of {among}, such as {few}"
+            if missed
+            else ""
+        )
+
     def check(self, flag: str, among: str) -> str:
-        """After the last image: a warning about entries that mean none, or ""; raises UserError where all do not."""
-        if not self.missed:
-            return ""
-        few = ", ".join(repr(name) for name in self.missed[:SHOWN])
-        what = f"{flag}: {len(self.missed)} of {len(self.names)} entries name no image of {among}, such as {few}"
-        if not self.images:
-            raise UserError(f"{what} (one id or file name a line; leave {flag} out if none of them is meant)")
-        return what
+        """`warning`; raises UserError where no entry means an image."""
+        warning = self.warning(flag, among)
+        if warning and not self.images:
+            raise UserError(f"{warning} (one id or file name a line; leave {flag} out if none of them is meant)")
+        return warning
+
+
+def images_named(images: Iterable[str], names: Iterable[str | int], flag: str) -> list[str]:
+    """Those of `images` that an entry of `names`, given by `flag`, means; entries that mean none are logged."""
+    wanted = ImageList(names)
+    found = [image for image in images if wanted.has(image)]
+    warning = wanted.warning(flag, "the gallery")
+    if warning:
+        _log.warning("%s", warning)
+    return found
 
 
 def read_image_list(file: Path, flag: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from relvlm.data.arguments import positive
 from relvlm.data.shards.store import write_shards
 from relvlm.errors import UserError
 from relvlm.relworld.bank import Bank
@@ -73,7 +74,10 @@ def build(
         raise UserError(f"{out}: already exists and is not an empty folder (choose another --out, or --overwrite)")
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made: {error.strerror} (choose another --out)") from error
     try:
         _write_world(partial, config, images, seed, preset, workers)
         _put_in_place(partial, out)
@@ -147,7 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="full",
         help="mini: learnable in minutes on two CPU cores",
     )
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw (default %(default)s)")
+    parser.add_argument("--workers", type=positive, default=2, help="processes that draw (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it holds something")
     group = parser.add_argument_group("how hard the world is (default: as in the preset)")
     for knob, (kind, text) in _KNOBS.items():

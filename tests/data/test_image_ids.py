@@ -2,7 +2,7 @@
 
 import pytest
 
-from relvlm.data.image_ids import ImageList, image_id, read_image_list
+from relvlm.data.image_ids import ImageList, image_id, images_named, read_image_list
 from relvlm.errors import UserError
 
 FORTY_TWO = [
@@ -99,3 +99,12 @@ def test_a_missing_list_is_one_error(tmp_path):
 def test_names_are_lines_and_only_line_feeds_end_them(tmp_path):
     (tmp_path / "ids").write_text("a b\u2028c.jpg\n", encoding="utf-8")
     assert read_image_list(tmp_path / "ids", "--exclude") == ["a b\u2028c.jpg"]
+
+
+def test_images_are_found_by_name_or_id_and_what_means_none_is_logged(caplog):
+    images = ["val2014/COCO_val2014_000000000042.jpg", "val2014/COCO_val2014_000000000043.jpg", "flickr/7.jpg"]
+    assert images_named(images, ["42", "000000000007", "VG_100K/43.jpg"], "--overlap") == [images[0], images[2]]
+    assert "--overlap: 1 of 3 entries name no image of the gallery, such as 'VG_100K/43.jpg'" in caplog.text
+    caplog.clear()
+    assert images_named(images, ["43.jpg"], "--overlap") == [images[1]]
+    assert not caplog.text

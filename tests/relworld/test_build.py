@@ -1,5 +1,6 @@
 """The world as a folder: complete, reproducible, nothing overwritten unasked."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from support.worlds import objects, svo, vsr
 
 from relvlm.data.shards.store import ShardSet
 from relvlm.errors import UserError
-from relvlm.relworld.build import build
+from relvlm.relworld.build import add_arguments, build
 from relvlm.relworld.config import PRESETS, WorldConfig
 
 
@@ -72,3 +73,17 @@ def test_every_named_image_is_there(folder: Path, config: WorldConfig) -> None:
     for image in named_images(folder):
         with Image.open(folder / "images" / image) as picture:
             assert picture.size == (config.image_size, config.image_size)
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made: Not a directory"):
+        build(tmp_path / "file" / "world", 20, 0, preset="mini")
+
+
+def test_it_takes_a_process_to_draw(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--out", str(tmp_path / "w"), "--workers", "0"])
+    assert "--workers: '0' is no whole number above 0" in capsys.readouterr().err

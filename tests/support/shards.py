@@ -1,13 +1,15 @@
 """Small shard sets, and tars of any members."""
 
+import hashlib
 import io
+import json
 import tarfile
 from pathlib import Path
 
 from PIL import Image
 
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.shards.store import write_shards
+from relvlm.data.shards.store import ShardSet, write_shards
 
 
 def toy_photo(number: int, size: tuple[int, int] = (8, 6)) -> bytes:
@@ -38,3 +40,13 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return path
+
+
+def shard_set(folder: Path, members: list[tuple[str, bytes]], samples: int) -> ShardSet:
+    """A set of one shard of these members, for which the manifest promises `samples`."""
+    folder.mkdir()
+    tar = write_tar(folder / "0.tar", members)
+    data = tar.read_bytes()
+    entry = {"name": tar.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "samples": samples}
+    (folder / "manifest.json").write_text(json.dumps({"schema": 1, "source": "toy", "shards": [entry]}))
+    return ShardSet(folder)

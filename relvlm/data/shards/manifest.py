@@ -127,10 +127,12 @@ def _entry(record: Any, place: str) -> ShardEntry:
         entry = ShardEntry(**record)
     except TypeError as error:
         raise UserError(f"{place}: {error} (build it again)") from error
-    for name, value in asdict(entry).items():
-        kind = str if name in ("name", "sha256") else int
-        if type(value) is not kind or (kind is int and value < 0):
-            raise UserError(f"{place}.{name}: {value!r} is no {'text' if kind is str else 'count'} (build it again)")
+    for name, text in (("name", entry.name), ("sha256", entry.sha256)):
+        if type(text) is not str:
+            raise UserError(f"{place}.{name}: {text!r} is no text (build it again)")
+    for name, count in (("bytes", entry.bytes), ("samples", entry.samples)):
+        if type(count) is not int or count < 0:
+            raise UserError(f"{place}.{name}: {count!r} is no count (build it again)")
     if not _SHARD_NAME.fullmatch(entry.name):
         raise UserError(f"{place}.name: {entry.name!r} is no plain file name *.tar")
     return entry

@@ -106,7 +106,8 @@ def _entity(record: Any, size: tuple[int, int]) -> Entity:
 
 
 def _relation(record: Any, ids: Collection[str]) -> Relation:
-    _check_fields(record, RELATION_FIELDS)
+    if type(record) is not dict or len(record) != 3:  # else each of the three is asked for below
+        _check_fields(record, RELATION_FIELDS)
     subject, target = _text(record, "subject"), _text(record, "object")
     if subject not in ids or target not in ids:
         end, name = ("subject", subject) if subject not in ids else ("object", target)
@@ -142,6 +143,8 @@ def _listed(record: dict[str, Any], name: str) -> Sequence[Any]:
 
 def _texts(record: dict[str, Any], name: str) -> tuple[str, ...]:
     values = _listed(record, name)
+    if not values:
+        return ()
     for value in values:
         if type(value) is not str:
             raise SchemaError(f"{name}[{values.index(value)}]: {_shown(value)} is no text")

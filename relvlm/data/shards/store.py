@@ -201,8 +201,8 @@ class ShardSet:
         shard = bisect_right(self._ends, index)
         return shard, index - (self._ends[shard - 1] if shard else 0)
 
-    def read(self, index: int) -> Record:
-        """Sample `index`; raises DataFault if it is damaged, IndexError outside [0, len)."""
+    def read(self, index: int, decode: Callable[[bytes], Any] = json.loads) -> Record:
+        """Sample `index`; raises DataFault if it is damaged, IndexError outside [0, len). `decode` reads its JSON."""
         shard, position = self.locate(index)
         name = self.shards[shard].name
         try:
@@ -217,7 +217,7 @@ class ShardSet:
             raise DataFault(name, key, "the key is there more than once: which image its JSON belongs to is unknown")
         if image is None or annotation is None:
             raise DataFault(name, key, "no image" if image is None else "no JSON")
-        return Record(key, name, image, _parse(name, key, annotation))
+        return Record(key, name, image, _parse(name, key, annotation, decode))
 
     def _miscounted(self, shard: int, found: int) -> str:
         promised = self.shards[shard].samples
@@ -264,9 +264,9 @@ class ShardSet:
         self._forget()
 
 
-def _parse(shard: str, key: str, annotation: bytes) -> Sample:
+def _parse(shard: str, key: str, annotation: bytes, decode: Callable[[bytes], Any] = json.loads) -> Sample:
     try:
-        return Sample.from_json(json.loads(annotation))
+        return Sample.from_json(decode(annotation))
     except SchemaError as error:
         raise DataFault(shard, key, f"invalid sample: {error}") from error
     except (ValueError, RecursionError) as error:

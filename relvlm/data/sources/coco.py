@@ -55,7 +55,8 @@ def build(
     """
     check_free(out)
     faults = faults or Faults("coco")
-    files = (captions.name, instances.name)
+    alike = captions.name == instances.name
+    files = (str(captions), str(instances)) if alike else (captions.name, instances.name)
     samples = parse(load_json(captions, dict), load_json(instances, dict), faults, files)
     wanted, counts = without(samples, exclude, _named, faults)
 
@@ -93,12 +94,11 @@ def parse(
     of COCO's.
     """
     faults = faults or Faults("coco")
-    names = dict(zip(("captions", "instances"), files, strict=True))
-    stated = [(names["captions"], _list(captions, "images")), (names["instances"], _list(instances, "images"))]
+    stated = [(files[0], _list(captions, "images")), (files[1], _list(instances, "images"))]
     photos = _photos(stated, faults)
     known = _Known(photos, {_stated_id(r) for _, records in stated for r in records}, _categories(instances, files[1]))
-    texts = _by_image(captions, "caption", known.caption, names["captions"], faults)
-    boxes = _by_image(instances, "box", known.box, names["instances"], faults)
+    texts = _by_image(captions, "caption", known.caption, files[0], faults)
+    boxes = _by_image(instances, "box", known.box, files[1], faults)
     return [
         (p.file_name, Sample(p.id, p.width, p.height, "coco", tuple(texts[p.id]), tuple(boxes[p.id])))
         for p in sorted(photos.values(), key=lambda p: id_order(p.id))

@@ -16,6 +16,7 @@ from relvlm.errors import UserError
 MAX_SHARE = 0.01  # faulty records of a kind that a build bears
 FEW = 3  # faults of a kind that it bears whatever their share, so that a small set survives one
 LISTED = 5  # faults that are printed; build.log has all
+SHOWN = 80  # characters of a value that a line quotes
 T = TypeVar("T")
 
 
@@ -109,8 +110,9 @@ def one_line(text: str) -> str:
 
 def shown(value: object) -> str:
     """A short form of any JSON value, however long or deep."""
-    return _REPR.repr(value)
+    text = _REPR.repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 _REPR = Repr()
-_REPR.maxstring = _REPR.maxother = 80
+_REPR.maxstring = _REPR.maxother = SHOWN

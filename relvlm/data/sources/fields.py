@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from relvlm.data.image_ids import unpadded
+from relvlm.data.json_keys import RepeatedKeys
 from relvlm.data.sources.faults import Faults, RecordFault, shown
 
 Record = dict[str, Any]
 MAX_SIDE = 2**31 - 1  # pixels; no PNG is longer
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-class RepeatedKeys(dict[str, Any]):
-    """A JSON object in which keys stand twice, so that all but the last values are lost; `repeated` are these keys."""
-
-    repeated: frozenset[str]
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> Record:
-    """For `json`'s `object_pairs_hook`: a dict, or RepeatedKeys."""
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    marked = RepeatedKeys(found)
-    times = Counter(key for key, _ in pairs)
-    marked.repeated = frozenset(key for key in times if times[key] > 1)
-    return marked
+LONGEST_ID = 64
+_KEY = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
 
 
 def mapping(value: Any, name: str = "record") -> Record:
@@ -117,8 +101,11 @@ def as_identifier(value: Any, name: str) -> str:
         return str(value) if abs(value) < 10**18 else _no_id(value, name)
     if type(value) is float and math.isfinite(value) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
-    if type(value) is str and _KEY.fullmatch(value):
-        return unpadded(value)
+    if type(value) is str:
+        if value.isdigit() and value.isascii() and len(value) <= LONGEST_ID:  # nearly all, and quick
+            return value if value[0] != "0" else unpadded(value)
+        if _KEY.fullmatch(value):
+            return value
     return _no_id(value, name)
 
 

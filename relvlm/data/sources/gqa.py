@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from relvlm.data.image_ids import unpadded
+from relvlm.data.json_keys import RepeatedKeys
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.shards.store import Encoded, check_free
 from relvlm.data.sources.building import add_output_arguments, excluded, report, without, write_set
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault
 from relvlm.data.sources.fields import (
     Record,
-    RepeatedKeys,
     as_identifier,
     as_text,
     identifier,

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from relvlm.data.json_keys import unique_keys
 from relvlm.data.pictures import open_image
 from relvlm.data.shards.schema import Box
 from relvlm.data.sources.faults import LeftOut, RecordFault, shown
-from relvlm.data.sources.fields import as_number, unique_keys
+from relvlm.data.sources.fields import as_number
 from relvlm.errors import UserError
 
 MIN_SIDE = 1.0  # pixels; what is thinner after clipping is no box
@@ -85,7 +86,7 @@ def check_size(name: str, size: tuple[int, int], annotated: tuple[int, int]) -> 
 
 def read_xywh(values: Iterable[Any], names: Sequence[str]) -> tuple[float, float, float, float]:
     """(left, top, width, height), `names` being those of the fields; raises RecordFault."""
-    x, y, width, height = (as_number(value, name) for value, name in zip(values, names, strict=True))
+    x, y, width, height = [as_number(value, name) for value, name in zip(values, names, strict=True)]
     if width < 0 or height < 0:
         raise RecordFault(f"{names[2]}, {names[3]}: negative", shown([x, y, width, height]))
     return x, y, width, height

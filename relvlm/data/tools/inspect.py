@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
 from relvlm.config.schema import DataConfig
+from relvlm.data.json_keys import loads_unique
 from relvlm.data.pictures import decode
 from relvlm.data.shards.manifest import MANIFEST, check_size, read_manifest, shard_entries
 from relvlm.data.shards.schema import Sample
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.errors import UserError
+
+LISTED = 5  # damaged samples that a command names
 
 
 def sound_samples(shards: ShardSet, damaged: list[str]) -> Iterator[Sample]:
@@ -33,11 +37,31 @@ def _indices(shards: ShardSet) -> Iterator[int]:
 
 
 def picture(record: Record, max_pixels: int = DataConfig.max_pixels) -> Image.Image:
-    """The image as RGB; raises DataFault where a training would count it as corrupt."""
+    """The image as RGB; raises DataFault where a training would count it as corrupt, or of another size."""
     try:
-        return decode(record.image, max_pixels)
+        image = decode(record.image, max_pixels)
     except ValueError as error:
         raise DataFault(record.shard, record.key, str(error)) from error
+    width, height = record.sample.width, record.sample.height
+    if image.size != (width, height):
+        said = f"image is {image.width}x{image.height}, its JSON says {width}x{height}"
+        raise DataFault(record.shard, record.key, said)
+    return image
+
+
+def refuse_repeated(record: Record, what: str, value: str, seen: set[str]) -> None:
+    """Raise DataFault where `value` (the record's key or image_id) was seen before; else remember it."""
+    if value in seen:
+        raise DataFault(record.shard, record.key, f"same {what} as a record before: {value}")
+    seen.add(value)
+
+
+def report_damaged(damaged: Sequence[str]) -> None:
+    """Name the first damaged samples on standard error, and say how many there are."""
+    for fault in damaged[:LISTED]:
+        print(f"damaged: {fault}", file=sys.stderr)
+    if len(damaged) > LISTED:
+        print(f"damaged: {len(damaged)} samples in all (relvlm data lint lists them)", file=sys.stderr)
 
 
 def lint(folder: Path) -> Iterator[str]:
@@ -62,7 +86,7 @@ def _content_faults(shards: ShardSet) -> Iterator[str]:
     seen: dict[tuple[str, str], str] = {}
     for index in _indices(shards):
         try:
-            record = shards.read(index)
+            record = shards.read(index, loads_unique)
             yield from _duplicates(record, seen)
             yield from _record_faults(record)
         except DataFault as fault:
@@ -73,9 +97,7 @@ def _record_faults(record: Record) -> Iterator[str]:
     place = f"{record.shard}: {record.key}"
     sample = record.sample
     yield from (f"{place}: {fault}" for fault in _empty_texts(sample))
-    image = picture(record)
-    if image.size != (sample.width, sample.height):
-        yield f"{place}: image is {image.width}x{image.height}, its JSON says {sample.width}x{sample.height}"
+    picture(record)
 
 
 def _empty_texts(sample: Sample) -> Iterator[str]:

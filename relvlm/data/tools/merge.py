@@ -15,9 +15,10 @@ from typing import Any
 from tqdm import tqdm
 
 from relvlm.data.arguments import positive
+from relvlm.data.image_ids import DATASETS
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.shards.store import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
-from relvlm.data.tools.inspect import sound_samples
+from relvlm.data.tools.inspect import refuse_repeated, sound_samples
 from relvlm.errors import UserError
 
 MAX_STRETCH = 1.01  # how far the aspect of a photo may differ between two sets: rounding of a resize
@@ -28,43 +29,62 @@ def merge(sets: Sequence[Path], out: Path, shard_size: int = 1000) -> tuple[dict
 
     Photos, order and keys are the first set's; boxes follow where another set holds a photo in another size.
     Returns the manifest and what was left out though every set holds it. UserError if a set is none, if `out` is
-    taken, or if no photo is in all.
+    taken, if no photo is in all, or if the sets are of different datasets, whose ids mean different photos.
     """
     check_free(out)
     shards = [ShardSet(path) for path in sets]
+    sources = [str(s.manifest.get("source", "")) for s in shards]
+    _check_datasets(sets, sources)
     skipped: list[str] = []
     others = [_places(other, skipped) for other in shards[1:]]
     manifest = write_shards(
         out,
         _merged(shards, others, skipped),
-        source="+".join(dict.fromkeys(s.manifest["source"] for s in shards)),
-        builder_args={"merge": [str(s.manifest["source"]) for s in shards]},
+        source="+".join(dict.fromkeys(sources)),
+        builder_args={"merge": sources},
         shard_size=shard_size,
         skipped=skipped,
     )
     return manifest, skipped
 
 
+def _check_datasets(sets: Sequence[Path], sources: Sequence[str]) -> None:
+    """COCO's photo 42 is not Visual Genome's, though both have the id "42"."""
+    known = {
+        DATASETS[part]: path for path, s in zip(sets, sources, strict=True) for part in s.split("+") if part in DATASETS
+    }
+    if len(known) > 1:
+        said = ", ".join(f"{path} is of {dataset}" for dataset, path in known.items())
+        raise UserError(f"relvlm data merge: {said}: their ids mean different photos (merge sets of one dataset)")
+
+
 def _places(shards: ShardSet, skipped: list[str]) -> dict[str, Sample]:
-    """Annotation by image_id; of a photo that is there twice, the first."""
+    """Annotation by image_id; of a photo that is there twice, the first, and the others are listed."""
     found: dict[str, Sample] = {}
     for sample in sound_samples(shards, skipped):
-        found.setdefault(sample.image_id, sample)
+        if found.setdefault(sample.image_id, sample) is not sample:
+            skipped.append(f"{shards.path}: image {sample.image_id} is there twice, its first annotation is taken")
     return found
 
 
 def _merged(shards: list[ShardSet], others: list[dict[str, Sample]], skipped: list[str]) -> Iterator[Encoded]:
     first = shards[0]
+    keys, images = set[str](), set[str]()
     for index in tqdm(range(len(first)), desc="merge", unit="image", disable=None):
         try:
             record = first.read(index)
             found = [other.get(record.sample.image_id) for other in others]
-            if all(found):
-                yield record.key, record.image, join([record.sample, *(s for s in found if s)])
+            if not all(found):
+                continue
+            refuse_repeated(record, "key", record.key, keys)
+            refuse_repeated(record, "image_id", record.sample.image_id, images)
+            joined = join([record.sample, *(s for s in found if s)])
         except DataFault as fault:
             skipped.append(str(fault))
         except ValueError as error:
             skipped.append(f"{record.shard}: {record.key}: {error}")
+        else:
+            yield record.key, record.image, joined
 
 
 def join(samples: Sequence[Sample]) -> Sample:
@@ -102,6 +122,8 @@ def _scaled(sample: Sample, to: Sample) -> Iterator[Entity]:
     for entity in sample.entities:
         x0, y0, x1, y1 = entity.box
         box = (x0 * across, y0 * down, min(x1 * across, to.width), min(y1 * down, to.height))
+        if not (box[0] < box[2] and box[1] < box[3]):  # a sliver at the edge, rounded away
+            raise ValueError(f"photo {to.image_id}: nothing is left of box {entity.box} in {to.width}x{to.height}")
         yield replace(entity, box=box)
 
 

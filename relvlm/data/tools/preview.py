@@ -12,11 +12,12 @@ from textwrap import wrap
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from relvlm.data.shards.schema import Sample
-from relvlm.data.shards.store import Record, ShardSet
+from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.tools import inspect
 from relvlm.errors import UserError
 
 WIDTH = 420  # pixels of a photo on the sheet
+HEIGHT = 4 * WIDTH  # at most
 LINES = 18  # text lines under a photo in a PNG; HTML has all
 COLUMNS = 4
 STYLE = """body{font:14px/1.4 sans-serif;margin:24px;background:#fafafa}
@@ -25,22 +26,41 @@ figure{margin:0;padding:12px;background:#fff;border:1px solid #ddd}img{width:100
 ul{margin:6px 0;padding-left:18px}b{color:#036}small{color:#777}"""
 
 
-def preview(path: Path, out: Path, count: int = 24) -> int:
-    """Write a sheet of `count` samples spread evenly over the set to `out` (.html or .png); returns their number.
+def preview(path: Path, out: Path, count: int = 24) -> tuple[int, list[str]]:
+    """Write a sheet of `count` samples spread evenly over the set to `out` (.html or .png).
 
-    Raises UserError for another suffix, DataFault for a sample that cannot be read or decoded.
+    Returns how many it shows, and the faults of those that cannot be read or decoded. Raises UserError for another
+    suffix, where none can be shown, and where `out` cannot be written.
     """
     if out.suffix not in (".html", ".png"):
         raise UserError(f"{out}: a preview is .html or .png (choose another --out)")
     shards = ShardSet(path)
     count = min(count, len(shards))
-    records = [shards.read(number * len(shards) // count) for number in range(count)]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".html":
-        out.write_text(html_sheet(str(path), records), encoding="utf-8")
-    else:
-        png_sheet(records).save(out)
-    return count
+    records, faults = _readable(shards, [number * len(shards) // count for number in range(count)])
+    if not records:
+        raise UserError(f"{path}: none of {count} samples can be shown, first: {faults[0]} (run: relvlm data lint)")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".html":
+            out.write_text(html_sheet(str(path), records), encoding="utf-8", errors="backslashreplace")
+        else:
+            png_sheet(records).save(out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror} (choose another --out)") from error
+    return len(records), faults
+
+
+def _readable(shards: ShardSet, indices: Sequence[int]) -> tuple[list[Record], list[str]]:
+    records, faults = [], []
+    for index in indices:
+        try:
+            record = shards.read(index)
+            inspect.picture(record)
+        except DataFault as fault:
+            faults.append(str(fault))
+        else:
+            records.append(record)
+    return records, faults
 
 
 def color(number: int) -> tuple[int, int, int]:
@@ -50,10 +70,10 @@ def color(number: int) -> tuple[int, int, int]:
 
 
 def picture(record: Record) -> Image.Image:
-    """The photo at sheet width with its numbered boxes."""
+    """The photo at sheet width (a very high one at `HEIGHT`) with its numbered boxes."""
     photo = inspect.picture(record)
-    scale = WIDTH / photo.width
-    canvas = photo.resize((WIDTH, max(1, round(photo.height * scale))))
+    scale = min(WIDTH / photo.width, HEIGHT / photo.height)
+    canvas = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(12)
     for number, entity in enumerate(record.sample.entities):

@@ -29,9 +29,10 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from relvlm.data.arguments import positive
+from relvlm.data.arguments import positive, share
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.shards.store import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
+from relvlm.data.tools.inspect import refuse_repeated
 
 MIRROR = {
     "left of": "right of",
@@ -154,8 +155,8 @@ def relate(source: Path, out: Path, rules: Rules = Rules(), shard_size: int = 10
     manifest = write_shards(
         out,
         _related(shards, rules, skipped),
-        source=shards.manifest["source"],
-        builder_args={"relate": asdict(rules), "input": shards.manifest["builder"]},
+        source=str(shards.manifest.get("source", "")),
+        builder_args={"relate": asdict(rules), "input": shards.manifest.get("builder", {})},
         shard_size=shard_size,
         skipped=skipped,
     )
@@ -163,9 +164,11 @@ def relate(source: Path, out: Path, rules: Rules = Rules(), shard_size: int = 10
 
 
 def _related(shards: ShardSet, rules: Rules, skipped: list[str]) -> Iterator[Encoded]:
+    keys: set[str] = set()
     for index in _progress(range(len(shards))):
         try:
             record = shards.read(index)
+            refuse_repeated(record, "key", record.key, keys)
         except DataFault as fault:
             skipped.append(str(fault))
             continue
@@ -209,7 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=rules.seed, help="of the choice under --limit (0)")
     parser.add_argument(
         "--min-area",
-        type=float,
+        type=share,
         default=rules.min_area,
         metavar="SHARE",
         help="smallest box, as a share of the image (0.004)",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relvlm.data.image_ids import images_named
 from relvlm.errors import UserError
 from relvlm.evals.files import Row, read_json
 from relvlm.evals.tasks.records import Record, records_of
@@ -37,9 +38,8 @@ class Gallery:
         return _gallery(tuple(self.images[i] for i in kept), texts)
 
     def without_named(self, names: Iterable[str]) -> Gallery:
-        """The gallery without the images of these names, or of these ids (the name without folder and suffix)."""
-        gone = set(names)
-        return self.without(n for n in self.images if n in gone or Path(n).stem in gone)
+        """The gallery without the images of these names or ids, however they are spelt."""
+        return self.without(images_named(self.images, names, "--overlap"))
 
     def first(self, limit: int) -> Gallery:
         """The gallery of the first `limit` images."""

@@ -1,16 +1,20 @@
 """Samples that cannot be read or used: replaced, counted, limited in number."""
 
+import json
 import logging
 from dataclasses import replace
 
 import pytest
 from support.scenes import COUNT, load, only, same, scene, texts, write
+from support.shards import shard_set
 
 from relvlm.config.schema import (
+    DatasetConfig,
     KindCounts,
     KindRatios,
 )
 from relvlm.data.batches.loader import build_loader
+from relvlm.data.shards.store import image_suffix
 from relvlm.data.text import text_key
 from relvlm.errors import UserError
 
@@ -88,6 +92,33 @@ def test_annotation_of_another_size_is_a_fault(config, tmp_path):
     sizes = replace(only(config, "captions"), captions=[dataset], batch=KindCounts(captions=COUNT))
     with pytest.raises(UserError, match="0000: image is 64x48, annotation 640x480"):
         load(replace(sizes, max_faults=0), 1)
+
+
+ODD = [
+    (lambda r: r.update(captions="a dog"), "captions: 'a dog' is no list"),
+    (lambda r: r.update(captions=[None]), r"captions[0]: None is no text"),
+    (lambda r: r.update(caption=["a dog"]), "caption: unknown field (did you mean captions?)"),
+    (lambda r: r["entities"][0].update(id=0), "entities[0].id: 0 is no text"),
+    (lambda r: r["entities"][0].update(box=[0, 0, float("nan"), 4]), "entities[0].box: [0, 0, nan, 4] is empty or"),
+    (lambda r: r.update(width="64"), "width: '64' is no number of pixels"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), ODD)
+def test_a_record_of_another_form_is_logged_counted_and_replaced(config, tmp_path, caplog, change, reason):
+    members = []
+    for number in range(COUNT):
+        key, image, sample = scene(number)
+        record = sample.to_json()
+        if number == 5:
+            change(record)
+        members += [(f"{key}.{image_suffix(image)}", image), (f"{key}.json", json.dumps(record).encode())]
+    shard_set(tmp_path / "odd", members, COUNT)
+    captions = replace(only(config, "captions"), captions=[DatasetConfig(str(tmp_path / "odd"))])
+    loader = build_loader(replace(captions, batch=KindCounts(captions=COUNT)), image_size=32, patch_size=8, seed=0)
+    (batch,) = next(loader)
+    assert loader.counts()["faults"] == 1 and text_key("scenes/5") not in batch.image_key.tolist()
+    assert f"{tmp_path / 'odd'}: 0.tar: 0005: invalid sample: {reason}" in caplog.text
 
 
 def test_long_captions_are_cut_and_counted(config):

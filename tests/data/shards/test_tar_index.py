@@ -1,23 +1,10 @@
 """Tars that other programs wrote: members in any order, keys that are there twice."""
 
-import hashlib
-import json
-
 import pytest
-from support.shards import toy_photo, toy_sample, write_tar
+from support.shards import shard_set, toy_photo, toy_sample
 
-from relvlm.data.shards.store import DataFault, ShardSet, encode_sample
+from relvlm.data.shards.store import DataFault, encode_sample
 from relvlm.data.shards.tar_index import scan_members
-
-
-def shard_set(folder, members, samples):
-    """A set of one shard of these members, for which the manifest promises `samples`."""
-    folder.mkdir()
-    tar = write_tar(folder / "0.tar", members)
-    data = tar.read_bytes()
-    entry = {"name": tar.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "samples": samples}
-    (folder / "manifest.json").write_text(json.dumps({"schema": 1, "source": "toy", "shards": [entry]}))
-    return ShardSet(folder)
 
 
 def image(key, number):

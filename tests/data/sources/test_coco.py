@@ -267,6 +267,19 @@ def test_coco_excludes_by_file_name_and_tells_what_it_hit(tmp_path):
     assert "1 of 2 entries name no image of coco, such as '000000000099'" in (tmp_path / "out/build.log").read_text()
 
 
+def test_coco_names_files_of_one_name_by_their_folders(tmp_path):
+    captions, instances = (f.rename(f.with_suffix("") / "a.json") for f in folders(coco_files(tmp_path, [[]])))
+    photo(tmp_path / "images" / "7.jpg")
+    with pytest.raises(UserError, match=r"instances/a\.json: annotations\[0\]: bbox: no list of four numbers"):
+        coco.build(captions, instances, tmp_path / "images", tmp_path / "out")
+
+
+def folders(files):
+    for file in files:
+        file.with_suffix("").mkdir()
+    return files
+
+
 def test_a_list_that_excludes_nothing_is_an_error(tmp_path):
     captions, instances = coco_files(tmp_path)
     photo(tmp_path / "images" / "7.jpg")

@@ -6,10 +6,11 @@ import tarfile
 
 import pytest
 from PIL import Image
+from support.shards import shard_set, toy_photo, toy_sample
 
 from relvlm.data import cli
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.shards.store import DataFault, Record, ShardSet, write_shards
+from relvlm.data.shards.store import DataFault, Record, ShardSet, encode_sample, write_shards
 from relvlm.data.tools.inspect import picture
 from relvlm.data.tools.preview import WIDTH, png_sheet
 from relvlm.data.tools.statistics import describe
@@ -70,6 +71,20 @@ def test_lint_finds_a_key_used_in_two_shards(tmp_path, capsys):
     build(tmp_path / "set", [(key, photo(n), sample(n)) for n, key in enumerate(keys)])
     assert run("lint", tmp_path / "set") == 1
     assert capsys.readouterr().out == "000001.tar: k0: same key as 000000.tar: k0\n"
+
+
+def test_lint_finds_a_field_that_stands_twice(tmp_path, capsys):
+    annotation = encode_sample(toy_sample(0)).replace(b'"width":8', b'"width":9,"width":8')
+    shards = shard_set(tmp_path / "set", [("k.png", toy_photo(0)), ("k.json", annotation)], 1)
+    assert shards.read(0).sample == toy_sample(0)
+    assert run("lint", tmp_path / "set") == 1
+    assert capsys.readouterr().out == "0.tar: k: invalid JSON: width: stands twice in one object\n"
+
+
+def test_stats_name_what_is_damaged(tmp_path, capsys):
+    shard_set(tmp_path / "set", [("k.png", toy_photo(0)), ("k.json", b"[]")], 1)
+    assert run("stats", tmp_path / "set") == 0
+    assert "damaged: 0.tar: k: invalid sample: record: [] is no JSON object" in capsys.readouterr().err
 
 
 def test_lint_finds_a_flipped_byte(tmp_path, capsys):

@@ -85,3 +85,36 @@ def test_the_command(sets, tmp_path, capsys, monkeypatch):
         relvlm()
     assert not done.value.code
     assert "2 images, 2 relations" in capsys.readouterr().out
+
+
+def test_sets_of_different_datasets_are_refused(tmp_path):
+    sets = [write(tmp_path / source, [annotated(42, source)]) for source in ("coco", "gqa")]
+    with pytest.raises(UserError, match=r"coco is of coco, .*gqa is of visual_genome: their ids mean different photos"):
+        merge(sets, tmp_path / "both")
+    same = [sets[1], write(tmp_path / "vg", [annotated(42, "visual_genome")])]
+    assert merge(same, tmp_path / "both")[0]["totals"]["samples"] == 1
+
+
+def test_a_photo_that_is_there_twice_is_taken_once_and_listed(tmp_path):
+    twice = [annotated(i, "vg", captions=(f"text {n}",)) for n, i in enumerate((1, 2, 1))]
+    first = [(f"k{n}", photo(100, 50), s) for n, s in enumerate(twice)]
+    write_shards(tmp_path / "first", first, source="vg", builder_args={}, shard_size=2)
+    second = write(tmp_path / "second", [annotated(1, "gqa"), annotated(2, "gqa")])
+    for sets, listed in (
+        ([tmp_path / "first", second], "000001.tar: k2: same image_id as a record before: 1"),
+        ([second, tmp_path / "first"], "first: image 1 is there twice, its first annotation is taken"),
+    ):
+        manifest, skipped = merge(sets, tmp_path / sets[0].name / "both")
+        assert manifest["totals"]["samples"] == 2
+        assert len(skipped) == 1 and skipped[0].endswith(listed)
+        found = ShardSet(tmp_path / sets[0].name / "both")
+        assert [c for i in range(2) for c in found.read(i).sample.captions] == ["text 0", "text 1"]
+
+
+def test_a_key_that_is_in_two_shards_is_taken_once_and_listed(tmp_path):
+    same_key = [("k", photo(100, 50), annotated(n, "vg")) for n in range(2)]
+    write_shards(tmp_path / "first", same_key, source="vg", builder_args={}, shard_size=1)
+    second = write(tmp_path / "second", [annotated(n, "gqa") for n in range(2)])
+    manifest, skipped = merge([tmp_path / "first", second], tmp_path / "both")
+    assert manifest["totals"]["samples"] == 1
+    assert skipped == ["000001.tar: k: same key as a record before: k"]

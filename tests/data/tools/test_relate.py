@@ -14,6 +14,7 @@ from relvlm.data.tools.relate import (
     derive,
     main,
     predicates,
+    relate,
     relate_sample,
 )
 from relvlm.errors import UserError
@@ -145,6 +146,14 @@ def test_relate_lists_damaged_samples(tmp_path, capsys):
     assert len(ShardSet(tmp_path / "out")) == 3
     assert "invalid" in (tmp_path / "out" / "skipped.txt").read_text()
     assert "skipped 1 damaged" in capsys.readouterr().err
+
+
+def test_relate_lists_a_key_that_is_in_two_shards(tmp_path):
+    image = toy_set(tmp_path / "whole", tmp_path)
+    write_shards(tmp_path / "in", [("k", image, row(n)) for n in (2, 3)], source="toy", builder_args={}, shard_size=1)
+    manifest, skipped = relate(tmp_path / "in", tmp_path / "out")
+    assert manifest["totals"]["samples"] == 1
+    assert skipped == ["000001.tar: k: same key as a record before: k"]
 
 
 def test_relate_refuses_a_folder_without_manifest(tmp_path):
