@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INDEXES = (torch.int32, torch.int64)
 FLAGS = (torch.bool,)
-NEVER_EMPTY = ("H", "D", "Dv", "F", "sequences + 1", "G + 1")
+NEVER_EMPTY = frozenset(("H", "D", "Dv", "F", "sequences + 1", "G + 1"))
 LONGEST_SIDE = 2**15 - 1  # of a grid: kernels hold two coordinates in one word
-MOST_ROWS = 2**31 - 1  # of packed rows, which int32 offsets count
 
 BAD_OFFSETS = "offsets must rise, within the number of packed rows"
 BAD_IMAGE = "a group's image is not there"
@@ -39,9 +38,9 @@ class Arguments:
     device, and the first of floating point the dtype.
     """
 
-    def __init__(self, op: str, **sizes: int) -> None:
+    def __init__(self, op: str) -> None:
         self.op = op
-        self.sizes = {"2": 2, "3": 3, "4": 4, **sizes}
+        self.sizes = {"2": 2, "3": 3, "4": 4}
         self._first: tuple[str, torch.device] | None = None
         self._dtype: tuple[str, torch.dtype] | None = None
 
