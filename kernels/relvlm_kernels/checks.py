@@ -202,26 +202,29 @@ def check_groups(op: str, regions: Regions, queries: int, images: int) -> None:
 
 
 def check_offsets(op: str, offsets: Tensor, rows: int) -> None:
-    rising = (offsets[1:] >= offsets[:-1]).all() & (offsets[0] >= 0) & (offsets[-1] <= rows)
-    _require(rising, op, BAD_OFFSETS)
+    rising = (offsets[1:] >= offsets[:-1]).all()
+    _require(bool(rising) and int(offsets[0]) >= 0 and int(offsets[-1]) <= rows, op, BAD_OFFSETS)
 
 
 def check_boxes(op: str, box: Tensor, image: Tensor, grid: tuple[int, int], images: int) -> None:
     _require(_within(image, images), op, BAD_IMAGE)
     x0, y0, x1, y1 = box.unbind(1)
     inside = (x0 >= 0) & (y0 >= 0) & (x0 < x1) & (y0 < y1) & (x1 <= grid[1]) & (y1 <= grid[0])
-    _require(inside.all(), op, BAD_BOX)
+    _require(bool(inside.all()), op, BAD_BOX)
 
 
 def check_triplets(op: str, subject_rows: Tensor, object_rows: Tensor, rows: int) -> None:
-    _require(_within(subject_rows, rows) & _within(object_rows, rows), op, BAD_ROW)
+    _require(_within(subject_rows, rows) and _within(object_rows, rows), op, BAD_ROW)
 
 
-def _within(index: Tensor, end: int) -> Tensor:
-    return ((index >= 0) & (index < end)).all()
+def _within(index: Tensor, end: int) -> bool:
+    if not len(index):
+        return True
+    least, most = index.aminmax()
+    return int(least) >= 0 and int(most) < end
 
 
-def _require(holds: Tensor, op: str, message: str) -> None:
+def _require(holds: bool, op: str, message: str) -> None:
     if not holds:
         raise ValueError(f"{op}: {message}")
 
