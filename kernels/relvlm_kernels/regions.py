@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from relvlm_kernels.checks import check_grid
-
 
 @dataclass(frozen=True)
 class Regions:
@@ -45,11 +43,11 @@ class Regions:
 
         Raises ValueError where a row's patches are not one full rectangle, or the mask has no room for the grid.
         """
-        rows, columns = check_grid("Regions.from_mask", grid)
-        if mask.dim() != 2 or mask.shape[0] != len(image) or mask.shape[1] < rows * columns:
-            wanted = f"(G, P + N) with G = {len(image)} and N = {rows * columns}"
+        count = grid[0] * grid[1]
+        if mask.dim() != 2 or mask.shape[0] != len(image) or not 0 < count <= mask.shape[1]:
+            wanted = f"(G, P + N) with G = {len(image)} and N = {count}"
             raise ValueError(f"Regions.from_mask: mask {tuple(mask.shape)}: expected {wanted}")
-        prefix, patches = mask.bool().split([mask.shape[1] - grid[0] * grid[1], grid[0] * grid[1]], dim=1)
+        prefix, patches = mask.bool().split([mask.shape[1] - count, count], dim=1)
         inside = patches.view(-1, *grid)
         (y0, y1), (x0, x1) = (_extent(inside.any(3 - axis)) for axis in (1, 2))
         regions = cls(
