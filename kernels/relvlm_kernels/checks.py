@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INDEXES = (torch.int32, torch.int64)
 FLAGS = (torch.bool,)
-NEVER_EMPTY = ("H", "D", "Dv", "F", "sequences + 1", "G + 1")
+NEVER_EMPTY = frozenset(("H", "D", "Dv", "F", "sequences + 1", "G + 1"))
 LONGEST_SIDE = 2**15 - 1  # of a grid: kernels hold two coordinates in one word
-MOST_ROWS = 2**31 - 1  # of packed rows, which int32 offsets count
 
 BAD_OFFSETS = "offsets must rise, within the number of packed rows"
 BAD_IMAGE = "a group's image is not there"
@@ -39,9 +38,9 @@ class Arguments:
     device, and the first of floating point the dtype.
     """
 
-    def __init__(self, op: str, **sizes: int) -> None:
+    def __init__(self, op: str) -> None:
         self.op = op
-        self.sizes = {"2": 2, "3": 3, "4": 4, **sizes}
+        self.sizes = {"2": 2, "3": 3, "4": 4}
         self._first: tuple[str, torch.device] | None = None
         self._dtype: tuple[str, torch.dtype] | None = None
 
@@ -203,26 +202,29 @@ def check_groups(op: str, regions: Regions, queries: int, images: int) -> None:
 
 
 def check_offsets(op: str, offsets: Tensor, rows: int) -> None:
-    rising = (offsets[1:] >= offsets[:-1]).all() & (offsets[0] >= 0) & (offsets[-1] <= rows)
-    _require(rising, op, BAD_OFFSETS)
+    rising = (offsets[1:] >= offsets[:-1]).all()
+    _require(bool(rising) and int(offsets[0]) >= 0 and int(offsets[-1]) <= rows, op, BAD_OFFSETS)
 
 
 def check_boxes(op: str, box: Tensor, image: Tensor, grid: tuple[int, int], images: int) -> None:
     _require(_within(image, images), op, BAD_IMAGE)
     x0, y0, x1, y1 = box.unbind(1)
     inside = (x0 >= 0) & (y0 >= 0) & (x0 < x1) & (y0 < y1) & (x1 <= grid[1]) & (y1 <= grid[0])
-    _require(inside.all(), op, BAD_BOX)
+    _require(bool(inside.all()), op, BAD_BOX)
 
 
 def check_triplets(op: str, subject_rows: Tensor, object_rows: Tensor, rows: int) -> None:
-    _require(_within(subject_rows, rows) & _within(object_rows, rows), op, BAD_ROW)
+    _require(_within(subject_rows, rows) and _within(object_rows, rows), op, BAD_ROW)
 
 
-def _within(index: Tensor, end: int) -> Tensor:
-    return ((index >= 0) & (index < end)).all()
+def _within(index: Tensor, end: int) -> bool:
+    if not len(index):
+        return True
+    least, most = index.aminmax()
+    return int(least) >= 0 and int(most) < end
 
 
-def _require(holds: Tensor, op: str, message: str) -> None:
+def _require(holds: bool, op: str, message: str) -> None:
     if not holds:
         raise ValueError(f"{op}: {message}")
 

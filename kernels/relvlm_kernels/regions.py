@@ -41,9 +41,13 @@ class Regions:
     def from_mask(cls, offsets: Tensor, image: Tensor, mask: Tensor, grid: tuple[int, int]) -> Regions:
         """Groups that see what a (G, P + N) bool mask shows: a box of patches, the prefix tokens all or none.
 
-        Raises ValueError where a row's patches are not one full rectangle.
+        Raises ValueError where a row's patches are not one full rectangle, or the mask has no room for the grid.
         """
-        prefix, patches = mask.bool().split([mask.shape[1] - grid[0] * grid[1], grid[0] * grid[1]], dim=1)
+        count = grid[0] * grid[1]
+        if mask.dim() != 2 or mask.shape[0] != len(image) or not 0 < count <= mask.shape[1]:
+            wanted = f"(G, P + N) with G = {len(image)} and N = {count}"
+            raise ValueError(f"Regions.from_mask: mask {tuple(mask.shape)}: expected {wanted}")
+        prefix, patches = mask.bool().split([mask.shape[1] - count, count], dim=1)
         inside = patches.view(-1, *grid)
         (y0, y1), (x0, x1) = (_extent(inside.any(3 - axis)) for axis in (1, 2))
         regions = cls(

@@ -68,3 +68,9 @@ def test_box_mask_is_row_major_and_half_open():
         [0, 1, 1, 0, 0, 0],
         [0, 0, 0, 1, 0, 0],
     ]
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (3, 7), (7,)])
+def test_a_mask_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"mask .*: expected \(G, P \+ N\) with G = 2 and N = 6"):
+        Regions.from_mask(CU, IMAGE, torch.ones(shape), GRID)

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from relvlm_kernels.cuda import library
-from relvlm_kernels.cuda.library import Call, Index, Launch, Plan, int32
+from relvlm_kernels.cuda.library import ALIGNMENT, Call, Index, Launch, Plan, dense, int32
 from relvlm_kernels.dropout import threshold
 from relvlm_kernels.eager import Gradients
 from relvlm_kernels.regions import Regions
 
 TILE_ROWS = 64  # mirrors csrc/cuda/call.h
 VIEW, ITEM, TILE, STATE = 8, 4, 4, 4  # words of `View`, `Item`, `Tile`, `RowState`
-ALIGNMENT = 16  # bytes
 
 
 def region_attention(
@@ -73,7 +72,7 @@ def _backward(
     _point_at_rows(call, "grad", grad)
     states = lse.new_empty(lse.numel(), STATE)
     wanted = _padded(*to) if to else (_output(q), _output(k), _output(v))
-    dq = _dense(wanted[0])
+    dq = dense(wanted[0])
     call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states, dq=dq)
     grads = dq, _point_at_rows(call, "dk", wanted[1]), _point_at_rows(call, "dv", wanted[2])
     call.set(backward=1, partial=to is not None)
@@ -124,16 +123,10 @@ def _point_at_rows(call: Launch, name: str, x: Tensor) -> Tensor:
     aligned = not any(n % ALIGNMENT for n in (x.data_ptr(), *(n * x.element_size() for n in strides)))
     if x.stride(-1) != 1 or not one_run or not aligned or x.is_contiguous():
         strides = x.shape[-2] * x.shape[-1], x.shape[-1]  # a dimension of size 1 has any stride
-        x = _dense(x)
+        x = dense(x)
     call.point(**{name: x})
     call.set(**{f"{name}_row": strides[0], f"{name}_head": strides[1]})
     return x
-
-
-def _dense(x: Tensor) -> Tensor:
-    """`x`, contiguous and aligned."""
-    x = x.contiguous()
-    return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
 
 
 def _index_regions(call: Launch, regions: Regions, k: Tensor) -> None:

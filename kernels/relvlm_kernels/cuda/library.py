@@ -13,6 +13,7 @@ from relvlm_kernels.native import Filled, Library, Structure, fields
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # `Element` of csrc/cuda/call.h
 WIDTHS = (32, 64, 80, 96, 128)  # of the heads that kernels are compiled for
 OLDEST = (8, 0)  # compute capability
+ALIGNMENT = 16  # bytes that are copied at once
 
 
 class Plan(Structure):
@@ -126,3 +127,9 @@ class Launch(Filled):
 
 def int32(x: Tensor) -> Tensor:
     return x.to(torch.int32).contiguous()
+
+
+def dense(x: Tensor) -> Tensor:
+    """`x`, contiguous and aligned, as a parameter out of a flat buffer of several need not be."""
+    x = x.contiguous()
+    return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()

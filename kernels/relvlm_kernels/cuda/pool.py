@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from relvlm_kernels import eager
-from relvlm_kernels.cuda.library import BoxMean, Launch, PairLinear, RowSums, int32
+from relvlm_kernels.cuda.library import BoxMean, Launch, PairLinear, RowSums, dense, int32
 
 STEP = 32  # columns of a step of `pair.cu`, which the width of h must be a multiple of
 
@@ -45,8 +45,8 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
         return eager.mrc_pool(h, subject_rows, object_rows, weight, bias)
     out = h.new_empty(len(subject_rows), len(weight))
     call = Launch(PairLinear(), h)
-    tensors = {"h": h, "weight": weight, "bias": bias, "subject": subject_rows, "object": object_rows}
-    call.point(out=out, **{name: x.contiguous() for name, x in tensors.items()})
+    rows = {"subject": subject_rows.contiguous(), "object": object_rows.contiguous()}
+    call.point(out=out, h=dense(h), weight=dense(weight), bias=bias.contiguous(), **rows)
     call.set(rows=len(h), pairs=len(out), width=h.shape[1], features=len(weight))
     call.run("pair_linear")
     return out

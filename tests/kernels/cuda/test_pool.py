@@ -5,6 +5,7 @@ import torch
 from support.attention_cases import moved, region_case, rms
 
 from relvlm_kernels import cuda, eager
+from relvlm_kernels.cuda import library
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -40,3 +41,20 @@ def test_pooling_equals_fp64_reference(gpu, dtype):
         )  # fmt: skip
     for found, wanted in pairs:
         assert rms(found.double() - wanted) <= bound * rms(wanted)
+
+
+@pytest.mark.parametrize("offset", [1, 4])
+def test_rows_that_are_copied_by_16_bytes_lie_at_multiples_of_16(offset, monkeypatch):
+    """Parameters that share a flat buffer, as under ZeRO, may begin anywhere in it."""
+    started = []
+    monkeypatch.setattr(library.Launch, "run", lambda call, function: started.append(call))
+    flat = torch.randn(8192)
+
+    def part(*shape):
+        return flat[offset : offset + torch.Size(shape).numel()].view(shape)
+
+    rows = torch.tensor([0, 2])
+    cuda.mrc_pool(part(3, 32), rows, rows, part(5, 64), part(5))
+    (call,) = started
+    assert call.struct.h % 16 == call.struct.weight % 16 == 0
+    assert (call.struct.h == part(3, 32).data_ptr()) == (offset == 4)  # copied only where it must be
