@@ -32,8 +32,9 @@ def rendezvous() -> None:
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))  # SLURM_NTASKS is set in the batch script too
     missing = LAUNCHER - os.environ.keys()
     if not missing:
-        _check_world(int(os.environ["WORLD_SIZE"]), tasks)
         os.environ.setdefault("LOCAL_RANK", "0")
+        _check_numbers(os.environ)
+        _check_world(int(os.environ["WORLD_SIZE"]), tasks)
     elif tasks:
         os.environ |= slurm_environment(os.environ)
         _log_meeting(os.environ)
@@ -77,6 +78,20 @@ def _first_host(nodes: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"{' '.join(command)}: {error} (or set MASTER_ADDR to the first node's name)") from error
     return listed.stdout.split()[0]
+
+
+def _check_numbers(environment: Mapping[str, str]) -> None:
+    """What a launcher, or a user in its place, has set: whole numbers, a rank within the world."""
+    most = 1 << 20
+    limits = {"WORLD_SIZE": (1, most), "MASTER_PORT": (1, 65535), "RANK": (0, most), "LOCAL_RANK": (0, most)}
+    for name, (low, high) in limits.items():
+        value = environment[name]
+        if not (value.isascii() and value.isdecimal() and low <= int(value) <= high):
+            raise UserError(f"environment: {name}: {value!r} is no whole number from {low} to {high}")
+    if int(environment["RANK"]) >= int(environment["WORLD_SIZE"]):
+        raise UserError(
+            f"environment: RANK: {environment['RANK']} of WORLD_SIZE {environment['WORLD_SIZE']} (ranks count from 0)"
+        )
 
 
 def _check_world(world_size: int, tasks: int) -> None:

@@ -223,6 +223,26 @@ def test_a_group_is_joined_once(environment, monkeypatch):
     ranks.join("gloo")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("WORLD_SIZE", "two", "WORLD_SIZE: 'two' is no whole number from 1"),
+        ("WORLD_SIZE", "0", "WORLD_SIZE: '0' is no whole number from 1"),
+        ("RANK", "-1", "RANK: '-1' is no whole number from 0"),
+        ("RANK", "2", "RANK: 2 of WORLD_SIZE 2"),
+        ("LOCAL_RANK", "", "LOCAL_RANK: '' is no whole number from 0"),
+        ("MASTER_PORT", "65536", "MASTER_PORT: '65536' is no whole number from 1 to 65535"),
+    ],
+)
+def test_a_launchers_variable_that_is_no_such_number_is_named(environment, name, value, message):
+    right = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
+    environment(right | {name: value})
+    with pytest.raises(UserError, match=f"^environment: {message}"):
+        rendezvous()
+    environment(right)
+    rendezvous()
+
+
 # ---- what ranks tell each other --------------------------------------------------------------------------
 
 

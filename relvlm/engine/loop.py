@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     try:
         on_first_rank(lambda: _write_start(config, inputs, folder, newest, notes))
         pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
+        on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
         engine = _build_engine(pretraining, config, settings, device)
         step = _restore(engine, newest, config, changed) if newest else 0
         last = _train(config, engine, step, folder, device)
@@ -77,7 +79,6 @@ def _check_start(config: Config, newest: Path | None, inputs: resume.Inputs) -> 
     if newest:
         found = resume.check(newest, config, inputs)
         return {each.key for each in found}, [f"goes on from {newest} with another {each}" for each in found]
-    check_init(config.init)
     if not config.init.checkpoint:
         return set(), []
     return set(), resume.check_words(checkpoint_folder(Path(config.init.checkpoint)), config)
@@ -107,15 +108,28 @@ def _restore(engine: Any, newest: Path, config: Config, changed: set[str]) -> in
 
 
 def _check_inputs(config: Config) -> tuple[int, list[str]]:
-    """Word and relation vocabularies, after every shard set has been opened once."""
-    storage.check_folder(Path(config.out), "out")
+    """Word and relation vocabularies, after every shard set has been opened once; UserError with all that is wrong."""
+    checks: list[Callable[[], object]] = [lambda: storage.check_folder(Path(config.out), "out")]
     if config.model.compile:
-        check_compiler()
+        checks.append(check_compiler)
     if "mrc" in config.data.trained:
-        read_relations(config.data.relations_file)
-    vocab_size = Tokenizer(config.data.vocab_file).vocab_size
-    open_streams(config.data)
-    return vocab_size, relations_of(config)
+        checks.append(lambda: read_relations(config.data.relations_file))
+    checks.append(lambda: Tokenizer(config.data.vocab_file))
+    checks.append(lambda: open_streams(config.data))
+    if latest(Path(config.out) / "checkpoints") is None:
+        checks.append(lambda: check_init(config.init))
+    faults = list(filter(None, map(_fault_of, checks)))
+    if faults:
+        raise UserError("\n".join(faults))
+    return Tokenizer(config.data.vocab_file).vocab_size, relations_of(config)
+
+
+def _fault_of(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:

@@ -7,6 +7,7 @@ its plan is a function of the step.
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import shutil
@@ -25,6 +26,7 @@ from relvlm.ranks import barrier, rank
 from relvlm.storage import sync, sync_one
 
 BYTES_A_PARAMETER = 16  # weights in fp32, the optimizer's copy and its two moments
+FEWEST_BYTES_A_PARAMETER = 12  # where the optimizer needs no copy
 
 
 def save(engine: Any, folder: Path, step: int, config: Config) -> Path:
@@ -62,7 +64,8 @@ def _write(engine: Any, folder: Path, final: Path, step: int, config: Config) ->
     barrier()
     if rank() == 0:
         sync(temporary)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():  # of a run that died before `latest` moved
+            shutil.rmtree(final)
         temporary.rename(final)
         sync_one(folder)
         _point_latest(folder, final.name)
@@ -76,6 +79,14 @@ def _needed(engine: Any, folder: Path) -> int:
     if newest and newest.is_dir():
         return storage.size(newest)
     return BYTES_A_PARAMETER * sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
+
+
+def check_room(model: torch.nn.Module, out: Path) -> None:
+    """Raise DiskError where not even one checkpoint would fit (quotas are not seen)."""
+    needed = FEWEST_BYTES_A_PARAMETER * sum(p.numel() for p in model.parameters())
+    usage = shutil.disk_usage(storage.existing(out))
+    if usage.free < needed and usage.total:  # some network disks say 0 of both
+        raise storage.disk_error(out, OSError(errno.ENOSPC, "No space for a checkpoint"), "out", needed)
 
 
 def clear(folder: Path) -> None:
@@ -136,4 +147,12 @@ def _prune(folder: Path, newest: str, keep: int) -> None:
     if keep > 0:
         done = sorted(path for path in folder.glob("step_*") if path.name <= newest)
         for old in done[:-keep]:
-            shutil.rmtree(old)
+            _remove(old)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under a name that `clear` finds: on NFS, files that an evaluation has open stay, which must not end a run."""
+    left = checkpoint.with_name(f".{checkpoint.name}.tmp")
+    shutil.rmtree(left, ignore_errors=True)
+    checkpoint.rename(left)
+    shutil.rmtree(left, ignore_errors=True)

@@ -34,10 +34,10 @@ def drawing(kind: str, batch: int = 4) -> list[str]:
         ),
         (["model.image_size=225"], "model.image_size: 225 is no multiple of patch_size 16"),
         ([SWIN, "model.image_size=222"], "model.image_size: 222 is no multiple of patch_size 4"),
-        ([SWIN, "model.image_size=220"], "model.image_size: 220: stage 0 of the Swin has 55 patches a side, no mult"),
+        ([SWIN, "model.image_size=220"], "model.image_size: 220: stage 0 of the Swin has 55 patches a side, no"),
         (
             [SWIN, "model.image_size=196"],
-            "model.image_size: 196: stage 0 of the Swin has 49 patches a side, which cann",
+            "model.image_size: 196: stage 0 of the Swin has 49 patches a side, which",
         ),
         (["model.text.mlp_ratio=0.0001"], "model.text.mlp_ratio: 0.0001: leaves no channel of the width 768"),
         (["data.captions=[{path: x, weight: 0}]"], "data.captions: every weight is 0, but data.ratio.captions draws"),

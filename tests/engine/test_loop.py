@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from relvlm.config.load import load_config
-from relvlm.config.schema import CheckpointConfig, Config, DataConfig, KindRatios
+from relvlm.config.schema import CheckpointConfig, Config, DataConfig, DatasetConfig, KindRatios
 from relvlm.engine import loop
 from relvlm.errors import UserError
 
@@ -174,10 +176,33 @@ def test_an_out_that_cannot_be_a_folder_is_named_before_any_work(config, tmp_pat
             loop.run(replace(config, out=str(out)))
 
 
+def test_all_that_is_missing_is_named_at_once(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    data = replace(config.data, vocab="gone.txt", relations="none.txt", ratio=KindRatios(captions=1, mrc=1))
+    data = replace(data, captions=[DatasetConfig("no/set")], graphs=[DatasetConfig("no/set")])
+    with pytest.raises(UserError) as caught:
+        loop.run(replace(config, out=str(tmp_path / "file"), data=data))
+    said = str(caught.value).splitlines()
+    assert len(said) == 5
+    for line, part in zip(said, ["out: ", "none.txt", "gone.txt", "data.captions[0].path", "init.vision"], strict=True):
+        assert part in line
+
+
 def test_an_out_that_is_read_only_is_named_before_any_work(config, monkeypatch):
     monkeypatch.setattr(loop.storage.os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(UserError, match=rf"^out: {config.out}: {config.out} cannot be written"):
         loop.run(config)
+
+
+def test_a_disk_without_room_for_one_checkpoint_is_named(tmp_path, monkeypatch):
+    model = torch.nn.Linear(9, 1)  # 10 parameters of 12 bytes
+    for free, right in (
+        (120, nullcontext()),
+        (119, pytest.raises(UserError, match=r"^out: .*No space for a checkpoint")),
+    ):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free, total=10**12))
+        with right:
+            loop.run_state.check_room(model, tmp_path / "to/come")
 
 
 def test_a_run_says_at_its_start_what_it_was_told(config, caplog):

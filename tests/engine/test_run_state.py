@@ -3,6 +3,7 @@
 import errno
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -230,20 +231,27 @@ def test_a_full_disk_is_one_line_with_room_and_place(config, folder, monkeypatch
 @pytest.mark.parametrize("limit", [2000, 20_000])
 def test_a_file_that_cannot_grow_is_one_line_too(config, folder, limit):
     """The real thing: torch and safetensors write what the system then refuses."""
-    script = (
-        "import resource, signal, sys; sys.path[:0] = [sys.argv[1], 'tests']\n"
-        "import test_run_state as here; from pathlib import Path; from relvlm.errors import UserError\n"
-        "config = here.replace(here.Config(out=sys.argv[2], model=here.MODEL), data=here.DataConfig(\n"
-        "    vocab=sys.argv[3], relations=sys.argv[4]))\n"
-        "engine = here.Engine(config)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        "try:\n    here.run_state.save(engine, Path(config.out) / 'checkpoints', 1, config)\n"
-        "except UserError as error:\n    print(error)\n"
-    )
-    arguments = [str(Path(__file__).parent), config.out, str(config.data.vocab), str(config.data.relations)]
-    done = programs.run("-c", script, *arguments)
+    script = f"""
+import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_run_state as here
+data = here.DataConfig(vocab={config.data.vocab!r}, relations={config.data.relations!r})
+config = here.Config(out={config.out!r}, model=here.MODEL, data=data)
+engine = here.Engine(config)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try: here.run_state.save(engine, here.Path(config.out) / "checkpoints", 1, config)
+except here.UserError as error: print(error)
+"""
+    done = programs.run("-c", script)
     assert done.stdout.startswith(f"{folder / 'step_0000001'}: cannot be written: ") and "needs about" in done.stdout
     assert done.stdout.count("\n") == 1 and list(folder.iterdir()) == []
+
+
+def test_a_checkpoint_that_somebody_reads_ends_no_run_when_it_is_pruned(config, folder, monkeypatch):
+    engine, keeps_one = Engine(config), replace(config, checkpoint=CheckpointConfig(keep=1))
+    run_state.save(engine, folder, 1, keeps_one)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, ignore_errors=False: ignore_errors or 1 / 0)  # NFS: .nfs000 stays
+    run_state.save(engine, folder, 2, keeps_one)
+    assert steps(folder) == ["step_0000002"] and (folder / ".step_0000001.tmp").is_dir()
 
 
 def test_what_a_killed_save_left_is_cleared(folder):
@@ -256,8 +264,8 @@ def test_what_a_killed_save_left_is_cleared(folder):
 
 def test_a_checkpoint_keeps_what_its_run_was_told(config, folder):
     folder.mkdir(parents=True)
-    (folder.parent / "run.json").write_text("{}")
-    assert (run_state.save(Engine(config), folder, 5, config) / "run.json").read_text() == "{}"
+    (folder.parent / "run.json").write_text("of this run")
+    assert (run_state.save(Engine(config), folder, 5, config) / "run.json").read_text() == "of this run"
 
 
 def test_tensors_are_saved_in_fp32_with_the_tied_ones_once(config):

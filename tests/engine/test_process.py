@@ -1,0 +1,49 @@
+"""Whether a process lives: ended, a zombie, another one of its pid, on another host."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from relvlm.engine import process
+from relvlm.engine.process import Process, is_alive, own
+
+
+def child(run: subprocess.Popen) -> Process:
+    return replace(own(), pid=run.pid, started=process._start_of(run.pid) or "")
+
+
+def test_this_process_lives():
+    assert own().pid == os.getpid() and is_alive(own()) is True
+
+
+def test_a_process_that_has_ended_does_not_nor_does_one_that_nobody_has_waited_for():
+    run = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    known = child(run)
+    assert is_alive(known) is True
+    run.kill()
+    os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOWAIT)  # its entry stays: a zombie
+    assert is_alive(known) is False
+    run.communicate()
+    assert is_alive(known) is False
+
+
+def test_a_later_process_of_the_same_pid_is_another():
+    assert is_alive(replace(own(), started="12")) is False
+
+
+@pytest.mark.parametrize("change", [{"host": "gpu7"}, {"where": "another boot or container"}])
+def test_of_a_process_elsewhere_nothing_is_known(change):
+    assert is_alive(replace(own(), **change)) is None
+
+
+def test_a_system_without_proc_knows_pids_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "_PROC", tmp_path)
+    run = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    known = child(run)
+    assert known.where == "" and is_alive(known) is True
+    run.kill()
+    run.communicate()
+    assert is_alive(known) is False
