@@ -18,6 +18,7 @@ def padded(slots):
         ([0, 3, 3, 7], [0, 0, 0, 2, 2, 2, 2], [True] * 7),
         ([2, 3, 6], [0, 0, 0, 1, 1, 1, 1], [False, False, True, True, True, True, False]),
         ([4], [0] * 7, [False] * 7),
+        ([0, 3], [0] * 7, [True] * 3 + [False] * 4),  # rows after the only group are given to it, not to one more
     ],
 )
 def test_the_owner_of_a_row(offsets, groups, owned):
