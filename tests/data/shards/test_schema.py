@@ -79,7 +79,7 @@ def test_a_sound_record_is_taken_as_it_stands():
         (("relations", 0, "subject"), 0, r"relations\[0\]\.subject: 0 is no text"),
         (("relations", 0, "predicate"), None, r"relations\[0\]\.predicate: None is no text"),
         (("caption",), ["a dog"], r"caption: unknown field \(did you mean captions\?\)"),
-        (("entities", 0, "lable"), "dog", r"entities\[0\]\.lable: unknown field \(did you mean label\?\)"),
+        (("entities", 0, "labels"), "dog", r"entities\[0\]\.labels: unknown field \(did you mean label\?\)"),
         (("relations", 0, "xyzzy"), 1, r"relations\[0\]\.xyzzy: unknown field \(known are object, predicate"),
         (("schema",), "1", "schema: '1', this reader knows 1"),
         (("schema",), 2, "schema: 2, this reader knows 1"),
