@@ -80,16 +80,17 @@ def attention_backward_q(
     for start in range(low + split * BLOCK_Q, high, splits * BLOCK_Q):
         position = start + tl.arange(0, BLOCK_Q)
         exists = position < high
-        row, ys, xs, flags = query_rows(table, rows, position, exists, first, end, BOXED)
+        row, ys, xs, flags, owned = query_rows(table, rows, position, exists, first, end, BOXED)
         there = exists[:, None] & (d < D)[None, :]
+        own = owned[:, None] & (d < D)[None, :]  # no gradient comes in at the others, so none comes out
         long_row = row.to(tl.int64)
         place = long_row * heads + head
-        q_tile = tl.load(q + long_row[:, None] * q_row + head * q_head + d[None, :], mask=there, other=0.0)
+        q_tile = tl.load(q + long_row[:, None] * q_row + head * q_head + d[None, :], mask=own, other=0.0)
         grad_at = grad + long_row[:, None] * grad_row + head * grad_head + d[None, :]
-        grad_tile = tl.load(grad_at, mask=there, other=0.0)
-        out_tile = tl.load(out + place[:, None] * D + d[None, :], mask=there, other=0.0)
+        grad_tile = tl.load(grad_at, mask=own, other=0.0)
+        out_tile = tl.load(out + place[:, None] * D + d[None, :], mask=own, other=0.0)
         delta = tl.sum(grad_tile.to(tl.float32) * out_tile.to(tl.float32), 1)
-        lse_tile = tl.load(lse + place, mask=exists, other=0.0) * LOG2_E
+        lse_tile = tl.load(lse + place, mask=owned, other=0.0) * LOG2_E
         mean = False
         if BOXED:
             mean = tl.load(with_mean + owner) != 0
@@ -129,7 +130,7 @@ def _key_gradients(
     for start in range(first, end, BLOCK_Q):
         position = start + tl.arange(0, BLOCK_Q)
         exists = position < end
-        row, ys, xs, flags = query_rows(table, rows, position, exists, first, end, BOXED)
+        row, ys, xs, flags, _owned = query_rows(table, rows, position, exists, first, end, BOXED)
         visible, inside = see(ys[None, :], xs[None, :], flags[None, :], key[:, None], keys, prefix, width, BOXED, BITS)
         there = exists[:, None] & (d < D)[None, :]
         long_row = row.to(tl.int64)

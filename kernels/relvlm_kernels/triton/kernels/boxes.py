@@ -42,7 +42,7 @@ def box_mean_backward(
     total = tl.zeros([BLOCK_T, BLOCK_D], tl.float32)
     for start in range(first, end, BLOCK_G):
         position = start + tl.arange(0, BLOCK_G)
-        g, ys, xs, flags = query_rows(table, boxes, position, position < end, first, end, True)
+        g, ys, xs, flags, _owned = query_rows(table, boxes, position, position < end, first, end, True)
         patches = tl.maximum(((ys >> 16) - (ys & 0xFFFF)) * ((xs >> 16) - (xs & 0xFFFF)), 1).to(tl.float32)
         _mean, inside = see(  # another name than above: Triton carries a name through a loop with its type
             ys[None, :], xs[None, :], flags[None, :], token[:, None], tokens, prefix, width, True, False

@@ -85,7 +85,7 @@ def attention_forward(
     for start in range(low + split * BLOCK_Q, high, splits * BLOCK_Q):
         position = start + tl.arange(0, BLOCK_Q)
         exists = position < high
-        row, ys, xs, flags = query_rows(table, rows, position, exists, first, end, BOXED)
+        row, ys, xs, flags, owned = query_rows(table, rows, position, exists, first, end, BOXED)
         there = exists[:, None] & (d < D)[None, :]
         q_at = q + row[:, None].to(tl.int64) * q_row + head * q_head + d[None, :]
         q_tile = tl.load(q_at, mask=there, other=0.0)
@@ -102,6 +102,9 @@ def attention_forward(
                 q_tile, k, v, k_row, v_row, row, ys, xs, flags, exists, head, seed, scale, keep_scale, threshold,
                 keys, prefix, width, D, BLOCK_D, BLOCK_K, BOXED, BITS, DROPOUT, False,
             )  # fmt: skip
+        if not BOXED:  # of an image, rows that it does not own see nothing
+            result = tl.where(owned[:, None], result, 0.0)
+            result_lse = tl.where(owned, result_lse, -float("inf"))
         place = row.to(tl.int64) * heads + head
         tl.store(out + place[:, None] * D + d[None, :], result.to(out.dtype.element_ty), mask=there)
         tl.store(lse + place, result_lse, mask=exists)

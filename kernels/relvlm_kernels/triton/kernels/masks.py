@@ -14,10 +14,11 @@ LAST_BIT = tl.constexpr(1 << 30)
 
 @triton.jit
 def query_rows(table, rows, position, exists, first, end, BOXED: tl.constexpr):
-    """Packed row, box words and flags of the queries at sorted positions; words of those that do not exist see none.
+    """Packed row, box words and flags of the queries at sorted positions, and whether a sequence or image owns them.
 
-    Nor do those outside of [first, end), the rows of a sequence.
+    Words of an image's queries that do not exist see none. Of a sequence, [first, end) are its own.
     """
+    owned = exists
     if BOXED:
         row = tl.load(table + position, mask=exists, other=0)
         ys = tl.load(table + rows + position, mask=exists, other=0)
@@ -25,39 +26,41 @@ def query_rows(table, rows, position, exists, first, end, BOXED: tl.constexpr):
         flags = tl.load(table + 3 * rows + position, mask=exists, other=0)
     else:
         row = tl.where(exists, position, 0)
-        ys = tl.where(exists & (position >= first) & (position < end), 0, -1)
-        xs = ys
-        flags = ys
-    return row, ys, xs, flags
+        owned = exists & (position >= first) & (position < end)
+        ys = row
+        xs = row
+        flags = row
+    return row, ys, xs, flags, owned
 
 
 @triton.jit
 def see(ys, xs, flags, key, keys, prefix, width, BOXED: tl.constexpr, BITS: tl.constexpr):
-    """(visible, inside): which keys each query sees, and which of these are patches of its box.
+    """(visible, inside): which keys each query sees, and which of these are patches of its box; a sequence's all.
 
     BITS, for grids of at most 30 x 30: a box is one word of bits for its rows and one for its columns, so that a pair
     of query and key costs two logical operations instead of four comparisons and what joins them.
     """
-    if not BOXED:
-        visible = (key < keys) & (ys >= 0)
-        return visible, visible
-    patch = tl.maximum(key - prefix, 0)
-    row = patch // width
-    column = patch - row * width
-    is_patch = (key >= prefix) & (key < keys)
-    y0, y1 = ys & 0xFFFF, ys >> 16
-    x0, x1 = xs & 0xFFFF, xs >> 16
-    if BITS:
-        is_prefix = key < prefix
-        key_row = tl.where(is_patch, 1 << row, tl.where(is_prefix, LAST_BIT, 0))
-        key_column = tl.where(is_patch, 1 << column, tl.where(is_prefix, 0, LAST_BIT))
-        box_rows = (1 << y1) - (1 << y0)
-        other_column = key_column & ~((1 << x1) - (1 << x0))
-        visible = ((key_row & ~(box_rows | ((flags & PREFIX) << 30))) | other_column) == 0
-        inside = ((key_row & ~box_rows) | other_column) == 0
+    if BOXED:
+        patch = tl.maximum(key - prefix, 0)
+        row = patch // width
+        column = patch - row * width
+        is_patch = (key >= prefix) & (key < keys)
+        y0, y1 = ys & 0xFFFF, ys >> 16
+        x0, x1 = xs & 0xFFFF, xs >> 16
+        if BITS:
+            is_prefix = key < prefix
+            key_row = tl.where(is_patch, 1 << row, tl.where(is_prefix, LAST_BIT, 0))
+            key_column = tl.where(is_patch, 1 << column, tl.where(is_prefix, 0, LAST_BIT))
+            box_rows = (1 << y1) - (1 << y0)
+            other_column = key_column & ~((1 << x1) - (1 << x0))
+            visible = ((key_row & ~(box_rows | ((flags & PREFIX) << 30))) | other_column) == 0
+            inside = ((key_row & ~box_rows) | other_column) == 0
+        else:
+            inside = (row >= y0) & (row < y1) & (column >= x0) & (column < x1) & is_patch
+            visible = inside | ((key < prefix) & ((flags & PREFIX) != 0))
     else:
-        inside = (row >= y0) & (row < y1) & (column >= x0) & (column < x1) & is_patch
-        visible = inside | ((key < prefix) & ((flags & PREFIX) != 0))
+        visible = key < keys
+        inside = visible
     return visible, inside
 
 
