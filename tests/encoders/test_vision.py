@@ -69,6 +69,8 @@ def test_vit_norms_have_the_eps_of_vit():
 def test_a_swin_needs_maps_that_its_windows_divide():
     with pytest.raises(UserError, match=r"model\.vision\.window: 3 does not divide a map of 8 x 8"):
         VisionEncoder(replace(SWIN, window=3), 32)
+    with pytest.raises(UserError, match=r"4 does not divide a map of 6 x 6"):  # of the second stage
+        VisionEncoder(SWIN, 48)
 
 
 def test_a_map_smaller_than_a_window_is_one_window():
