@@ -147,6 +147,10 @@ def test_no_patch_is_dropped_in_evaluation_or_by_default():
     assert VisionEncoder(SWIN, 32).draw_patches(pixels) is None
 
 
+def test_a_grid_is_of_rows_and_columns():
+    assert VisionEncoder(VIT, 32).grid_of(torch.zeros(1, 3, 16, 24)) == (2, 3)
+
+
 def test_a_swin_drops_no_patches():
     with pytest.raises(ValueError, match="dropped patches"):
         VisionEncoder(SWIN, 32)(torch.zeros(1, 3, 32, 32), torch.tensor([[0]]))
