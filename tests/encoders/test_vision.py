@@ -69,6 +69,8 @@ def test_vit_norms_have_the_eps_of_vit():
 def test_a_swin_needs_maps_that_its_windows_divide():
     with pytest.raises(UserError, match=r"model\.vision\.window: 3 does not divide a map of 8 x 8"):
         VisionEncoder(replace(SWIN, window=3), 32)
+    with pytest.raises(UserError, match=r"4 does not divide a map of 6 x 6"):  # of the second stage
+        VisionEncoder(SWIN, 48)
 
 
 def test_a_map_smaller_than_a_window_is_one_window():
@@ -143,6 +145,10 @@ def test_no_patch_is_dropped_in_evaluation_or_by_default():
     assert VisionEncoder(replace(VIT, patch_keep=0.5), 32).eval().draw_patches(pixels) is None
     assert VisionEncoder(VIT, 32).draw_patches(pixels) is None
     assert VisionEncoder(SWIN, 32).draw_patches(pixels) is None
+
+
+def test_a_grid_is_of_rows_and_columns():
+    assert VisionEncoder(VIT, 32).grid_of(torch.zeros(1, 3, 16, 24)) == (2, 3)
 
 
 def test_a_swin_drops_no_patches():

@@ -21,7 +21,11 @@ class Threads:
     def run(self, work: Callable[[int], Any]) -> list[Any]:
         def of_rank(rank: int) -> Any:
             self.own.rank = rank
-            return work(rank)
+            try:
+                return work(rank)
+            except BaseException:
+                self.meeting.abort()  # nobody is to wait for this one
+                raise
 
         with ThreadPoolExecutor(self.size) as pool:
             return list(pool.map(of_rank, range(self.size)))
