@@ -14,6 +14,7 @@ from pathlib import Path
 from relvlm.config.load import load_config
 from relvlm.errors import UserError
 from relvlm.paths import Parser
+from relvlm.stopping import REQUEUE, Stopped, end_at_once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,21 +27,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int:
+    """Train; returns the exit status, which is that of a job to be requeued where the run was told to end."""
+    end_at_once()
     config = load_config(args.config, args.overrides)
     from relvlm.engine.loop import run  # imports torch: seconds, which a wrong config need not wait for
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    last = run(config, args.deepspeed_config)
+    try:
+        last = run(config, args.deepspeed_config)
+    except Stopped as stopped:
+        logging.warning("%s", stopped)
+        return REQUEUE
     if os.environ["RANK"] == "0":
         print(f"trained: {last}")
+    return 0
 
 
 def script() -> None:
     parser = Parser("train.py")
     add_arguments(parser)
     try:
-        main(parser.parse_intermixed_args())
+        sys.exit(main(parser.parse_intermixed_args()))
     except UserError as error:
         sys.exit(f"error: {error}")
 

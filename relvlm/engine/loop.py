@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import distributed, run_state
 from relvlm.engine.monitor import Monitor
 from relvlm.engine.schedule import build_optimizer, build_scheduler
+from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.pretrained import latest, relations_of
 from relvlm.pretraining.step import Pretraining
 from relvlm.ranks import barrier, gather_rows, rank, stop, world_size
+from relvlm.stopping import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ log = logging.getLogger(__name__)
 def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     """Train to `config.steps`, going on from the newest checkpoint in `config.out`; returns the last checkpoint.
 
-    Raises UserError before any work for what can be known to fail.
+    Raises UserError before any work for what can be known to fail, Stopped once it has saved where it is told to end.
     """
     settings = distributed.read_deepspeed_config(deepspeed_config)
     vocab_size, relations = _check_inputs(config)
@@ -57,8 +60,11 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
         for option in not_exact(config):
             log.info("trained with %s", option)
     barrier()
-    last = _train(config, engine, step, folder, device)
-    stop()
+    with Told(os.environ) as told:
+        last = _train(config, engine, step, folder, device, told)
+        stop()
+    if told.reason and last.name != f"step_{config.steps:07d}":
+        raise Stopped(told.reason, last)
     return last
 
 
@@ -111,7 +117,7 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
     return engine
 
 
-def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.device) -> Path:
+def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.device, told: Told) -> Path:
     monitor = Monitor(config, Path(config.out), start)
     last = folder / f"step_{start:07d}"
     skipped = 0
@@ -129,6 +135,7 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
     engine.train()
     with contextlib.closing(monitor):
         for step in range(start + 1, config.steps + 1):
+            asked = told.ask()
             chunks = [chunk.to(device) for chunk in next(loader)]
             lr = engine.optimizer.param_groups[0]["lr"]
             values, stepped = train_step(engine, chunks)
@@ -138,11 +145,14 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
             if skipped > config.max_skipped_steps:
                 monitor.flush()  # every rank is here
                 raise RuntimeError(_diagnosis(step, chunks[0], values))
-            save = step % config.checkpoint.every == 0 or step == config.steps
+            ends = told.agreed(asked)
+            save = ends or step % config.checkpoint.every == 0 or step == config.steps
             if save or step % config.log_every == 0:
                 monitor.flush()
             if save:
                 last = _save(engine, folder, step, config)
+            if ends:
+                break
     left_out = {name: count for name, count in loader.counts().items() if count}
     if left_out and rank() == 0:
         log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
