@@ -23,7 +23,7 @@ from relvlm.data.batches.regions import read_relations
 from relvlm.data.text import Tokenizer
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
-from relvlm.storage import sync, sync_one
+from relvlm.storage import sync, sync_one, writing
 
 # What config.json must hold
 DESCRIPTION: dict[str, type] = {"step": int, "model": dict, "vocab_size": int, "relations": list, "data": dict}
@@ -132,13 +132,17 @@ def write_alone(
     """
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    if teacher:
-        torch.save(teacher, temporary / "teacher.pt")
-    write_model(temporary, tensors, config, 0, extra)
-    sync(temporary)
-    temporary.rename(final)
-    sync_one(final.parent)
+    try:
+        with writing(final, needed=sum(tensor.nbytes for tensor in tensors.values())):
+            temporary.mkdir(parents=True)
+            if teacher:
+                torch.save(teacher, temporary / "teacher.pt")
+            write_model(temporary, tensors, config, 0, extra)
+            sync(temporary)
+            temporary.rename(final)
+            sync_one(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_model(

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -114,6 +114,19 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def on_first_rank(action: Callable[[], object]) -> None:
+    """Do it on rank 0; a UserError there is raised on every rank, none of which would come to know of it."""
+    error: str | None = None
+    if rank() == 0:
+        try:
+            action()
+        except UserError as found:
+            error = str(found)
+    (error, *_) = gather_objects(error)
+    if error is not None:
+        raise UserError(error)
 
 
 def stop() -> None:

@@ -16,12 +16,17 @@ from submitit.helpers import DelayedSubmission
 
 from relvlm.config.load import load_config, parse, to_tree
 from relvlm.data.arguments import positive
+from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
+<<<<<<< HEAD
 from relvlm.stopping import SIGNALS, Stopped
 
 REQUEUES = 1000  # submitit counts the time limits that a job has met, and gives up after 3
 LEFT_TO_SRUN_S = 60.0
 log = logging.getLogger(__name__)
+=======
+from relvlm.storage import check_folder
+>>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,12 @@ class Training:
     deepspeed_config: Path | None
 
     def __call__(self) -> str:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        config = load_config(self.config, self.overrides)
+        refuse_if_held(Path(config.out))
         from relvlm.engine.loop import run
 
+<<<<<<< HEAD
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's, which would pass over SIGTERM
         for number in SIGNALS:
@@ -53,6 +62,9 @@ class Training:
     def checkpoint(self) -> DelayedSubmission:
         """What submitit starts when the job is back: the same, which goes on from its newest checkpoint."""
         return DelayedSubmission(self)
+=======
+        return str(run(config, self.deepspeed_config))
+>>>>>>> main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deepspeed_config", type=Path, help="DeepSpeed JSON (default: ZeRO stage 1)")
     parser.add_argument("--nodes", type=positive, default=1)
     parser.add_argument("--tasks-per-node", type=positive, default=1, help="processes a node: one for each GPU")
-    parser.add_argument("--gpus-per-node", type=int, default=0)
+    parser.add_argument("--gpus-per-node", type=count, default=0)
     parser.add_argument("--cpus-per-task", type=positive, default=1)
     parser.add_argument("--timeout-min", type=positive, default=24 * 60, help="limit of the job, in minutes")
     parser.add_argument("--partition", help="Slurm partition")
@@ -73,11 +85,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
 
 
+def count(text: str) -> int:
+    """0 or a whole number above it; argparse names the flag in its message."""
+    return 0 if text == "0" else positive(text)
+
+
 def main(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.overrides)  # a wrong key is known before the job waits in a queue
+<<<<<<< HEAD
     if not shutil.which("sbatch"):
         raise UserError("relvlm submit: no sbatch on PATH (submit from a login node of a Slurm cluster)")
     executor = submitit.SlurmExecutor(folder=args.logs / "%j", max_num_timeout=REQUEUES)
+=======
+    check_folder(Path(config.out), "out")
+    if not shutil.which("sbatch"):
+        raise UserError("relvlm submit: no sbatch on PATH (submit from a login node of a Slurm cluster)")
+    check_folder(args.logs, "--logs")
+    executor = submitit.SlurmExecutor(folder=args.logs / "%j")
+>>>>>>> main
     executor.update_parameters(**slurm_parameters(args))
     job = executor.submit(Training(to_tree(config), str(args.config), args.deepspeed_config))
     print(f"job {job.job_id}: logs in {args.logs / job.job_id}")

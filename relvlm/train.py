@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from relvlm.config.load import load_config
+from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
 from relvlm.paths import Parser
 from relvlm.stopping import REQUEUE, Stopped, end_at_once
@@ -30,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train; returns the exit status, which is that of a job to be requeued where the run was told to end."""
     end_at_once()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = load_config(args.config, args.overrides)
+    refuse_if_held(Path(config.out))
     from relvlm.engine.loop import run  # imports torch: seconds, which a wrong config need not wait for
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         last = run(config, args.deepspeed_config)
     except Stopped as stopped:

@@ -18,6 +18,7 @@ from relvlm import ranks
 from relvlm.config.schema import Config, OptimConfig
 from relvlm.engine import distributed
 from relvlm.engine.train_step import train_step
+from relvlm.errors import UserError
 from relvlm.losses.itc import itc_loss
 from relvlm.plan.workload import Workload
 from relvlm.pretraining.chunks import Chunk, chunks_of
@@ -149,7 +150,21 @@ def two_of_four_chunks():
     return in_chunks(ranks.gather_rows, [first, first + 1])
 
 
-WORK = [gathered, half_of_itc, means, steps_with_a_nan_on_rank_1, two_of_four_chunks]
+def refused_on_first_rank():
+    """What each rank learns of an action of rank 0 that is refused, and who did it."""
+    done: list[int] = []
+    ranks.on_first_rank(lambda: done.append(ranks.rank()))
+
+    def refuse() -> None:
+        raise UserError("out: is taken")
+
+    try:
+        ranks.on_first_rank(refuse)
+    except UserError as error:
+        return done, str(error)
+
+
+WORK = [gathered, half_of_itc, means, steps_with_a_nan_on_rank_1, two_of_four_chunks, refused_on_first_rank]
 
 
 @pytest.mark.slow
@@ -196,6 +211,11 @@ def test_two_chunks_on_each_of_two_processes_are_four_chunks_on_one(both_ranks):
     assert one.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close((one[name] + other[name]) / 2, value)
+
+
+@pytest.mark.slow
+def test_what_rank_0_is_refused_is_raised_on_every_rank(both_ranks):
+    assert [found["refused_on_first_rank"] for found in both_ranks] == [([0], "out: is taken"), ([], "out: is taken")]
 
 
 def test_a_single_process_gathers_nothing():

@@ -1,18 +1,30 @@
-"""What the ops refuse: shapes that disagree, and index tensors that point elsewhere. All raise ValueError.
+"""What the ops refuse, in every backend alike: tensors that do not fit each other, and indexes that point elsewhere.
 
-Index tensors are looked at on the CPU, and on a GPU where RELVLM_CHECK=1: it costs a wait for the device. Without it a
-group of an image that is not there sees nothing, and what else is wrong with them may end the stream in an error, as
-with torch's own kernels.
+Each error is one line: the op, the argument, what was found and what is expected. TypeError for dtypes and for what is
+no tensor, ValueError for shapes, devices and values. Shapes, dtypes and devices cost no wait, and are looked at in each
+call. Values of index tensors are looked at on the CPU, and on a GPU where RELVLM_CHECK=1: it costs a wait for the
+device. Without it a group of an image that is not there sees nothing, and what else is wrong with them may end the
+stream in an error, as with torch's own kernels.
 """
 
 from __future__ import annotations
 
 import os
+from operator import index as whole_number
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from relvlm_kernels.regions import Regions
+if TYPE_CHECKING:
+    from relvlm_kernels.regions import Regions
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+INDEXES = (torch.int32, torch.int64)
+FLAGS = (torch.bool,)
+NEVER_EMPTY = ("H", "D", "Dv", "F", "sequences + 1", "G + 1")
+LONGEST_SIDE = 2**15 - 1  # of a grid: kernels hold two coordinates in one word
+MOST_ROWS = 2**31 - 1  # of packed rows, which int32 offsets count
 
 BAD_OFFSETS = "offsets must rise, within the number of packed rows"
 BAD_IMAGE = "a group's image is not there"
@@ -20,25 +32,167 @@ BAD_BOX = "a group's box is empty or leaves the grid"
 BAD_ROW = "a triplet's row is no row of h"
 
 
-def check_shapes(q: Tensor, k: Tensor, v: Tensor, regions: Regions) -> None:
-    """Raises ValueError where these are not the inputs of `region_attention`."""
-    if q.dim() != 3 or k.dim() != 4 or k.shape != v.shape or q.shape[1:] != k.shape[2:]:
-        raise ValueError(
-            f"region_attention: q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}: "
-            "expected (T, H, D), (B, S, H, D), (B, S, H, D)"
-        )
-    check_grid(k.shape[1], regions)
+class Arguments:
+    """The tensors of one call of `op`, looked at one after another: each must fit those before.
+
+    An axis that has a name has one size in all of them; `sizes` may say which beforehand. The first tensor says the
+    device, and the first of floating point the dtype.
+    """
+
+    def __init__(self, op: str, **sizes: int) -> None:
+        self.op = op
+        self.sizes = {"2": 2, "3": 3, "4": 4, **sizes}
+        self._first: tuple[str, torch.device] | None = None
+        self._dtype: tuple[str, torch.dtype] | None = None
+
+    def floats(self, name: str, x: Tensor, *axes: str, dtype: torch.dtype | None = None) -> None:
+        """`dtype`: where it is not that of the others."""
+        self._fit(name, x, axes, FLOATS)
+        of, wanted = (name, dtype) if dtype else self._dtype or (name, x.dtype)
+        self._dtype = self._dtype or (of, wanted)
+        if x.dtype != wanted:
+            like = "" if dtype else f", the dtype of {of}"
+            raise TypeError(f"{self.op}: {name} {_short(x.dtype)}: expected {_short(wanted)}{like}")
+
+    def index(self, name: str, x: Tensor, *axes: str) -> None:
+        self._fit(name, x, axes, INDEXES)
+
+    def flags(self, name: str, x: Tensor, *axes: str) -> None:
+        self._fit(name, x, axes, FLAGS)
+
+    def _fit(self, name: str, x: Tensor, axes: tuple[str, ...], dtypes: tuple[torch.dtype, ...]) -> None:
+        shape, sizes = x.shape, self.sizes
+        if len(shape) != len(axes):
+            self._refuse_shape(name, shape, axes)
+        for axis, size in zip(axes, shape, strict=True):
+            if sizes.setdefault(axis, size) != size:
+                self._refuse_shape(name, shape, axes, f" with {axis} = {sizes[axis]}" if axis not in "234" else "")
+            if axis in NEVER_EMPTY and size == 0:
+                self._refuse_shape(name, shape, axes, f" with {axis} of at least 1")
+        if x.dtype not in dtypes:
+            raise TypeError(f"{self.op}: {name} {_short(x.dtype)}: expected {' or '.join(map(_short, dtypes))}")
+        first, device = self._first = self._first or (name, x.device)
+        if x.device != device:
+            raise ValueError(f"{self.op}: {name} on {x.device}: expected {device}, the device of {first}")
+
+    def _refuse_shape(self, name: str, shape: torch.Size, axes: tuple[str, ...], which: str = "") -> None:
+        wanted = ", ".join(axes) + "," * (len(axes) == 1)
+        raise ValueError(f"{self.op}: {name} {tuple(shape)}: expected ({wanted}){which}")
 
 
-def check_grid(keys: int, regions: Regions) -> None:
-    """Raises ValueError where an image of `keys` tokens has no room for the grid."""
-    patches = regions.grid[0] * regions.grid[1]
-    if keys < patches:
-        raise ValueError(f"region_attention: {keys} keys are fewer than the grid's {patches} patches")
+def check_tensors(op: str, **tensors: Any) -> None:
+    """Raises TypeError where one is no dense tensor."""
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{op}: {name} is of type {type(x).__name__}: expected a tensor")
+        if x.layout != torch.strided:
+            raise TypeError(f"{op}: {name} {_short(x.layout)}: expected a dense tensor")
+
+
+def check_grid(op: str, grid: Any, tokens: int | None = None) -> tuple[int, int]:
+    """The grid as two ints; raises ValueError where it has no patch, or where `tokens` have no room for its patches."""
+    try:
+        rows, columns = map(whole_number, grid)
+    except (TypeError, ValueError):
+        raise ValueError(f"{op}: grid {grid}: expected (rows, columns)") from None
+    if not (1 <= rows <= LONGEST_SIDE and 1 <= columns <= LONGEST_SIDE):
+        raise ValueError(f"{op}: grid {rows} x {columns}: expected rows and columns from 1 to {LONGEST_SIDE}")
+    if tokens is not None and tokens < rows * columns:
+        raise ValueError(f"{op}: {tokens} keys are fewer than the grid's {rows * columns} patches")
+    return rows, columns
+
+
+def check_region_attention(op: str, q: Tensor, k: Tensor, v: Tensor, regions: Regions) -> Arguments:
+    arguments = Arguments(op)
+    arguments.floats("q", q, "T", "H", "D")
+    arguments.floats("k", k, "B", "S", "H", "D")
+    arguments.floats("v", v, "B", "S", "H", "D")
+    _check_regions(arguments, regions, k.shape[1])
+    return arguments
+
+
+def check_region_cross_attention(
+    op: str, q: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, regions: Regions
+) -> Arguments:
+    """Without `bias`: of the backward, which does not need it."""
+    arguments = Arguments(op)
+    arguments.floats("q", q, "T", "H", "D")
+    arguments.floats("x", x, "B", "S", "Dv")
+    arguments.sizes["2 H D"] = 2 * q.shape[1] * q.shape[2]
+    arguments.floats("weight", weight, "2 H D", "Dv")
+    if bias is not None:
+        arguments.floats("bias", bias, "2 H D")
+    _check_regions(arguments, regions, x.shape[1])
+    return arguments
+
+
+def _check_regions(arguments: Arguments, regions: Regions, tokens: int) -> None:
+    arguments.index("image", regions.image, "G")
+    arguments.sizes["G + 1"] = len(regions.image) + 1
+    arguments.index("offsets", regions.offsets, "G + 1")
+    arguments.index("box", regions.box, "G", "4")
+    arguments.flags("prefix", regions.prefix, "G")
+    arguments.flags("mean", regions.mean, "G")
+    check_grid(arguments.op, regions.grid, tokens)
+
+
+def check_varlen_attention(op: str, q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor) -> Arguments:
+    arguments = Arguments(op)
+    arguments.floats("q", q, "Tq", "H", "D")
+    arguments.floats("k", k, "Tk", "H", "D")
+    arguments.floats("v", v, "Tk", "H", "D")
+    arguments.index("cu_q", cu_q, "sequences + 1")
+    arguments.index("cu_k", cu_k, "sequences + 1")
+    return arguments
+
+
+def check_varlen_attention_kvpacked(op: str, q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor) -> Arguments:
+    arguments = Arguments(op)
+    arguments.floats("q", q, "Tq", "H", "D")
+    arguments.floats("kv", kv, "Tk", "2", "H", "D")
+    arguments.index("cu_q", cu_q, "sequences + 1")
+    arguments.index("cu_k", cu_k, "sequences + 1")
+    return arguments
+
+
+def check_varlen_attention_qkvpacked(op: str, qkv: Tensor, cu: Tensor) -> Arguments:
+    arguments = Arguments(op)
+    arguments.floats("qkv", qkv, "T", "3", "H", "D")
+    arguments.index("cu", cu, "sequences + 1")
+    return arguments
+
+
+def check_box_mean(op: str, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Arguments:
+    arguments = Arguments(op)
+    arguments.floats("x", x, "B", "S", "D")
+    arguments.index("image", image, "G")
+    arguments.index("box", box, "G", "4")
+    check_grid(op, grid, x.shape[1])
+    return arguments
+
+
+def check_mrc_pool(
+    op: str, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor
+) -> Arguments:
+    arguments = Arguments(op)
+    arguments.floats("h", h, "T", "D")
+    arguments.index("subject_rows", subject_rows, "R")
+    arguments.index("object_rows", object_rows, "R")
+    arguments.sizes["2 D"] = 2 * h.shape[1]
+    arguments.floats("weight", weight, "F", "2 D")
+    arguments.floats("bias", bias, "F")
+    return arguments
+
+
+def check_saved(arguments: Arguments, rows: str, grad: Tensor, out: Tensor, lse: Tensor) -> None:
+    """What the backward of an attention has besides: the output's gradient, and what the forward gave."""
+    arguments.floats("grad", grad, rows, "H", "D")
+    arguments.floats("out", out, rows, "H", "D")
+    arguments.floats("lse", lse, rows, "H", dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32)
 
 
 def wanted(device: torch.device) -> bool:
-    """Whether index tensors are looked at."""
+    """Whether values of index tensors are looked at."""
     return device.type == "cpu" or os.environ.get("RELVLM_CHECK") == "1"
 
 
@@ -71,3 +225,7 @@ def _within(index: Tensor, end: int) -> Tensor:
 def _require(holds: Tensor, op: str, message: str) -> None:
     if not holds:
         raise ValueError(f"{op}: {message}")
+
+
+def _short(of: torch.dtype | torch.layout) -> str:
+    return str(of).removeprefix("torch.")

@@ -7,6 +7,7 @@ gradients of the projection and of the image tokens.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from torch import Tensor
 from torch.library import custom_op
 
 from relvlm_kernels import checks
+from relvlm_kernels.derivatives import no_second_derivative
 from relvlm_kernels.dispatch import (
     attend_regions,
-    autocast,
     default_scale,
     dropout_seed,
     empty,
     empty_lse,
+    index_of,
+    inputs,
     run,
 )
 from relvlm_kernels.regions import Regions
@@ -39,17 +42,9 @@ def region_cross_attention(
     x: (B, P + N, Dv), the tokens of each image, with or without gradient; weight: (2 H D, Dv) and bias: (2 H D,), the
     rows of keys first. The other options, autocast and errors are those of `region_attention`.
     """
-    if q.dim() != 3 or x.dim() != 3 or weight.shape != (2 * q.shape[1:].numel(), x.shape[2]):
-        raise ValueError(
-            f"region_cross_attention: q {tuple(q.shape)}, x {tuple(x.shape)}, weight {tuple(weight.shape)}: "
-            "expected (T, H, D), (B, S, Dv), (2 H D, Dv)"
-        )
-    checks.check_grid(x.shape[1], regions)
-    q, x, weight, bias = autocast(q, x, weight, bias)
-    return _region_cross_attention(
-        q, x, weight, bias, regions.offsets, regions.image, regions.box, regions.prefix, regions.mean,
-        *regions.grid, default_scale(scale, q), dropout, dropout_seed(seed, dropout, q),
-    )[0]  # fmt: skip
+    q, x, weight, bias = inputs("region_cross_attention", q=q, x=x, weight=weight, bias=bias)
+    index, seed = index_of("region_cross_attention", regions), dropout_seed(seed, dropout, q)
+    return _region_cross_attention(q, x, weight, bias, *index, default_scale(scale, q), dropout, seed)[0]
 
 
 @custom_op("relvlm::region_cross_attention", mutates_args=())
@@ -59,13 +54,19 @@ def _region_cross_attention(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Output, lse, and kv (B, S, 2, H, D) for the backward."""
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
+    checks.check_region_cross_attention("region_cross_attention", q, x, weight, bias, regions)
     kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
     k, v = kv.unbind(2)
     return *attend_regions(q, k, v, regions, scale, dropout, seed), kv
 
 
 @_region_cross_attention.register_fake
-def _(q: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _(
+    q: Tensor, x: Tensor, weight: Tensor, bias: Tensor, offsets: Tensor, image: Tensor, box: Tensor,
+    prefix: Tensor, mean: Tensor, rows: int, columns: int, *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
+    checks.check_region_cross_attention("region_cross_attention", q, x, weight, bias, regions)
     return empty(q), empty_lse(q), q.new_empty(*x.shape[:2], 2, *q.shape[1:])
 
 
@@ -76,6 +77,10 @@ def _region_cross_attention_backward(
     scale: float, dropout: float, x_wants_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, x (of no image where it wants none), weight and bias."""
+    whole = Regions(offsets, image, box, prefix, mean, (rows, columns))
+    arguments = checks.check_region_cross_attention("region_cross_attention_backward", q, x, weight, None, whole)
+    arguments.floats("kv", kv, "B", "S", "2", "H", "D")
+    checks.check_saved(arguments, "T", grad, out, lse)
     images = _images_at_once(kv)
     sums = torch.float32 if images < len(x) and weight.dtype.itemsize < 4 else weight.dtype
     dq, dx = empty(q), empty(x if x_wants_gradient else x[:0])
@@ -84,7 +89,7 @@ def _region_cross_attention_backward(
     for first in range(0, len(x), images):
         chunk = slice(first, first + images)
         dkv = buffer[: len(x[chunk])]
-        regions = Regions(offsets, image - first, box, prefix, mean, (rows, columns))
+        regions = replace(whole, image=image - first)
         args = grad, q, *kv[chunk].unbind(2), out, lse, regions, scale, dropout, seed
         run("region_attention_backward", q, *args, (dq, *dkv.unbind(2)))
         _add_linear_backward(dkv.flatten(2), x[chunk], weight, dx[chunk], dweight, dbias)
@@ -134,3 +139,4 @@ def _vjp(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
 
 
 _region_cross_attention.register_autograd(_vjp, setup_context=_save)
+_region_cross_attention_backward.register_autograd(no_second_derivative("region_cross_attention"))

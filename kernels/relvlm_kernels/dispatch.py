@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from relvlm_kernels import checks
 from relvlm_kernels.backends import Backend, chosen
+from relvlm_kernels.derivatives import check_differentiation
 from relvlm_kernels.regions import Regions
 
 
@@ -25,16 +27,17 @@ def _backend(op: str, x: Tensor) -> Backend:
     return chosen(x.device, x.dtype, x.shape[-1] if "attention" in op else None)
 
 
-def checked(op: str, x: Tensor) -> bool:
-    """Whether index tensors must be looked at before; the `cpu` backend does it itself."""
-    return checks.wanted(x.device) and _backend(op, x).name != "cpu"
+def checked(op: str, x: Tensor, *indexes: Tensor) -> bool:
+    """Whether values of index tensors must be looked at before; the `cpu` backend does it itself, in int32."""
+    narrow = all(index.dtype == torch.int32 for index in indexes)
+    return checks.wanted(x.device) and not (narrow and _backend(op, x).name == "cpu")
 
 
 def attend_regions(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Output and log-sum-exps of region attention; raises ValueError as in `checks`."""
-    if checked("region_attention", q):
+    if checked("region_attention", q, regions.offsets, regions.image, regions.box):
         checks.check_groups("region_attention", regions, len(q), len(k))
     return contiguous(run("region_attention", q, q, k, v, regions, scale, dropout, seed))
 
@@ -43,23 +46,53 @@ def attend_sequences(
     q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Output and log-sum-exps of varlen attention; raises ValueError as in `checks`."""
-    if checked("varlen_attention", q):
+    if checked("varlen_attention", q, cu_q, cu_k):
         checks.check_offsets("varlen_attention", cu_q, len(q))
         checks.check_offsets("varlen_attention", cu_k, len(k))
     return contiguous(run("varlen_attention", q, q, k, v, cu_q, cu_k, scale, dropout, seed))
 
 
-def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """As PyTorch's own attention and linear layers: in autocast's dtype where it is on, float64 left alone."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(x if x.dtype == torch.float64 else x.to(dtype) for x in tensors)
+def inputs(op: str, **tensors: Tensor) -> tuple[Tensor, ...]:
+    """Those of floating point, as PyTorch's own attention and linear layers have them: in autocast's dtype where it is
+    on, float64 left alone.
+
+    Raises TypeError where one is no dense tensor, NotImplementedError where they are differentiated in a way that the
+    ops do not know.
+    """
+    checks.check_tensors(op, **tensors)
+    check_differentiation(op, tensors.values())
+    first, *_ = found = tuple(tensors.values())
+    dtype = _autocast_dtype(first.device.type)
+    if dtype is None:
+        return found
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in found)
+
+
+def _autocast_dtype(device: str) -> torch.dtype | None:
+    """None where it is off."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
+
+
+def index_of(op: str, regions: Regions) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int, int]:
+    """The fields of regions as the registered ops take them."""
+    if not isinstance(regions, Regions):
+        raise TypeError(f"{op}: regions is of type {type(regions).__name__}: expected Regions")
+    tensors = {name: getattr(regions, name) for name in ("offsets", "image", "box", "prefix", "mean")}
+    checks.check_tensors(op, **tensors)
+    return *tensors.values(), *checks.check_grid(op, regions.grid)
 
 
 def default_scale(scale: float | None, q: Tensor) -> float:
-    return scale if scale is not None else q.shape[-1] ** -0.5
+    """Raises TypeError where it is a tensor, whose gradient would be lost, ValueError where it is not finite."""
+    if scale is None:
+        return (q.shape[-1:].numel() or 1) ** -0.5
+    if isinstance(scale, Tensor):
+        raise TypeError("scale is of type Tensor: expected a number")
+    if not -math.inf < scale < math.inf:
+        raise ValueError(f"scale {scale}: expected a finite number")
+    return scale
 
 
 def dropout_seed(seed: Tensor | None, dropout: float, x: Tensor) -> Tensor | None:
@@ -67,12 +100,15 @@ def dropout_seed(seed: Tensor | None, dropout: float, x: Tensor) -> Tensor | Non
 
     Raises ValueError where dropout is not in [0, 1) or the seed no int64 tensor (1,) on that device.
     """
+    if isinstance(dropout, Tensor):
+        raise TypeError("dropout is of type Tensor: expected a number in [0, 1)")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout {dropout}: expected a number in [0, 1)")
     if not dropout:
         return None
     if seed is None:
         return torch.randint(2**63 - 1, (1,), device=x.device)
+    checks.check_tensors("dropout", seed=seed)
     if seed.shape != (1,) or seed.dtype != torch.int64 or seed.device != x.device:
         raise ValueError(f"seed {tuple(seed.shape)} {seed.dtype} on {seed.device}: expected (1,) int64 on {x.device}")
     return seed

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from relvlm_kernels.dropout import keep_scale
 from relvlm_kernels.regions import Regions, box_mask
+from relvlm_kernels.slots import Slots, by_image, by_sequence, owner, present
 
 Gradients = tuple[Tensor, ...]  # of q, k and v
 AddRows = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -35,40 +36,6 @@ def description() -> str:
     return "plain PyTorch, any device and dtype"
 
 
-class _Slots(NamedTuple):
-    """Where packed rows go in a padded layout of `shape`: `rows[i]` (or all, in order) at `place[i]`, row by row."""
-
-    place: Tensor
-    shape: tuple[int, int]
-    packed: int  # rows
-    rows: Tensor | None = None  # those that have a place; the others are zeros
-
-    def pad(self, x: Tensor) -> Tensor:
-        rows, columns = self.shape
-        flat = x.new_zeros(rows * columns, *x.shape[1:])
-        x = x if self.rows is None else x.index_select(0, self.rows)
-        return flat.index_copy_(0, self.place, x).view(rows, columns, *x.shape[1:])
-
-    def heads(self, x: Tensor) -> Tensor:
-        """(T, H, D) -> (rows, H, columns, D)."""
-        return self.pad(x).transpose(1, 2)
-
-    def pack(self, x: Tensor, other: float = 0.0) -> Tensor:
-        """(rows, H, columns, ...) -> (T, H, ...); `other` for rows without a place."""
-        return self.pack_rows(x.transpose(1, 2).flatten(0, 1), other)
-
-    def pack_rows(self, x: Tensor, other: float = 0.0) -> Tensor:
-        """(rows * columns, ...) -> (T, ...)."""
-        x = x.index_select(0, self.place)
-        if self.rows is None:
-            return x
-        return x.new_full((self.packed, *x.shape[1:]), other).index_copy_(0, self.rows, x)
-
-    def packed_rows(self) -> Tensor:
-        """(rows, columns) int64: the packed row in each place; 0 in the padding."""
-        return self.pad(torch.arange(self.packed, device=self.place.device))
-
-
 class _Scores(NamedTuple):
     """Scores (B, H, Q, S + 1) of padded queries, the mean token last, -inf where nothing is to be seen.
 
@@ -76,7 +43,7 @@ class _Scores(NamedTuple):
     its weight over the patches of the box, with `share` 1/n each.
     """
 
-    slots: _Slots
+    slots: Slots
     scores: Tensor
     share: Tensor
 
@@ -117,10 +84,10 @@ def region_attention_backward(
 
 def _kept(regions: Regions, dq: Tensor, to: Gradients | None, images: int) -> Tensor:
     """`dq` with what `to` has of it in the rows of groups whose images are not here."""
-    elsewhere = _present(regions.image, images).logical_not()
+    elsewhere = present(regions.image, images).logical_not()
     if to is None or not elsewhere.any():
         return dq
-    group, owned = _owner(regions.offsets, len(dq))
+    group, owned = owner(regions.offsets, len(dq))
     rows = (owned & elsewhere[group])[:, None, None]
     return torch.where(rows, to[0].to(dq.dtype), dq)
 
@@ -130,8 +97,8 @@ def _region_scores(q: Tensor, k: Tensor, regions: Regions, scale: float) -> _Sco
     if not len(regions.image):  # one group without queries
         none = torch.zeros(2, dtype=torch.int32, device=q.device)
         regions = Regions.whole(none, none[:1], regions.grid)
-    group_T, owned_T = _owner(regions.offsets, q.shape[0])
-    slots = _by_image(regions.image[group_T].long(), owned_T, k.shape[0])
+    group_T, owned_T = owner(regions.offsets, q.shape[0])
+    slots = by_image(regions.image[group_T].long(), owned_T, k.shape[0])
     patches_GN = regions.patch_mask()
     prefix_GP = regions.prefix[:, None].expand(-1, k.shape[1] - patches_GN.shape[1])
     visible = slots.pad(torch.cat([prefix_GP, patches_GN], 1)[group_T])[:, None]
@@ -179,9 +146,9 @@ def _written(found: Gradients, like: Gradients, to: Gradients | None) -> Gradien
     return to or tuple(a.to(b.dtype) for a, b in zip(found, like, strict=True))
 
 
-def _varlen_scores(q: Tensor, k: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float) -> tuple[_Slots, _Slots, Tensor]:
+def _varlen_scores(q: Tensor, k: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float) -> tuple[Slots, Slots, Tensor]:
     """Slots of queries and keys, and scores (sequences, H, longest query, longest key)."""
-    queries, keys = _by_sequence(cu_q, q.shape[0]), _by_sequence(cu_k, k.shape[0])
+    queries, keys = by_sequence(cu_q, q.shape[0]), by_sequence(cu_k, k.shape[0])
     exists = torch.arange(keys.shape[1], device=k.device) < (cu_k[1:] - cu_k[:-1])[:, None]
     scores = queries.heads(q) @ keys.heads(k).transpose(-1, -2) * scale
     return queries, keys, _masked(scores, exists[:, None, None])
@@ -201,11 +168,11 @@ def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid:
     return dx
 
 
-def _box_weights(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> tuple[_Slots, Tensor, Tensor]:
+def _box_weights(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> tuple[Slots, Tensor, Tensor]:
     """Boxes by image, 1/n on the patches inside each (B, most boxes, N), and the patches."""
     (x,) = _wide(x)
     inside = box_mask(box, grid).to(x.dtype)
-    slots = _by_image(image.long(), torch.ones_like(image, dtype=torch.bool), x.shape[0])
+    slots = by_image(image.long(), torch.ones_like(image, dtype=torch.bool), x.shape[0])
     return slots, slots.pad(inside / inside.sum(-1, keepdim=True)), x[:, x.shape[1] - inside.shape[1] :]
 
 
@@ -245,45 +212,6 @@ def mrc_pool_backward(
     return dh, dweight, grad.sum(0)
 
 
-def _owner(offsets: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """(rows,) int64: the group or sequence of each packed row; and whether it is in one (else the group is any)."""
-    index = torch.arange(rows, device=offsets.device)
-    owned = (index >= offsets[0]) & (index < offsets[-1])
-    found = torch.searchsorted(offsets[1:].long(), index, right=True)
-    return found.clamp(max=max(0, len(offsets) - 2)), owned
-
-
-def _by_sequence(cu: Tensor, rows: int) -> _Slots:
-    sequence, owned = _owner(cu, rows)
-    longest = int((cu[1:] - cu[:-1]).max()) if len(cu) > 1 else 0
-    place = sequence * longest + torch.arange(rows, device=cu.device) - cu[sequence]
-    return _slots(place, owned, (len(cu) - 1, longest))
-
-
-def _by_image(image_T: Tensor, owned_T: Tensor, images: int) -> _Slots:
-    """Rows of one image side by side, in their packed order; those of images that are not there have no place."""
-    owned_T = owned_T & _present(image_T, images)
-    image_T = torch.where(owned_T, image_T, images)  # the others: one image more
-    order = torch.argsort(image_T, stable=True)
-    counts = torch.bincount(image_T, minlength=images + 1)
-    starts = counts.cumsum(0) - counts
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - starts[image_T[order]]
-    longest = int(counts[:images].max()) if images else 0
-    return _slots(image_T * longest + rank, owned_T, (images, longest))
-
-
-def _slots(place_T: Tensor, there_T: Tensor, shape: tuple[int, int]) -> _Slots:
-    if there_T.all():
-        return _Slots(place_T, shape, len(place_T))
-    rows = there_T.nonzero()[:, 0]
-    return _Slots(place_T[rows], shape, len(place_T), rows)
-
-
-def _present(image: Tensor, images: int) -> Tensor:
-    return (image >= 0) & (image < images)
-
-
 def _weights(scores: Tensor, lse: Tensor) -> Tensor:
     """exp(scores - lse); zeros, not NaN, where there is no key."""
     return (scores - lse.clamp(min=torch.finfo(lse.dtype).min)[..., None]).exp()
@@ -293,7 +221,7 @@ def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
     return weights * (grad - (grad * weights).sum(-1, keepdim=True))
 
 
-def _dropped(x: Tensor, slots: _Slots, dropout: float, seed: Tensor | None) -> Tensor:
+def _dropped(x: Tensor, slots: Slots, dropout: float, seed: Tensor | None) -> Tensor:
     """Weights or their gradients (rows, H, queries, keys) under the keep-mask; as they are without dropout."""
     if not dropout or seed is None:
         return x

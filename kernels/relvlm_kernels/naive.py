@@ -43,7 +43,8 @@ def varlen_attention(
 def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
     patches = x[:, x.shape[1] - grid[0] * grid[1] :].unflatten(1, grid)
     places = zip(image.tolist(), box.tolist(), strict=True)
-    return torch.stack([patches[i, y0:y1, x0:x1].mean((0, 1)) for i, (x0, y0, x1, y1) in places])
+    means = [patches[i, y0:y1, x0:x1].mean((0, 1)) for i, (x0, y0, x1, y1) in places]
+    return torch.stack(means) if means else x.new_zeros(0, x.shape[2])
 
 
 def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -11,16 +11,18 @@ from torch import Tensor
 from torch.library import custom_op
 
 from relvlm_kernels import checks
+from relvlm_kernels.derivatives import check_differentiation, no_second_derivative
 from relvlm_kernels.dispatch import (
     attend_regions,
     attend_sequences,
-    autocast,
     checked,
     contiguous,
     default_scale,
     dropout_seed,
     empty,
     empty_lse,
+    index_of,
+    inputs,
     run,
 )
 from relvlm_kernels.regions import Regions
@@ -36,14 +38,12 @@ def region_attention(
     then N = rows * columns patches, row-major. Returns (T, H, D). `scale` defaults to D ** -0.5; softmax in fp32
     (fp64 for fp64). `dropout` in [0, 1) drops attention probabilities; which ones depends on `seed`, an int64
     tensor (1,) on the device of q, drawn here if None (so that checkpointing draws it again), and on their places
-    alone. Under autocast q, k and v are cast to its dtype. Raises ValueError where the shapes disagree.
+    alone. Under autocast q, k and v are cast to its dtype. Raises TypeError and ValueError as in `checks`, as do
+    all ops, and NotImplementedError in forward-mode differentiation and in torch.func's, but for vmap.
     """
-    checks.check_shapes(q, k, v, regions)
-    q, k, v = autocast(q, k, v)
-    return _region_attention(
-        q, k, v, regions.offsets, regions.image, regions.box, regions.prefix, regions.mean, *regions.grid,
-        default_scale(scale, q), dropout, dropout_seed(seed, dropout, q),
-    )[0]  # fmt: skip
+    q, k, v = inputs("region_attention", q=q, k=k, v=v)
+    index, seed = index_of("region_attention", regions), dropout_seed(seed, dropout, q)
+    return _region_attention(q, k, v, *index, default_scale(scale, q), dropout, seed)[0]
 
 
 def varlen_attention(
@@ -54,7 +54,7 @@ def varlen_attention(
 
     q: (Tq, H, D); k, v: (Tk, H, D); cu_*: (sequences + 1,) int32. A sequence without keys gives zeros.
     """
-    q, k, v = autocast(q, k, v)
+    q, k, v, cu_q, cu_k = inputs("varlen_attention", q=q, k=k, v=v, cu_q=cu_q, cu_k=cu_k)
     return _varlen_attention(q, k, v, cu_q, cu_k, default_scale(scale, q), dropout, dropout_seed(seed, dropout, q))[0]
 
 
@@ -63,7 +63,9 @@ def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Te
 
     x: (B, P + N, D); box: (G, 4) int32 patches, half-open, not empty; image: (G,) int32 rows of x.
     """
-    return _box_mean(x, box, image, *grid)
+    checks.check_tensors("box_mean", x=x, box=box, image=image)
+    check_differentiation("box_mean", (x,))
+    return _box_mean(x, box, image, *checks.check_grid("box_mean", grid))
 
 
 def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -71,8 +73,8 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
 
     h: (T, D); subject_rows, object_rows: (R,) int64 rows of h; weight: (F, 2 D); bias: (F,).
     """
-    h, weight, bias = autocast(h, weight, bias)
-    return _mrc_pool(h, subject_rows, object_rows, weight, bias)
+    rows = {"subject_rows": subject_rows, "object_rows": object_rows}
+    return _mrc_pool(*inputs("mrc_pool", h=h, **rows, weight=weight, bias=bias))
 
 
 @custom_op("relvlm::region_attention", mutates_args=())
@@ -81,11 +83,17 @@ def _region_attention(
     mean: Tensor, rows: int, columns: int, scale: float, dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
+    checks.check_region_attention("region_attention", q, k, v, regions)
     return attend_regions(q, k, v, regions, scale, dropout, seed)
 
 
 @_region_attention.register_fake
-def _(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _(
+    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor,
+    mean: Tensor, rows: int, columns: int, *rest: Any,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
+    checks.check_region_attention("region_attention", q, k, v, regions)
     return empty(q), empty_lse(q)
 
 
@@ -96,6 +104,8 @@ def _region_attention_backward(
     dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
+    arguments = checks.check_region_attention("region_attention_backward", q, k, v, regions)
+    checks.check_saved(arguments, "T", grad, out, lse)
     args = grad, q, k, v, out, lse, regions, scale, dropout, seed
     return contiguous(run("region_attention_backward", q, *args))
 
@@ -117,6 +127,7 @@ def _region_attention_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | N
 
 
 _region_attention.register_autograd(_region_attention_vjp, setup_context=_save_region_attention)
+_region_attention_backward.register_autograd(no_second_derivative("region_attention"))
 
 
 @custom_op("relvlm::varlen_attention", mutates_args=())
@@ -124,11 +135,13 @@ def _varlen_attention(
     q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float,
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    checks.check_varlen_attention("varlen_attention", q, k, v, cu_q, cu_k)
     return attend_sequences(q, k, v, cu_q, cu_k, scale, dropout, seed)
 
 
 @_varlen_attention.register_fake
-def _(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    checks.check_varlen_attention("varlen_attention", q, k, v, cu_q, cu_k)
     return empty(q), empty_lse(q)
 
 
@@ -137,6 +150,8 @@ def _varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
     seed: Tensor | None, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    arguments = checks.check_varlen_attention("varlen_attention_backward", q, k, v, cu_q, cu_k)
+    checks.check_saved(arguments, "Tq", grad, out, lse)
     args = grad, q, k, v, out, lse, cu_q, cu_k, scale, dropout, seed
     return contiguous(run("varlen_attention_backward", q, *args))
 
@@ -157,22 +172,27 @@ def _varlen_attention_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | N
 
 
 _varlen_attention.register_autograd(_varlen_attention_vjp, setup_context=_save_varlen_attention)
+_varlen_attention_backward.register_autograd(no_second_derivative("varlen_attention"))
 
 
 @custom_op("relvlm::box_mean", mutates_args=())
 def _box_mean(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    if checked("box_mean", x):
+    checks.check_box_mean("box_mean", x, box, image, (rows, columns))
+    if checked("box_mean", x, box, image):
         checks.check_boxes("box_mean", box, image, (rows, columns), len(x))
     return run("box_mean", x, x, box, image, (rows, columns))
 
 
 @_box_mean.register_fake
 def _(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
+    checks.check_box_mean("box_mean", x, box, image, (rows, columns))
     return x.new_empty(box.shape[0], x.shape[2])
 
 
 @custom_op("relvlm::box_mean_backward", mutates_args=())
 def _box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
+    arguments = checks.check_box_mean("box_mean_backward", x, box, image, (rows, columns))
+    arguments.floats("grad", grad, "G", "D")
     return run("box_mean_backward", x, grad, x, box, image, (rows, columns))
 
 
@@ -191,17 +211,20 @@ def _box_mean_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _box_mean.register_autograd(_box_mean_vjp, setup_context=_save_box_mean)
+_box_mean_backward.register_autograd(no_second_derivative("box_mean"))
 
 
 @custom_op("relvlm::mrc_pool", mutates_args=())
 def _mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    checks.check_mrc_pool("mrc_pool", h, subject_rows, object_rows, weight, bias)
     if checks.wanted(h.device):
         checks.check_triplets("mrc_pool", subject_rows, object_rows, len(h))
-    return run("mrc_pool", h, h, subject_rows, object_rows, weight, bias)
+    return run("mrc_pool", h, h, subject_rows.long(), object_rows.long(), weight, bias)
 
 
 @_mrc_pool.register_fake
 def _(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    checks.check_mrc_pool("mrc_pool", h, subject_rows, object_rows, weight, bias)
     return h.new_empty(subject_rows.shape[0], weight.shape[0])
 
 
@@ -215,7 +238,10 @@ def _mrc_pool_backward(
     bias: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    args = grad, h, subject_rows, object_rows, weight, bias, out
+    arguments = checks.check_mrc_pool("mrc_pool_backward", h, subject_rows, object_rows, weight, bias)
+    arguments.floats("grad", grad, "R", "F")
+    arguments.floats("out", out, "R", "F")
+    args = grad, h, subject_rows.long(), object_rows.long(), weight, bias, out
     return contiguous(run("mrc_pool_backward", h, *args))
 
 
@@ -242,3 +268,4 @@ def _mrc_pool_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _mrc_pool.register_autograd(_mrc_pool_vjp, setup_context=_save_mrc_pool)
+_mrc_pool_backward.register_autograd(no_second_derivative("mrc_pool"))

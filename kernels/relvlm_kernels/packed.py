@@ -11,13 +11,15 @@ from typing import Any
 from torch import Tensor
 from torch.library import custom_op
 
+from relvlm_kernels import checks
+from relvlm_kernels.derivatives import no_second_derivative
 from relvlm_kernels.dispatch import (
     attend_sequences,
-    autocast,
     default_scale,
     dropout_seed,
     empty,
     empty_lse,
+    inputs,
     run,
 )
 
@@ -27,8 +29,7 @@ def varlen_attention_kvpacked(
     seed: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """`varlen_attention` with kv (Tk, 2, H, D)."""
-    _check_packed(kv, 4, 2, "varlen_attention_kvpacked: kv", "(T, 2, H, D)")
-    q, kv = autocast(q, kv)
+    q, kv, cu_q, cu_k = inputs("varlen_attention_kvpacked", q=q, kv=kv, cu_q=cu_q, cu_k=cu_k)
     seed = dropout_seed(seed, dropout, q)
     return _varlen_attention_kvpacked(q, kv, cu_q, cu_k, default_scale(scale, q), dropout, seed)[0]
 
@@ -37,21 +38,16 @@ def varlen_attention_qkvpacked(
     qkv: Tensor, cu: Tensor, scale: float | None = None, dropout: float = 0.0, seed: Tensor | None = None
 ) -> Tensor:
     """`varlen_attention` of each sequence to itself, with qkv (T, 3, H, D). Returns (T, H, D)."""
-    _check_packed(qkv, 4, 3, "varlen_attention_qkvpacked: qkv", "(T, 3, H, D)")
-    (qkv,) = autocast(qkv)
+    qkv, cu = inputs("varlen_attention_qkvpacked", qkv=qkv, cu=cu)
     seed = dropout_seed(seed, dropout, qkv)
     return _varlen_attention_qkvpacked(qkv, cu, default_scale(scale, qkv), dropout, seed)[0]
-
-
-def _check_packed(x: Tensor, dims: int, parts: int, what: str, shape: str) -> None:
-    if x.dim() != dims or x.shape[-3] != parts:
-        raise ValueError(f"{what} {tuple(x.shape)}: expected {shape}")
 
 
 @custom_op("relvlm::varlen_attention_kvpacked", mutates_args=())
 def _varlen_attention_kvpacked(
     q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    checks.check_varlen_attention_kvpacked("varlen_attention_kvpacked", q, kv, cu_q, cu_k)
     k, v = kv.unbind(-3)
     return attend_sequences(q, k, v, cu_q, cu_k, scale, dropout, seed)
 
@@ -61,6 +57,8 @@ def _varlen_attention_kvpacked_backward(
     grad: Tensor, q: Tensor, kv: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
     seed: Tensor | None, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    arguments = checks.check_varlen_attention_kvpacked("varlen_attention_kvpacked_backward", q, kv, cu_q, cu_k)
+    checks.check_saved(arguments, "Tq", grad, out, lse)
     dq, dkv = empty(q), empty(kv)
     args = grad, q, *kv.unbind(-3), out, lse, cu_q, cu_k, scale, dropout, seed
     run("varlen_attention_backward", q, *args, (dq, *dkv.unbind(-3)))
@@ -71,6 +69,7 @@ def _varlen_attention_kvpacked_backward(
 def _varlen_attention_qkvpacked(
     qkv: Tensor, cu: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    checks.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked", qkv, cu)
     q, k, v = qkv.unbind(-3)
     return attend_sequences(q, k, v, cu, cu, scale, dropout, seed)
 
@@ -80,6 +79,8 @@ def _varlen_attention_qkvpacked_backward(
     grad: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, cu: Tensor, seed: Tensor | None, scale: float,
     dropout: float,
 ) -> Tensor:  # fmt: skip
+    arguments = checks.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked_backward", qkv, cu)
+    checks.check_saved(arguments, "T", grad, out, lse)
     dqkv = empty(qkv)
     args = grad, *qkv.unbind(-3), out, lse, cu, cu, scale, dropout, seed
     run("varlen_attention_backward", qkv, *args, dqkv.unbind(-3))
@@ -87,12 +88,14 @@ def _varlen_attention_qkvpacked_backward(
 
 
 @_varlen_attention_kvpacked.register_fake
-def _(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    checks.check_varlen_attention_kvpacked("varlen_attention_kvpacked", q, kv, cu_q, cu_k)
     return empty(q), empty_lse(q)
 
 
 @_varlen_attention_qkvpacked.register_fake
-def _(qkv: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _(qkv: Tensor, cu: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    checks.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked", qkv, cu)
     q = qkv.select(-3, 0)
     return empty(q), empty_lse(q)
 
@@ -131,3 +134,5 @@ def _varlen_qkvpacked_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | N
 
 _varlen_attention_kvpacked.register_autograd(_varlen_kvpacked_vjp, setup_context=_save_varlen_kvpacked)
 _varlen_attention_qkvpacked.register_autograd(_varlen_qkvpacked_vjp, setup_context=_save_varlen_qkvpacked)
+_varlen_attention_kvpacked_backward.register_autograd(no_second_derivative("varlen_attention_kvpacked"))
+_varlen_attention_qkvpacked_backward.register_autograd(no_second_derivative("varlen_attention_qkvpacked"))

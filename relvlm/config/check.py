@@ -47,6 +47,13 @@ def all_problems(config: Config) -> Iterator[Problem]:
     )
 
 
+def remarks(config: Config) -> Iterator[str]:
+    """What is odd but may be meant, as in a run of a few steps that only tries something."""
+    warmup = config.optim.warmup_steps
+    if warmup >= config.steps:
+        yield f"optim.warmup_steps: {warmup}: the run ends after {config.steps} steps, before optim.lr is reached"
+
+
 def model_problems(model: ModelConfig) -> Iterator[Problem]:
     """Sizes of the model that do not go with each other."""
     vision = model.vision

@@ -15,10 +15,10 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")  # what JSON writ
 log = logging.getLogger(__name__)
 
 
-def read(kind: type, limits: Any, value: Any) -> Any:
+def read(kind: Any, limits: Any, value: Any) -> Any:
     """The value of a field; UserError, which does not name the field, where it is another type or out of range."""
     converted = _converted(kind, value)
-    if type(converted) is not kind:
+    if type(converted) is not kind:  # bool is an int, too
         raise UserError(f"expected {kind.__name__}, found {value!r}")
     fault = limits.fault(converted) if isinstance(limits, Range | Text) else None
     if fault:

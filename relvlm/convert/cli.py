@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from relvlm.errors import UserError
-from relvlm.storage import sha256
+from relvlm.storage import sha256, writing
 
 if TYPE_CHECKING:
     from relvlm.convert.official import Converted
@@ -138,10 +138,9 @@ def _back(args: argparse.Namespace) -> None:
     args.target.parent.mkdir(parents=True, exist_ok=True)
     temporary = args.target.with_name(f".{args.target.name}.tmp")
     try:
-        torch.save({"model": tensors}, temporary)
-        temporary.replace(args.target)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{args.target}: not written: {error}") from error
+        with writing(args.target):
+            torch.save({"model": tensors}, temporary)
+            temporary.replace(args.target)
     finally:
         temporary.unlink(missing_ok=True)
     print(f"{args.target}: {len(tensors)} official tensors")

@@ -38,17 +38,12 @@ class Report:
         return f"tensors: {counts}; from {files or 'nowhere, at random'}"
 
 
-def check_init(init: InitConfig, vocab: str | None = None) -> None:
-    """UserError where the config does not say what to start from, or names what is not there or has other words.
-
-    `vocab` is the run's vocab.txt: a checkpoint's word embeddings mean the words of its own.
-    """
+def check_init(init: InitConfig) -> None:
+    """UserError where the config does not say what to start from, or names what is not there."""
     if init.checkpoint:
         if init.vision or init.text:
             raise UserError("init: name a checkpoint or backbones, not both")
-        own = checkpoint_folder(Path(init.checkpoint)) / "vocab.txt"
-        if vocab and own.exists():
-            _check_words(own, Path(vocab))
+        checkpoint_folder(Path(init.checkpoint))
         return
     for name, value in (("vision", init.vision), ("text", init.text)):
         if value is None:
@@ -59,18 +54,6 @@ def check_init(init: InitConfig, vocab: str | None = None) -> None:
             raise UserError(
                 f"init.{name}: no folder or file {value!r} (the weights in Hugging Face format; or `init: random`)"
             )
-
-
-def _check_words(own: Path, vocab: Path) -> None:
-    theirs, ours = (file.read_text(encoding="utf-8").rstrip().split("\n") for file in (own, vocab))
-    if theirs == ours:
-        return
-    at = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours)))
-    words = [repr(words[at]) if at < len(words) else "nothing" for words in (theirs, ours)]
-    raise UserError(
-        f"init.checkpoint: its words are not those of data.vocab: line {at + 1} of {own} is {words[0]}, "
-        f"of {vocab} {words[1]} (name the checkpoint's vocab.txt, or start from backbones)"
-    )
 
 
 def initialise(model: RelVLM, init: InitConfig, relations: list[str], teacher: Teacher | None = None) -> Report:

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from relvlm.data.arguments import positive
+from relvlm.paths import Parser
 
 SOURCES = {
     "relworld": (
@@ -69,9 +70,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     builder = import_module(SOURCES[args.source][0])  # each source pays for its own imports
-    parser = argparse.ArgumentParser(
-        prog=f"relvlm data build {args.source}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=f"relvlm data build {args.source}", formatter_class=argparse.RawDescriptionHelpFormatter)
     builder.add_arguments(parser)
     status: int = builder.main(parser.parse_args(args.flags)) or 0
     return status

@@ -83,8 +83,11 @@ class Tokenizer:
 def _read_vocab(vocab_file: Path) -> dict[str, int]:
     if not vocab_file.is_file():
         raise UserError(f"{vocab_file}: data.vocab: no such file (a WordPiece vocab.txt, one token a line)")
-    with vocab_file.open(encoding="utf-8") as lines:
-        vocab = {line.rstrip("\n"): i for i, line in enumerate(lines)}
+    try:
+        with vocab_file.open(encoding="utf-8-sig") as lines:  # editors put a byte order mark before the first token
+            vocab = {line.rstrip("\n"): i for i, line in enumerate(lines)}
+    except ValueError as error:
+        raise UserError(f"{vocab_file}: data.vocab: not UTF-8: {error} (one token a line)") from error
     missing = [token for token in _SPECIAL if token not in vocab]
     if missing:
         raise UserError(f"{vocab_file}: data.vocab: no {', '.join(missing)} (not a BERT vocabulary?)")

@@ -29,14 +29,29 @@ def read_deepspeed_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {"zero_optimization": dict(DEFAULT_ZERO)}
     try:
-        settings = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        settings = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: no readable DeepSpeed config: {error}") from error
+    zero = settings.get("zero_optimization", {}) if isinstance(settings, dict) else None
+    if not isinstance(zero, dict):
+        raise UserError(f"{path}: no DeepSpeed config: expected sections ({{...}})")
+    stage = zero.get("stage", 0)
+    if isinstance(stage, bool) or stage not in range(4):
+        raise UserError(f"{path}: zero_optimization.stage: {stage!r} is none of 0, 1, 2, 3")
     for key in sorted(OURS & settings.keys()):
         raise UserError(
             f"{path}: {key}: is decided by the relvlm config (optim, data.batch, dtype, accumulate); remove it"
         )
     return settings
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object without a key that is there twice, of which json would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if [other for other, _ in pairs].count(key) > 1)
+        raise ValueError(f"{twice!r} is given twice")
+    return found
 
 
 def start(threads: int) -> torch.device:

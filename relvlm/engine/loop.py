@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from relvlm import storage
+from relvlm.config.check import remarks
 from relvlm.config.exact import not_exact
 from relvlm.config.load import dump
 from relvlm.config.schema import Config
@@ -22,16 +24,17 @@ from relvlm.data.batches.loader import build_loader, open_streams
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
-from relvlm.engine import distributed, run_state
+from relvlm.engine import distributed, resume, run_state
+from relvlm.engine.lease import Lease
 from relvlm.engine.monitor import Monitor
-from relvlm.engine.schedule import build_optimizer, build_scheduler
+from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
-from relvlm.pretrained import latest, relations_of
+from relvlm.pretrained import checkpoint_folder, latest, relations_of
 from relvlm.pretraining.step import Pretraining
-from relvlm.ranks import barrier, gather_rows, rank, stop, world_size
+from relvlm.ranks import gather_rows, on_first_rank, rank, stop, world_size
 from relvlm.stopping import Stopped
 
 log = logging.getLogger(__name__)
@@ -43,33 +46,75 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     Raises UserError before any work for what can be known to fail, Stopped once it has saved where it is told to end.
     """
     settings = distributed.read_deepspeed_config(deepspeed_config)
+    _check_stage(config, settings)
     vocab_size, relations = _check_inputs(config)
+    inputs = resume.inputs_of(config)
     folder = Path(config.out) / "checkpoints"
     newest = _checkpoint_to_resume(config, folder)
-    if newest:
-        run_state.check_same_model(newest, config, relations, vocab_size)
-    else:
-        check_init(config.init, config.data.vocab)
+    changed, notes = _check_start(config, newest, inputs)
     device = distributed.start(config.threads)
-    pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
-    engine = _build_engine(pretraining, config, settings, device)
-    step = run_state.restore(engine, newest) if newest else 0
-    if rank() == 0:
-        Path(config.out).mkdir(parents=True, exist_ok=True)
-        dump(config, Path(config.out) / "config.yaml")
-        for option in not_exact(config):
-            log.info("trained with %s", option)
-    barrier()
-    with Told(os.environ) as told:
-        last = _train(config, engine, step, folder, device, told)
-        stop()
-    if told.reason and last.name != f"step_{config.steps:07d}":
-        raise Stopped(told.reason, last)
-    return last
+    lease = Lease(Path(config.out))
+    on_first_rank(lease.take)
+    try:
+        on_first_rank(lambda: _write_start(config, inputs, folder, newest, notes))
+        pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
+        engine = _build_engine(pretraining, config, settings, device)
+        step = _restore(engine, newest, config, changed) if newest else 0
+        with Told(os.environ) as told:
+            last = _train(config, engine, step, folder, device, told)
+            stop()
+        if told.reason and last.name != f"step_{config.steps:07d}":
+            raise Stopped(told.reason, last)
+        return last
+    finally:
+        lease.release()
+
+
+def _check_stage(config: Config, settings: dict[str, Any]) -> None:
+    stage = settings.get("zero_optimization", {}).get("stage")
+    if config.model.momentum.enabled and stage == 3:
+        raise UserError("model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)")
+    if config.model.compile and stage == 3:
+        raise UserError("model.compile: needs whole parameters in every layer (take ZeRO stage 0-2)")
+
+
+def _check_start(config: Config, newest: Path | None, inputs: resume.Inputs) -> tuple[set[str], list[str]]:
+    """Keys that a resumed run has changed, and what is to be said of them or of a new run's start."""
+    if newest:
+        found = resume.check(newest, config, inputs)
+        return {each.key for each in found}, [f"goes on from {newest} with another {each}" for each in found]
+    check_init(config.init)
+    if not config.init.checkpoint:
+        return set(), []
+    return set(), resume.check_words(checkpoint_folder(Path(config.init.checkpoint)), config)
+
+
+def _write_start(config: Config, inputs: resume.Inputs, folder: Path, newest: Path | None, notes: list[str]) -> None:
+    """What a run says of itself at its start; rank 0 alone, when the folder is its own."""
+    if latest(folder) != newest:
+        raise UserError(f"{folder}: another run has just saved there (start again)")
+    out = Path(config.out)
+    with storage.writing(out, "out"):
+        run_state.clear(folder)
+        dump(config, out / "config.yaml")
+        storage.write_whole(out / resume.RUN, resume.description(config, inputs))
+    for note in [*notes, *remarks(config), *(f"trained with {option}" for option in not_exact(config))]:
+        log.info("%s", note)
+
+
+def _restore(engine: Any, newest: Path, config: Config, changed: set[str]) -> int:
+    """The step to go on from; what has been changed in the config takes effect."""
+    settings = settings_of(engine.optimizer)
+    step = run_state.restore(engine, newest)
+    keep_settings(engine.optimizer, engine.lr_scheduler, settings)
+    if "seed" in changed:
+        run_state.seed_everything(config.seed + 1 + rank())
+    return step
 
 
 def _check_inputs(config: Config) -> tuple[int, list[str]]:
     """Word and relation vocabularies, after every shard set has been opened once."""
+    storage.check_folder(Path(config.out), "out")
     if config.model.compile:
         check_compiler()
     if "mrc" in config.data.trained:
@@ -91,18 +136,15 @@ def build_pretraining(
 ) -> Pretraining:
     """What to train; a `fresh` model starts from what `init` names, and rank 0 reports it (init.json)."""
     run_state.seed_everything(config.seed)
-    stage = settings.get("zero_optimization", {}).get("stage")
-    if config.model.momentum.enabled and stage == 3:
-        raise UserError("model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)")
-    if config.model.compile and stage == 3:
-        raise UserError("model.compile: needs whole parameters in every layer (take ZeRO stage 0-2)")
+    _check_stage(config, settings)
     pretraining = Pretraining(RelVLM(config.model, vocab_size, len(relations)), gather_rows)
     if fresh:
         report = initialise(pretraining.model, config.init, relations, pretraining.teacher)
         if rank() == 0:
             log.info("%s", report.summary())
-            Path(config.out).mkdir(parents=True, exist_ok=True)
-            (Path(config.out) / "init.json").write_text(json.dumps(dataclasses.asdict(report), indent=1))
+            with storage.writing(Path(config.out), "out"):
+                Path(config.out).mkdir(parents=True, exist_ok=True)
+                (Path(config.out) / "init.json").write_text(json.dumps(dataclasses.asdict(report), indent=1))
     return pretraining
 
 

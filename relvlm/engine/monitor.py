@@ -1,21 +1,35 @@
-"""What a run says of itself: progress bar, CSV and TensorBoard. Scalars are read back late, in one go."""
+"""What a run says of itself: progress bar, CSV and TensorBoard. Scalars are read back late, in one go.
+
+A log that cannot be written any more (a full disk, a quota) does not end a training: it says so once, and counts.
+"""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
+import io
+import logging
+import os
 import sys
+import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from relvlm import storage
 from relvlm.config.schema import Config, DataConfig
 from relvlm.kinds import KINDS
 from relvlm.ranks import mean_over_ranks, rank
+
+log = logging.getLogger(__name__)
 
 
 def objectives(data: DataConfig) -> list[str]:
@@ -26,17 +40,32 @@ def objectives(data: DataConfig) -> list[str]:
     return [f"{kind}/{name}" for kind in known if kind in data.drawn for name in known[kind]]
 
 
+def _write_all(file: io.RawIOBase, data: bytes) -> None:
+    """A disk that is nearly full takes a part and says how much."""
+    if (file.write(data) or 0) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _quiet(args: threading.ExceptHookArgs, loud: Callable[..., Any] = threading.excepthook) -> None:
+    """TensorBoard's thread hands its failure on, and needs no traceback beside our line."""
+    if type(args.thread).__name__ != "_AsyncWriterThread" or not isinstance(args.exc_value, OSError):
+        loud(args)
+
+
 class Monitor:
     """One CSV row a step (`metrics.csv`); `KIND/OBJECTIVE` columns are blank where a step has no such loss."""
 
     def __init__(self, config: Config, folder: Path, start_step: int) -> None:
         self.pending: list[tuple[int, str, str, float, int, dict[str, Tensor]]] = []
-        self.path = folder / "metrics.csv"
+        self.folder, self.path = folder, folder / "metrics.csv"
+        self.lost: Counter[str] = Counter()  # rows that could not be written, by log
         self.columns = ["step", "dataset", "lr", "samples_per_s", *objectives(config.data)]
         self.last_flush = time.perf_counter()
         if rank() == 0:
             self._open_csv(start_step)
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+            threading.excepthook = _quiet
+            with storage.writing(folder / "tensorboard"):
+                self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
             interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file needs no 10 lines a second
             self.bar = tqdm(total=config.steps, initial=start_step, desc=config.name, unit="step", mininterval=interval)
 
@@ -66,7 +95,18 @@ class Monitor:
         """Close the files. What is pending is lost: averaging it would make a rank that fails wait for the others."""
         if rank() == 0:
             self.bar.close()
-            self.board.close()
+            self._try(self.board.close, "tensorboard", 0)
+            for name, count in self.lost.items():
+                log.warning("%s: %d rows could not be written", self.folder / name, count)
+
+    def _try(self, write: Callable[[], None], name: str, rows: int) -> None:
+        """Write `rows` rows to the log of that name, or count them as lost."""
+        try:
+            write()
+        except OSError as error:
+            if name not in self.lost:
+                log.warning("%s (training goes on without these rows)", storage.disk_error(self.folder / name, error))
+            self.lost[name] += rows
 
     def _open_csv(self, start_step: int) -> None:
         """Start the file anew, keeping the whole rows up to `start_step` of a run that is resumed."""
@@ -76,21 +116,35 @@ class Monitor:
                 whole = (row for row in csv.DictReader(file) if None not in row.values())
                 kept = [row for row in whole if int(row["step"]) <= start_step]
         temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-        temporary.replace(self.path)
+        with storage.writing(self.path):
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(kept)
+            temporary.replace(self.path)
 
-    def _write(self, rows: list[dict[str, object]], rate: float) -> None:
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns, restval="").writerows(rows)
-        latest: dict[str, str] = {}
+    def _write(self, rows: list[dict[str, Any]], rate: float) -> None:
+        self._try(lambda: self._append(rows), "metrics.csv", len(rows))
+        self._try(lambda: self._plot(rows, rate), "tensorboard", len(rows))
+        shown = {name: f"{row[name]:.3f}" for row in rows for name in self.columns[4:] if name in row}
+        self.bar.set_postfix({"samples/s": f"{rate:.0f}"} | shown, refresh=False)
+        self.bar.update(len(rows))
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
+        """All rows, or none: half a row would spoil the next."""
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.columns, restval="").writerows(rows)
+        with self.path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                _write_all(file, text.getvalue().encode())
+            except OSError:
+                file.truncate(end)
+                raise
+
+    def _plot(self, rows: list[dict[str, Any]], rate: float) -> None:
         for row in rows:
             for name in self.columns[4:]:
                 if name in row:
                     self.board.add_scalar(name, row[name], row["step"])
-                    latest[name] = f"{row[name]:.3f}"
         self.board.add_scalar("samples_per_s", rate, rows[-1]["step"])
-        self.bar.set_postfix({"samples/s": f"{rate:.0f}"} | latest, refresh=False)
-        self.bar.update(len(rows))

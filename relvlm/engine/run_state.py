@@ -1,12 +1,12 @@
 """What resumes a run: folders `step_0001000/`, written under a temporary name, synced, renamed; `latest` moves last.
 
-A folder holds DeepSpeed's state (`deepspeed/`), every rank's RNG, the momentum teacher, and a model that stands alone
-(relvlm/pretrained.py). The loader needs no state: its plan is a function of the step.
+A folder holds DeepSpeed's state (`deepspeed/`), every rank's RNG, the momentum teacher, what the run was told
+(`run.json`, relvlm/engine/resume.py) and a model that stands alone (relvlm/pretrained.py). The loader needs no state:
+its plan is a function of the step.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import shutil
@@ -16,19 +16,34 @@ from typing import Any
 import numpy as np
 import torch
 
+from relvlm import storage
 from relvlm.config.schema import Config
+from relvlm.engine.resume import RUN
 from relvlm.errors import UserError
-from relvlm.pretrained import read_description, read_teacher, write_model
+from relvlm.pretrained import latest, read_teacher, write_model
 from relvlm.ranks import barrier, rank
 from relvlm.storage import sync, sync_one
 
-# settings that say how a model is trained, not what it is
-TRAINING_ONLY_FIELDS = {"recompute", "compile", "vision.patch_keep"}
+BYTES_A_PARAMETER = 16  # weights in fp32, the optimizer's copy and its two moments
 
 
 def save(engine: Any, folder: Path, step: int, config: Config) -> Path:
-    """Write checkpoint `step` of a run; every rank must call it. Returns its folder."""
+    """Write checkpoint `step` of a run; every rank must call it. Returns its folder.
+
+    Raises DiskError where it cannot be written; what was written of it is removed, and `latest` stays.
+    """
     final = folder / f"step_{step:07d}"
+    with storage.writing(final, needed=_needed(engine, folder)):
+        try:
+            _write(engine, folder, final, step, config)
+        except Exception:
+            if rank() == 0:
+                clear(folder)
+            raise
+    return final
+
+
+def _write(engine: Any, folder: Path, final: Path, step: int, config: Config) -> None:
     temporary = folder / f".{final.name}.tmp"
     if rank() == 0:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -42,6 +57,8 @@ def save(engine: Any, folder: Path, step: int, config: Config) -> Path:
         torch.save(teacher.state_dict(), temporary / "teacher.pt")
     if rank() == 0:
         write_model(temporary, tensors, config, step)
+        if (folder.parent / RUN).exists():
+            shutil.copyfile(folder.parent / RUN, temporary / RUN)
     barrier()
     if rank() == 0:
         sync(temporary)
@@ -51,7 +68,20 @@ def save(engine: Any, folder: Path, step: int, config: Config) -> Path:
         _point_latest(folder, final.name)
         _prune(folder, final.name, config.checkpoint.keep)
     barrier()
-    return final
+
+
+def _needed(engine: Any, folder: Path) -> int:
+    """Bytes of a checkpoint: as many as the newest has, or about what its parts come to."""
+    newest = latest(folder)
+    if newest and newest.is_dir():
+        return storage.size(newest)
+    return BYTES_A_PARAMETER * sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
+
+
+def clear(folder: Path) -> None:
+    """Remove what saves that did not end have left of themselves; only the one run of the folder may."""
+    for left in [*folder.glob(".step_*.tmp"), *folder.glob(".latest.tmp")]:
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def restore(engine: Any, checkpoint: Path) -> int:
@@ -64,22 +94,6 @@ def restore(engine: Any, checkpoint: Path) -> int:
         engine.module.teacher.load_state_dict(read_teacher(checkpoint))
     _set_rng_state(torch.load(own, weights_only=True))
     return int(json.loads((checkpoint / "config.json").read_text())["step"])
-
-
-def check_same_model(checkpoint: Path, config: Config, relations: list[str], vocab_size: int) -> None:
-    """UserError naming each setting in which the checkpoint's model differs from the config's."""
-    saved = read_description(checkpoint)
-    mine: dict[str, object] = _flat(dataclasses.asdict(config.model))
-    theirs = _flat(saved["model"])
-    mine |= {"relations": relations, "vocab_size": vocab_size}
-    theirs |= {"relations": saved["relations"], "vocab_size": saved["vocab_size"]}
-    what = [k for k in mine.keys() | theirs.keys() if not {k, k.split(".")[0]} & TRAINING_ONLY_FIELDS]
-    differ = [k for k in what if mine.get(k) != theirs.get(k)]
-    if differ:
-        shown = "; ".join(f"{k}: {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in sorted(differ)[:5])
-        raise UserError(
-            f"{checkpoint}: is of another model ({shown[:600]}); set another `out` or checkpoint.resume=false"
-        )
 
 
 def full_tensors(engine: Any) -> dict[str, torch.Tensor]:
@@ -112,11 +126,7 @@ def seed_everything(seed: int) -> None:
 
 
 def _point_latest(folder: Path, name: str) -> None:
-    temporary = folder / ".latest.tmp"
-    temporary.write_text(name)
-    sync_one(temporary)
-    temporary.replace(folder / "latest")
-    sync_one(folder)
+    storage.write_whole(folder / "latest", name)
 
 
 def _prune(folder: Path, newest: str, keep: int) -> None:
@@ -127,10 +137,3 @@ def _prune(folder: Path, newest: str, keep: int) -> None:
         done = sorted(path for path in folder.glob("step_*") if path.name <= newest)
         for old in done[:-keep]:
             shutil.rmtree(old)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -60,3 +61,23 @@ def lr_factor(step: int, config: OptimConfig, steps: int) -> float:
     floor = config.final_lr / config.lr
     left = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.decay]
     return floor + (1 - floor) * left
+
+
+def settings_of(optimizer: Any) -> list[dict[str, Any]]:
+    """Of each group of a new optimizer, what `keep_settings` puts back."""
+    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+
+
+def keep_settings(optimizer: Any, scheduler: Any, settings: list[dict[str, Any]]) -> None:
+    """After a checkpoint has been loaded: rates, decay and betas are the config's, not the checkpoint's.
+
+    The schedule goes on at its step; where nothing has been changed, neither is anything here.
+    """
+    scheduler.base_lrs = [group["initial_lr"] for group in settings]
+    rates = [
+        base * factor(scheduler.last_epoch)
+        for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    scheduler._last_lr = rates
+    for group, own, rate in zip(optimizer.param_groups, settings, rates, strict=True):
+        group |= own | {"lr": rate}

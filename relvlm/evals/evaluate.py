@@ -95,7 +95,7 @@ def _protocol(figures: Row, scorer: Scorer, source: Source) -> Row:
     """What a reader must know to compare the figures."""
     where = {"annotations": str(source.annotations), "images": str(source.images)}
     where |= {"limit": source.selection.limit} | {name: figures[name] for name in ("k", "split") if name in figures}
-    counts = {name: figures[name] for name in ("n_pairs", "images_missing")}
+    counts = {name: figures[name] for name in ("n_pairs", "images_missing", "images_damaged", "images_substituted")}
     return {"rule": figures["rule"], **scorer.protocol(), **where, **counts}
 
 

@@ -1,27 +1,32 @@
-"""Reading annotation and score files with errors that name file and row; finding images; atomic writing."""
+"""Reading annotation and score files with errors that name file and row; atomic writing."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from relvlm.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Row = dict[str, Any]
 
 
 def read_json(path: Path) -> Any:
     """Parsed JSON; a key that occurs twice in one object is an error, where json would keep the last."""
-    try:
-        return json.loads(_text(path), object_pairs_hook=lambda pairs: _unique(pairs, path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
+    return _parsed(_bytes(path), str(path))
+
+
+def read_object(path: Path) -> Row:
+    """The one object of a JSON file; UserError for another file."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected one object")
+    return found
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
@@ -30,13 +35,33 @@ def read_jsonl(path: Path) -> Iterator[Row]:
         raise UserError(f"{path}: no such file")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _object(line, f"{path}: line {number}")
+            text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+            if text.strip():
+                yield _object(text, f"{path}: line {number}")
 
 
 def read_csv(path: Path) -> list[Row]:
-    """Each line of a CSV file with a header."""
-    return list(csv.DictReader(_text(path).splitlines()))
+    """Each row of a CSV file with a header; a quoted field may have line ends in it.
+
+    Raises UserError for a column that occurs twice, and for a row that is not as long as the header.
+    """
+    reader = csv.reader(io.StringIO(decoded(_bytes(path), str(path)), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
+        if twice is not None:
+            raise UserError(f"{path}: {twice}: occurs twice in the header (remove one of the two)")
+        return [_csv_row(header, cells, f"{path}: line {reader.line_num}") for cells in reader if cells]
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num}: not CSV: {error}") from error
+
+
+def decoded(data: bytes, where: str) -> str:
+    """UTF-8 text, without the byte order mark that some programs put first; UserError for what is none."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not a text file in UTF-8: {error}") from error
 
 
 def require(row: Row, fields: Iterable[str], where: str, kind: str) -> None:
@@ -52,7 +77,7 @@ def annotation_files(path: Path, prefix: str, suffixes: tuple[str, ...]) -> list
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder (give --annotations)")
-    every = sorted(p for p in path.iterdir() if p.suffix in suffixes)
+    every = sorted(p for p in path.iterdir() if p.suffix in suffixes and not p.name.startswith("."))
     files = [p for p in every if p.name.startswith(f"{prefix}_")] or every
     if not files:
         raise UserError(f"{path}: no {' or '.join(suffixes)} file in this folder (give the {prefix} files)")
@@ -62,19 +87,6 @@ def annotation_files(path: Path, prefix: str, suffixes: tuple[str, ...]) -> list
 def piece_name(path: Path, prefix: str) -> str:
     """File stem without the benchmark's own prefix: `valse_foil-it.json` is `foil-it`."""
     return path.stem.removeprefix(f"{prefix}_")
-
-
-def find_image(folder: Path, name: str) -> Path | None:
-    """The image file of an annotation's name, or None.
-
-    Tried in `folder`, then in its subfolders (VG_100K, val2014, ...): the name, its last part, what follows the
-    last `_` (COCO 2014 names in a 2017 folder), each with an image suffix added where it has none.
-    """
-    for directory in _directories(folder):
-        for candidate in _names(name):
-            if (directory / candidate).is_file():
-                return directory / candidate
-    return None
 
 
 def write_atomic(path: Path, lines: Iterable[str]) -> None:
@@ -94,43 +106,41 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _object(line: bytes, where: str) -> Row:
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: not JSON: {error}") from error
+    row = _parsed(line, where)
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected one object per line")
     return row
 
 
-def _text(path: Path) -> str:
+def _parsed(data: bytes, where: str) -> Any:
+    text = decoded(data, where)
+    try:
+        return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
+        raise UserError(f"{where}: not JSON: {error}") from error
+
+
+def _csv_row(header: list[str], cells: list[str], where: str) -> Row:
+    if len(cells) != len(header):
+        raise UserError(f"{where}: {len(cells)} fields, the header has {len(header)} (quote fields that have commas)")
+    return dict(zip(header, cells, strict=True))
+
+
+def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file: {error}") from error
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
 
 
-def _unique(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise UserError(f"{path}: {twice}: occurs twice (remove one of the two)")
+        raise UserError(f"{where}: {twice}: occurs twice (remove one of the two)")
     return result
-
-
-@lru_cache(maxsize=8)
-def _directories(folder: Path) -> tuple[Path, ...]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder (give --images)")
-    return (folder, *sorted(p for p in folder.iterdir() if p.is_dir()))
-
-
-def _names(name: str) -> Iterator[str]:
-    last = name.rsplit("/", 1)[-1]
-    for stem in dict.fromkeys((name, last, last.rsplit("_", 1)[-1])):
-        yield stem
-        if not stem.lower().endswith(IMAGE_SUFFIXES):
-            yield from (stem + suffix for suffix in IMAGE_SUFFIXES)

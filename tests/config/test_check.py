@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from relvlm.config.check import problems
+from relvlm.config.check import problems, remarks
 from relvlm.config.load import load_config
 from relvlm.config.schema import DataConfig, MomentumConfig
 from relvlm.errors import UserError
@@ -167,3 +167,9 @@ def test_a_config_that_draws_nothing_has_one_problem(file):
     config = load_config(file, ["model.momentum={enabled: true, queue: 4}"])
     nothing = replace(config, data=DataConfig(), model=replace(config.model, momentum=MomentumConfig(True, queue=1)))
     assert list(problems(nothing)) == ["data.ratio: every kind is 0, there is nothing to train on"]
+
+
+@pytest.mark.parametrize(("steps", "odd"), [(5000, True), (5001, False)])
+def test_a_run_that_ends_within_its_warm_up_is_remarked_on(file, steps, odd):
+    found = list(remarks(load_config(file, [f"steps={steps}"])))
+    assert found == ([f"optim.warmup_steps: 5000: the run ends after {steps} steps, before optim.lr is reached"] * odd)

@@ -9,7 +9,7 @@ import torch
 from toys import RELATIONS, TAUGHT, VIT, WORDS, toy_pretraining
 
 from relvlm.config.load import parse
-from relvlm.config.schema import Config, DataConfig, InitConfig
+from relvlm.config.schema import Config, InitConfig
 from relvlm.convert import from_official
 from relvlm.convert.cli import main as convert
 from relvlm.convert.init import check_init, initialise
@@ -20,21 +20,15 @@ from relvlm.pretrained import write_alone
 from relvlm.pretraining.step import Pretraining
 
 NAMES = [f"r{i}" for i in range(RELATIONS)]
-WORD_LIST = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(WORDS - 5))]
 
 
-def checkpoint(folder: Path, pretraining: Pretraining, vocab: Path | None = None) -> Path:
+def checkpoint(folder: Path, pretraining: Pretraining) -> Path:
     """A checkpoint of ours with the relations NAMES."""
     tensors = {k: t.contiguous() for k, t in pretraining.model.state_dict().items() if k != TIED}
     teacher = pretraining.teacher.state_dict() if pretraining.teacher else {}
-    config = Config(model=pretraining.model.config, data=DataConfig(vocab=str(vocab) if vocab else None))
+    config = Config(model=pretraining.model.config)
     write_alone(folder / "start", tensors, teacher, config, {"relations": NAMES})
     return folder / "start"
-
-
-def vocabulary(file: Path, words: list[str]) -> Path:
-    file.write_text("".join(f"{word}\n" for word in words))
-    return file
 
 
 def other_model(config=VIT) -> RelVLM:
@@ -63,21 +57,6 @@ def test_random_on_purpose_is_one_word():
     check_init(config.init)
     with pytest.raises(UserError, match=r"run\.yaml: init: expected a section, found 'chance'"):
         parse({"init": "chance", "data": data}, "run.yaml")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ([*WORD_LIST[:7], "other", *WORD_LIST[8:]], r"line 8 of .*start/vocab\.txt is 'w2', of .*vocab\.txt 'other'"),
-        (WORD_LIST[:-1], rf"line {WORDS} of .* is 'w{WORDS - 6}', of .* nothing"),
-        ([*WORD_LIST, "more"], rf"line {WORDS + 1} of .* is nothing, of .* 'more'"),
-    ],
-)
-def test_a_checkpoint_with_other_words_is_refused(words, message, tmp_path):
-    start = checkpoint(tmp_path, toy_pretraining(), vocabulary(tmp_path / "own.txt", WORD_LIST))
-    with pytest.raises(UserError, match=message):
-        check_init(InitConfig(checkpoint=str(start)), str(vocabulary(tmp_path / "vocab.txt", words)))
-    check_init(InitConfig(checkpoint=str(start)), str(vocabulary(tmp_path / "same.txt", WORD_LIST)))
 
 
 @pytest.mark.parametrize(("relations", "kept"), [(NAMES, True), (NAMES[::-1], False)])

@@ -94,6 +94,15 @@ def test_vocab_without_special_tokens_is_refused(tmp_path):
         Tokenizer(tmp_path / "absent.txt")
 
 
+def test_a_vocab_may_begin_with_a_byte_order_mark(tmp_path, tokenizer):
+    (tmp_path / "marked.txt").write_bytes("\ufeff".encode() + "\r\n".join(VOCAB).encode())
+    marked = Tokenizer(tmp_path / "marked.txt")
+    assert marked.pad_id == tokenizer.pad_id and marked.vocab_size == tokenizer.vocab_size
+    (tmp_path / "other.txt").write_bytes(b"\xff\xfe[\0")
+    with pytest.raises(UserError, match=r"other\.txt: data\.vocab: not UTF-8"):
+        Tokenizer(tmp_path / "other.txt")
+
+
 def test_text_key_is_stable():
     assert text_key("a dog left of a cat") == -3926265676669569040
     assert text_key("a") != text_key("b")

@@ -1,6 +1,7 @@
 """The training loop around a stand-in engine: when it saves, when it gives up, what it refuses beforehand."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from relvlm.config.load import load_config
 from relvlm.config.schema import CheckpointConfig, Config, DataConfig, KindRatios
 from relvlm.engine import loop
 from relvlm.errors import UserError
@@ -163,3 +165,34 @@ def test_checkpoints_are_not_overwritten_where_resuming_is_off(config):
     assert loop._checkpoint_to_resume(config, folder) == folder / "step_0000003"
     with pytest.raises(UserError, match=r"checkpoint\.resume is false"):
         loop._checkpoint_to_resume(replace(config, checkpoint=CheckpointConfig(resume=False)), folder)
+
+
+def test_an_out_that_cannot_be_a_folder_is_named_before_any_work(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file/below/it"):
+        with pytest.raises(UserError, match=rf"^out: {out}: {tmp_path / 'file'} is a file"):
+            loop.run(replace(config, out=str(out)))
+
+
+def test_an_out_that_is_read_only_is_named_before_any_work(config, monkeypatch):
+    monkeypatch.setattr(loop.storage.os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(UserError, match=rf"^out: {config.out}: {config.out} cannot be written"):
+        loop.run(config)
+
+
+def test_a_run_says_at_its_start_what_it_was_told(config, caplog):
+    folder = Path(config.out) / "checkpoints"
+    (folder / ".step_0000003.tmp").mkdir(parents=True)
+    with caplog.at_level("INFO"):
+        loop._write_start(config, {"data.vocab": "ab"}, folder, None, ["another seed"])
+    assert json.loads((Path(config.out) / "run.json").read_text())["inputs"] == {"data.vocab": "ab"}
+    assert load_config(Path(config.out) / "config.yaml", ["data.batch.captions=4", "data.captions=[{path: x}]"])
+    assert list(folder.iterdir()) == [] and "another seed" in caplog.text
+
+
+def test_a_checkpoint_that_another_run_has_just_saved_is_not_passed_over(config):
+    folder = Path(config.out) / "checkpoints"
+    folder.mkdir()
+    (folder / "latest").write_text("step_0000003")
+    with pytest.raises(UserError, match="another run has just saved there"):
+        loop._write_start(config, {}, folder, None, [])

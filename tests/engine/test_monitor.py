@@ -1,15 +1,21 @@
 """metrics.csv: its columns, blank cells, and what a resumed run keeps of it."""
 
 import csv
+import errno
+import io
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from support import programs
 
 from relvlm.config.schema import Config, DataConfig, KindRatios
+from relvlm.engine import monitor as monitor_module
 from relvlm.engine.monitor import Monitor
+from relvlm.errors import UserError
 
 CONFIG = Config(steps=9, data=DataConfig(ratio=KindRatios(captions=1, mrc=1)))
 COLUMNS = [
@@ -116,3 +122,67 @@ def test_tensorboard_keeps_the_step_of_the_checkpoint(tmp_path):
     log(tmp_path, 5, range(6, 8))
     board = EventAccumulator(str(tmp_path / "tensorboard"), purge_orphaned_data=True).Reload()
     assert [event.step for event in board.Scalars("captions/itc")] == [1, 3, 5, 7]
+
+
+def test_a_log_that_cannot_be_written_ends_no_training(tmp_path, monkeypatch, caplog):
+    monitor = Monitor(CONFIG, tmp_path, 0)
+    whole = (tmp_path / "metrics.csv").stat().st_size
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for step in (1, 2, 3):
+        with monkeypatch.context() as broken:
+            if step < 3:
+                broken.setattr(monitor_module, "_write_all", full)
+            record(monitor, step)
+            monitor.flush()
+        if step < 3:
+            assert (tmp_path / "metrics.csv").stat().st_size == whole
+    monitor.close()
+    assert [row["step"] for row in rows(tmp_path)] == ["3"]
+    warnings = [record.message for record in caplog.records]
+    assert len(warnings) == 2 and "metrics.csv: 2 rows could not be written" in warnings[1]
+    assert warnings[0].startswith(f"{tmp_path / 'metrics.csv'}: cannot be written: [Errno 28] No space left on device")
+
+
+def test_half_a_row_is_taken_back(tmp_path, monkeypatch, caplog):
+    monitor = Monitor(CONFIG, tmp_path, 0)
+    before, whole = (tmp_path / "metrics.csv").read_text(), monitor_module._write_all
+
+    def part(file: io.RawIOBase, data: bytes) -> None:
+        whole(SimpleNamespace(write=lambda data: file.write(data[:9])), data)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(monitor_module, "_write_all", part)
+        record(monitor, 1)
+        monitor.flush()
+    assert (tmp_path / "metrics.csv").read_text() == before and "cannot be written" in caplog.text
+    monitor.close()
+
+
+def test_a_board_that_cannot_be_written_ends_no_training_either(tmp_path):
+    """With a limit on the size of files, in a process of its own."""
+    script = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import test_monitor as here; from pathlib import Path\n"
+        "config = here.replace(here.CONFIG, steps=400)\n"
+        "monitor = here.Monitor(config, Path(sys.argv[2]), 0)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
+        "for step in range(1, 400):\n"
+        "    here.record(monitor, step)\n"
+        "    monitor.flush()\n"
+        "monitor.board.flush() if not monitor.lost['tensorboard'] else None\n"
+        "monitor.close(); print('went on')\n"
+    )
+    done = programs.run("-c", script, Path(__file__).parent, tmp_path)
+    assert done.stdout == "went on\n" and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.count("metrics.csv: cannot be written: ") == done.stderr.count("tensorboard: cannot be wr") == 1
+    steps = [int(row["step"]) for row in rows(tmp_path)]
+    assert 0 < len(steps) < 399 and steps == list(range(1, len(steps) + 1))
+
+
+def test_a_log_that_cannot_even_begin_is_an_error(tmp_path):
+    (tmp_path / "metrics.csv").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.csv: cannot be written: "):
+        Monitor(CONFIG, tmp_path, 0)

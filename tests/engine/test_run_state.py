@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, pruned from the old end, and clear about what they are not."""
 
+import errno
 import json
 import random
 from dataclasses import replace
@@ -8,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support import programs
 
 import relvlm
-from relvlm import pretrained
+from relvlm import pretrained, storage
 from relvlm.config.schema import (
     CheckpointConfig,
     Config,
@@ -206,26 +208,56 @@ def test_a_damaged_checkpoint_names_the_file(config, folder, file, content, mess
     assert found.startswith(f"{path}: ") and message in found
 
 
-def test_settings_of_training_alone_do_not_make_another_model(config, folder):
-    saved = run_state.save(Engine(config), folder, 5, config)
-    faster = replace(MODEL, recompute=True, compile=True)
-    faster = replace(faster, vision=replace(MODEL.vision, patch_keep=0.5))
-    run_state.check_same_model(saved, replace(config, model=faster), RELATIONS, len(WORDS))
+def test_a_full_disk_is_one_line_with_room_and_place(config, folder, monkeypatch):
+    engine = Engine(config)
+    older = run_state.save(engine, folder, 5, config)
+    size = storage.gigabytes(storage.size(older))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for place, step in (("sync", 6), ("write_model", 7)):
+        with monkeypatch.context() as broken:
+            broken.setattr(run_state, place, full)
+            with pytest.raises(UserError) as caught:
+                run_state.save(engine, folder, step, config)
+        said = str(caught.value)
+        assert said.startswith(f"{folder / f'step_{step:07d}'}: cannot be written: [Errno 28] No space left on device")
+        assert f"needs about {size}, " in said and " free there" in said and "\n" not in said
+        assert sorted(path.name for path in folder.iterdir()) == ["latest", "step_0000005"]
 
 
-def test_a_checkpoint_of_another_model_names_every_difference(config, folder):
-    saved = run_state.save(Engine(config), folder, 5, config)
-    run_state.check_same_model(saved, config, RELATIONS, len(WORDS))
-    other = replace(config, model=replace(MODEL, embed_dim=5, vision=replace(MODEL.vision, layers=3)))
-    with pytest.raises(UserError) as caught:
-        run_state.check_same_model(saved, other, RELATIONS[:1], 10)
-    for part in (
-        "embed_dim: 4 there, 5 here",
-        "vision.layers: 1 there, 3 here",
-        "vocab_size: 9 there, 10 here",
-    ):
-        assert part in str(caught.value)
-    assert "relations: ['left of', 'on'] there, ['left of'] here" in str(caught.value)
+@pytest.mark.parametrize("limit", [2000, 20_000])
+def test_a_file_that_cannot_grow_is_one_line_too(config, folder, limit):
+    """The real thing: torch and safetensors write what the system then refuses."""
+    script = (
+        "import resource, signal, sys; sys.path[:0] = [sys.argv[1], 'tests']\n"
+        "import test_run_state as here; from pathlib import Path; from relvlm.errors import UserError\n"
+        "config = here.replace(here.Config(out=sys.argv[2], model=here.MODEL), data=here.DataConfig(\n"
+        "    vocab=sys.argv[3], relations=sys.argv[4]))\n"
+        "engine = here.Engine(config)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "try:\n    here.run_state.save(engine, Path(config.out) / 'checkpoints', 1, config)\n"
+        "except UserError as error:\n    print(error)\n"
+    )
+    arguments = [str(Path(__file__).parent), config.out, str(config.data.vocab), str(config.data.relations)]
+    done = programs.run("-c", script, *arguments)
+    assert done.stdout.startswith(f"{folder / 'step_0000001'}: cannot be written: ") and "needs about" in done.stdout
+    assert done.stdout.count("\n") == 1 and list(folder.iterdir()) == []
+
+
+def test_what_a_killed_save_left_is_cleared(folder):
+    for name in (".step_0000005.tmp/deepspeed", "step_0000004", "mine"):
+        (folder / name).mkdir(parents=True)
+    (folder / ".latest.tmp").write_text("step")
+    run_state.clear(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["mine", "step_0000004"]
+
+
+def test_a_checkpoint_keeps_what_its_run_was_told(config, folder):
+    folder.mkdir(parents=True)
+    (folder.parent / "run.json").write_text("{}")
+    assert (run_state.save(Engine(config), folder, 5, config) / "run.json").read_text() == "{}"
 
 
 def test_tensors_are_saved_in_fp32_with_the_tied_ones_once(config):

@@ -1,13 +1,15 @@
 """Learning rate at every stage of a run, and which parameters decay."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from relvlm.config.schema import OptimConfig
-from relvlm.engine.schedule import build_optimizer, build_scheduler, lr_factor
+from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, lr_factor, settings_of
 
 
 def factors(decay: str, final_lr: float = 0.0, warmup: int = 4, steps: int = 12) -> list[float]:
@@ -124,3 +126,60 @@ def test_new_parameters_learn_faster_all_along_the_schedule():
             assert rate_of[name] == pytest.approx(2 * expected)
         optimizer.step()
         scheduler.step()
+
+
+def after_seven_steps(config: OptimConfig, steps: int = 12) -> tuple[torch.optim.AdamW, LambdaLR]:
+    optimizer = build_optimizer(Parts(), config)
+    scheduler = build_scheduler(optimizer, config, steps)
+    for _ in range(7):
+        optimizer.step()
+        scheduler.step()
+    return optimizer, scheduler
+
+
+def loaded(config: OptimConfig, saved: tuple[torch.optim.AdamW, LambdaLR], steps: int = 12):
+    """An optimizer and a scheduler of `config` that go on from saved ones."""
+    optimizer = build_optimizer(Parts(), config)
+    scheduler = build_scheduler(optimizer, config, steps)
+    settings = settings_of(optimizer)
+    optimizer.load_state_dict(saved[0].state_dict())
+    scheduler.load_state_dict(saved[1].state_dict())
+    keep_settings(optimizer, scheduler, settings)
+    return optimizer, scheduler
+
+
+def groups(optimizer: torch.optim.AdamW) -> list[dict]:
+    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+
+
+SAVED = OptimConfig(lr=0.2, new_lr_factor=2.0, warmup_steps=4, decay="cosine")
+
+
+def test_a_loaded_optimizer_of_the_same_settings_stays_as_it_is():
+    saved = after_seven_steps(SAVED)
+    optimizer, scheduler = loaded(SAVED, saved)
+    assert groups(optimizer) == groups(saved[0]) and scheduler.state_dict() == saved[1].state_dict()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lr": 0.3},
+        {"decay": "linear"},
+        {"final_lr": 0.1},
+        {"weight_decay": 0.5, "betas": [0.5, 0.6]},
+        {"warmup_steps": 9},
+    ],
+)
+def test_a_loaded_optimizer_goes_on_with_the_settings_of_the_config(changes):
+    config = replace(SAVED, **changes)
+    (optimizer, scheduler), (like, _) = loaded(config, after_seven_steps(SAVED)), after_seven_steps(config)
+    assert groups(optimizer) == groups(like) != groups(after_seven_steps(SAVED)[0])
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(config.lr * lr_factor(8, config, 12))
+
+
+def test_a_run_that_is_made_longer_decays_to_its_new_end():
+    optimizer, _ = loaded(SAVED, after_seven_steps(SAVED), steps=100)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2 * lr_factor(7, SAVED, 100))

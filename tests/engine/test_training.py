@@ -91,6 +91,43 @@ def test_killed_with_sigkill_and_started_again_it_ends_with_the_same_losses(tiny
     assert losses(out) == losses(unbroken)
 
 
+def test_a_resumed_run_takes_what_it_is_told_to_accept_and_nothing_else(tiny, unbroken, tmp_path):
+    out, expected = tmp_path / "moved", losses(unbroken)
+    shutil.copytree(unbroken, out)
+    (out / "checkpoints/latest").write_text("step_0000035")
+    slower = [*tiny, f"out={out}", "optim.lr=1e-3", "data.workers=1"]
+    done = train(*slower, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "optim.lr: 0.002 there, 0.001 here" in done.stderr and "data.workers" not in done.stderr
+    done = train(*slower, "resume.accept=[optim.lr]")
+    for each in ("optim.lr: 0.002 there, 0.001 here", "data.workers: 0 there, 1 here", f"out: '{unbroken}' there"):
+        assert each in done.stderr
+    found = losses(out)
+    assert found[:35] == expected[:35] and len(found) == 40
+    for row, before in zip(found[35:], expected[35:], strict=True):
+        assert float(row["lr"]) == pytest.approx(float(before["lr"]) / 2, rel=1e-4)
+
+
+def test_a_second_run_in_a_folder_is_refused_and_the_next_one_goes_on(tiny, tmp_path):
+    command = [*tiny, f"out={tmp_path}", "checkpoint.every=1000000"]
+    long = [*TRAIN, *command, "steps=1000000"]
+    first = subprocess.Popen(long, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "metrics.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        second = train(*command, "steps=2", check=False)
+        assert second.returncode == 2 and second.stderr.count("\n") == second.stderr.count("overruled") + 1
+        assert f"error: out: {tmp_path} is in use by a run on" in second.stderr and f"pid {first.pid}" in second.stderr
+        assert first.poll() is None
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    third = train(*command, "steps=2")
+    assert f"taken over from a run on {socket.gethostname()}: pid {first.pid}" in third.stderr
+    assert [row["step"] for row in losses(tmp_path)] == ["1", "2"]
+
+
 DROPPING = "model.vision.patch_keep=0.5"
 SMALL_FIRST = "low_resolution={steps: 4, image_size: 16}"
 

@@ -1,5 +1,6 @@
-"""Files that are read with errors by name, images that are found, files that are whole or absent."""
+"""Files that are read with errors by name, files that are whole or absent."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import pytest
 from relvlm.errors import UserError
 from relvlm.evals.files import (
     annotation_files,
-    find_image,
     piece_name,
     read_csv,
     read_json,
@@ -17,36 +17,6 @@ from relvlm.evals.files import (
     write_atomic,
     write_json,
 )
-
-
-def test_coco_2014_names_are_found_in_a_2017_folder(tmp_path: Path) -> None:
-    (tmp_path / "000000551780.jpg").touch()
-    assert find_image(tmp_path, "COCO_val2014_000000551780.jpg") == tmp_path / "000000551780.jpg"
-    assert find_image(tmp_path, "val2014/000000551780.jpg") == tmp_path / "000000551780.jpg"
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".webp"])
-def test_an_id_without_suffix_is_found_in_a_subfolder(tmp_path: Path, suffix: str) -> None:
-    (tmp_path / "VG_100K").mkdir()
-    (tmp_path / f"VG_100K/77{suffix}").touch()
-    assert find_image(tmp_path, "77") == tmp_path / f"VG_100K/77{suffix}"
-    assert find_image(tmp_path, "7") is None
-
-
-def test_a_name_with_a_suffix_gets_no_other(tmp_path: Path) -> None:
-    (tmp_path / "a.JPG.png").touch()
-    assert find_image(tmp_path, "a.JPG") is None
-
-
-def test_the_whole_name_goes_before_its_parts(tmp_path: Path) -> None:
-    for name in ("a_b.jpg", "b.jpg"):
-        (tmp_path / name).touch()
-    assert find_image(tmp_path, "a_b.jpg") == tmp_path / "a_b.jpg"
-
-
-def test_a_folder_of_images_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
-        find_image(tmp_path / "none", "a")
 
 
 def test_a_key_that_occurs_twice_is_named(tmp_path: Path) -> None:
@@ -76,7 +46,7 @@ def test_lines_are_numbered_from_1_and_blank_ones_are_skipped(tmp_path: Path) ->
     with pytest.raises(UserError, match="line 4: expected one object per line"):
         next(rows)
     path.write_bytes(b'{"a": 1}\n{"a": \xff}\n')
-    with pytest.raises(UserError, match="line 2: not JSON"):
+    with pytest.raises(UserError, match="line 2: not a text file"):
         list(read_jsonl(path))
     with pytest.raises(UserError, match="no such file"):
         list(read_jsonl(tmp_path / "none"))
@@ -85,6 +55,51 @@ def test_lines_are_numbered_from_1_and_blank_ones_are_skipped(tmp_path: Path) ->
 def test_csv_rows_are_by_the_header(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('a,b\n1,"2,3"\n')
     assert read_csv(tmp_path / "a.csv") == [{"a": "1", "b": "2,3"}]
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "two\r\nlines", "one\u2028line", "one\x85line", 'a "quoted" word'])
+def test_a_csv_field_is_what_stood_in_its_quotes(tmp_path: Path, text: str) -> None:
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["a", "b"], [text, "x"], ["y", text]])
+    assert read_csv(tmp_path / "a.csv") == [{"a": text, "b": "x"}, {"a": "y", "b": text}]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    for name, text in (("a.csv", "a,b\n1,2\n"), ("a.json", '{"a": "1"}'), ("a.jsonl", '{"a": "1"}\n')):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert read_csv(tmp_path / "a.csv") == [{"a": "1", "b": "2"}]
+    assert read_json(tmp_path / "a.json") == {"a": "1"}
+    assert list(read_jsonl(tmp_path / "a.jsonl")) == [{"a": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2,3\n", "line 2: 3 fields, the header has 2"),
+        ("a,b\n1\n", "line 2: 1 fields"),
+        ("a,b,a\n1,2,3\n", "a: occurs twice in the header"),
+        ('a,b\n1,"2\n', "line 2: not CSV"),
+    ],
+)
+def test_a_csv_row_that_does_not_fit_the_header_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_csv(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', "9" * 5000, "[" * 100_000])
+def test_json_that_python_reads_wrongly_or_not_at_all_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a\.json: (a: occurs twice|not JSON)"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"a\.json: line 1: (a: occurs twice|not JSON)"):
+        list(read_jsonl(tmp_path / "a.json"))
+
+
+def test_the_files_that_macos_leaves_beside_others_are_none(tmp_path: Path) -> None:
+    for name in ("a.json", "._a.json"):
+        (tmp_path / name).touch()
+    assert annotation_files(tmp_path, "vsr", (".json",)) == [tmp_path / "a.json"]
 
 
 def test_a_row_without_a_field_is_refused_with_what_it_has() -> None:

@@ -1,5 +1,6 @@
 """Which backend runs, what is said where it is not the best, and what an asked one must do."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -173,3 +174,14 @@ def test_the_command_says_what_a_trial_on_the_gpu_showed(capsys, monkeypatch):
     assert "cuda       not usable: a trial of it failed: driver too old" in shown
     assert "triton     usable (chosen): wooden" in shown
     assert "cuda tensors of bfloat16  -> triton" in shown
+
+
+def test_triton_is_missing_without_a_gpu_and_says_why():
+    pytest.importorskip("triton", reason="triton is not installed")
+    if torch.cuda.is_available():
+        pytest.skip("has a CUDA device")
+    environment = {k: v for k, v in os.environ.items() if k not in ("RELVLM_KERNELS", "TRITON_INTERPRET")}
+    environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "relvlm_kernels"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "triton     not usable: no CUDA device" in done.stdout, done.stderr

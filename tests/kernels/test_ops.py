@@ -3,7 +3,8 @@
 import pytest
 import torch
 from support.attention_cases import SMALL_GRID as GRID
-from support.attention_cases import small_attention, small_qkv, small_regions
+from support.attention_cases import small_qkv, small_regions
+from support.op_arguments import ARGUMENTS, call
 from torch.library import opcheck
 
 from relvlm_kernels import (
@@ -32,18 +33,6 @@ def test_region_attention_equals_naive_with_gradients(backend, dropout):
     options = {"dropout": dropout, "seed": SEED}
     outs = (op(*tensors, small_regions(), **options) for op in (region_attention, naive.region_attention))
     assert_equal_with_gradients(*outs, tensors)
-
-
-def test_region_attention_is_attention_to_the_keys_that_a_group_sees():
-    """Worked out by hand for the group with prefix, the lower two rows of image 0, and their mean."""
-    q, k, v = (x.detach() for x in small_qkv())
-    seen = [torch.cat([x[0, :1], x[0, 5:13], x[0, 5:13].mean(0, keepdim=True)]) for x in (k, v)]
-    weights = torch.einsum("qhd,shd->hqs", q[6:10], seen[0]).mul(8**-0.5).softmax(-1)
-    wanted = torch.einsum("hqs,shd->qhd", weights, seen[1])
-    regions = small_regions()
-    regions.box[4] = torch.tensor([0, 1, 4, 3])
-    for op in (region_attention, naive.region_attention):
-        torch.testing.assert_close(op(q, k, v, regions)[6:10], wanted)
 
 
 def test_keys_outside_every_box_get_no_gradient(backend):
@@ -110,27 +99,6 @@ def test_lse_without_keys_is_minus_infinity_and_the_output_zero(backend):
     assert (lse[5:] == -torch.inf).all() and not out[5:].any()
 
 
-@pytest.mark.parametrize("op", ["region", "varlen"])
-def test_autocast_casts_mixed_dtypes(op):
-    q, k, v = small_qkv(torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = small_attention(op, q, k.bfloat16(), v)
-    assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out, small_attention(op, q.bfloat16(), k.bfloat16(), v.bfloat16()))
-    out.float().sum().backward()
-    assert q.grad.dtype == v.grad.dtype == torch.float32
-
-
-def test_autocast_leaves_float64_and_box_means_alone():
-    q, k, v = small_qkv()
-    x = torch.randn(3, 13, 5)
-    r = small_regions()
-    plain = box_mean(x, r.box, r.image, GRID)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert small_attention("region", q, k, v).dtype == torch.float64
-        torch.testing.assert_close(box_mean(x, r.box, r.image, GRID), plain, rtol=0, atol=0)
-
-
 def test_gradient_of_box_mean_spreads_over_the_box():
     torch.manual_seed(2)
     x = torch.randn(3, 13, 5, dtype=torch.float64, requires_grad=True)
@@ -159,3 +127,75 @@ def test_gradcheck_of_mrc_pool():
     h, weight, bias = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in [(5, 3), (4, 6), (4,)])
     subject, object_ = torch.tensor([0, 0, 4]), torch.tensor([1, 2, 0])
     assert torch.autograd.gradcheck(lambda *x: mrc_pool(x[0], subject, object_, *x[1:]), (h, weight, bias))
+
+
+def leaves(op):
+    """The op's arguments, those of floating point as leaves, and these by name."""
+    floats = {n: x for n, x in ARGUMENTS[op].items() if isinstance(x, torch.Tensor) and x.is_floating_point()}
+    floats = {n: x.clone().requires_grad_() for n, x in floats.items()}
+    return ARGUMENTS[op] | floats, floats
+
+
+def gradients(op, arguments, wanted, grad):
+    return torch.autograd.grad(call(op, arguments), list(wanted.values()), grad)
+
+
+@pytest.mark.parametrize("op", ARGUMENTS)
+def test_a_gradient_of_any_layout_or_dtype_is_that_of_a_dense_one(backend, op):
+    arguments, floats = leaves(op)
+    ones = torch.ones_like(call(op, arguments))
+    for grad in (ones[:1, ..., :1].expand_as(ones), ones.mT.contiguous().mT, ones.double(), ones.half()):
+        torch.testing.assert_close(gradients(op, arguments, floats, grad), gradients(op, arguments, floats, ones))
+
+
+@pytest.mark.parametrize("op", ARGUMENTS)
+def test_an_argument_of_any_layout_is_that_of_a_dense_one(backend, op):
+    arguments, floats = leaves(op)
+    wanted = call(op, arguments)
+    grad = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
+    for layout in (lambda x: torch.stack([x, x], -1)[..., 0], lambda x: torch.stack([x, x])[1], _transposed):
+        views = {n: layout(x.detach()).requires_grad_() for n, x in floats.items()}
+        views |= {n: layout(x) for n, x in ARGUMENTS[op].items() if isinstance(x, torch.Tensor) and n not in views}
+        torch.testing.assert_close(call(op, arguments | views), wanted)
+        found = gradients(op, arguments | views, {n: views[n] for n in floats}, grad)
+        torch.testing.assert_close(found, gradients(op, arguments, floats, grad))
+
+
+def _transposed(x):
+    return x.mT.contiguous().mT if x.dim() > 1 else x
+
+
+@pytest.mark.parametrize("op", ARGUMENTS)
+def test_expanded_arguments_are_those_of_copies(backend, op):
+    """A row or a head for all: its stride is 0."""
+    arguments, floats = leaves(op)
+    for axis in (0, -1):
+        expanded = {n: x.detach().narrow(axis, 0, 1).expand_as(x) for n, x in floats.items()}
+        copies = {n: x.clone() for n, x in expanded.items()}
+        torch.testing.assert_close(call(op, arguments | expanded), call(op, arguments | copies))
+
+
+@pytest.mark.parametrize("op", ARGUMENTS)
+def test_one_gradient_alone_is_that_of_all(backend, op):
+    arguments, floats = leaves(op)
+    grad = torch.ones_like(call(op, arguments))
+    every = dict(zip(floats, gradients(op, arguments, floats, grad), strict=True))
+    for name, x in floats.items():
+        (found,) = gradients(op, ARGUMENTS[op] | {name: x}, {name: x}, grad)
+        torch.testing.assert_close(found, every[name])
+
+
+def test_a_backward_called_by_itself_refuses_what_does_not_fit():
+    q, cu = torch.randn(3, 2, 8), torch.tensor([0, 3]).int()
+    out, lse = torch.ops.relvlm.varlen_attention(q, q, q, cu, cu, 0.3, 0.0, None)
+
+    def backward(grad=q, out=out, lse=lse):
+        return torch.ops.relvlm.varlen_attention_backward(grad, q, q, q, out, lse, cu, cu, None, 0.3, 0.0)
+
+    backward()
+    for wrong in ({"grad": q[:2]}, {"out": out[:, :1]}, {"lse": lse[:2]}):
+        with pytest.raises(ValueError, match=r"^varlen_attention_backward: (grad|out|lse) .* with "):
+            backward(**wrong)
+    for wrong in ({"grad": q.double()}, {"out": out.half()}, {"lse": lse.double()}):
+        with pytest.raises(TypeError, match=r"^varlen_attention_backward: (grad|out|lse) .* float32"):
+            backward(**wrong)

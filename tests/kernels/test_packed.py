@@ -87,10 +87,3 @@ def test_autocast(op):
     torch.testing.assert_close(out, attend_packed(op, [x.bfloat16() for x in tensors]))
     out.float().sum().backward()
     assert all(x.grad.dtype == torch.float32 for x in tensors)
-
-
-@pytest.mark.parametrize(("op", "shape"), zip(OPS, ["(T, 2", "(T, 3"], strict=True))
-def test_names_the_shape_that_it_wants(op, shape):
-    tensors = [x[..., :1, :, :] for x in inputs(op)]
-    with pytest.raises(ValueError, match=f"expected {shape}".replace("(", r"\(")):
-        attend_packed(op, tensors)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from relvlm.losses.itc import itc_loss
+from relvlm.losses.itc import itc_loss, shared_targets
 
 G, A, E, FIRST = 3, 5, 4, 1
 
@@ -82,6 +82,25 @@ def test_one_hot_soft_targets_change_nothing_even_with_false_negatives():
     soft = loss(images, texts, temperature, ignored, ignored, soft_i2t_GA=one_hot, soft_t2i_GA=one_hot)
     assert soft.isfinite()
     torch.testing.assert_close(soft, loss(images, texts, temperature, ignored, ignored))
+
+
+def test_a_soft_target_of_a_false_negative_counts_for_nothing():
+    images, texts, temperature = features()
+    ignored, soft = nothing_ignored(), torch.full((G, A), 1 / A)
+    ignored[:, 4] = True
+    found = loss(images, texts, temperature, ignored, ignored, soft_i2t_GA=soft, soft_t2i_GA=soft)
+    one_way = [
+        -(soft[:, :4] * (rows @ columns[:4].T / 0.1).log_softmax(-1)).sum(-1).mean()
+        for rows, columns in ((own(images), texts), (own(texts), images))
+    ]
+    torch.testing.assert_close(found, sum(one_way) / 2)
+
+
+def test_columns_of_the_same_index_share_a_target():
+    shared = shared_targets(torch.tensor([7, 5, 6]), torch.tensor([5, 7, 7, 6, 5, 7]))
+    third = 1 / 3
+    expected = [[0, third, third, 0, 0, third], [0.5, 0, 0, 0, 0.5, 0], [0, 0, 0, 1, 0, 0]]
+    torch.testing.assert_close(shared, torch.tensor(expected, dtype=torch.float32))
 
 
 def test_bf16_features_are_compared_in_fp32():

@@ -87,6 +87,8 @@ def test_loss_is_the_mean_over_the_pairs_that_exist():
     logits, target = torch.randn(4, 2), torch.tensor([1, IGNORED, 0, 1])
     kept = [0, 2, 3]
     torch.testing.assert_close(itm_loss(logits, target), F.cross_entropy(logits[kept], target[kept]))
+    torch.testing.assert_close(itm_loss(logits[:2], target[:2]), F.cross_entropy(logits[:1], target[:1]))
+    torch.testing.assert_close(F.cross_entropy(logits, target), itm_loss(logits, target))  # it ignores IGNORED too
     assert itm_loss(logits.bfloat16(), target).dtype == torch.float32
 
 
@@ -107,6 +109,15 @@ def test_head_is_albefs_linear_or_xvlms_two_layers(kind, parameters):
     head = ITMHead(8, kind)
     assert sum(p.numel() for p in head.parameters()) == parameters
     assert head(torch.randn(3, 8)).shape == (3, 2)
+
+
+def test_weights_are_a_softmax_over_the_row_and_a_floor_where_one_is_asked_for():
+    similarity, none = torch.tensor([[0.0, 3.0], [1.0, 1.0]]).log(), torch.zeros(2, 2).bool()
+    torch.testing.assert_close(negative_weights(similarity, none), torch.tensor([[0.0, 1.0], [0.5, 0.5]]))
+    torch.testing.assert_close(negative_weights(similarity, none, 0.25), torch.tensor([[0.25, 1.25], [0.75, 0.75]]))
+    torch.manual_seed(0)
+    drawn, _ = hard_negatives(torch.tensor([[0.0, 20.0]]).expand(500, 2), none[:1].expand(500, 2))
+    assert (drawn == 1).all()  # by default there is none
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.3])

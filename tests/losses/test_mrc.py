@@ -30,6 +30,7 @@ def test_loss_is_the_mean_cross_entropy_in_fp32():
     logits, relation = torch.randn(3, 7), torch.tensor([6, 0, 2])
     torch.testing.assert_close(mrc_loss(logits, relation), F.cross_entropy(logits, relation))
     assert mrc_loss(logits.bfloat16(), relation).dtype == torch.float32
+    torch.testing.assert_close(mrc_loss(logits[:1], relation[:1]), F.cross_entropy(logits[:1], relation[:1]))
 
 
 def test_without_triplets_it_is_zero_with_gradient():

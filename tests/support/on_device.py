@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -24,3 +25,14 @@ def triton_marks() -> list[pytest.MarkDecorator]:
 def error(found: Tensor, wanted: Tensor) -> float:
     """Root mean square, in terms of the wanted values'."""
     return float((found.double() - wanted).square().mean().sqrt() / wanted.square().mean().sqrt())
+
+
+def drawn(generator: torch.Generator, *shape: int, dtype: torch.dtype) -> Tensor:
+    """Random numbers, the same on any device."""
+    return torch.randn(*shape, dtype=torch.float64, generator=generator).to(DEVICE, dtype)
+
+
+def assert_close(found: Iterable[Tensor], wanted: Iterable[Tensor], dtype: torch.dtype, times: float = 1) -> None:
+    """Each of `dtype`, with an error of at most so many times its precision."""
+    for a, b in zip(found, wanted, strict=True):
+        assert a.dtype == dtype and error(a, b) < times * torch.finfo(dtype).eps

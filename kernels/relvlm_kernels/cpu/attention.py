@@ -78,9 +78,6 @@ def _backward_call(
 def _call(inputs: dict[str, Tensor], scale: float, dropout: float, seed: Tensor | None) -> Filled:
     """Inputs of a call. Rows may lie apart (a slice of a joint projection); other layouts are copied."""
     q, k = inputs["q"], inputs["k"]
-    if any(x.dtype != q.dtype or x.device.type != "cpu" for x in inputs.values()) or q.dtype not in DTYPES:
-        found = ", ".join(f"{name} {x.dtype} on {x.device}" for name, x in inputs.items())
-        raise ValueError(f"{found}: expected CPU tensors of one dtype, of {', '.join(map(str, DTYPES))}")
     call = Filled(Call())
     for name, x in inputs.items():
         _point_at_rows(call, name, x if _strides(x) else x.contiguous())
@@ -116,15 +113,13 @@ def _output(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 def _region(op: str, call: Filled, k: Tensor, regions: Regions) -> None:
     groups = Filled(Groups())
     groups.point(**{name: int32(getattr(regions, name)) for name in ("offsets", "image", "box")})
-    groups.point(**{name: getattr(regions, name).bool().contiguous() for name in ("prefix", "mean")})
+    groups.point(**{name: getattr(regions, name).contiguous() for name in ("prefix", "mean")})
     groups.set(count=len(regions.image), images=k.shape[0], tokens=k.shape[1])
     groups.set(grid_rows=regions.grid[0], grid_columns=regions.grid[1], partial=call.struct.backward)
     library.run(op, "region_attention", call.struct, groups.struct)
 
 
 def _varlen(op: str, call: Filled, cu_q: Tensor, cu_k: Tensor) -> None:
-    if len(cu_q) != len(cu_k):
-        raise ValueError(f"{op}: {len(cu_q)} offsets of queries, {len(cu_k)} of keys")
     cu_q, cu_k = int32(cu_q), int32(cu_k)
     pointers = (c_void_p(cu.data_ptr()) for cu in (cu_q, cu_k))
     library.run(op, "varlen_attention", call.struct, *pointers, len(cu_q) - 1)

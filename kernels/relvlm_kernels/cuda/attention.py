@@ -20,14 +20,14 @@ def region_attention(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """See `ops.region_attention` and, for lse, `eager`."""
-    return _forward("region_attention", q, k, v, regions, scale, dropout, seed)
+    return _forward(q, k, v, regions, scale, dropout, seed)
 
 
 def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
     dropout: float, seed: Tensor | None, to: Gradients | None = None,
 ) -> Gradients:  # fmt: skip
-    return _backward("region_attention_backward", grad, q, k, v, out, lse, regions, scale, dropout, seed, to)
+    return _backward(grad, q, k, v, out, lse, regions, scale, dropout, seed, to)
 
 
 def varlen_attention(
@@ -35,25 +35,23 @@ def varlen_attention(
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `ops.varlen_attention`."""
-    return _forward("varlen_attention", q, k, v, (cu_q, cu_k), scale, dropout, seed)
+    return _forward(q, k, v, (cu_q, cu_k), scale, dropout, seed)
 
 
 def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
     scale: float, dropout: float, seed: Tensor | None, to: Gradients | None = None,
 ) -> Gradients:  # fmt: skip
-    index = cu_q, cu_k
-    return _backward("varlen_attention_backward", grad, q, k, v, out, lse, index, scale, dropout, seed, to)
+    return _backward(grad, q, k, v, out, lse, (cu_q, cu_k), scale, dropout, seed, to)
 
 
 def _forward(
-    op: str, q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
+    q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
     dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    library.check(op, q=q, k=k, v=v)
     width = q.shape[2]
-    q, k, v = _padded(op, q, k, v)
-    call = _call(op, q, k, v, index, scale, dropout, seed)
+    q, k, v = _padded(q, k, v)
+    call = _call(q, k, v, index, scale, dropout, seed)
     out, lse = _output(q), q.new_empty(q.shape[:2], dtype=torch.float32)
     call.point(out=out, lse=lse)
     if call.struct.items:
@@ -65,17 +63,16 @@ def _forward(
 
 
 def _backward(
-    op: str, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
     index: Regions | tuple[Tensor, Tensor], scale: float, dropout: float, seed: Tensor | None,
     to: Gradients | None,
 ) -> Gradients:  # fmt: skip
-    library.check(op, q=q, k=k, v=v, grad=grad, out=out)
     width = q.shape[2]
-    grad, q, k, v, out = _padded(op, grad, q, k, v, out)
-    call = _call(op, q, k, v, index, scale, dropout, seed)
+    grad, q, k, v, out = _padded(grad, q, k, v, out)
+    call = _call(q, k, v, index, scale, dropout, seed)
     _point_at_rows(call, "grad", grad)
     states = lse.new_empty(lse.numel(), STATE)
-    wanted = _padded(op, *to) if to else (_output(q), _output(k), _output(v))
+    wanted = _padded(*to) if to else (_output(q), _output(k), _output(v))
     dq = _dense(wanted[0])
     call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states, dq=dq)
     grads = dq, _point_at_rows(call, "dk", wanted[1]), _point_at_rows(call, "dv", wanted[2])
@@ -92,17 +89,17 @@ def _backward(
     return to or found
 
 
-def _padded(op: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+def _padded(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Heads as wide as the next kernel's: zeros change neither scores nor the outputs that are kept."""
     width = tensors[0].shape[-1]
     wanted = library.padded_width(width)
     if wanted is None:
-        raise ValueError(f"{op}: heads of {width}: the cuda kernels go up to {library.WIDTHS[-1]}")
+        raise ValueError(f"heads of {width}: the cuda kernels go up to {library.WIDTHS[-1]}")
     return tuple(torch.nn.functional.pad(x, (0, wanted - width)) if wanted > width else x for x in tensors)
 
 
 def _call(
-    op: str, q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
+    q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
     dropout: float, seed: Tensor | None,
 ) -> Launch:  # fmt: skip
     call = Launch(Call(), q)
@@ -115,7 +112,7 @@ def _call(
     if isinstance(index, Regions):
         _index_regions(call, index, k)
     else:
-        _index_sequences(op, call, *index, q.device)
+        _index_sequences(call, *index)
     _plan(call, q)
     return call
 
@@ -140,8 +137,8 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def _index_regions(call: Launch, regions: Regions, k: Tensor) -> None:
-    tensors = {name: int32(getattr(regions, name), k.device) for name in ("offsets", "image", "box")}
-    tensors |= {name: getattr(regions, name).to(k.device).bool().contiguous() for name in ("prefix", "mean")}
+    tensors = {name: int32(getattr(regions, name)) for name in ("offsets", "image", "box")}
+    tensors |= {name: getattr(regions, name).contiguous() for name in ("prefix", "mean")}
     call.struct.index = Index(
         count=len(regions.image), grid_rows=regions.grid[0], grid_columns=regions.grid[1], tokens=k.shape[1],
         **{name: x.data_ptr() for name, x in tensors.items()},
@@ -150,10 +147,8 @@ def _index_regions(call: Launch, regions: Regions, k: Tensor) -> None:
     call.set(items=k.shape[0])
 
 
-def _index_sequences(op: str, call: Launch, cu_q: Tensor, cu_k: Tensor, device: torch.device) -> None:
-    if len(cu_q) != len(cu_k):
-        raise ValueError(f"{op}: {len(cu_q)} offsets of queries, {len(cu_k)} of keys")
-    cu_q, cu_k = int32(cu_q, device), int32(cu_k, device)
+def _index_sequences(call: Launch, cu_q: Tensor, cu_k: Tensor) -> None:
+    cu_q, cu_k = int32(cu_q), int32(cu_k)
     call.struct.index = Index(offsets=cu_q.data_ptr(), key_offsets=cu_k.data_ptr(), count=len(cu_q) - 1)
     call.keep(cu_q, cu_k)
     call.set(items=len(cu_q) - 1)

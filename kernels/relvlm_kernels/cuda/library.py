@@ -124,15 +124,5 @@ class Launch(Filled):
             raise RuntimeError(f"{function}: {LIBRARY.text('error', status)}")
 
 
-def check(op: str, **tensors: Tensor) -> None:
-    """Raises ValueError where dtypes or devices disagree, or no kernel takes them."""
-    first, *others = tensors.values()
-    agree = all(x.dtype == first.dtype and x.device == first.device for x in others)
-    if not agree or first.dtype not in ELEMENTS:
-        found = ", ".join(f"{name} {x.dtype} on {x.device}" for name, x in tensors.items())
-        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in ELEMENTS)
-        raise ValueError(f"{op}: {found}: expected tensors of one device and one dtype of {names}")
-
-
-def int32(x: Tensor, device: torch.device) -> Tensor:
-    return x.to(device, torch.int32).contiguous()
+def int32(x: Tensor) -> Tensor:
+    return x.to(torch.int32).contiguous()

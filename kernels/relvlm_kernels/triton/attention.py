@@ -113,8 +113,6 @@ def _images(regions: Regions, q: Tensor, k: Tensor, partial: bool = False) -> _O
 
 
 def _sequences(cu_q: Tensor, cu_k: Tensor, k: Tensor) -> _Owners:
-    if len(cu_q) != len(cu_k):
-        raise ValueError(f"varlen_attention: {len(cu_q)} offsets of queries, {len(cu_k)} of keys")
     starts, key_starts = cu_q.to(torch.int32).contiguous(), cu_k.to(torch.int32).contiguous()
     return _Owners(len(cu_q) - 1, starts, starts, starts, key_starts, k.shape[0], 0, (1, 1), False)
 
@@ -190,9 +188,7 @@ def _splits(queries: int, owners: _Owners, tile: tiles.Tile) -> int:
 def _arguments(
     q: Tensor, k: Tensor, v: Tensor, owners: _Owners, scale: float, dropout: _Dropout, tile: tiles.Tile
 ) -> dict[str, Any]:
-    """What all attention kernels take; raises ValueError where dtypes or widths are not theirs."""
-    if not q.dtype == k.dtype == v.dtype:
-        raise ValueError(f"triton: q {q.dtype}, k {k.dtype}, v {v.dtype}: expected one dtype")
+    """What all attention kernels take."""
     strides = {f"{name}_owner": x.stride(0) for name, x in (("k", k), ("v", v))}
     return strides | _places(q=q, k=k, v=v) | dropout.arguments(owners.starts) | {
         "q": q, "k": k, "v": v, "starts": owners.starts, "table": owners.table, "with_mean": owners.with_mean,
@@ -214,9 +210,7 @@ def _launch(kernel: Any, programs: int, arguments: dict[str, Any], tile: tiles.T
 
 
 def _padded(q: Tensor) -> int:
-    """Head width as the kernels hold it; raises ValueError where it is too large."""
-    if q.shape[-1] > tiles.MAX_WIDTH:
-        raise ValueError(f"triton: heads of {q.shape[-1]}; the kernels take at most {tiles.MAX_WIDTH}")
+    """Head width as the kernels hold it."""
     return max(16, triton.next_power_of_2(q.shape[-1]))
 
 

@@ -120,7 +120,11 @@ def read_relations(path: Path) -> dict[str, int]:
     """Relation classes by predicate, from a file of one predicate a line; raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: data.relations: no such file (one predicate a line)")
-    predicates = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors put a byte order mark before the first predicate
+    except ValueError as error:
+        raise UserError(f"{path}: data.relations: not UTF-8: {error} (one predicate a line)") from error
+    predicates = [line.strip() for line in text.split("\n") if line.strip()]
     repeated = sorted({p for p in predicates if predicates.count(p) > 1})
     if repeated or not predicates:
         raise UserError(f"{path}: data.relations: {f'repeated: {repeated}' if repeated else 'empty'}")

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from relvlm.data.pictures import load_pixels
+from relvlm.data.pictures import load_pixels, to_rgb
 from relvlm.data.shards.schema import Box, Sample
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -44,7 +44,7 @@ def eval_transform(size: int) -> Callable[[Image.Image], Tensor]:
     """Square bicubic resize and CLIP normalisation: image -> (3, `size`, `size`) float32."""
 
     def transform(image: Image.Image) -> Tensor:
-        square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+        square = to_rgb(image).resize((size, size), Image.Resampling.BICUBIC)
         return normalise(np.asarray(square)[None])[0]
 
     return transform

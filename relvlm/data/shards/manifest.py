@@ -91,28 +91,55 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no {MANIFEST} in {path} (run: relvlm data build --help)")
     try:
         manifest = json.loads(file.read_bytes())
-    except ValueError as error:
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not valid JSON: {error} (build the shard set again)") from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA_VERSION:
+    if schema != SCHEMA_VERSION or type(schema) is not int:
         raise UserError(f"{file}: schema: {schema!r}, this version reads {SCHEMA_VERSION} (build it again)")
+    for name, kind in (("source", str), ("builder", dict), ("totals", dict)):
+        if not isinstance(manifest.get(name, kind()), kind):
+            raise UserError(f"{file}: {name}: {manifest[name]!r} is no {kind.__name__} (build it again)")
     return manifest
 
 
 def shard_entries(file: Path, manifest: dict[str, Any]) -> list[ShardEntry]:
     """The shards that `manifest` (read from `file`) lists; raises UserError, also for a name with a folder."""
-    entries = []
-    for number, record in enumerate(manifest.get("shards", ())):
-        try:
-            entry = ShardEntry(**record)
-        except TypeError as error:
-            raise UserError(f"{file}: shards[{number}]: {error} (build it again)") from error
-        if not _SHARD_NAME.fullmatch(entry.name):
-            raise UserError(f"{file}: shards[{number}].name: {entry.name!r} is no plain file name *.tar")
-        entries.append(entry)
+    records = manifest.get("shards", [])
+    if not isinstance(records, list):
+        raise UserError(f"{file}: shards: no list (build the shard set again)")
+    entries = [_entry(record, f"{file}: shards[{number}]") for number, record in enumerate(records)]
     if not entries:
         raise UserError(f"{file}: shards: empty (build the shard set again)")
+    names = [entry.name for entry in entries]
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated:
+        raise UserError(f"{file}: shards: {repeated[0]} is listed twice (build the shard set again)")
+    _check_total(file, manifest, sum(entry.samples for entry in entries))
     return entries
+
+
+def _entry(record: Any, place: str) -> ShardEntry:
+    if not isinstance(record, dict):
+        raise UserError(f"{place}: {record!r} is no JSON object (build it again)")
+    try:
+        entry = ShardEntry(**record)
+    except TypeError as error:
+        raise UserError(f"{place}: {error} (build it again)") from error
+    for name, value in asdict(entry).items():
+        kind = str if name in ("name", "sha256") else int
+        if type(value) is not kind or (kind is int and value < 0):
+            raise UserError(f"{place}.{name}: {value!r} is no {'text' if kind is str else 'count'} (build it again)")
+    if not _SHARD_NAME.fullmatch(entry.name):
+        raise UserError(f"{place}.name: {entry.name!r} is no plain file name *.tar")
+    return entry
+
+
+def _check_total(file: Path, manifest: dict[str, Any], samples: int) -> None:
+    total = manifest.get("totals", {}).get("samples", samples)
+    if total != samples:
+        raise UserError(f"{file}: totals.samples: {total!r}, its shards hold {samples} (edited? build it again)")
 
 
 def check_size(path: Path, entry: ShardEntry) -> None:

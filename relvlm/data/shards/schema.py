@@ -1,15 +1,18 @@
 """Sample, schema version 1: one record of a shard, `KEY.jpg` + `KEY.json`.
 
 Boxes are (x0, y0, x1, y1) in pixels of the stored image, half-open, clipped to it. Every field but `image_id`,
-`width` and `height` may be empty.
+`width` and `height` may be empty. Nothing is converted: a number is no text, and a text no list of texts.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 SCHEMA_VERSION = 1
+MAX_SIDE = 2**31 - 1  # pixels; no PNG is longer
 Box = tuple[float, float, float, float]
 
 
@@ -56,39 +59,125 @@ class Sample:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Sample:
         """Parse and check one record; raises SchemaError naming the first field at fault."""
-        if record.get("schema") != SCHEMA_VERSION:
-            raise SchemaError(f"schema: {record.get('schema')!r}, this reader knows {SCHEMA_VERSION}")
-        try:
-            sample = cls(
-                image_id=str(record["image_id"]),
-                width=int(record["width"]),
-                height=int(record["height"]),
-                source=str(record.get("source", "")),
-                captions=tuple(str(c) for c in record.get("captions", ())),
-                entities=tuple(_entity(e) for e in record.get("entities", ())),
-                relations=tuple(Relation(**r) for r in record.get("relations", ())),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise SchemaError(f"{type(error).__name__}: {error}") from error
-        _check(sample)
-        return sample
+        _check_fields(record, SAMPLE_FIELDS)
+        schema = record.get("schema")
+        if type(schema) is not int or schema != SCHEMA_VERSION:
+            raise SchemaError(f"schema: {schema!r}, this reader knows {SCHEMA_VERSION}")
+        size = width, height = _side(record, "width"), _side(record, "height")
+        entities = _each(record, "entities", _entity, size)
+        ids = {e.id for e in entities}
+        if len(ids) != len(entities):
+            raise SchemaError("entities: ids are not unique")
+        return cls(
+            _text(record, "image_id"),
+            width,
+            height,
+            _text(record, "source") if "source" in record else "",
+            _texts(record, "captions"),
+            entities,
+            _each(record, "relations", _relation, ids),
+        )
 
 
-def _entity(record: dict[str, Any]) -> Entity:
-    x0, y0, x1, y1 = (float(v) for v in record["box"])
-    return Entity(str(record["id"]), str(record["label"]), (x0, y0, x1, y1), tuple(record.get("attributes", ())))
+SAMPLE_FIELDS = frozenset(f.name for f in fields(Sample))
+ENTITY_FIELDS = frozenset(f.name for f in fields(Entity))
+RELATION_FIELDS = frozenset(f.name for f in fields(Relation))
+C = TypeVar("C")
+T = TypeVar("T")
+
+# All of this runs for every record that a training reads, so places are put into words only where a fault is.
 
 
-def _check(sample: Sample) -> None:
-    if sample.width <= 0 or sample.height <= 0:
-        raise SchemaError(f"width, height: {sample.width}x{sample.height} is no image size")
-    ids = [e.id for e in sample.entities]
-    if len(set(ids)) != len(ids):
-        raise SchemaError("entities: ids are not unique")
-    for entity in sample.entities:
-        x0, y0, x1, y1 = entity.box
-        if not (0 <= x0 < x1 <= sample.width and 0 <= y0 < y1 <= sample.height):
-            raise SchemaError(f"entities[{entity.id}].box: {entity.box} is not inside {sample.width}x{sample.height}")
-    for relation in sample.relations:
-        if relation.subject not in ids or relation.object not in ids:
-            raise SchemaError(f"relations: {relation} names an unknown entity")
+def _each(record: dict[str, Any], name: str, read: Callable[[Any, C], T], context: C) -> tuple[T, ...]:
+    """`read(item, context)` of each item of the list `name`."""
+    found: list[T] = []
+    items = _listed(record, name)
+    try:
+        for item in items:
+            found.append(read(item, context))
+    except SchemaError as error:
+        raise SchemaError(f"{name}[{len(found)}].{error}") from error
+    return tuple(found)
+
+
+def _entity(record: Any, size: tuple[int, int]) -> Entity:
+    _check_fields(record, ENTITY_FIELDS)
+    return Entity(_text(record, "id"), _text(record, "label"), _box(record, size), _texts(record, "attributes"))
+
+
+def _relation(record: Any, ids: Collection[str]) -> Relation:
+    _check_fields(record, RELATION_FIELDS)
+    subject, target = _text(record, "subject"), _text(record, "object")
+    if subject not in ids or target not in ids:
+        end, name = ("subject", subject) if subject not in ids else ("object", target)
+        raise SchemaError(f"{end}: {name!r} is the id of no entity")
+    return Relation(subject, _text(record, "predicate"), target)
+
+
+def _check_fields(record: Any, known: frozenset[str]) -> None:
+    if type(record) is not dict:
+        raise SchemaError(f"record: {_shown(record)} is no JSON object")
+    if not known.issuperset(record):
+        name = next(name for name in record if name not in known)
+        near = get_close_matches(str(name), sorted(known), 1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+        raise SchemaError(f"{name}: unknown field ({hint})")
+
+
+def _text(record: dict[str, Any], name: str) -> str:
+    value = record.get(name)
+    if type(value) is not str:
+        raise SchemaError(f"{name}: {_shown(value)} is no text" if name in record else f"{name}: missing")
+    if not value.isascii():
+        _check_encodable(value, name)
+    return value
+
+
+def _listed(record: dict[str, Any], name: str) -> Sequence[Any]:
+    values = record.get(name, ())
+    if type(values) is not list and type(values) is not tuple:
+        raise SchemaError(f"{name}: {_shown(values)} is no list")
+    return values
+
+
+def _texts(record: dict[str, Any], name: str) -> tuple[str, ...]:
+    values = _listed(record, name)
+    for value in values:
+        if type(value) is not str:
+            raise SchemaError(f"{name}[{values.index(value)}]: {_shown(value)} is no text")
+        if not value.isascii():
+            _check_encodable(value, name)
+    return tuple(values)
+
+
+def _check_encodable(text: str, name: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SchemaError(f"{name}: {text!r} holds half of a surrogate pair") from error
+
+
+def _side(record: dict[str, Any], name: str) -> int:
+    value = record.get(name)
+    if type(value) is not int or not 0 < value <= MAX_SIDE:
+        problem = f"{_shown(value)} is no number of pixels (a whole number above 0)" if name in record else "missing"
+        raise SchemaError(f"{name}: {problem}")
+    return value
+
+
+def _box(record: dict[str, Any], size: tuple[int, int]) -> Box:
+    values = record.get("box")
+    if type(values) not in (list, tuple) or len(values) != 4:  # type: ignore[arg-type]
+        raise SchemaError(f"box: {_shown(values)} are not four numbers" if "box" in record else "box: missing")
+    x0, y0, x1, y1 = values  # type: ignore[misc]
+    floats = type(x0) is float and type(y0) is float and type(x1) is float and type(y1) is float
+    if not floats and any(type(v) not in (float, int) for v in values):  # type: ignore[union-attr]
+        raise SchemaError(f"box: {_shown(values)} are not four numbers")
+    if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):  # NaN is not, either
+        raise SchemaError(f"box: {_shown(values)} is empty or not inside {size[0]}x{size[1]} (x0, y0, x1, y1)")
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain, islice
@@ -34,6 +35,7 @@ from relvlm.errors import UserError
 
 RELATIONS = "relations.txt"
 SKIPPED = "skipped.txt"
+LOG = "build.log"
 OPEN_SHARDS = 64  # file descriptors that one reader keeps
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -72,23 +74,19 @@ def write_shards(
     builder_args: dict[str, Any],
     shard_size: int = 1000,
     skipped: list[str] | None = None,
+    log: Callable[[], list[str]] = list,
 ) -> dict[str, Any]:
     """Write `samples` as a shard set in the new (or empty) folder `out` and return the manifest.
 
-    Beside the shards: `relations.txt`, the sorted predicates, if there are any; `skipped.txt`, the lines that
-    the producer of `samples` has put into `skipped` by the time it ends, if any.
+    Beside the shards: `relations.txt`, the sorted predicates, if there are any; `skipped.txt` and `build.log`, the
+    lines that the producer of `samples` has put into `skipped` and that `log` gives by the time it ends, if any.
 
-    Equal input gives equal bytes. Until the last byte is written the data lie in a hidden sibling of `out`,
-    which an exception removes. Raises UserError if `out` is taken or no sample comes, ValueError for an
-    invalid sample.
+    Equal input gives equal bytes. Raises UserError if `out` is taken or no sample comes, ValueError for an
+    invalid sample; nothing is left behind then.
     """
     out = Path(out)
-    check_free(out)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     tally = Tally()
-    try:
+    with new_folder(out) as partial:
         entries = [
             write_shard(partial / f"{number:06d}.tar", part)
             for number, part in enumerate(_parts(tally.count(samples), shard_size))
@@ -96,14 +94,32 @@ def write_shards(
         if not entries:
             raise UserError(f"{out}: no samples to write (check the builder's input)")
         manifest = make_manifest(entries, tally, source=source, builder_args=builder_args)
-        _write_lines(partial / RELATIONS, sorted(tally.predicates))
-        _write_lines(partial / SKIPPED, skipped or [])
+        write_lines(partial / RELATIONS, sorted(tally.predicates))
+        write_lines(partial / SKIPPED, skipped or [])
+        write_lines(partial / LOG, log())
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return manifest
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A hidden sibling of `out` to write into, which becomes `out` at the end and is removed by an exception.
+
+    Raises UserError if `out` is taken or cannot be made.
+    """
+    check_free(out)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made: {error.strerror} (choose another --out)") from error
+    try:
+        yield partial
         partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return manifest
 
 
 def check_free(out: Path) -> None:
@@ -142,9 +158,10 @@ def image_suffix(image: bytes) -> str:
     raise ValueError(f"image: neither JPEG nor PNG (first bytes {image[:8]!r})")
 
 
-def _write_lines(path: Path, lines: list[str]) -> None:
+def write_lines(path: Path, lines: list[str]) -> None:
+    """A text file of these lines; none where there are none."""
     if lines:
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", errors="backslashreplace")
 
 
 def _parts(samples: Iterable[Encoded], size: int) -> Iterator[Iterator[Encoded]]:
@@ -190,15 +207,23 @@ class ShardSet:
         name = self.shards[shard].name
         try:
             members = self._members(shard)
-            if position >= len(members.keys):
-                raise DataFault(name, f"position {position}", f"only {len(members.keys)} samples found in the tar")
+            if not position < len(members.keys) <= self.shards[shard].samples:
+                raise DataFault(name, f"position {position}", self._miscounted(shard, len(members.keys)))
             image, annotation = (self._bytes(shard, *place) for place in members.places(position))
         except OSError as error:
             raise DataFault(name, f"position {position}", f"cannot be read: {error}") from error
         key = members.keys[position]
+        if key in members.repeated:
+            raise DataFault(name, key, "the key is there more than once: which image its JSON belongs to is unknown")
         if image is None or annotation is None:
             raise DataFault(name, key, "no image" if image is None else "no JSON")
         return Record(key, name, image, _parse(name, key, annotation))
+
+    def _miscounted(self, shard: int, found: int) -> str:
+        promised = self.shards[shard].samples
+        if found > promised:  # positions mean nothing, and some samples would never be seen
+            return f"{found} samples found in the tar, {MANIFEST} says {promised} (build the shard set again)"
+        return f"only {found} samples found in the tar"
 
     def verify(self) -> list[str]:
         """Faults against the manifest's checksums and counts (reads every byte); [] if sound."""
@@ -206,9 +231,13 @@ class ShardSet:
 
     def _verify(self, shard: int) -> Iterator[str]:
         entry = self.shards[shard]
-        if file_sha256(self.path / entry.name) != entry.sha256:
-            yield f"{entry.name}: SHA-256 differs from the manifest"
-        found = len(self._members(shard).keys)
+        try:
+            if file_sha256(self.path / entry.name) != entry.sha256:
+                yield f"{entry.name}: SHA-256 differs from the manifest"
+            found = len(self._members(shard).keys)
+        except OSError as error:
+            yield f"{entry.name}: cannot be read: {error}"
+            return
         if found != entry.samples:
             yield f"{entry.name}: {found} samples, the manifest says {entry.samples}"
 
@@ -240,5 +269,5 @@ def _parse(shard: str, key: str, annotation: bytes) -> Sample:
         return Sample.from_json(json.loads(annotation))
     except SchemaError as error:
         raise DataFault(shard, key, f"invalid sample: {error}") from error
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataFault(shard, key, f"invalid JSON: {error}") from error

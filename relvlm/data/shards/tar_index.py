@@ -35,11 +35,13 @@ class PositionedFile:
 class Members:
     """Where a tar's samples lie.
 
-    `table` (n, 4) int64, in bytes: image offset, image size, JSON offset, JSON size; -1 where absent.
+    `table` (n, 4) int64, in bytes: image offset, image size, JSON offset, JSON size; -1 where absent. The members of
+    a key may be apart; `repeated` are the keys with more than one image or JSON, of which the last are in the table.
     """
 
     keys: tuple[str, ...]
     table: np.ndarray
+    repeated: frozenset[str] = frozenset()
 
     def places(self, position: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """((offset, size) of the image, (offset, size) of the JSON)."""
@@ -51,17 +53,20 @@ def scan_members(path: Path) -> Members:
     """Index of a tar by its headers alone; a damaged header costs its own member, not those behind it."""
     total = path.stat().st_size
     rows: dict[str, list[int]] = {}
+    repeated = set()
     for member in _headers(path):
         folder, slash, base = member.name.rpartition("/")
         key, _, suffix = base.partition(".")
         column = 0 if suffix in IMAGE_SUFFIXES else 2 if suffix == "json" else None
         if column is None or member.offset_data + member.size > total:
             continue
-        rows.setdefault(folder + slash + key, [-1, -1, -1, -1])[column : column + 2] = (
-            member.offset_data,
-            member.size,
-        )
-    return Members(tuple(rows), np.array(list(rows.values()), dtype=np.int64).reshape(-1, 4))
+        name = folder + slash + key
+        row = rows.setdefault(name, [-1, -1, -1, -1])
+        if row[column] >= 0:
+            repeated.add(name)
+        row[column : column + 2] = (member.offset_data, member.size)
+    table = np.array(list(rows.values()), dtype=np.int64).reshape(-1, 4)
+    return Members(tuple(rows), table, frozenset(repeated))
 
 
 def _headers(path: Path) -> Iterator[tarfile.TarInfo]:

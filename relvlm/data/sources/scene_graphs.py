@@ -13,14 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.sources.raw import (
-    clip_box,
-    load_json,
-    tidy,
+from relvlm.data.sources.faults import Faults, LeftOut, RecordFault, shown
+from relvlm.data.sources.fields import (
+    Record,
+    as_identifier,
+    as_text,
+    identifier,
+    items,
+    mapping,
+    optional_list,
+    required,
+    side,
+    text,
 )
-from relvlm.errors import UserError
+from relvlm.data.sources.raw import clipped, load_json, read_xywh, tidy
 
-Node = dict[str, Any]
 Size = tuple[int, int]
 
 
@@ -39,138 +46,198 @@ class ImageGraph:
     """One image's raw annotation; `size` is None where image_data.json does not tell."""
 
     image_id: str
-    relationships: list[dict[str, Any]]
-    attributes: list[Node]
-    objects: list[Node]
+    relationships: list[Any]
+    attributes: list[Any]
+    objects: list[Any]
     size: Size | None
 
-    def nodes(self) -> Iterator[Node]:
-        """Every mention of an object, in the order of the files."""
-        for relationship in self.relationships:
-            yield relationship["subject"]
-            yield relationship["object"]
-        yield from self.objects
-        yield from self.attributes
+
+@dataclass(frozen=True)
+class Mention:
+    """An object as one of the files tells it; `xywh` in pixels, `merged` are ids that mean the same object."""
+
+    id: str
+    label: str
+    xywh: tuple[float, float, float, float]
+    attributes: tuple[str, ...]
+    merged: tuple[str, ...]
 
 
-def read_graphs(files: Files, exclude: Collection[str] = ()) -> list[ImageGraph]:
-    """The raw annotation by image, in the file's order; raises UserError naming the file at fault."""
-    attributes = _by_image(files.attributes, "attributes")
-    objects = _by_image(files.objects, "objects")
-    sizes = _sizes(files.image_data)
+def read_graphs(files: Files, faults: Faults) -> list[ImageGraph]:
+    """The raw annotation by image, in the file's order; raises UserError naming the file at fault.
+
+    An image's records are put together where a file has several. Records that cannot be used go into `faults`.
+    """
+    attributes = _by_image(files.attributes, "attributes", faults)
+    objects = _by_image(files.objects, "objects", faults)
+    sizes = _sizes(files.image_data, faults)
     return [
         ImageGraph(i, relationships, attributes.get(i, []), objects.get(i, []), sizes.get(i))
-        for i, relationships in _by_image(files.relationships, "relationships").items()
-        if i not in exclude
+        for i, relationships in _by_image(files.relationships, "relationships", faults).items()
     ]
 
 
-def _by_image(file: Path | None, field: str) -> dict[str, list[dict[str, Any]]]:
+def _by_image(file: Path | None, field: str, faults: Faults) -> dict[str, list[Any]]:
     if file is None:
         return {}
-    try:
-        return {str(record["image_id"]): record[field] for record in load_json(file, list)}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file}: {error}: not a list of records with image_id and {field}") from error
+
+    def read(record: Any) -> tuple[str, list[Any]]:
+        listed = required(mapping(record), field)
+        if type(listed) is not list:
+            raise RecordFault(f"{field}: no list", shown(listed))
+        return identifier(record, "image_id"), listed
+
+    found: dict[str, list[Any]] = {}
+    for image, listed in faults.sound("image", enumerate(load_json(file, list)), read, file.name):
+        found[image] = [*found[image], *listed] if image in found else listed
+    return found
 
 
-def _sizes(file: Path | None) -> dict[str, Size]:
+def _sizes(file: Path | None, faults: Faults) -> dict[str, Size]:
     if file is None:
         return {}
-    try:
-        return {str(r["image_id"]): (r["width"], r["height"]) for r in load_json(file, list)}
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file}: {error}: not a list of records with image_id, width and height") from error
+    found: dict[str, Size] = {}
+
+    def read(record: Any) -> tuple[str, Size]:
+        image, size = identifier(mapping(record), "image_id"), (side(record, "width"), side(record, "height"))
+        if found.get(image, size) != size:
+            raise RecordFault("width, height: other than before", f"image {image}: {found[image]}, {size}")
+        return image, size
+
+    for image, size in faults.sound("size", enumerate(load_json(file, list)), read, file.name):
+        found[image] = size
+    return found
 
 
-def to_sample(graph: ImageGraph, size: Size | None = None) -> Sample | None:
+def to_sample(graph: ImageGraph, faults: Faults, size: Size | None = None) -> Sample | None:
     """The image's sample; `size` (of the photo) or the graph's own, else the extent of the boxes.
 
     Objects without a label or with less than a pixel inside the image are dropped with their relations, as are
-    repeated relations and those of an object with itself. None if no object is left.
+    repeated relations and those of an object with itself. What cannot be used goes into `faults`. None if no object
+    is left.
     """
-    try:
-        return _to_sample(graph, size)
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"Visual Genome image {graph.image_id}: field {error} is missing or of a wrong kind") from error
-
-
-def _to_sample(graph: ImageGraph, size: Size | None) -> Sample | None:
-    canonical = Aliases(graph.nodes())
-    chosen = _one_node_each(graph.nodes(), canonical)
+    mentions = list(_mentions(graph, faults))
+    canonical = Aliases(mentions)
+    chosen = _one_mention_each(mentions, canonical)
     width, height = size or graph.size or _extent(chosen.values())
-    attributes = _attributes(graph.nodes(), canonical, chosen)
-    entities = tuple(
-        Entity(str(i), label(node), box, tuple(attributes.get(i, ())))
-        for i, node in chosen.items()
-        if label(node) and (box := clip_box([node[k] for k in "xywh"], width, height))
-    )
+    attributes = _attributes(mentions, canonical, chosen)
+    entities = _entities(chosen, attributes, (width, height), f"image {graph.image_id}: object", faults)
     if not entities:
         return None
-    relations = _relations(graph.relationships, canonical, {e.id for e in entities})
+    relations = _relations(graph, canonical, {e.id for e in entities}, faults)
     return Sample(graph.image_id, width, height, "visual_genome", (), entities, relations)
+
+
+def _mentions(graph: ImageGraph, faults: Faults) -> Iterator[Mention]:
+    """Every mention of an object, in the order of the files."""
+    place = f"image {graph.image_id}"
+
+    def read(node: Any) -> Mention:
+        return _mention(node, place, faults)
+
+    for number, record in enumerate(graph.relationships):
+        ends = [(end, record[end]) for end in ("subject", "object") if type(record) is dict and end in record]
+        yield from faults.sound("object", ends, read, f"{place}: relationships[{number}]")
+    yield from faults.sound("object", enumerate(graph.objects), read, f"{place}: objects")
+    yield from faults.sound("object", enumerate(graph.attributes), read, f"{place}: attributes")
+
+
+def _mention(node: Any, place: str, faults: Faults) -> Mention:
+    node = mapping(node, "object")
+    name, label = identifier(node, "object_id"), _label(node)
+    xywh = read_xywh([required(node, k) for k in "xywh"], "xywh")
+    merged = tuple([as_identifier(i, "merged_object_ids") for i in optional_list(node, "merged_object_ids")])
+    where = f"{place}: object {name}.attributes"
+    words = faults.sound("attribute", items(faults, "attribute", node, "attributes", where), _word, where)
+    return Mention(name, label, xywh, tuple([word for word in words if word and word != label]), merged)
+
+
+def _word(value: Any) -> str:
+    return tidy(as_text(value, "attribute"))
+
+
+def _label(node: Record) -> str:
+    """The object's (first) name."""
+    names = optional_list(node, "names")
+    return tidy(as_text(names[0], "names") if names else text(node, "name"))
 
 
 class Aliases:
     """Object id -> the id it was merged into."""
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
-        self._into: dict[int, int] = {}
-        for node in nodes:
-            for merged in node.get("merged_object_ids", ()):
-                if self(node["object_id"]) != merged:  # else two ids that name each other: a circle
-                    self._into.setdefault(merged, node["object_id"])
+    def __init__(self, mentions: Iterable[Mention]) -> None:
+        self._into: dict[str, str] = {}
+        for mention in mentions:
+            for merged in mention.merged:
+                if self(mention.id) != merged:  # else two ids that name each other: a circle
+                    self._into.setdefault(merged, mention.id)
 
-    def __call__(self, object_id: int) -> int:
+    def __call__(self, object_id: str) -> str:
         while object_id in self._into:
             object_id = self._into[object_id]
         return object_id
 
 
-def label(node: Node) -> str:
-    """The object's (first) name."""
-    names = node.get("names") or [node.get("name", "")]
-    return tidy(names[0])
-
-
-def _one_node_each(nodes: Iterable[Node], canonical: Aliases) -> dict[int, Node]:
+def _one_mention_each(mentions: Iterable[Mention], canonical: Aliases) -> dict[str, Mention]:
     """By merged id: the mention under that very id, else the first."""
-    chosen: dict[int, Node] = {}
-    for node in nodes:
-        i = canonical(node["object_id"])
-        if i not in chosen or (node["object_id"] == i != chosen[i]["object_id"]):
-            chosen[i] = node
+    chosen: dict[str, Mention] = {}
+    for mention in mentions:
+        i = canonical(mention.id)
+        if i not in chosen or (mention.id == i != chosen[i].id):
+            chosen[i] = mention
     return chosen
 
 
-def _attributes(nodes: Iterable[Node], canonical: Aliases, chosen: dict[int, Node]) -> dict[int, list[str]]:
+def _attributes(
+    mentions: Iterable[Mention], canonical: Aliases, chosen: dict[str, Mention]
+) -> dict[str, dict[str, None]]:
     """By merged id; a mention under another name (a "street" merged into a "sidewalk") has no say."""
-    found: dict[int, dict[str, None]] = {}
-    for node in nodes:
-        i = canonical(node["object_id"])
-        if label(node) == label(chosen[i]):
-            words = (tidy(a) for a in node.get("attributes") or ())
-            found.setdefault(i, {}).update({w: None for w in words if w and w != label(node)})
-    return {i: list(words) for i, words in found.items()}
+    found: dict[str, dict[str, None]] = {}
+    for mention in mentions:
+        i = canonical(mention.id)
+        if mention.label == chosen[i].label:
+            found.setdefault(i, {}).update(dict.fromkeys(mention.attributes))
+    return found
 
 
-def _relations(relationships: list[dict[str, Any]], canonical: Aliases, known: Collection[str]) -> tuple[Relation, ...]:
-    found: dict[Relation, None] = {}
-    for r in relationships:
-        subject, target = (str(canonical(r[end]["object_id"])) for end in ("subject", "object"))
-        predicate = tidy(r["predicate"])
-        if predicate and subject != target and subject in known and target in known:
-            found[Relation(subject, predicate, target)] = None
-    return tuple(found)
+def _entities(
+    chosen: dict[str, Mention], attributes: dict[str, dict[str, None]], size: Size, place: str, faults: Faults
+) -> tuple[Entity, ...]:
+    def read(named: tuple[str, Mention]) -> Entity:
+        name, mention = named
+        if not mention.label:
+            raise LeftOut("no label")
+        return Entity(name, mention.label, clipped(mention.xywh, *size), tuple(attributes.get(name, ())))
+
+    return tuple(faults.sound("entity", ((i, (i, mention)) for i, mention in chosen.items()), read, place))
 
 
-def _extent(nodes: Collection[Node]) -> Size:
+def _relations(graph: ImageGraph, canonical: Aliases, known: Collection[str], faults: Faults) -> tuple[Relation, ...]:
+    def read(record: Any) -> Relation:
+        record = mapping(record, "relationship")
+        ends = (mapping(required(record, end), end) for end in ("subject", "object"))
+        subject, target = (canonical(identifier(end, "object_id")) for end in ends)
+        predicate = tidy(text(record, "predicate"))
+        if not predicate:
+            raise LeftOut("no predicate")
+        if subject == target:
+            raise LeftOut("of an object with itself")
+        if subject not in known or target not in known:
+            raise LeftOut("its object is left out")
+        return Relation(subject, predicate, target)
+
+    place = f"image {graph.image_id}: relationships"
+    return tuple(dict.fromkeys(faults.sound("relation", enumerate(graph.relationships), read, place)))
+
+
+def _extent(mentions: Collection[Mention]) -> Size:
+    boxes = [m.xywh for m in mentions]
     return (
-        max((ceil(n["x"] + n["w"]) for n in nodes), default=0),
-        max((ceil(n["y"] + n["h"]) for n in nodes), default=0),
+        max((ceil(x + width) for x, _, width, _ in boxes), default=0),
+        max((ceil(y + height) for _, y, _, height in boxes), default=0),
     )
 
 
-def parse(graphs: Iterable[ImageGraph]) -> Iterator[Sample]:
+def parse(graphs: Iterable[ImageGraph], faults: Faults) -> Iterator[Sample]:
     """Samples without photographs; images without a usable object are left out."""
-    return (sample for graph in graphs if (sample := to_sample(graph)))
+    return (sample for graph in graphs if (sample := to_sample(graph, faults)))

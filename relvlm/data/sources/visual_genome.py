@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from relvlm.data.shards.schema import Sample
-from relvlm.data.shards.store import RELATIONS, Encoded, check_free, write_shards
-from relvlm.data.sources.raw import (
-    PhotoFault,
+from relvlm.data.shards.store import LOG, RELATIONS, Encoded, check_free, new_folder, write_lines
+from relvlm.data.sources.building import (
     add_output_arguments,
-    progress,
-    read_ids,
-    read_photo,
+    excluded,
     report,
-    sized_photo,
+    report_faults,
+    without,
+    write_set,
 )
+from relvlm.data.sources.faults import Faults
+from relvlm.data.sources.raw import PhotoFault, check_size, read_photo
 from relvlm.data.sources.scene_graphs import Files, ImageGraph, parse, read_graphs, to_sample
 from relvlm.data.tools.statistics import as_text, describe
 from relvlm.errors import UserError
@@ -35,68 +36,73 @@ def build(
     images: Sequence[Path],
     out: Path,
     *,
-    exclude: Collection[str] = (),
+    exclude: Collection[str | int] = (),
     shard_size: int = 1000,
+    faults: Faults | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Write the shard set `out` from the photos `ID.jpg` in the folders `images`.
 
-    Returns the manifest and the photos left out, each with its reason; UserError for unreadable input.
+    Returns the manifest and the photos left out, each with its reason. Records that cannot be used go into `faults`.
+    UserError for unreadable input, too many faults or a taken `out`.
     """
     check_free(out)
-    skipped: list[str] = []
+    faults = faults or Faults("visual_genome")
+    wanted, counts = without(read_graphs(files, faults), exclude, _named, faults)
+
+    def make(graph: ImageGraph) -> Encoded:
+        return graph.image_id.zfill(8), *_photo_and_sample(graph, images, faults)
+
     names = {k: v.name for k, v in vars(files).items() if v is not None}
-    manifest = write_shards(
+    return write_set(
         out,
-        _encoded(read_graphs(files, exclude), images, skipped),
-        source="visual_genome",
-        builder_args={**names, "excluded": len(exclude), "shard_size": shard_size},
+        wanted,
+        make,
+        _named,
+        images,
+        faults,
+        arguments={**names, "excluded": counts},
         shard_size=shard_size,
-        skipped=skipped,
+        hint="check --images, or parse the annotation alone with --parse-only",
     )
-    return manifest, skipped
 
 
-def _encoded(graphs: list[ImageGraph], images: Sequence[Path], skipped: list[str]) -> Iterator[Encoded]:
-    for graph in progress(graphs, "visual genome"):
-        try:
-            photo, sample = _photo_and_sample(graph, images)
-        except PhotoFault as fault:
-            skipped.append(str(fault))
-            continue
-        yield graph.image_id.zfill(8), photo, sample
-    if graphs and len(skipped) == len(graphs):
-        places = ", ".join(map(str, images)) or "no folder given"
-        raise UserError(
-            f"{places}: none of the {len(graphs)} photos can be used, first: {skipped[0]} "
-            "(check --images, or parse the annotation alone with --parse-only)"
-        )
+def _named(graph: ImageGraph) -> tuple[str, str]:
+    return graph.image_id, f"{graph.image_id}.jpg"
 
 
-def _photo_and_sample(graph: ImageGraph, images: Sequence[Path]) -> tuple[bytes, Sample]:
+def _photo_and_sample(graph: ImageGraph, images: Sequence[Path], faults: Faults) -> tuple[bytes, Sample]:
     name = f"{graph.image_id}.jpg"
-    photo, *size = read_photo(images, name)
+    photo, width, height = read_photo(images, name)
     if graph.size:
-        photo = sized_photo(images, name, *graph.size)
-    sample = to_sample(graph, (size[0], size[1]))
+        check_size(name, (width, height), graph.size)
+    sample = to_sample(graph, faults, (width, height))
     if sample is None:
-        raise PhotoFault(f"{name}: no usable object in its annotation")
+        raise PhotoFault(name, "no usable object in its annotation")
     return photo, sample
 
 
-def parse_only(files: Files, out: Path, *, exclude: Collection[str] = ()) -> dict[str, Any]:
+def parse_only(
+    files: Files, out: Path, *, exclude: Collection[str | int] = (), faults: Faults | None = None
+) -> dict[str, Any]:
     """Write `samples.jsonl`, `relations.txt` and `statistics.json` into the new folder `out`, without photos.
 
-    Returns the statistics (of `relvlm.data.tools.statistics.describe`); UserError for unreadable input.
+    Returns the statistics (of `relvlm.data.tools.statistics.describe`). Records that cannot be used go into `faults`.
+    UserError for unreadable input or too many faults.
     """
     check_free(out)
-    samples = list(parse(read_graphs(files, exclude)))
+    faults = faults or Faults("visual_genome")
+    graphs, _ = without(read_graphs(files, faults), exclude, _named, faults)
+    samples = list(parse(graphs, faults))
+    faults.check()
+    if not samples:
+        raise UserError(f"{files.relationships}: no image with a usable object")
     figures = describe(samples)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "samples.jsonl").open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(s.to_json(), ensure_ascii=False) + "\n" for s in samples)
-    predicates = sorted({r.predicate for s in samples for r in s.relations})
-    (out / RELATIONS).write_text("".join(p + "\n" for p in predicates), encoding="utf-8")
-    (out / "statistics.json").write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    with new_folder(out) as folder:
+        with (folder / "samples.jsonl").open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(s.to_json(), ensure_ascii=False) + "\n" for s in samples)
+        write_lines(folder / RELATIONS, sorted({r.predicate for s in samples for r in s.relations}))
+        write_lines(folder / LOG, faults.log())
+        (folder / "statistics.json").write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
     return figures
 
 
@@ -129,10 +135,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     files = Files(args.relationships, args.attributes, args.objects, args.image_data)
-    exclude = read_ids(args.exclude)
+    exclude, faults = excluded(args.exclude), Faults("visual_genome", args.max_faults)
     if args.parse_only:
-        print(as_text(parse_only(files, args.out, exclude=exclude)))
+        print(as_text(parse_only(files, args.out, exclude=exclude, faults=faults)))
+        report_faults(args.out, faults)
         return 0
-    manifest, skipped = build(files, args.images, args.out, exclude=exclude, shard_size=args.shard_size)
-    report(args.out, manifest, skipped)
+    manifest, skipped = build(files, args.images, args.out, exclude=exclude, shard_size=args.shard_size, faults=faults)
+    report(args.out, manifest, skipped, faults)
     return 0

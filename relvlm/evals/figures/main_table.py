@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -79,10 +79,16 @@ def table_lines(models: Sequence[ModelRows], order: Sequence[str]) -> list[list[
     for model in models:
         lines.append([f"**{model.name}**", *(_value(model.cells.get(title)) for title in titles)])
         lines.append(["95% interval", *(_interval(model.cells.get(title)) for title in titles)])
-    anyone = {title: next(m.cells[title] for m in models if title in m.cells) for title in titles}
-    lines.append(["chance", *(_number(anyone[title].chance) for title in titles)])
-    lines.append(["n", *(str(anyone[title].n) for title in titles)])
+    cells = {title: [m.cells[title] for m in models if title in m.cells] for title in titles}
+    lines.append(["chance", *(_each(_number(cell.chance) for cell in cells[title]) for title in titles)])
+    lines.append(["n", *(_each(str(cell.n) for cell in cells[title]) for title in titles)])
     return lines
+
+
+def _each(values: Iterable[str]) -> str:
+    """The models' one value, or theirs in turn where they were not scored on the same examples."""
+    found = list(values)
+    return found[0] if len(set(found)) == 1 else " / ".join(found)
 
 
 def _value(cell: Cell | None) -> str:

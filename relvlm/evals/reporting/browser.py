@@ -15,7 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from relvlm.evals.files import Row, find_image, read_json
+from relvlm.evals.files import Row, read_json
+from relvlm.evals.images import find_image
 from relvlm.evals.results import cards_of
 from relvlm.evals.scoring.photos import CropBox
 from relvlm.evals.tasks.task import Card

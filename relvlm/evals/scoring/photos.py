@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -39,9 +40,31 @@ class Photo:
             raise UserError(f"{self.path}: {error} (replace the image, or leave its rows out)") from error
         return image.crop(self.box) if self.box else image
 
+    def fault(self, max_pixels: int) -> str | None:
+        """What is wrong with the file, or with the box in it; None where it can be scored. It is decoded for this."""
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            return str(error.strerror)
+        size = _size_or_fault(self.path, status.st_mtime_ns, status.st_size, max_pixels)
+        if isinstance(size, str):
+            return size
+        x0, y0, x1, y1 = self.box or (0, 0, *size)
+        inside = x0 < x1 and y0 < y1 and x0 < size[0] and y0 < size[1] and x1 > 0 and y1 > 0
+        return None if inside else f"the box {x0}, {y0}, {x1}, {y1} is outside of its {size[0]}x{size[1]} pixels"
+
     def key(self, data: bytes) -> str:
         """Names its content, whatever the file is called."""
         return hashlib.sha256(data + repr(self.box).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1 << 20)
+def _size_or_fault(path: Path, changed: int, size: int, max_pixels: int) -> tuple[int, int] | str:
+    """Width and height of an image that can be decoded; once for a file, however many checkpoints are scored."""
+    try:
+        return decode(path.read_bytes(), max_pixels).size
+    except (OSError, ValueError) as error:
+        return str(error)
 
 
 class ImageCache:

@@ -81,6 +81,14 @@ class Scorer:
         cut = set[str]().union(*gather_objects(self.matcher.truncated))
         return len(cut.intersection(texts))
 
+    def faults(self, photos: Sequence[Photo]) -> dict[Photo, str]:
+        """What is wrong with each photo that cannot be scored; the processes share them, and all know all."""
+        own = photos[_share(len(photos))]
+        with ThreadPoolExecutor(self.options.decode_threads) as pool:
+            found = list(pool.map(lambda photo: photo.fault(self.options.max_pixels), own))
+        parts = gather_objects({photo: fault for photo, fault in zip(own, found, strict=True) if fault})
+        return {photo: fault for part in parts for photo, fault in part.items()}
+
     def scores(self, images: Sequence[Picture], texts: Sequence[str]) -> tuple[Tensor, bool]:
         """(G,) of pair g = (images[g], texts[g]), and whether they are softmax(ITM logits)[match] or similarities."""
         image_names, image_index = _distinct(images)

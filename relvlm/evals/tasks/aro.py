@@ -13,16 +13,18 @@ from pathlib import Path
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, read_json, require
+from relvlm.evals.files import Row, annotation_files, require
 from relvlm.evals.scoring.photos import CropBox
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.records import Record, listed
 from relvlm.evals.tasks.task import Card
 from relvlm.evals.tasks.verdict import Verdict
 
 KIND = "ARO"
 PIECES = {"visual_genome_relation": "relation", "visual_genome_attribution": "attribution"}
 BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
+FIELDS = (*BOX, "relation_name", "attributes")
 LEAST = 25  # ARO leaves out pairs of attributes with fewer examples
 # The relations that ARO's published macro average leaves out (its notebook "Replicate ARO" calls them symmetric).
 SYMMETRIC = (
@@ -80,9 +82,14 @@ def derived(judged: Sequence[Verdict]) -> Derived:
 
 
 def figures(judged: Sequence[Verdict]) -> Row:
-    """Micro accuracy, each file's, and ARO's own macro averages over relations and over pairs of attributes."""
+    """Micro accuracy, each file's, and ARO's own macro averages over relations and over pairs of attributes.
+
+    `chances` are those of the files: an order has five options, the others have two.
+    """
     macro = verdict.combined(derived(judged), verdict.flags(judged))
-    return {**verdict.accuracy(judged), **macro, "chance": 50.0}
+    pieces = {name: [v for v in judged if v.card.piece == name] for name in verdict.groups(judged)}
+    chances = {name: verdict.chance(part) for name, part in pieces.items()}
+    return {**verdict.accuracy(judged), **macro, "chance": verdict.chance(judged), "chances": chances}
 
 
 def _verdict(options: Sequence[Row]) -> Verdict:
@@ -107,24 +114,21 @@ def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
 
 
 def _examples(file: Path) -> list[Example]:
-    records = read_json(file)
-    if not isinstance(records, list) or not records:
-        raise UserError(f"{file}: expected a list of examples, this is no {KIND} file")
-    return [_example(i, record, file) for i, record in enumerate(records)]
-
-
-def _example(number: int, record: Row, file: Path) -> Example:
-    where = f"{file}: [{number}]"
-    if not isinstance(record, dict):
-        raise UserError(f"{where}: expected an object, this is no {KIND} file")
     piece = PIECES.get(file.stem, file.stem)
-    if "caption_options" in record:
-        require(record, ("image",), where, KIND)
-        return _pairs(number, str(record["image"]), list(map(str, record["caption_options"])), {"piece": piece})
-    require(record, ("image_path", "true_caption", "false_caption", *BOX), where, KIND)
-    kind = record.get("relation_name") or "_".join(map(str, record.get("attributes", ())))
-    texts = [str(record["true_caption"]), str(record["false_caption"])]
-    return _pairs(number, str(record["image_path"]), texts, {"piece": piece, "kind": kind}, _box(record))
+    return [_example(i, record, piece) for i, record in enumerate(listed(file, KIND, FIELDS))]
+
+
+def _example(number: int, record: Record, piece: str) -> Example:
+    if record.has("caption_options"):
+        return _pairs(number, record.image("image"), record.texts("caption_options", 2), {"piece": piece})
+    texts = [record.text("true_caption"), record.text("false_caption")]
+    fields = {"piece": piece, "kind": _kind(record)}
+    return _pairs(number, record.image("image_path"), texts, fields, _box(record))
+
+
+def _kind(record: Record) -> str:
+    """The relation, or the two attributes."""
+    return record.text("relation_name") if record.has("relation_name") else "_".join(record.texts("attributes"))
 
 
 def _pairs(number: int, image: str, texts: list[str], fields: Row, box: CropBox | None = None) -> Example:
@@ -133,8 +137,10 @@ def _pairs(number: int, image: str, texts: list[str], fields: Row, box: CropBox 
     return tuple(Pair(image, text, row, box) for text, row in zip(texts, rows, strict=True))
 
 
-def _box(record: Row) -> CropBox:
-    x, y, w, h = (int(record[name]) for name in BOX)
+def _box(record: Record) -> CropBox:
+    x, y, w, h = (record.whole(name) for name in BOX)
+    if w < 1 or h < 1:
+        raise record.error("bbox_w" if w < 1 else "bbox_h", f"{min(w, h)} (a crop is at least a pixel wide and high)")
     return x, y, x + w, y + h
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relvlm.evals.images import COCO
 from relvlm.evals.tasks.retrieval import RetrievalTask
 
 TASK = RetrievalTask(
@@ -12,4 +13,5 @@ TASK = RetrievalTask(
     shown=("TR@1", "IR@1"),
     place=50,
     coarse=True,
+    data_sets=(COCO,),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relvlm.evals.images import FLICKR30K
 from relvlm.evals.tasks.retrieval import RetrievalTask
 
 TASK = RetrievalTask(
@@ -12,4 +13,5 @@ TASK = RetrievalTask(
     shown=("TR@1", "TR@5", "IR@1", "IR@5"),
     place=40,
     coarse=True,
+    data_sets=(FLICKR30K,),
 )

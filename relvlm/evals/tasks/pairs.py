@@ -12,11 +12,13 @@ from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Cell, Column, overall_cell
 from relvlm.evals.figures.outcomes import Derived, Outcomes
 from relvlm.evals.files import Row, read_jsonl
+from relvlm.evals.images import DATA_SETS, DataSet
 from relvlm.evals.scoring.photos import CropBox, Photo
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.evals.tasks import verdict
-from relvlm.evals.tasks.score_rows import check_scores, complete
-from relvlm.evals.tasks.task import Card, Scored, Selection, find_images, missing_images
+from relvlm.evals.tasks.photos import Photos, usable_photos
+from relvlm.evals.tasks.score_rows import check_keys, check_scores, complete
+from relvlm.evals.tasks.task import Card, Scored, Selection
 from relvlm.evals.tasks.verdict import Verdict
 
 
@@ -72,7 +74,8 @@ class PairTask:
     `derived`: figures that are made of others. `key`: the fields that make a row unique. `label`: the pattern of its
     labels, which tells its score files from those of other tasks. `group`: the field that tells its files (or splits)
     apart. `thresholded`: figures that need a probability; a task whose `overall` is among them is not for
-    similarities. `table`: its cells, where they are others than `overall` in its one column.
+    similarities. `table`: its cells, where they are others than `overall` in its one column. `data_sets`:
+    those that its photos are of, as far as their folders are known.
     """
 
     name: str
@@ -87,6 +90,7 @@ class PairTask:
     group: str | None = None
     thresholded: tuple[str, ...] = ()
     table: Callable[[Row], dict[str, Cell]] | None = None
+    data_sets: tuple[DataSet, ...] = DATA_SETS
 
     def metrics(self, rows: Sequence[Row]) -> Row:
         """Figures of rows with scores."""
@@ -98,12 +102,9 @@ class PairTask:
         self._check_scores_of(scorer.matcher.probabilities)
         if selection.limit:
             benchmark = benchmark.first(selection.limit, self.group)
-        names = [pair.image for pair in benchmark.pairs]
-        paths, missing = find_images(images, names, selection.available)
-        pairs = benchmark.without(missing).pairs
-        if not pairs:
-            raise UserError(f"{annotations}: no example left to score (images missing: {len(missing)})")
-        rows, are_probabilities = _scored(scorer, pairs, paths)
+        check_keys([pair.row for pair in benchmark.pairs], self.key, str(annotations), "pair")
+        photos, pairs = self._usable(scorer, benchmark, annotations, images, selection.available)
+        rows, are_probabilities = _scored(scorer, pairs, photos.paths)
         self._check_scores_of(are_probabilities)
         context = {"n_pairs": len(rows), "rule": self.rule, "texts_cut": scorer.cut(p.text for p in pairs)}
         context["score"] = "match probability" if are_probabilities else "similarity"
@@ -112,9 +113,10 @@ class PairTask:
         for name in () if are_probabilities else self.thresholded:
             figures.pop(name)
         return Scored(
-            {**figures, **context, **missing_images(missing)},
+            {**figures, **context, **photos.figures()},
             (json.dumps(row, ensure_ascii=False) for row in rows),
             verdict.outcomes(judged, self.derived(judged)),
+            photos.files(),
         )
 
     def rescore(self, scores: Path, annotations: Path | None) -> Row:
@@ -138,6 +140,20 @@ class PairTask:
         if self.table:
             return self.table(figures)
         return {self.columns[0].title: overall_cell(figures, figures["chance"])}
+
+    def _usable(
+        self, scorer: Scorer, benchmark: Benchmark, annotations: Path, images: Path, available: bool
+    ) -> tuple[Photos, list[Pair]]:
+        """The photos, and the pairs of examples that have theirs."""
+        wanted = [(pair.image, pair.box) for pair in benchmark.pairs]
+        if not wanted:
+            raise UserError(f"{annotations}: no example left to score (the protocol keeps none of them)")
+        photos = usable_photos(scorer, images, wanted, available, self.data_sets)
+        pairs = benchmark.without(photos.unusable).pairs
+        if not pairs:
+            left_out = len(photos.unusable)
+            raise UserError(f"{annotations}: no example left to score (images missing or damaged: {left_out})")
+        return photos, pairs
 
     def _check_scores_of(self, probabilities: bool) -> None:
         if "overall" in self.thresholded and not probabilities:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from relvlm.evals.images import VISUAL_GENOME
+from relvlm.evals.tasks.gallery import PARAGRAPHS
 from relvlm.evals.tasks.retrieval import RetrievalTask
 
 TASK = RetrievalTask(
@@ -11,4 +13,6 @@ TASK = RetrievalTask(
     title="Paragraphs",
     shown=("TR@1", "TR@5", "IR@1", "IR@5"),
     place=30,
+    kinds=(PARAGRAPHS,),
+    data_sets=(VISUAL_GENOME,),
 )

@@ -15,6 +15,7 @@ from relvlm.evals.figures import shares
 from relvlm.evals.figures.main_table import Cell, Column, both
 from relvlm.evals.figures.outcomes import Counts, Derived, Outcomes, tabulate
 from relvlm.evals.files import Row, read_json, read_jsonl
+from relvlm.evals.images import DataSet
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.evals.tasks.candidates import (
     Candidates,
@@ -26,8 +27,9 @@ from relvlm.evals.tasks.candidates import (
     nearest,
     ranks,
 )
-from relvlm.evals.tasks.gallery import Gallery, read, read_splits
-from relvlm.evals.tasks.task import Card, Scored, Selection, find_images, is_dev, missing_images
+from relvlm.evals.tasks.gallery import ALBEF, KARPATHY, Gallery, read, read_splits
+from relvlm.evals.tasks.photos import usable_photos
+from relvlm.evals.tasks.task import Card, Scored, Selection, is_dev
 
 RECALLS = (1, 5, 10)
 WAYS: tuple[Way, Way] = ("TR", "IR")
@@ -40,7 +42,7 @@ class RetrievalTask:
     """`k`: candidates of each query that are re-scored. `files`: names of its annotations in a folder.
 
     `title`: what its columns are called, one for each recall in `shown`; `coarse`: whether its recalls at 1 enter the
-    Pareto front.
+    Pareto front. `kinds`: the formats of its annotations. `data_sets`: those that its photos are of.
     """
 
     name: str
@@ -50,6 +52,8 @@ class RetrievalTask:
     shown: tuple[str, ...]
     place: int
     coarse: bool = False
+    kinds: tuple[str, ...] = (KARPATHY, ALBEF)
+    data_sets: tuple[DataSet, ...] = ()
     rule: str = "the k nearest by cosine re-scored by the ITM match logit, others not found; recall at 1, 5, 10"
 
     @property
@@ -66,7 +70,7 @@ class RetrievalTask:
 
     def load(self, annotations: Path, split: str = "test") -> Gallery:
         """Gallery of one split of a file, or of the file in a folder that has one of the task's names."""
-        return read(self._file(annotations), split)
+        return read(self._file(annotations), split, self.kinds, self.name)
 
     def splits(self, annotations: Path) -> set[str]:
         return read_splits(self._file(annotations))
@@ -76,16 +80,17 @@ class RetrievalTask:
         gallery = self.load(annotations, selection.split)
         if selection.limit:
             gallery = gallery.first(selection.limit)
-        paths, missing = find_images(images, gallery.images, selection.available)
-        gallery = gallery.without(missing)
+        wanted = [(name, None) for name in gallery.images]
+        photos = usable_photos(scorer, images, wanted, selection.available, self.data_sets)
+        gallery = gallery.without(photos.unusable)
         k = selection.k or self.k
-        found, kind = _candidates(scorer, gallery, paths, k)
+        found, kind = _candidates(scorer, gallery, photos.paths, k)
         context = {"k": k, "split": selection.split, "texts_cut": scorer.cut(gallery.texts), "score": kind}
-        result = {**figures(found), "rule": self.rule, **context, **missing_images(missing)}
+        result = {**figures(found), "rule": self.rule, **context, **photos.figures()}
         rest = gallery.without_named(selection.overlap)
         if 0 < len(rest.images) < len(gallery.images):
-            result["without_overlap"] = figures(_candidates(scorer, rest, paths, k)[0])
-        files = {GALLERY: {"images": gallery.images, "texts": gallery.texts}}
+            result["without_overlap"] = figures(_candidates(scorer, rest, photos.paths, k)[0])
+        files = {GALLERY: {"images": gallery.images, "texts": gallery.texts}, **photos.files()}
         return Scored(result, lines(found, gallery), outcomes(found), files)
 
     def rescore(self, scores: Path, annotations: Path | None) -> Row:
@@ -132,8 +137,9 @@ def figures(found: Candidates) -> Row:
     images, texts = len(np.unique(found.image)), len(np.unique(found.text))
     hits = {name: counts for way in WAYS for name, counts in _hits(found, way).items()}
     recalls = {name: shares.percent(*counts) for name, counts in hits.items()}
-    chance = {f"TR@{r}": _chance(r, texts, texts / images) for r in RECALLS}
-    chance |= {f"IR@{r}": _chance(r, images) for r in RECALLS}
+    k = {way: int(np.bincount(found.of(way)[0]).max()) for way in WAYS}
+    chance = {f"TR@{r}": _chance(min(r, k["TR"]), texts, texts / images) for r in RECALLS}
+    chance |= {f"IR@{r}": _chance(min(r, k["IR"]), images) for r in RECALLS}
     first, *others = FIGURES
     return {
         "overall": sum(recalls.values()) / len(recalls),
@@ -157,11 +163,17 @@ def cards(found: Candidates, images: Sequence[str], texts: Sequence[str]) -> lis
     """Each image with the text ranked first and, where that is wrong, its best own one."""
     result = []
     for rank, first, own in zip(ranks(found, "TR")[1], *firsts(found), strict=True):
-        places = {"first:": first} if own in (first, -1) else {"first:": first, "its own:": own}
+        places = {_of_first(found, first, own, texts): first} | ({} if own in (first, -1) else {"its own:": own})
         shown = tuple((kind, texts[found.text[at]], found.score[at].item()) for kind, at in places.items())
         name = images[found.image[first]]
         result.append(Card((name,), shown, bool(rank < 1), "TR@1", "text of an image"))
     return result
+
+
+def _of_first(found: Candidates, first: int, own: int, texts: Sequence[str]) -> str:
+    """The protocol knows a text by its image: an equal one of another image is wrong, and the reader must see why."""
+    same = own not in (first, -1) and texts[found.text[first]] == texts[found.text[own]]
+    return "first (the same text, of another image: wrong by the protocol):" if same else "first:"
 
 
 def _candidates(scorer: Scorer, gallery: Gallery, files: Mapping[str, Path], k: int) -> tuple[Candidates, str]:

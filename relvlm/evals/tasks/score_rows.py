@@ -15,20 +15,26 @@ def check_scores(rows: Iterable[Row], key: Sequence[str], where: str, label: str
     checked = list(rows)
     if not checked:
         raise UserError(f"{where}: no scores in it")
-    fields = [f for f in key if all(f in row for row in checked)]
-    seen: dict[tuple[object, ...], int] = {}
     for number, row in enumerate(checked, 1):
         check_score(row.get("score"), f"{where}: line {number}")
         if "label" in row and not re.fullmatch(label, _label(row["label"])):
             raise UserError(f"{where}: line {number}: label: {row['label']!r} (are these scores of another task?)")
+    check_keys(checked, key, where)
+    return checked
+
+
+def check_keys(rows: Sequence[Row], key: Sequence[str], where: str, what: str = "line") -> None:
+    """Raises UserError where two rows have the same key: two records of one id, or a pair that is scored twice."""
+    fields = [f for f in key if all(f in row for row in rows)]
+    seen: dict[tuple[object, ...], int] = {}
+    for number, row in enumerate(rows if fields else (), 1):
         identity = tuple(row[f] for f in fields)
-        if fields and identity in seen:
+        if identity in seen:
             raise UserError(
-                f"{where}: line {number}: {', '.join(map(str, identity))}: already on line {seen[identity]}"
-                " (score each pair once)"
+                f"{where}: {what} {number}: {', '.join(map(str, identity))}: already on {what} {seen[identity]}"
+                " (give each once)"
             )
         seen[identity] = number
-    return checked
 
 
 def check_score(score: object, where: str) -> None:

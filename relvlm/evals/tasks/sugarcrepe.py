@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, piece_name, read_json, require
+from relvlm.evals.files import Row, annotation_files, piece_name, require
+from relvlm.evals.images import COCO
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.contrast import Contrast, Endings, contrasts, labels
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.records import Record, listed_or_keyed
 from relvlm.evals.tasks.verdict import Verdict, held_out
 
 KIND = "SugarCrepe"
+FIELDS = ("filename", "caption", "negative_caption", "held_out")
 ENDINGS: Endings = ("c", "n")
 
 
@@ -49,7 +51,7 @@ def figures(judged: Sequence[Verdict]) -> Row:
         **verdict.accuracy(judged),
         "macro_over_files": combined["macro_over_files"],
         "macro_by_edit": verdict.nested(combined, "macro_by_edit"),
-        "chance": 50.0,
+        "chance": verdict.chance(judged),
         **verdict.held_out_accuracy(found),
     }
 
@@ -61,18 +63,14 @@ def _verdict(pair: Contrast) -> Verdict:
 
 
 def _examples(file: Path) -> list[Example]:
-    records = read_json(file)
-    items = records.items() if isinstance(records, dict) else enumerate(records)
-    return [_example(str(key), record, file) for key, record in items]
+    records = listed_or_keyed(file, KIND, FIELDS)
+    return [_example(key, record, piece_name(file, "sugarcrepe")) for key, record in records.items()]
 
 
-def _example(key: str, record: Row, file: Path) -> Example:
-    if not isinstance(record, dict):
-        raise UserError(f"{file}: {key}: expected an object, this is no {KIND} file")
-    require(record, ("filename", "caption", "negative_caption"), f"{file}: {key}", KIND)
-    fields = {"piece": piece_name(file, "sugarcrepe"), **held_out(record)}
+def _example(key: str, record: Record, piece: str) -> Example:
+    fields = {"piece": piece, **held_out(record.row, record.where)}
     return tuple(
-        Pair(str(record["filename"]), str(record[kind]), {"label": f"{key}_{ending}", **fields})
+        Pair(record.image("filename"), record.text(kind), {"label": f"{key}_{ending}", **fields})
         for kind, ending in zip(("caption", "negative_caption"), ENDINGS, strict=True)
     )
 
@@ -88,4 +86,5 @@ TASK = PairTask(
     rule="right if caption > negative caption, strictly; micro average over the files",
     derived=derived,
     group="piece",
+    data_sets=(COCO,),
 )

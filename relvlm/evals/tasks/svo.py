@@ -9,16 +9,18 @@ from pathlib import Path
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, read_csv, read_jsonl, require
+from relvlm.evals.files import Row, annotation_files, require
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.contrast import Contrast, Endings, contrasts, labels
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.records import Record, lines
 from relvlm.evals.tasks.task import Card
 from relvlm.evals.tasks.verdict import Verdict, held_out
 
 KIND = "SVO-Probes"
 ENDINGS: Endings = ("p", "n")
 FLAGS = {"subj": "subj_neg", "verb": "verb_neg", "obj": "obj_neg"}
+FIELDS = (*FLAGS.values(), "pos_triplet", "neg_triplet", "svo_index", "held_out")
 
 
 def load(annotations: Path) -> Benchmark:
@@ -26,10 +28,7 @@ def load(annotations: Path) -> Benchmark:
     files = annotation_files(annotations, "svo", (".csv", ".jsonl"))
     if len(files) > 1:
         raise UserError(f"{annotations}: {len(files)} files (give the one to score)")
-    rows = read_csv(files[0]) if files[0].suffix == ".csv" else list(read_jsonl(files[0]))
-    if not rows:
-        raise UserError(f"{files[0]}: no examples in it")
-    examples = tuple(_example(i, row, f"{files[0]}: row {i}") for i, row in enumerate(rows))
+    examples = tuple(_example(i, record) for i, record in enumerate(lines(files[0], KIND, FIELDS)))
     label, times = Counter(example[0].row["label"] for example in examples).most_common(1)[0]
     if times > 1:
         raise UserError(f"{files[0]}: svo_index: {label[:-2]} occurs {times} times (each row needs its own)")
@@ -54,15 +53,16 @@ def figures(judged: Sequence[Verdict]) -> Row:
     return {
         **verdict.accuracy(judged),
         **verdict.combined(derived(judged), found),
-        "chance": 50.0,
+        "chance": verdict.chance(judged),
         **verdict.held_out_accuracy(found),
     }
 
 
 def bucket(row: Row, where: str) -> str:
     """Subject, else verb, else object; raises UserError when the row marks none."""
+    record = Record(row, where, KIND)
     for name, field in FLAGS.items():
-        if _true(row[field], f"{where}: {field}"):
+        if record.flag(field):
             return name
     raise UserError(f"{where}: none of {', '.join(FLAGS.values())} is true (one must be)")
 
@@ -70,38 +70,29 @@ def bucket(row: Row, where: str) -> str:
 def _verdict(pair: Contrast) -> Verdict:
     right, wrong = pair.rows
     changed = bucket(right, "scores")
-    lines = (
+    shown = (
         ("left image:", right.get("text", ""), right["score"]),
         ("right image:", "the same text", wrong["score"]),
     )
     images = (right.get("image", ""), wrong.get("image", ""))
     what = f"left {right.get('pos_triplet', '')}, right {right.get('neg_triplet', '')}"
     marks = dict.fromkeys(verdict.names(right, changed), pair.won)
-    return Verdict(pair.identity, pair.rows, marks, Card(images, lines, pair.won, changed, what))
+    return Verdict(pair.identity, pair.rows, marks, Card(images, shown, pair.won, changed, what))
 
 
-def _example(number: int, row: Row, where: str) -> Example:
-    official = "sentence" in row
+def _example(number: int, record: Record) -> Example:
+    official = record.has("sentence")
     text = "sentence" if official else "caption"
     images = ("pos_image_id", "neg_image_id") if official else ("pos_image", "neg_image")
-    require(row, (text, *images, *FLAGS.values()), where, KIND)
-    bucket(row, where)
-    fields: Row = {name: row[name] for name in ("pos_triplet", "neg_triplet") if name in row}
-    fields |= held_out(row)
-    fields |= {name: _true(row[name], f"{where}: {name}") for name in FLAGS.values()}
-    index = row.get("svo_index", number)
+    fields: Row = {name: record.text(name) for name in ("pos_triplet", "neg_triplet") if record.has(name)}
+    fields |= held_out(record.row, record.where)
+    fields |= {name: record.flag(name) for name in FLAGS.values()}
+    bucket(record.row, record.where)
+    index = record.identity("svo_index") if record.has("svo_index") else number
     return tuple(
-        Pair(str(row[image]), str(row[text]), {"label": f"{index}_{ending}", **fields})
+        Pair(record.image_id(image), record.text(text), {"label": f"{index}_{ending}", **fields})
         for image, ending in zip(images, ENDINGS, strict=True)
     )
-
-
-def _true(value: object, where: str) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}
-    flag = known.get(str(value).strip().lower())
-    if flag is None:
-        raise UserError(f"{where}: {value!r} is neither True nor False")
-    return flag
 
 
 TASK = PairTask(
@@ -114,4 +105,5 @@ TASK = PairTask(
     label=labels(ENDINGS),
     rule="right if the positive image > the negative, strictly; bucket subject, else verb, else object; micro average",
     derived=derived,
+    data_sets=(),
 )

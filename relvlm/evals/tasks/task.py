@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Cell, Column
 from relvlm.evals.figures.outcomes import Outcomes
-from relvlm.evals.files import Row, find_image
+from relvlm.evals.files import Row
 from relvlm.evals.scoring.photos import CropBox
 from relvlm.evals.scoring.scorer import Scorer
 
@@ -25,8 +24,8 @@ DEV_SPLIT = "val"
 class Selection:
     """What of a task is scored: `limit` examples (images) of each file, 0 for all; `k` 0 for the protocol's.
 
-    `available`: leave out the examples whose image is missing, and list them, instead of refusing. `overlap`:
-    names of images that training may have seen; retrieval is scored once more without them.
+    `available`: leave out the examples whose image is missing or damaged, and list them, instead of refusing.
+    `overlap`: names of images that training may have seen; retrieval is scored once more without them.
     """
 
     limit: int = 0
@@ -93,25 +92,3 @@ class Task(Protocol):
 def is_dev(figures: Row) -> bool:
     """Whether figures are those of a dev split."""
     return figures.get("split") in (DEV_SPLIT, "dev")
-
-
-def find_images(folder: Path, names: Iterable[str], available: bool) -> tuple[dict[str, Path], list[str]]:
-    """File of each image name, and the names for which there is none.
-
-    Raises UserError where some are missing, unless those `available` are enough and there is one.
-    """
-    found = {name: find_image(folder, name) for name in dict.fromkeys(names)}
-    paths = {name: path for name, path in found.items() if path}
-    missing = [name for name, path in found.items() if not path]
-    if missing and not (available and paths):
-        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise UserError(
-            f"{folder}: {len(missing)} images missing: {some} (add them, or score the rest with --available)"
-        )
-    return paths, missing
-
-
-def missing_images(missing: list[str]) -> Row:
-    """How many images are missing, and which; the figures are then those of the rest."""
-    listed = {"scored": "available", "missing_images": missing} if missing else {}
-    return {"images_missing": len(missing), **listed}

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from relvlm.errors import UserError
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, piece_name, read_json, require
+from relvlm.evals.files import Row, annotation_files, piece_name, require
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.contrast import Contrast, Endings, contrasts, labels
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.records import Record, keyed
 from relvlm.evals.tasks.verdict import Verdict, held_out
 
 KIND = "VALSE"
+FIELDS = ("image_file", "caption", "foil", "mturk", "held_out")
 ENDINGS: Endings = ("c", "f")
 LEAST = 2  # of three annotators who call the caption right
 THRESHOLD = 0.5  # of the figures that VALSE's paper has beside the accuracy
@@ -43,9 +44,9 @@ def load(annotations: Path) -> Benchmark:
     dropped: list[Row] = []
     number = 0
     for file in annotation_files(annotations, "valse", (".json",)):
-        for key, record in _records(file).items():
+        for key, record in keyed(file, KIND, FIELDS).items():
             example = _example(number, key, record, piece_name(file, "valse"))
-            if record["mturk"]["caption"] >= LEAST:
+            if _annotators(record) >= LEAST:
                 kept.append(example)
             else:
                 dropped.extend(pair.row for pair in example)
@@ -86,7 +87,7 @@ def figures(judged: Sequence[Verdict]) -> Row:
         "p_f": shares.share(found["p_f"]),
         "acc_thresholded": combined["acc_thresholded"],
         "min_pc_pf": combined["min_pc_pf"],
-        "chance": 50.0,
+        "chance": verdict.chance(judged),
         **verdict.held_out_accuracy(found),
     }
 
@@ -100,21 +101,14 @@ def _verdict(pair: Contrast) -> Verdict:
     return Verdict(f"{instrument} {pair.identity}", pair.rows, marks, pair.texts_card(instrument))
 
 
-def _records(file: Path) -> dict[str, Row]:
-    records = read_json(file)
-    if not isinstance(records, dict):
-        raise UserError(f"{file}: expected one object of examples, this is no {KIND} file")
-    for key, record in records.items():
-        where = f"{file}: {key}"
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: expected an object, this is no {KIND} file")
-        require(record, ("image_file", "caption", "foil", "mturk"), where, KIND)
-        if not isinstance(record["mturk"], dict) or "caption" not in record["mturk"]:
-            raise UserError(f"{where}: mturk.caption: absent (it counts the annotators for the caption)")
-    return records
+def _annotators(record: Record) -> int:
+    """How many of three call the caption right."""
+    if not isinstance(record.value("mturk"), dict):
+        raise record.error("mturk.caption", "absent (mturk is no object)")
+    return record.record("mturk").whole("caption")
 
 
-def _example(number: int, key: str, record: Row, instrument: str) -> Example:
+def _example(number: int, key: str, record: Record, instrument: str) -> Example:
     def pair(ending: str, kind: str) -> Pair:
         row = {
             "label": f"{number}_{ending}",
@@ -123,9 +117,9 @@ def _example(number: int, key: str, record: Row, instrument: str) -> Example:
             "type": kind,
             "id": number,
             "key": key,
-            **held_out(record),
+            **held_out(record.row, record.where),
         }
-        return Pair(str(record["image_file"]), str(record[kind]), row)
+        return Pair(record.image("image_file"), record.text(kind), row)
 
     right, wrong = ENDINGS
     return pair(right, "caption"), pair(wrong, "foil")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TypeVar
 
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.outcomes import Derived, Outcomes, tabulate
 from relvlm.evals.files import Row
+from relvlm.evals.tasks.records import Record
 from relvlm.evals.tasks.task import Card
 
 HELD_OUT = "held_out/overall"
@@ -30,12 +32,16 @@ class Verdict:
     marks: Mapping[str, bool]
     card: Card
 
+    @property
+    def options(self) -> int:
+        """How many there are to choose from: what was scored; of a single row, true and false."""
+        return max(len(self.rows), 2)
 
-def held_out(record: Row) -> Row:
+
+def held_out(row: Row, where: str = "record") -> Row:
     """RelWorld's mark of a combination that training never shows, where the record has one."""
-    if "held_out" not in record:
-        return {}
-    return {"held_out": str(record["held_out"]).lower() in ("true", "1")}
+    record = Record(row, where, "benchmark")
+    return {"held_out": record.flag("held_out")} if record.has("held_out") else {}
 
 
 def names(row: Row, *figures: str) -> list[str]:
@@ -58,15 +64,21 @@ def accuracy(verdicts: Sequence[Verdict]) -> Row:
     return shares.accuracy([v.card.right for v in verdicts], groups(verdicts))
 
 
+def chance(verdicts: Sequence[Verdict]) -> float:
+    """Percent right of random scores, over examples of which one option each is right."""
+    return 100 * fmean(1 / v.options for v in verdicts)
+
+
 def nested(found: Mapping[str, T], prefix: str) -> dict[str, T]:
     """The figures called `prefix`/name, by name."""
     start = f"{prefix}/"
     return {name.removeprefix(start): part for name, part in found.items() if name.startswith(start)}
 
 
-def held_out_accuracy(found: Flags) -> Row:
-    """Accuracy on the held-out examples; {} where there is none."""
-    return {"held_out": shares.accuracy(found[HELD_OUT])} if HELD_OUT in found else {}
+def held_out_accuracy(found: Flags, prefix: str = "") -> Row:
+    """Accuracy on the held-out examples, of those whose marks begin with `prefix`; {} where there is none."""
+    name = f"{prefix}{HELD_OUT}"
+    return {"held_out": shares.accuracy(found[name])} if name in found else {}
 
 
 def combined(derived: Derived, found: Flags) -> dict[str, float]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relvlm.errors import UserError
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.main_table import Cell, Column, both, overall_cell
-from relvlm.evals.files import Row, annotation_files, piece_name, read_jsonl, require
+from relvlm.evals.files import Row, annotation_files, piece_name, require
+from relvlm.evals.images import COCO
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.records import Record, lines
 from relvlm.evals.tasks.task import Card
 from relvlm.evals.tasks.verdict import Verdict, held_out
 
+log = logging.getLogger(__name__)
+
 KIND = "VSR"
+FIELDS = ("image", "caption", "label", "relation", "held_out")
 THRESHOLD = 0.5  # the protocol's
 AT_MEDIAN, AT_DEV = "calibrated_at_median", "test_at_dev_threshold"
 TITLES = ("VSR", "VSR dev", "VSR test")
@@ -55,8 +60,14 @@ class Thresholds:
 
 
 def load(annotations: Path) -> Benchmark:
-    """Pairs of a JSONL file, or of every one in a folder (then `split` tells them apart)."""
+    """Pairs of a JSONL file, or of every one in a folder (then `split` tells them apart).
+
+    A training split beside others is scored, and told apart, but is in no figure of them all.
+    """
     files = annotation_files(annotations, "vsr", (".jsonl",))
+    aside = _aside(piece_name(file, "vsr") for file in files)
+    if aside:
+        log.warning("%s: %s: training, so in no figure but its own (give the file to score)", annotations, aside)
     return Benchmark(tuple(example for file in files for example in _examples(file)))
 
 
@@ -64,15 +75,16 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     """Right at the protocol's threshold; the calibrated figures are at those of all rows, or of all of dev."""
     for row in rows:
         require(row, ("label", "score", "relation"), "scores", f"{KIND} score")
-    found = thresholds(rows)
-    return [_verdict(i, row, found) for i, row in enumerate(rows)]
+    found, aside = thresholds(rows), _aside(row.get("split") for row in rows)
+    return [_verdict(i, row, found, row.get("split") in aside) for i, row in enumerate(rows)]
 
 
 def figures(judged: Sequence[Verdict]) -> Row:
     """Accuracy at the protocol's threshold .5, per category and per split, and the calibrated ones beside it."""
     found = thresholds([v.rows[0] for v in judged])
-    result = _accuracy(judged, found.whole)
-    relations = (v.rows[0]["relation"] for v in judged)
+    counted = [v for v in judged if "overall" in v.marks]
+    result = _accuracy(counted, found.whole)
+    relations = (v.rows[0]["relation"] for v in counted)
     unlisted = Counter(relation for relation in relations if relation not in CATEGORY)
     if unlisted:
         result["relations_counted_as_unallocated"] = dict(unlisted)
@@ -96,7 +108,9 @@ def thresholds(rows: Sequence[Row]) -> Thresholds:
     dev = None
     if {"dev", "test"} <= splits.keys():
         dev = shares.best_threshold(_scores(splits["dev"]), [_is_true(row) for row in splits["dev"]])
-    return Thresholds(shares.median_threshold(_scores(rows)), medians, dev)
+    aside = _aside(splits)
+    counted = [row for row in rows if row.get("split") not in aside]
+    return Thresholds(shares.median_threshold(_scores(counted)), medians, dev)
 
 
 def table(found: Row) -> dict[str, Cell]:
@@ -115,15 +129,24 @@ def table(found: Row) -> dict[str, Cell]:
     return cells
 
 
-def _verdict(number: int, row: Row, found: Thresholds) -> Verdict:
+def _aside(splits: Iterable[str | None]) -> set[str]:
+    """The training splits, where there are others beside them."""
+    names = set(splits)
+    training = {name for name in names if name is not None and name.rpartition("_")[2] == "train"}
+    return training if training < names else set()
+
+
+def _verdict(number: int, row: Row, found: Thresholds, aside: bool) -> Verdict:
     def agrees(threshold: float) -> bool:
         return shares.agrees(row["score"], _is_true(row), threshold)
 
     split, right, category = row.get("split"), agrees(THRESHOLD), CATEGORY.get(row["relation"], "unallocated")
     counted = verdict.names(row, category)
-    marks = dict.fromkeys(counted + [f"{split}/{name}" for name in counted if split is not None], right)
-    marks["called_true"] = shares.agrees(row["score"], True, THRESHOLD)
-    marks[AT_MEDIAN] = agrees(found.whole)
+    of_all = [] if aside else counted
+    marks = dict.fromkeys(of_all + [f"{split}/{name}" for name in counted if split is not None], right)
+    if not aside:
+        marks["called_true"] = shares.agrees(row["score"], True, THRESHOLD)
+        marks[AT_MEDIAN] = agrees(found.whole)
     if split is not None:
         marks[f"{split}/{AT_MEDIAN}"] = agrees(found.splits[split])
     if split == "test" and found.dev is not None:
@@ -138,13 +161,13 @@ def _accuracy(judged: Sequence[Verdict], threshold: float, prefix: str = "") -> 
     found = verdict.flags(judged)
     at_median = found[prefix + AT_MEDIAN]
     return {
-        **shares.accuracy(found["overall"], dict(sorted(verdict.groups(judged).items()))),
+        **shares.accuracy(found[f"{prefix}overall"], dict(sorted(verdict.groups(judged).items()))),
         AT_MEDIAN: shares.share(at_median),
         f"{AT_MEDIAN}_interval95": shares.interval95(at_median),
         "median_threshold": threshold,
-        "called_true": shares.share(found["called_true"]),
-        "chance": 50.0,
-        **verdict.held_out_accuracy(found),
+        "called_true": shares.share([shares.agrees(v.rows[0]["score"], True, THRESHOLD) for v in judged]),
+        "chance": verdict.chance(judged),
+        **verdict.held_out_accuracy(found, prefix),
     }
 
 
@@ -173,21 +196,14 @@ def _is_true(row: Row) -> bool:
 
 
 def _examples(file: Path) -> list[Example]:
-    examples: list[Example] = []
-    for number, row in enumerate(read_jsonl(file)):
-        where = f"{file}: row {number}"
-        require(row, ("image", "caption", "label", "relation"), where, KIND)
-        if row["label"] not in (0, 1):
-            raise UserError(f"{where}: label: {row['label']!r} is neither 0 nor 1")
-        fields = {
-            "label": row["label"],
-            "relation": row["relation"],
-            "id": number,
-            "split": piece_name(file, "vsr"),
-            **held_out(row),
-        }
-        examples.append((Pair(str(row["image"]), str(row["caption"]), fields),))
-    return examples
+    split = piece_name(file, "vsr")
+    return [(_pair(number, record, split),) for number, record in enumerate(lines(file, KIND, FIELDS))]
+
+
+def _pair(number: int, record: Record, split: str) -> Pair:
+    label, relation = int(record.flag("label")), record.text("relation")
+    fields = {"label": label, "relation": relation, "id": number, "split": split, **held_out(record.row, record.where)}
+    return Pair(record.image("image"), record.text("caption"), fields)
 
 
 TASK = PairTask(
@@ -205,4 +221,5 @@ TASK = PairTask(
     group="split",
     thresholded=("overall",),
     table=table,
+    data_sets=(COCO,),
 )

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import permutations
 from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.main_table import Cell, Column, overall_cell
-from relvlm.evals.files import Row, annotation_files, read_jsonl, require
+from relvlm.evals.files import Row, annotation_files
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.records import Record, lines
 from relvlm.evals.tasks.task import Card
 from relvlm.evals.tasks.verdict import Verdict
 
 KIND = "Winoground"
+FIELDS = ("id", "caption_0", "caption_1", "image_0", "image_1", "collapsed_tag")
 CELLS = ("c0_i0", "c0_i1", "c1_i0", "c1_i1")  # caption and image
 SCORES = ("text", "image", "group")
 COLUMN = Column("Winoground group", 70, "fine")
-CHANCE = {"text": 25.0, "image": 25.0, "group": 100 / 6}
 
 
 def load(annotations: Path) -> Benchmark:
@@ -27,9 +30,9 @@ def load(annotations: Path) -> Benchmark:
     files = annotation_files(annotations, "winoground", (".jsonl",))
     if len(files) > 1:
         raise UserError(f"{annotations}: {len(files)} files (give examples.jsonl)")
-    rows = list(read_jsonl(files[0]))
-    examples = tuple(_example(row, f"{files[0]}: row {i}") for i, row in enumerate(rows))
-    if len({row["id"] for row in rows}) != len(rows):
+    records = lines(files[0], KIND, FIELDS)
+    examples = tuple(_example(record) for record in records)
+    if len({record.identity("id") for record in records}) != len(records):
         raise UserError(f"{files[0]}: id: not unique (each example needs its own)")
     return Benchmark(examples)
 
@@ -58,8 +61,15 @@ def figures(judged: Sequence[Verdict]) -> Row:
         **_scores(judged),
         "interval95": shares.interval95(found["overall"]),
         **{tag: _scores(part) for tag, part in tags.items()},
-        "chance": CHANCE,
+        "chance": chance(),
     }
+
+
+@lru_cache(maxsize=1)
+def chance() -> dict[str, float]:
+    """Percent of the orders of four different scores in which each is won."""
+    orders = [won(dict(zip(CELLS, order, strict=True))) for order in permutations(range(len(CELLS)))]
+    return {name: shares.share([each[name] for each in orders]) for name in SCORES}
 
 
 def table(found: Row) -> dict[str, Cell]:
@@ -79,13 +89,13 @@ def _verdict(identity: str, quad: Mapping[str, Row]) -> Verdict:
     for name, flag in right.items():
         marks |= {name: flag} | ({f"{tag}/{name}": flag} if tag else {})
     marks["overall"] = right["group"]
-    lines = [
+    shown = [
         (f"{side}:", quad[cell].get("text", ""), quad[cell]["score"])
         for cell, side in zip(CELLS, ("left", "right", "left", "right"), strict=True)
     ]
     images = tuple(quad[cell].get("image", "") for cell in CELLS[:2])
     what = ", ".join(f"{name} {'right' if right[name] else 'wrong'}" for name in SCORES[:2])
-    card = Card(images, tuple(lines), right["group"], tag or "", what)
+    card = Card(images, tuple(shown), right["group"], tag or "", what)
     return Verdict(identity, tuple(quad[cell] for cell in CELLS), marks, card)
 
 
@@ -93,8 +103,9 @@ def _quads(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     """The four rows of each example; UserError for another label, and where one is absent."""
     quads: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        identity, _, cell = str(row.get("label", "")).partition("_")
-        if cell not in CELLS:
+        label = str(row.get("label", ""))
+        identity, cell = label[: -len(CELLS[0]) - 1], label[-len(CELLS[0]) :]
+        if cell not in CELLS or label != f"{identity}_{cell}" or not identity:
             raise UserError(f"scores: label: {row.get('label')!r} is no <id>_c0_i0 (scores of another task?)")
         quads[identity][cell] = row
     for identity, quad in quads.items():
@@ -104,11 +115,11 @@ def _quads(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     return quads
 
 
-def _example(row: Row, where: str) -> Example:
-    require(row, ("id", "caption_0", "caption_1", "image_0", "image_1"), where, KIND)
-    tag = {"collapsed_tag": row["collapsed_tag"]} if "collapsed_tag" in row else {}
+def _example(record: Record) -> Example:
+    tag = {"collapsed_tag": record.text("collapsed_tag")} if record.has("collapsed_tag") else {}
+    identity = record.identity("id")
     return tuple(
-        Pair(str(row[f"image_{i}"]), str(row[f"caption_{c}"]), {"label": f"{row['id']}_c{c}_i{i}", **tag})
+        Pair(record.image(f"image_{i}"), record.text(f"caption_{c}"), {"label": f"{identity}_c{c}_i{i}", **tag})
         for c in (0, 1)
         for i in (0, 1)
     )
@@ -124,4 +135,5 @@ TASK = PairTask(
     label=".+_c[01]_i[01]",
     rule="text: each image prefers its caption; image: each caption its image; group: both; strictly; overall is group",
     table=table,
+    data_sets=(),
 )

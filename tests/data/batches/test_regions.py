@@ -151,3 +151,12 @@ def test_relation_vocabulary(tmp_path):
         read_relations(file)
     with pytest.raises(UserError, match="no such file"):
         read_relations(tmp_path / "absent.txt")
+
+
+def test_a_relation_file_may_have_a_mark_and_only_line_feeds_end_a_line(tmp_path):
+    file = tmp_path / "relations.txt"
+    file.write_bytes("\ufeffon\r\nleft\u2028of\r\n".encode())
+    assert read_relations(file) == {"on": 0, "left\u2028of": 1}
+    file.write_bytes(b"\xff\xfeo\0n\0")
+    with pytest.raises(UserError, match=r"relations\.txt: data\.relations: not UTF-8"):
+        read_relations(file)

@@ -21,9 +21,14 @@ def test_a_model_has_a_line_of_figures_and_one_of_intervals() -> None:
         ["95% interval", "", "40.0-60.1", ""],
         ["**B**", "", "**3.0**", "**2.0**"],
         ["95% interval", "", "2.0-4.0", "1.0-3.0"],
-        ["chance", "", "50.0", "25.0"],
-        ["n", "7", "9", "8"],
+        ["chance", "", "50.0 / 0.0", "25.0"],
+        ["n", "7", "9 / 1", "8"],
     ]
+
+
+def test_what_all_models_share_is_said_once() -> None:
+    models = [ModelRows(name, {"x": Cell(1, None, 50.0, 9)}) for name in "AB"]
+    assert table_lines(models, ["x"])[-2:] == [["chance", "50.0"], ["n", "9"]]
 
 
 def test_intervals_are_replaced_by_task_and_figure() -> None:

@@ -158,3 +158,13 @@ def test_scores_of_another_task_are_refused() -> None:
 def test_it_stands_between_winoground_and_paragraphs() -> None:
     place = titles().index("ARO")
     assert titles()[place - 1 : place + 2] == ["Winoground group", "ARO", "Paragraphs dev TR@1"]
+
+
+def test_chance_is_that_of_the_options_that_were_scored() -> None:
+    order = [{"piece": "coco_order", "label": f"7_{i}", "score": 0.5 - i / 10} for i in range(5)]
+    alone = aro.TASK.metrics(order)
+    assert (alone["chance"], alone["chances"]) == (20, {"coco_order": 20})
+    (cell,) = aro.TASK.cells(alone).values()
+    assert cell.chance == 20
+    mixed = aro.TASK.metrics(order + rows(["on"], [True]))
+    assert (mixed["chance"], mixed["chances"]) == (35, {"coco_order": 20, "relation": 50})

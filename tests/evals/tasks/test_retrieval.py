@@ -135,6 +135,24 @@ def test_a_card_shows_the_first_text_and_the_own_one(wrong: float, right: bool) 
     assert second.lines == (("first:", "a box", 0.9),) and second.right
 
 
+def test_an_equal_text_of_another_image_is_wrong_and_the_card_says_so() -> None:
+    scores = np.array([[0.5, 0.5], [0.1, 0.9]])
+    first, second = retrieval.cards(found(scores, [0, 1], 2, scores), ["a.jpg", "b.jpg"], ["a dog", "a dog"])
+    assert [line[0] for line in first.lines] == [
+        "first (the same text, of another image: wrong by the protocol):",
+        "its own:",
+    ]
+    assert (first.right, second.right, [line[0] for line in second.lines]) == (False, True, ["first:"])
+
+
+def test_chance_is_that_of_as_many_candidates_as_are_scored() -> None:
+    similarity = np.zeros((5, 20))
+    few, all_ = (retrieval.figures(found(similarity, [i // 4 for i in range(20)], k, similarity)) for k in (2, 20))
+    assert few["chance"]["IR@5"] == few["chance"]["IR@10"] == pytest.approx(40)
+    assert (all_["chance"]["IR@1"], all_["chance"]["IR@5"]) == (pytest.approx(20), 100)
+    assert few["chance"]["TR@1"] == all_["chance"]["TR@1"] == pytest.approx(20)
+
+
 def test_an_own_text_that_is_no_candidate_is_not_shown() -> None:
     similarity = np.array([[0.0, 1.0], [1.0, 0.0]])
     first, _ = retrieval.cards(found(similarity, [0, 1], 1, similarity), ["a", "b"], ["x", "y"])

@@ -61,3 +61,10 @@ def test_a_held_out_example_counts_once_more() -> None:
     found = verdict.held_out_accuracy({"held_out/overall": [True, False]})
     assert (found["held_out"]["overall"], found["held_out"]["n"]) == (50, 2)
     assert verdict.held_out_accuracy({"overall": [True]}) == {}
+
+
+@pytest.mark.parametrize(("rows", "chance"), [((1,), 50), ((2,), 50), ((5,), 20), ((2, 5), 35), ((1, 4, 4), 100 / 3)])
+def test_chance_is_that_of_each_examples_options(rows: tuple[int, ...], chance: float) -> None:
+    card = Card((), (), True, "a")
+    judged = [Verdict("x", ({"score": 0.5},) * n, {}, card) for n in rows]
+    assert verdict.chance(judged) == pytest.approx(chance)

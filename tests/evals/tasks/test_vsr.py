@@ -193,3 +193,35 @@ def test_a_label_is_0_or_1(tmp_path: Path) -> None:
 def test_scores_without_a_field_are_refused(field: str) -> None:
     with pytest.raises(UserError, match=f"{field}: absent"):
         vsr.verdicts([{k: v for k, v in row(0.5).items() if k != field}])
+
+
+def folder_of(path: Path, *splits: str) -> Path:
+    for split in splits:
+        lines = [{"image": f"{i}.jpg", "caption": "a dog", "label": i % 2, "relation": "on"} for i in range(4)]
+        (path / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("splits", "counted"),
+    [(("train", "dev", "test"), 8), (("train", "test"), 4), (("train",), 4), (("vsr_a_train", "vsr_b_dev"), 4)],
+)
+def test_a_training_split_beside_others_is_in_no_figure_of_all(
+    tmp_path: Path, splits: tuple[str, ...], counted: int
+) -> None:
+    pairs = vsr.load(folder_of(tmp_path, *splits)).pairs
+    rows = [{**p.row, "score": float(p.row["split"].endswith("train") != p.row["label"])} for p in pairs]
+    found = vsr.TASK.metrics(rows)
+    assert (found["n"], found["counts"]["topological"]) == (counted, counted)
+    assert found["overall"] == found["calibrated_at_median"] == (0 if splits == ("train",) else 100)
+    assert {name: part["overall"] for name, part in found["by_split"].items()} == {
+        name.removeprefix("vsr_"): 0 if name.endswith("train") else 100 for name in splits
+    }
+    assert found["by_split"][splits[0].removeprefix("vsr_")]["called_true"] == 50
+
+
+def test_a_training_split_beside_others_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vsr.load(folder_of(tmp_path, "train"))
+    assert not caplog.text
+    vsr.load(folder_of(tmp_path, "dev"))
+    assert "train" in caplog.text and "in no figure but its own" in caplog.text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHIM = Path(__file__).with_name("cuda_shim")
+SHIM = ROOT / "tests" / "kernels" / "cuda_shim"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not shutil.which("g++"), reason="no g++"),

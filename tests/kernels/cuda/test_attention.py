@@ -146,19 +146,3 @@ def test_never_waits_for_the_device(gpu):
         cuda.region_attention_backward(grad, *tensors, out, lse, *index, SCALE, 0.1, seed)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def test_refuses_what_no_kernel_takes():
-    q, cu = torch.randn(3, 1, 160), torch.tensor([0, 3]).int()
-    with pytest.raises(ValueError, match="heads of 160: the cuda kernels go up to 128"):
-        cuda.varlen_attention(q, q, q, cu, cu, 1.0, 0.0, None)
-    with pytest.raises(ValueError, match="one dtype of float32, bfloat16, float16"):
-        cuda.varlen_attention(q.double(), q.double(), q.double(), cu, cu, 1.0, 0.0, None)
-    with pytest.raises(ValueError, match=r"k torch\.float16 on cpu"):
-        cuda.varlen_attention(q, q.half(), q, cu, cu, 1.0, 0.0, None)
-
-
-def test_refuses_sequences_of_unequal_number():
-    q = torch.randn(3, 1, 32)
-    with pytest.raises(ValueError, match="2 offsets of queries, 3 of keys"):
-        cuda.varlen_attention(q, q, q, torch.tensor([0, 3]), torch.tensor([0, 1, 3]), 1.0, 0.0, None)

@@ -1,0 +1,74 @@
+"""The world as a folder: complete, reproducible, nothing overwritten unasked."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.worlds import objects, svo, vsr
+
+from relvlm.data.shards.store import ShardSet
+from relvlm.errors import UserError
+from relvlm.relworld.build import build
+from relvlm.relworld.config import PRESETS, WorldConfig
+
+
+def test_build_writes_the_whole_layout_and_equals_itself(tmp_path: Path) -> None:
+    for name, workers in (("a", 1), ("b", 2)):
+        build(tmp_path / name, 60, 3, preset="mini", workers=workers, benchmark_pairs=40)
+    files = {p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    assert files == {p.relative_to(tmp_path / "b") for p in (tmp_path / "b").rglob("*") if p.is_file()}
+    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    assert {p.name for p in (tmp_path / "a").iterdir()} == set(
+        ["captions", "entities", "graphs", "benchmarks", "vocab.txt", "relations.txt", "world.json"]
+    )
+    relations = (tmp_path / "a" / "relations.txt").read_text().split("\n")[:-1]
+    assert relations == sorted(PRESETS["mini"].predicates)
+
+
+def test_overwrite_replaces_the_old_world(tmp_path: Path) -> None:
+    out = tmp_path / "world"
+    out.mkdir()
+    (out / "old.txt").write_text("old")
+    build(out, 20, 0, preset="mini", workers=1, overwrite=True, benchmark_pairs=40)
+    assert not (out / "old.txt").exists()
+    assert json.loads((out / "world.json").read_text())["arguments"]["preset"] == "mini"
+    assert [p.name for p in tmp_path.iterdir()] == ["world"]
+
+
+def test_a_taken_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UserError, match="--overwrite"):
+        build(tmp_path, 20, 0, preset="mini")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_too_few_images_are_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="images: 3"):
+        build(tmp_path / "w", 3, 0)
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_evaluation_image_is_a_training_image(tmp_path: Path) -> None:
+    build(tmp_path / "w", 200, 0, preset="mini", workers=1, benchmark_pairs=40)
+    evaluation = {p.read_bytes() for p in (tmp_path / "w" / "benchmarks" / "images").iterdir()}
+    for name in ("captions", "entities", "graphs"):
+        shards = ShardSet(tmp_path / "w" / name)
+        assert not evaluation & {shards.read(i).image for i in range(len(shards))}
+
+
+def named_images(folder: Path) -> set[str]:
+    names = {row["image"] for split in ("dev", "test") for row in vsr(folder, split)}
+    names |= {f"{row[k]}.jpg" for row in svo(folder) for k in ("pos_image_id", "neg_image_id")}
+    for records in objects(folder, "valse").values():
+        names |= {record["image_file"] for record in records.values()}
+    for records in objects(folder, "sugarcrepe").values():
+        names |= {record["filename"] for record in records.values()}
+    names |= {f"{r['image_id']}.jpg" for r in json.loads((folder / "paragraphs/paragraphs_v1.json").read_text())}
+    return names | {i["filename"] for i in json.loads((folder / "coco/karpathy.json").read_text())["images"]}
+
+
+def test_every_named_image_is_there(folder: Path, config: WorldConfig) -> None:
+    for image in named_images(folder):
+        with Image.open(folder / "images" / image) as picture:
+            assert picture.size == (config.image_size, config.image_size)

@@ -1,0 +1,146 @@
+"""RelWorld's training sets: what each holds, and what must not leak."""
+
+import io
+from collections import Counter, defaultdict
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.worlds import FILLERS, FULL, MINI, scenes
+
+from relvlm.data.shards.schema import Sample
+from relvlm.relworld.build import held_out_triplets
+from relvlm.relworld.config import PRESETS, world_config
+from relvlm.relworld.corpus import annotated, set_sizes, training_set
+from relvlm.relworld.lexicon import PREDICATES
+from relvlm.relworld.scene import facts
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_training_never_shows_a_held_out_combination(preset: str) -> None:
+    config = PRESETS[preset]
+    forbidden = {tuple(t) for t in held_out_triplets(config)}
+    assert forbidden
+    for _, _, sample in training_set(config, 5, "graphs", 400, workers=1):
+        label = {e.id: f"{e.attributes[-1]} {e.label}" for e in sample.entities}
+        for r in sample.relations:
+            assert (label[r.subject], r.predicate, label[r.object]) not in forbidden
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_captions_never_state_a_held_out_combination(preset: str) -> None:
+    config = world_config(preset, caption_relations=1.0)
+    forbidden = held_out_triplets(config)
+    texts = [s.captions[0] for _, _, s in training_set(config, 5, "captions", 300, workers=1)]
+    stated = [t for t in texts if any(f" {p} " in t for p in config.predicates)]
+    assert len(stated) > 200
+    plain = [" ".join(w for w in f"< {t} >".lower().replace(".", " ").split() if w not in FILLERS) for t in texts]
+    for triplet in forbidden:
+        phrase = f" {' '.join(triplet)} "
+        assert not any(phrase in text for text in plain)
+
+
+def test_each_fact_of_a_mirrored_pair_is_annotated_at_least_one_way() -> None:
+    rng = Random(2)
+    config = world_config("mini", mirrored_share=0.3)
+    ways = Counter[int]()
+    for scene in scenes(config, 100):
+        kept = annotated(config, scene, rng)
+        for i, predicate, j in facts(config, scene):
+            inverse = PREDICATES[predicate].inverse
+            if inverse is None:
+                assert (i, predicate, j) in kept
+            elif i < j:
+                count = ((i, predicate, j) in kept) + ((j, inverse, i) in kept)
+                assert count >= 1
+                ways[count] += 1
+    assert ways[1] > ways[2] > 0
+
+
+def triplet_kinds(samples: list[Sample]) -> list[tuple[str, str, str]]:
+    rows = []
+    for sample in samples:
+        label = {e.id: f"{e.attributes[-1]} {e.label}" for e in sample.entities}
+        rows += [(label[r.subject], r.predicate, label[r.object]) for r in sample.relations]
+    return rows
+
+
+def label_only_accuracy(train: list[tuple[str, str, str]], test: list[tuple[str, str, str]]) -> float:
+    """Naive Bayes on (subject, object), the shapes, and the pair itself, scored on a class-balanced test split."""
+    classes = sorted({r for _, r, _ in train})
+    prior = Counter(r for _, r, _ in train)
+    seen: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+
+    def keys(s: str, o: str) -> list[tuple[str, str]]:
+        return [("s", s), ("o", o), ("ss", s.split()[1]), ("os", o.split()[1]), ("p", f"{s}|{o}")]
+
+    for s, r, o in train:
+        for key in keys(s, o):
+            seen[key][r] += 1
+    by_class: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    for row in test:
+        by_class[row[1]].append(row)
+    size = min(len(by_class[c]) for c in classes)
+    balanced = [row for c in classes for row in by_class[c][:size]]
+
+    def guess(s: str, o: str) -> str:
+        # Rates per class, so that frequent relations have no head start on the balanced split.
+        return max(classes, key=lambda c: sum(np.log((seen[k][c] + 1) / (prior[c] + 20)) for k in keys(s, o)))
+
+    return sum(guess(s, o) == r for s, r, o in balanced) / len(balanced)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "images"), [("mini", 6000), ("full", 2400)])
+def test_labels_alone_do_not_tell_the_relation(preset: str, images: int) -> None:
+    config = PRESETS[preset]
+    samples = [s for _, _, s in training_set(config, 11, "graphs", images, workers=2)]
+    rows = triplet_kinds(samples)
+    split = int(0.7 * len(rows))
+    classes = len({r for _, r, _ in rows})
+    assert classes == len(config.predicates)
+    accuracy = label_only_accuracy(rows[:split], rows[split:])
+    assert accuracy < 1.35 / classes, f"{accuracy:.3f} with {classes} classes"
+
+
+def test_the_label_only_classifier_would_see_a_leak() -> None:
+    samples = [s for _, _, s in training_set(MINI, 11, "graphs", 1000, workers=1)]
+    rows = triplet_kinds(samples)
+    leaking = [(s, "pulling" if s.split()[1] == "circle" and i % 3 else r, o) for i, (s, r, o) in enumerate(rows)]
+    split = int(0.7 * len(rows))
+    assert label_only_accuracy(leaking[:split], leaking[split:]) > 1.35 / len(MINI.predicates)
+
+
+def test_output_depends_on_the_seed_and_not_on_the_workers() -> None:
+    def records(seed: int, workers: int) -> list[tuple[str, bytes, Sample]]:
+        return list(training_set(FULL, seed, "entities", 40, workers))
+
+    assert records(0, 1) == records(0, 2)
+    assert [r[1] for r in records(0, 1)] != [r[1] for r in records(1, 1)]
+
+
+def test_the_three_sets_show_different_images() -> None:
+    first = {name: next(iter(training_set(FULL, 0, name, 2, 1)))[1] for name in set_sizes(FULL, 100)}
+    assert len(set(first.values())) == 3
+
+
+def test_every_set_keeps_siblings_together() -> None:
+    for images in (20, 21, 1000, 1003):
+        sizes = set_sizes(FULL, images)
+        assert all(size > 0 and size % 2 == 0 for size in sizes.values())
+        assert images <= sum(sizes.values()) <= images + 2
+
+
+def test_each_set_holds_what_its_role_allows() -> None:
+    made = {name: [s for _, _, s in training_set(FULL, 0, name, 20, 1)] for name in set_sizes(FULL, 100)}
+    assert all(s.captions and not s.entities and not s.relations for s in made["captions"])
+    assert all(s.entities and not s.relations for s in made["entities"])
+    assert any(e.id.startswith("p") for s in made["entities"] for e in s.entities)
+    assert all(s.entities and s.relations for s in made["graphs"])
+
+
+def test_records_decode_to_the_size_they_state() -> None:
+    for _, image, sample in training_set(MINI, 0, "graphs", 10, 1):
+        with Image.open(io.BytesIO(image)) as picture:
+            assert picture.size == (sample.width, sample.height) == (32, 32)
