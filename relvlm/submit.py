@@ -18,15 +18,12 @@ from relvlm.config.load import load_config, parse, to_tree
 from relvlm.data.arguments import positive
 from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
-<<<<<<< HEAD
 from relvlm.stopping import SIGNALS, Stopped
+from relvlm.storage import check_folder
 
 REQUEUES = 1000  # submitit counts the time limits that a job has met, and gives up after 3
 LEFT_TO_SRUN_S = 60.0
 log = logging.getLogger(__name__)
-=======
-from relvlm.storage import check_folder
->>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -42,17 +39,15 @@ class Training:
 
     def __call__(self) -> str:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        config = load_config(self.config, self.overrides)
+        config = parse(self.tree, self.origin)
         refuse_if_held(Path(config.out))
         from relvlm.engine.loop import run
 
-<<<<<<< HEAD
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's, which would pass over SIGTERM
         for number in SIGNALS:
             signal.signal(number, requeue)
         try:
-            return str(run(parse(self.tree, self.origin), self.deepspeed_config))
+            return str(run(config, self.deepspeed_config))
         except Stopped as stopped:
             log.warning("%s", stopped)
             requeue(signal.SIGUSR2, None)  # rank 0 asks for the job again and ends; srun ends the others with it
@@ -62,9 +57,6 @@ class Training:
     def checkpoint(self) -> DelayedSubmission:
         """What submitit starts when the job is back: the same, which goes on from its newest checkpoint."""
         return DelayedSubmission(self)
-=======
-        return str(run(config, self.deepspeed_config))
->>>>>>> main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,17 +84,11 @@ def count(text: str) -> int:
 
 def main(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.overrides)  # a wrong key is known before the job waits in a queue
-<<<<<<< HEAD
-    if not shutil.which("sbatch"):
-        raise UserError("relvlm submit: no sbatch on PATH (submit from a login node of a Slurm cluster)")
-    executor = submitit.SlurmExecutor(folder=args.logs / "%j", max_num_timeout=REQUEUES)
-=======
     check_folder(Path(config.out), "out")
     if not shutil.which("sbatch"):
         raise UserError("relvlm submit: no sbatch on PATH (submit from a login node of a Slurm cluster)")
     check_folder(args.logs, "--logs")
-    executor = submitit.SlurmExecutor(folder=args.logs / "%j")
->>>>>>> main
+    executor = submitit.SlurmExecutor(folder=args.logs / "%j", max_num_timeout=REQUEUES)
     executor.update_parameters(**slurm_parameters(args))
     job = executor.submit(Training(to_tree(config), str(args.config), args.deepspeed_config))
     print(f"job {job.job_id}: logs in {args.logs / job.job_id}")
