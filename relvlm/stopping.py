@@ -24,3 +24,9 @@ def end_at_once() -> None:
     """Before the first step there is nothing to save: a signal ends this process with the status that requeues."""
     for number in SIGNALS:
         signal.signal(number, lambda *_: os._exit(REQUEUE))
+
+
+def end_undisturbed() -> None:
+    """All is saved: the ranks end one after the other, and srun's SIGTERM after the first is for the others no news."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -15,7 +15,7 @@ from relvlm.config.load import load_config
 from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
 from relvlm.paths import Parser
-from relvlm.stopping import REQUEUE, Stopped, end_at_once
+from relvlm.stopping import REQUEUE, Stopped, end_at_once, end_undisturbed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         last = run(config, args.deepspeed_config)
     except Stopped as stopped:
+        end_undisturbed()
         logging.warning("%s", stopped)
         return REQUEUE
     if os.environ["RANK"] == "0":

@@ -15,6 +15,7 @@ status=0
 srun --kill-on-bad-exit=1 --label --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
     "${PYTHON:-.venv/bin/python}" relvlm/train.py \
     --deepspeed --deepspeed_config configs/deepspeed/zero1.json --config "$config" "$@" || status=$?
+echo "srun ended with $status" >&2
 if [ "$status" = 200 ]; then
     job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
     scontrol requeue "${job:-$SLURM_JOB_ID}" # ends this script, too

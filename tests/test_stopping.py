@@ -17,6 +17,12 @@ def test_it_ends_at_once_with_the_status_that_requeues(number):
     assert (done.returncode, done.stdout) == (REQUEUE, "")
 
 
+def test_when_all_is_saved_nothing_disturbs_the_end():
+    script = "import os; from relvlm.stopping import SIGNALS, end_undisturbed; end_undisturbed()"
+    done = programs.run("-c", f"{script}; [os.kill(os.getpid(), number) for number in SIGNALS]; print('went on')")
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
 def test_no_process_that_a_signal_killed_has_a_higher_status():
     """srun returns the highest of its tasks', and kills those that are left with SIGKILL."""
     assert all(128 + number < REQUEUE < 253 for number in range(1, signal.NSIG))
