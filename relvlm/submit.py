@@ -5,33 +5,58 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import submitit
+from submitit.helpers import DelayedSubmission
 
-from relvlm.config.load import load_config
+from relvlm.config.load import load_config, parse, to_tree
 from relvlm.data.arguments import positive
 from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
+from relvlm.stopping import SIGNALS, Stopped
 from relvlm.storage import check_folder
+
+REQUEUES = 1000  # submitit counts the time limits that a job has met, and gives up after 3
+LEFT_TO_SRUN_S = 60.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a submitted task does; submitit pickles it, so it holds plain values only."""
+    """What a submitted task does; submitit pickles it, so it holds plain values only.
 
-    config: Path
-    overrides: list[str]
+    The config is that of the submission: a file that is edited while the job waits, or is requeued, changes nothing.
+    """
+
+    tree: dict[str, Any]
+    origin: str
     deepspeed_config: Path | None
 
     def __call__(self) -> str:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        config = load_config(self.config, self.overrides)
+        config = parse(self.tree, self.origin)
         refuse_if_held(Path(config.out))
         from relvlm.engine.loop import run
 
-        return str(run(config, self.deepspeed_config))
+        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's, which would pass over SIGTERM
+        for number in SIGNALS:
+            signal.signal(number, requeue)
+        try:
+            return str(run(config, self.deepspeed_config))
+        except Stopped as stopped:
+            log.warning("%s", stopped)
+            requeue(signal.SIGUSR2, None)  # rank 0 asks for the job again and ends; srun ends the others with it
+            time.sleep(LEFT_TO_SRUN_S)
+            raise
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What submitit starts when the job is back: the same, which goes on from its newest checkpoint."""
+        return DelayedSubmission(self)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,9 +88,9 @@ def main(args: argparse.Namespace) -> None:
     if not shutil.which("sbatch"):
         raise UserError("relvlm submit: no sbatch on PATH (submit from a login node of a Slurm cluster)")
     check_folder(args.logs, "--logs")
-    executor = submitit.SlurmExecutor(folder=args.logs / "%j")
+    executor = submitit.SlurmExecutor(folder=args.logs / "%j", max_num_timeout=REQUEUES)
     executor.update_parameters(**slurm_parameters(args))
-    job = executor.submit(Training(args.config, args.overrides, args.deepspeed_config))
+    job = executor.submit(Training(to_tree(config), str(args.config), args.deepspeed_config))
     print(f"job {job.job_id}: logs in {args.logs / job.job_id}")
 
 
@@ -79,6 +104,7 @@ def slurm_parameters(args: argparse.Namespace) -> dict[str, object]:
         "cpus_per_task": args.cpus_per_task,
         "time": args.timeout_min,
         "partition": args.partition,
+        "additional_parameters": {"requeue": True},
         # One dead rank ends the job. srun has not taken --cpus-per-task over from sbatch since Slurm 22.05.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={args.cpus_per_task}"],
     }

@@ -15,6 +15,7 @@ from relvlm.config.load import load_config
 from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
 from relvlm.paths import Parser
+from relvlm.stopping import REQUEUE, Stopped, end_at_once, end_undisturbed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,22 +28,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int:
+    """Train; returns the exit status, which is that of a job to be requeued where the run was told to end."""
+    end_at_once()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = load_config(args.config, args.overrides)
     refuse_if_held(Path(config.out))
     from relvlm.engine.loop import run  # imports torch: seconds, which a wrong config need not wait for
 
-    last = run(config, args.deepspeed_config)
+    try:
+        last = run(config, args.deepspeed_config)
+    except Stopped as stopped:
+        end_undisturbed()
+        logging.warning("%s", stopped)
+        return REQUEUE
     if os.environ["RANK"] == "0":
         print(f"trained: {last}")
+    return 0
 
 
 def script() -> None:
     parser = Parser("train.py")
     add_arguments(parser)
     try:
-        main(parser.parse_intermixed_args())
+        sys.exit(main(parser.parse_intermixed_args()))
     except UserError as error:
         sys.exit(f"error: {error}")
 

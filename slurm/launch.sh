@@ -9,6 +9,15 @@ shift
 
 # relvlm reads rank, world size and meeting point from srun's variables. One dead rank ends the job: the others would
 # wait for it. srun needs --cpus-per-task again, as it has not taken it over from sbatch since Slurm 22.05.
-exec srun --kill-on-bad-exit=1 --label --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+# Signals are for the ranks, which srun hands them to: they save, and end with the status that asks to be requeued.
+trap : TERM USR1 USR2
+status=0
+srun --kill-on-bad-exit=1 --label --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
     "${PYTHON:-.venv/bin/python}" relvlm/train.py \
-    --deepspeed --deepspeed_config configs/deepspeed/zero1.json --config "$config" "$@"
+    --deepspeed --deepspeed_config configs/deepspeed/zero1.json --config "$config" "$@" || status=$?
+echo "srun ended with $status" >&2
+if [ "$status" = 200 ]; then
+    job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    scontrol requeue "${job:-$SLURM_JOB_ID}" # ends this script, too
+fi
+exit "$status"

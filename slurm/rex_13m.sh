@@ -10,4 +10,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=7-00:00:00
 #SBATCH --output=%x-%j.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=USR1@120
 exec "$SLURM_SUBMIT_DIR/slurm/launch.sh" configs/13m/rex_vlm.yaml "$@"

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,12 +29,14 @@ from relvlm.engine import distributed, resume, run_state
 from relvlm.engine.lease import Lease
 from relvlm.engine.monitor import Monitor
 from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
+from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.pretrained import checkpoint_folder, latest, relations_of
 from relvlm.pretraining.step import Pretraining
 from relvlm.ranks import gather_rows, on_first_rank, rank, stop, world_size
+from relvlm.stopping import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ log = logging.getLogger(__name__)
 def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     """Train to `config.steps`, going on from the newest checkpoint in `config.out`; returns the last checkpoint.
 
-    Raises UserError before any work for what can be known to fail.
+    Raises UserError before any work for what can be known to fail, Stopped once it has saved where it is told to end.
     """
     settings = distributed.read_deepspeed_config(deepspeed_config)
     _check_stage(config, settings)
@@ -59,8 +62,11 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
         on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
         engine = _build_engine(pretraining, config, settings, device)
         step = _restore(engine, newest, config, changed) if newest else 0
-        last = _train(config, engine, step, folder, device)
-        stop()
+        with Told(os.environ) as told:
+            last = _train(config, engine, step, folder, device, told)
+            stop()
+        if told.reason and last.name != f"step_{config.steps:07d}":
+            raise Stopped(told.reason, last)
         return last
     finally:
         lease.release()
@@ -167,7 +173,7 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
     return engine
 
 
-def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.device) -> Path:
+def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.device, told: Told) -> Path:
     monitor = Monitor(config, Path(config.out), start)
     last = folder / f"step_{start:07d}"
     skipped = 0
@@ -185,6 +191,7 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
     engine.train()
     with contextlib.closing(monitor):
         for step in range(start + 1, config.steps + 1):
+            asked = told.ask()
             chunks = [chunk.to(device) for chunk in next(loader)]
             lr = engine.optimizer.param_groups[0]["lr"]
             values, stepped = train_step(engine, chunks)
@@ -194,11 +201,14 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
             if skipped > config.max_skipped_steps:
                 monitor.flush()  # every rank is here
                 raise RuntimeError(_diagnosis(step, chunks[0], values))
-            save = step % config.checkpoint.every == 0 or step == config.steps
+            ends = told.agreed(asked)
+            save = ends or step % config.checkpoint.every == 0 or step == config.steps
             if save or step % config.log_every == 0:
                 monitor.flush()
             if save:
                 last = _save(engine, folder, step, config)
+            if ends:
+                break
     left_out = {name: count for name, count in loader.counts().items() if count}
     if left_out and rank() == 0:
         log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from relvlm.stopping import REQUEUE
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "slurm").glob("*_13m.sh"))
 CONFIGS = {"albef_13m": "albef", "realbef_13m": "realbef", "rex_13m": "rex_vlm", "xvlm_13m": "xvlm"}
@@ -19,7 +21,24 @@ def test_each_model_has_a_script():
 
 def test_all_ask_for_the_same_resources():
     asked = {tuple(re.findall(r"^#SBATCH --(?!job-name)(.*)$", path.read_text(), re.M)) for path in SCRIPTS}
-    assert len(asked) == 1 and len(asked.pop()) == 6
+    assert len(asked) == 1
+    assert {"requeue", "signal=USR1@120", "open-mode=append"} < set(asked.pop())
+
+
+@pytest.mark.parametrize(
+    ("array", "job"), [({}, "7"), ({"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"}, "5_2")]
+)
+@pytest.mark.parametrize("status", [0, 1, 137, REQUEUE])
+def test_a_job_that_saved_and_ended_is_requeued_and_no_other(array, job, status, tmp_path):
+    for name, text in (("srun", f"exit {status}"), ("scontrol", 'echo "scontrol $*"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", **array}
+    done = subprocess.run(
+        ["bash", str(ROOT / "slurm/launch.sh"), "x.yaml"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == status
+    assert done.stdout == (f"scontrol requeue {job}\n" if status == REQUEUE else "")
 
 
 @by_name

@@ -70,7 +70,7 @@ def logs(tmp_path) -> Path:
 
 def check_trained_on_two_nodes(out: Path, text: str, steps: int) -> None:
     met = re.findall(r"rank (\d) of 2 on (\S+), meeting at (\S+)", text)
-    assert sorted(rank for rank, _, _ in met) == ["0", "1"]
+    assert sorted({rank for rank, _, _ in met}) == ["0", "1"]  # each time that the job is started
     assert len({node for _, node, _ in met}) == 2 and len({place for _, _, place in met}) == 1
     latest = out / "checkpoints" / (out / "checkpoints/latest").read_text()
     assert latest.name == f"step_{steps:07d}"
@@ -101,6 +101,39 @@ def test_submitit_trains_over_two_nodes(tiny, ends, tmp_path):
     state, text = ends(job[1], tmp_path / "logs" / job[1])
     assert state == "COMPLETED"
     check_trained_on_two_nodes(out, text, steps=4)
+
+
+LONG = ["steps=60", "checkpoint.every=1000", "log_every=1"]
+
+
+def tell_when_it_trains(job: str, out: Path, *signal: str) -> None:
+    """Send the job's processes a signal after a few of its steps."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (out / "metrics.csv").exists() or len((out / "metrics.csv").read_text().splitlines()) < 5:
+        assert time.monotonic() < deadline and state_of(job) in UNFINISHED
+        time.sleep(0.2)
+    call("scancel", *signal, job)
+
+
+def test_a_batch_job_that_is_told_to_end_is_requeued_and_loses_no_step(tiny, ends, logs, tmp_path):
+    out = tmp_path / "run"
+    options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
+    job = call("sbatch", "--parsable", *options, "slurm/rex_13m.sh", *tiny, *LONG, f"out={out}")
+    tell_when_it_trains(job, out, "--signal=TERM")
+    state, text = ends(job, logs)
+    assert state == "COMPLETED" and "told to end by SIGTERM: saved " in text
+    check_trained_on_two_nodes(out, text, steps=60)
+
+
+def test_a_submitted_job_that_is_told_to_end_is_requeued_and_loses_no_step(tiny, ends, tmp_path):
+    out = tmp_path / "run"
+    options = ["--nodes", "2", "--timeout-min", "30", "--logs", str(tmp_path / "logs")]
+    printed = call(sys.executable, "slurm/submit.py", *options, *tiny, *LONG, f"out={out}")
+    job = printed.split()[1].rstrip(":")
+    tell_when_it_trains(job, out, "--signal=USR2")
+    state, text = ends(job, tmp_path / "logs" / job)
+    assert state == "COMPLETED" and "told to end by SIGUSR2: saved " in text
+    check_trained_on_two_nodes(out, text, steps=60)
 
 
 def test_an_error_in_the_training_fails_the_job(ends, logs):

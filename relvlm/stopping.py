@@ -1,0 +1,32 @@
+"""How a run ends that is told to: the signals, the exit status that has its job requeued, and the word for it.
+
+Apart from relvlm/engine/signals.py, so that a process can be told before it has imported torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+REQUEUE = 200  # what slurm/launch.sh requeues; above the 128 + n of a process that a signal has killed
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Stopped(Exception):
+    """A run that was told to end, and has saved what it had."""
+
+    def __init__(self, reason: str, checkpoint: Path) -> None:
+        super().__init__(f"{reason}: saved {checkpoint}; the same command goes on from there")
+
+
+def end_at_once() -> None:
+    """Before the first step there is nothing to save: a signal ends this process with the status that requeues."""
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(REQUEUE))
+
+
+def end_undisturbed() -> None:
+    """All is saved: the ranks end one after the other, and srun's SIGTERM after the first is for the others no news."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

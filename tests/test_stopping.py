@@ -1,0 +1,33 @@
+"""A process that is told to end before it has anything to save."""
+
+import signal
+import sys
+
+import pytest
+from support import programs
+
+from relvlm.stopping import REQUEUE, SIGNALS
+
+TOLD = "import os, sys; from relvlm.stopping import end_at_once; end_at_once(); os.kill(os.getpid(), int(sys.argv[1]))"
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
+def test_it_ends_at_once_with_the_status_that_requeues(number):
+    done = programs.run("-c", f"{TOLD}; print('went on')", str(int(number)))
+    assert (done.returncode, done.stdout) == (REQUEUE, "")
+
+
+def test_when_all_is_saved_nothing_disturbs_the_end():
+    script = "import os; from relvlm.stopping import SIGNALS, end_undisturbed; end_undisturbed()"
+    done = programs.run("-c", f"{script}; [os.kill(os.getpid(), number) for number in SIGNALS]; print('went on')")
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+def test_no_process_that_a_signal_killed_has_a_higher_status():
+    """srun returns the highest of its tasks', and kills those that are left with SIGKILL."""
+    assert all(128 + number < REQUEUE < 253 for number in range(1, signal.NSIG))
+
+
+def test_the_word_costs_no_import_of_torch():
+    done = programs.run("-c", "import sys, relvlm.stopping; print('torch' in sys.modules)")
+    assert done.stdout == "False\n", sys.path
