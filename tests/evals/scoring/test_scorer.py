@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from support.closeness import assert_as_close_as
+from support.redness import Redness
 from torch import nn
 
 from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
@@ -20,23 +21,7 @@ from relvlm.evals.scoring.photos import Photo
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 from relvlm.model import RelVLM
 
-WORDS = [
-    "a",
-    "dog",
-    "cat",
-    "left",
-    "right",
-    "of",
-    "the",
-    "red",
-    "blue",
-    "box",
-    "sits",
-    "under",
-    "over",
-    "on",
-    "is",
-]
+WORDS = ["a", "dog", "cat", "left", "right", "of", "the", "red", "blue", "box", "sits", "under", "over", "on", "is"]
 TEXTS = [
     "A dog is left of the cat.",
     "the red box",
@@ -193,30 +178,6 @@ def test_corrupt_image_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
 def test_model_without_match_head_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(UserError, match="ITM head"):
         Scorer(torch.nn.Linear(1, 1), tokenizer)
-
-
-class Redness(nn.Module):
-    """Matches red images with texts that say red; no features, no tokenizer, its own image size."""
-
-    image_size = 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-        self.encoded: list[str] = []
-
-    def encode_image(self, pixels):
-        self.encoded += ["image"] * len(pixels)
-        return pixels.mean((2, 3)) * self.weight
-
-    def encode_text(self, texts):
-        self.encoded += texts
-        return [torch.tensor([[float("red" in text)]]) for text in texts]
-
-    def match(self, images, texts, image, text):
-        red = images[image, 0] - images[image, 1:].mean(1)
-        says = torch.stack([texts[i][0, 0] for i in text.tolist()])
-        return torch.stack([torch.zeros(len(image)), red * (2 * says - 1)], dim=1)
 
 
 @pytest.fixture()

@@ -1,13 +1,13 @@
 """Recalls against brute force, outcomes, cards, columns, and the scoring of a gallery by toy models."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.redness import Nearness, WithFeatures, tone
 
 from relvlm.errors import UserError
 from relvlm.evals.figures.shares import wilson
@@ -182,39 +182,6 @@ def test_cells_are_those_of_the_split(split: str, title: str) -> None:
     assert second.interval == tuple(figures["intervals95"]["IR@5"])
 
 
-class Redness:
-    """The match logit, and the features, are by how red the image is and whether the text says so."""
-
-    def __init__(self, logits: bool = True) -> None:
-        self.logits, self.pairs = logits, 0
-
-    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        return pixels.mean((2, 3))[:, :1]
-
-    def encode_text(self, texts: Sequence[str]) -> list[torch.Tensor]:
-        return [torch.tensor([[float(text.split()[0])]]) for text in texts]
-
-    def match(self, images, texts, image, text) -> torch.Tensor:
-        self.pairs += len(image)
-        wanted = torch.stack([texts[i][0, 0] for i in text.tolist()])
-        near = -(images[image, 0] - wanted).abs()
-        return torch.stack([torch.zeros_like(near), near], 1) if self.logits else near
-
-
-class WithFeatures(Redness):
-    def image_features(self, rows: torch.Tensor) -> torch.Tensor:
-        return torch.cat([rows, -(rows**2), torch.ones_like(rows)], 1)
-
-    def text_features(self, texts: Sequence[torch.Tensor]) -> torch.Tensor:
-        value = torch.stack([text[0] for text in texts])
-        return torch.cat([2 * value, torch.ones_like(value), -(value**2)], 1)  # products: minus squared distances
-
-
-def tone(red: int) -> float:
-    """What CLIP's normalisation makes of a red value."""
-    return (red / 255 - 0.48145466) / 0.26862954
-
-
 @pytest.fixture()
 def folder(tmp_path: Path) -> Path:
     records = []
@@ -227,13 +194,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def score(folder: Path, model: Redness, **selection: object):
+def score(folder: Path, model: Nearness, **selection: object):
     chosen = Selection(**selection)  # type: ignore[arg-type]
     return TASK.score(Scorer(model), folder, folder, chosen)
 
 
 def test_without_features_every_pair_is_scored(folder: Path) -> None:
-    model = Redness()
+    model = Nearness()
     scored = score(folder, model)
     assert model.pairs == scored.figures["n_pairs"] == 5 * 7
     assert (scored.figures["TR@1"], scored.figures["IR@1"]) == (100, 100)
@@ -242,7 +209,7 @@ def test_without_features_every_pair_is_scored(folder: Path) -> None:
         3,
         "test",
     )
-    assert score(folder, Redness(logits=False)).figures["score"] == "similarity"
+    assert score(folder, Nearness(logits=False)).figures["score"] == "similarity"
 
 
 @pytest.mark.parametrize(("k", "each"), [(0, 3), (1, 1), (2, 2)])
@@ -274,8 +241,8 @@ def test_its_files_give_its_figures_and_cards_again(folder: Path, tmp_path: Path
 
 def test_split_and_limit_choose_images(folder: Path) -> None:
     assert TASK.splits(folder) == {"test", "val"}
-    assert score(folder, Redness(), split="val").figures["n_images"] == 1
-    assert score(folder, Redness(), limit=2).figures["n_texts"] == 3
+    assert score(folder, Nearness(), split="val").figures["n_images"] == 1
+    assert score(folder, Nearness(), limit=2).figures["n_texts"] == 3
 
 
 def test_overlapping_images_are_left_out_of_a_second_set_of_figures(folder: Path) -> None:
@@ -289,13 +256,13 @@ def test_overlapping_images_are_left_out_of_a_second_set_of_figures(folder: Path
 def test_missing_images_are_refused_or_left_out(folder: Path) -> None:
     (folder / "1.png").unlink()
     with pytest.raises(UserError, match=r"1 images missing: 1\.png"):
-        score(folder, Redness())
-    found = score(folder, Redness(), available=True).figures
+        score(folder, Nearness())
+    found = score(folder, Nearness(), available=True).figures
     assert (found["n_images"], found["n_texts"], found["missing_images"]) == (4, 5, ["1.png"])
 
 
 def test_a_diverged_model_is_refused(folder: Path) -> None:
-    model = Redness()
+    model = Nearness()
     model.match = lambda images, texts, image, text: torch.full((len(image), 2), torch.nan)  # type: ignore[method-assign]
     with pytest.raises(UserError, match="not finite"):
         score(folder, model)
