@@ -72,6 +72,14 @@ def check_others(out: Path, names: Sequence[str], model: str) -> None:
             raise UserError(f"{path}: of another model, and would stay beside this one's (give an empty --out)")
 
 
+def check_same_task(out: Path, task: str) -> None:
+    """Raises UserError where the results in `out`, which those of `task` would replace, are another task's."""
+    path = out / "metrics.json"
+    found = read_figures(path).get("task", task) if path.exists() else task
+    if found != task:
+        raise UserError(f"{path}: of {found}, which {task} would replace (give another --out)")
+
+
 def suite_sources(benchmarks: Path, selection: Selection, dev: bool = False) -> list[Source]:
     """What lies in a benchmarks folder; with `dev` also the val splits of what has one, as `<task>_dev`."""
     present = [name for name in TASKS if (benchmarks / name).exists()]
@@ -88,6 +96,7 @@ def suite_sources(benchmarks: Path, selection: Selection, dev: bool = False) -> 
 
 def score_source(scorer: Scorer, source: Source, out: Path, made_from: Row | None = None) -> Row:
     """With a scorer that may hold encoded images of others; `made_from` goes into metrics.json."""
+    check_same_task(out, source.task)
     scored = task_named(source.task).score(scorer, source.annotations, source.images, source.selection)
     protocol = _protocol(scored.figures, scorer, source)
     result = {"task": source.task, **scored.figures, "protocol": protocol}

@@ -47,7 +47,7 @@ def test_missing_images_are_refused_then_listed(suite: Path, tmp_path: Path, mod
     found = evaluate(*arguments, selection=Selection(available=True))
     assert (found["missing_images"], found["images_missing"], found["n"]) == (["3.jpg"], 1, 11)
     assert (found["scored"], found["protocol"]["images_missing"]) == ("available", 1)
-    arguments = (model, model.tokenizer, "coco", suite / "coco", suite / "images", tmp_path / "out")
+    arguments = (model, model.tokenizer, "coco", suite / "coco", suite / "images", tmp_path / "coco")
     found = evaluate(*arguments, selection=Selection(available=True))
     assert (found["n_images"], found["n_texts"]) == (11, 22)
 
@@ -156,6 +156,15 @@ def test_another_models_results_do_not_stay_beside_a_suites(suite: Path, tmp_pat
         next(model.parameters()).add_(1)
     with pytest.raises(UserError, match=r"metrics\.json: of another model"):
         evaluate_suite(model, model.tokenizer, suite, tmp_path / "out")
+
+
+def test_another_tasks_results_are_not_replaced(suite: Path, tmp_path: Path, model: RelVLM) -> None:
+    for task, file in (("vsr", "vsr/dev.jsonl"), ("vsr", "vsr/dev.jsonl")):  # the same task's are
+        evaluate(model, model.tokenizer, task, suite / file, suite / "images", tmp_path / "out")
+    before = (tmp_path / "out/metrics.json").read_bytes()
+    with pytest.raises(UserError, match=r"metrics\.json: of vsr, which valse would replace"):
+        evaluate(model, model.tokenizer, "valse", suite / "valse", suite / "images", tmp_path / "out")
+    assert (tmp_path / "out/metrics.json").read_bytes() == before
 
 
 def test_an_interrupted_evaluation_is_no_result(suite: Path, tmp_path: Path, model: RelVLM, monkeypatch) -> None:

@@ -67,7 +67,8 @@ def load(annotations: Path) -> Benchmark:
     files = annotation_files(annotations, "vsr", (".jsonl",))
     aside = _aside(piece_name(file, "vsr") for file in files)
     if aside:
-        log.warning("%s: %s: training, so in no figure but its own (give the file to score)", annotations, aside)
+        shown = ", ".join(sorted(aside))
+        log.warning("%s: %s: training, so in no figure but its own (give the file to score)", annotations, shown)
     return Benchmark(tuple(example for file in files for example in _examples(file)))
 
 
