@@ -57,6 +57,8 @@ def test_kinds_that_are_not_drawn_cost_nothing():
 
 
 def test_what_a_kind_has_not_is_nothing():
+    bare = Workload("captions", 2, 1, 5, 8)
+    assert bare == Workload("captions", 2, 1, 5, 8, 0, 1.0, 0, 0, True, False)
     captions, mrc = workload(DATA, "captions"), workload(DATA, "mrc")
     assert (captions.seen, captions.relations, captions.boxes) == (1.0, 0, 0)
     assert (mrc.masked, mrc.boxes, mrc.encodes, mrc.beside_boxes) == (0, 0, True, False)

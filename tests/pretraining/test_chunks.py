@@ -180,6 +180,18 @@ def test_each_objective_is_shared_by_what_it_counts():
         assert shares == pytest.approx([n / sum(counts) for n in counts])
 
 
+def test_of_nothing_each_chunk_has_nothing_and_all_of_a_single_thing():
+    """Chunks of entities of which one box is left in all, and then none."""
+    first, second = chunks_of("entities", 2)
+    without = replace(second, region=second.region[:0])
+    shares = [
+        of["entities/bbox"] for of in shares_of_chunks([replace(first, region=first.region[:1]), without], "masked")
+    ]
+    assert shares == [1.0, 0.0]
+    assert [of["entities/bbox"] for of in shares_of_chunks([without, without], "masked")] == [0.0, 0.0]
+    assert shares_of_chunks([first], "masked")[0]["entities/mlm"] == 1.0
+
+
 def test_a_pair_without_a_negative_has_no_share():
     """Of three images in two chunks, the first is alone in its own: one pair is counted there, and six."""
     chunks = chunks_of("captions", 2, made_views("captions", 3))

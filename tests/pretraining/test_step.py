@@ -140,6 +140,16 @@ def test_what_a_batch_does_not_train_has_a_gradient_of_zero():
     assert all(p.grad.any() for p in model.mrc_head.parameters())
 
 
+def test_a_model_of_zeros_trains_without_nan():
+    step = toy_pretraining(replace(VIT, localisation=False, relations=False))
+    with torch.no_grad():
+        for parameter in step.parameters():
+            parameter.zero_()
+    total, _ = step(five_groups("captions"))
+    total.backward()
+    assert total.isfinite() and all(p.grad.isfinite().all() for p in step.parameters())
+
+
 def test_an_image_with_no_region_left_trains_without_nan():
     step, batch = toy_pretraining(), five_groups("entities")
     seen = replace(batch.regions, prefix=torch.ones(5).bool(), mean=torch.zeros(5).bool())
