@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from relvlm.config import yaml_text
 from relvlm.errors import UserError
 from relvlm.storage import sha256, writing
 
@@ -55,8 +55,7 @@ def main(args: argparse.Namespace) -> None:
 def read_config(path: Path) -> Mapping[str, Any]:
     """The official YAML or JSON of a model."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        config = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        config = yaml_text.read(path.read_bytes())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable: {error}") from error
     if not isinstance(config, Mapping):
