@@ -52,7 +52,10 @@ def test_a_world_holds_out_its_share_and_the_same_in_every_version(preset: str) 
     kinds, families = len(all_kinds(config)), len({PREDICATES[p].family for p in config.predicates})
     found = held_out(config)
     assert len(found) == pytest.approx(config.held_out_share * families * kinds * (kinds - 1) / 2, rel=0.2)
-    assert fingerprint(sorted((sorted(pair), family) for pair, family in found)) == {"full": "5598aa990540", "mini": "7d0d1b1375ac"}[preset]
+    assert (
+        fingerprint(sorted((sorted(pair), family) for pair, family in found))
+        == {"full": "5598aa990540", "mini": "7d0d1b1375ac"}[preset]
+    )
 
 
 def test_a_combination_is_held_out_both_ways_and_with_its_inverse() -> None:
