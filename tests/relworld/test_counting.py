@@ -71,7 +71,13 @@ def test_adversarial_numbers_are_smaller_than_the_true_one_of_two_or_more() -> N
 
 @pytest.mark.parametrize(
     ("maker", "expected"),
-    [(existence, "684ed615be40"), (plurals, "64c80f6576ef"), (counting_hard, "95af7a0d5aa0"), (counting_small, "89c60d2501a6"), (counting_adversarial, "f913f4b0c324")],
+    [
+        (existence, "684ed615be40"),
+        (plurals, "64c80f6576ef"),
+        (counting_hard, "95af7a0d5aa0"),
+        (counting_small, "89c60d2501a6"),
+        (counting_adversarial, "f913f4b0c324"),
+    ],
 )
 def test_the_same_scenes_make_the_same_foils_in_every_version(maker, expected: str) -> None:
     rng = Random(0)
