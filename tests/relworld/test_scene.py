@@ -202,3 +202,8 @@ def test_facts_are_what_is_true_in_order() -> None:
         true = [fact for fact in every if truth(scene, *fact) is True]
         assert sorted(facts(FULL, scene)) == sorted(true)
         assert [fact[::2] for fact in facts(FULL, scene)] == [fact[::2] for fact in true]
+
+
+def test_a_thing_has_a_side_and_a_centre() -> None:
+    thing = Thing(Look("star", "red"), (2, 4, 12, 14))
+    assert (thing.side, thing.centre, thing.look.kind) == (10, (7.0, 9.0), ("red", "star"))
