@@ -83,3 +83,8 @@ def test_a_jpeg_keeps_the_colours_of_single_pixels() -> None:
     picture = Image.open(io.BytesIO(jpeg(scenes(FULL, 1)[0])))
     assert {layer[1:3] for layer in picture.layer} == {(1, 1)}  # type: ignore[attr-defined]
     assert max(picture.quantization[0]) == 19  # type: ignore[attr-defined]
+
+
+def test_eyes_are_white_and_their_pupils_black() -> None:
+    colours = {tuple(pixel) for pixel in np.asarray(draw(acted("facing", PLACES[1]))).reshape(-1, 3).tolist()}
+    assert {(255, 255, 255), (0, 0, 0)} <= colours
