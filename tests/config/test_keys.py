@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from relvlm.config.keys import Key, all_keys, is_key, json_listing, key_of, listing, sections
+from relvlm.config.keys import Key, all_keys, is_key, json_listing, key_of, listing, near_keys, sections
 from relvlm.config.load import to_tree
 from relvlm.config.ranges import BY_CONTENT, FREE, NAME, NEVER, PATH, Length, Range
 from relvlm.config.schema import Config
@@ -135,3 +135,12 @@ def test_the_listing_has_a_line_for_each_key():
     line = lines.index("  model.itm_head: linear | mlp = linear")
     assert lines[line + 1 : line + 3] == ["      ALBEF's or X-VLM's", "      at a resume: must stay"]
     assert "model.vision: (kind: swin) Swin transformer (X-VLM); a stage has twice the channels" in listing()
+
+
+def test_a_key_that_is_none_has_the_nearest_for_a_hint():
+    assert near_keys("optim.lrr") == " (did you mean 'optim.lr'?)"
+    assert near_keys("zzzzzz") == ""
+
+
+def test_the_list_for_programs_has_a_line_for_each_value():
+    assert json_listing().startswith('[\n {\n  "path": "')

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from support.limits import limits
 
 from relvlm.config.schema import (
     Config,
     DataConfig,
     DatasetConfig,
     FusionConfig,
-    InitConfig,
     JointWeights,
     KindRatios,
     ModelConfig,
@@ -44,11 +44,6 @@ def test_files_that_are_needed_but_not_named_are_an_error():
         _ = DataConfig().relations_file
 
 
-def test_init_random_is_short_for_both_backbones():
-    assert InitConfig.of_word("random") == {"vision": "random", "text": "random"}
-    assert InitConfig.of_word("chance") == {}
-
-
 def test_the_defaults_are_the_papers_model():
     """BERT-base in two halves, 224 px, 256 features of ITC (paper, section 3)."""
     model = ModelConfig()
@@ -65,15 +60,10 @@ def test_the_defaults_of_the_teacher_are_albefs():
     assert MomentumConfig() == MomentumConfig(False, decay=0.995, queue=65_536, alpha=0.4, ramp_steps=0)
 
 
-def test_the_defaults_are_the_papers_training():
-    optim, config = Config().optim, Config()
-    assert (optim.lr, optim.betas, optim.weight_decay) == (1e-4, [0.9, 0.95], 0.02)
-    assert (optim.warmup_steps, optim.warmup_lr, optim.final_lr) == (5000, 0.0, 0.0)
-    assert (optim.clip_norm, optim.new_lr_factor) == (1.0, 1.0)
+def test_the_defaults_of_a_run():
+    config = Config()
     assert (config.steps, config.seed, config.accumulate, config.threads) == (200_000, 0, 1, 0)
     assert (config.log_every, config.max_skipped_steps) == (20, 10)
-    assert (config.checkpoint.every, config.checkpoint.keep, config.checkpoint.resume) == (1000, 0, True)
-    assert (config.low_resolution.steps, config.low_resolution.image_size) == (0, 0)
 
 
 def test_the_defaults_are_the_papers_texts_and_regions():
@@ -98,3 +88,63 @@ def test_by_default_nothing_is_drawn_nor_changed():
     assert (data.workers, data.max_faults, data.max_pixels) == (0, 100, 178_956_970)  # beyond it PIL refuses
     dataset = DatasetConfig("x")
     assert (dataset.weight, dataset.block) == (1.0, 1)
+
+
+def test_limits_stay_as_they_are():
+    elsewhere = ("optim.", "low_resolution.", "checkpoint.", "init.", "resume.", "model.vision.")
+    assert limits("", without=elsewhere) == {
+        "not empty": "name",
+        "not empty; ~ and $VAR are expanded": " ".join(
+            [
+                "data.captions[].path data.entities[].path data.graphs[].path data.joint[].path data.relations",
+                "data.vocab out",
+            ]
+        ),
+        "at least 0 and at most 2,147,483,647": "seed",
+        "at least 1 and at most 9,999,999": "log_every steps",
+        "at least 0 and at most 4,096": "threads",
+        "at least 1 and at most 1,000,000": " ".join(
+            [
+                "accumulate data.captions[].block data.entities[].block data.graphs[].block data.joint[].block",
+                "data.max_words",
+            ]
+        ),
+        "at least 0 and at most 9,999,999": "max_skipped_steps model.momentum.ramp_steps",
+        "at least 1 and at most 16,384": "model.image_size",
+        "at least 1 and at most 65,536": "model.embed_dim model.mrc_hidden model.text.width",
+        "above 0 and at most 100": "model.temperature",
+        "at least 0 and at most 1": " ".join(
+            [
+                "data.flip data.skipgram_probability model.itm_floor model.momentum.alpha model.momentum.decay",
+            ]
+        ),
+        "at least 1 and at most 1,000": " ".join(
+            [
+                "data.mrc_entities data.mrc_relations data.regions_per_image data.skipgram_size data.vsg_triplets",
+                "model.fusion.layers model.text.layers",
+            ]
+        ),
+        "at least 1 and at most 1,024": "model.fusion.heads model.text.heads",
+        "above 0 and at most 64": "model.text.mlp_ratio",
+        "at least 2 and at most 1,000,000": "data.max_text_tokens data.max_vsg_tokens model.text.max_positions",
+        "at least 0 and below 1": "model.text.dropout",
+        "at least 0 and at most 100": "model.text.init_std",
+        "at least 1 and at most 1,000,000,000": "model.momentum.queue",
+        "above 0 and at most 1": "data.crop_scale data.mlm_probability",
+        "at least 0 and at most 1,000,000": " ".join(
+            [
+                "data.captions[].weight data.entities[].weight data.graphs[].weight data.joint[].weight",
+                "data.joint_weights.captions data.joint_weights.entities data.joint_weights.mrc",
+                "data.joint_weights.vsg data.max_masks data.ratio.captions data.ratio.entities data.ratio.joint",
+                "data.ratio.mrc data.ratio.vsg",
+            ]
+        ),
+        "at least 0 and at most 1,024": "data.workers",
+        "at least 0 and at most 1,000,000,000": "data.max_faults",
+        "at least 1 and at most 178,956,970": "data.max_pixels",
+        "at least 0 and at most 10,000,000": " ".join(
+            [
+                "data.batch.captions data.batch.entities data.batch.joint data.batch.mrc data.batch.vsg",
+            ]
+        ),
+    }

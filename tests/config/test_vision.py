@@ -1,6 +1,7 @@
 """What follows from a vision encoder's fields."""
 
 import pytest
+from support.limits import limits
 
 from relvlm.config.vision import SwinConfig, ViTConfig
 
@@ -36,3 +37,19 @@ def test_a_swin_is_swin_b_where_nothing_else_is_said():
     assert (swin.width, swin.depths, swin.heads) == (128, [2, 2, 18, 2], [4, 8, 16, 32])
     assert (swin.window, swin.patch_size, swin.mlp_ratio) == (7, 4, 4.0)
     assert (swin.drop_path, swin.dropout, swin.init_std) == (0.0, 0.0, 0.02)
+
+
+def test_limits_stay_as_they_are():
+    assert limits("model.vision.") == {
+        "at least 1 and at most 65,536": "model.vision.width",
+        "at least 1 and at most 1,000": "model.vision.layers",
+        "at least 1 and at most 1,024": "model.vision.heads",
+        "at least 1 and at most 4,096": "model.vision.patch_size model.vision.window",
+        "above 0 and at most 64": "model.vision.mlp_ratio",
+        "at least 0 and below 1": "model.vision.drop_path model.vision.dropout",
+        "at least 0 and at most 100": "model.vision.init_std model.vision.position_std",
+        "above 0 and at most 1": "model.vision.patch_keep",
+        "at least 0 and at most 1,000": "model.vision.late_blocks",
+        "1 to 10 entries, each at least 1 and at most 1,000": "model.vision.depths",
+        "1 to 10 entries, each at least 1 and at most 1,024": "model.vision.heads",
+    }

@@ -20,6 +20,7 @@ from relvlm.config.yaml_text import read, write
         ("010", 10),
         ("500_000", 500_000),
         ("0x1f", 31),
+        ("0o17", 15),
         ("+3", 3),
         ("-7", -7),
         (".inf", float("inf")),

@@ -106,3 +106,10 @@ def test_a_vocab_may_begin_with_a_byte_order_mark(tmp_path, tokenizer):
 def test_text_key_is_stable():
     assert text_key("a dog left of a cat") == -3926265676669569040
     assert text_key("a") != text_key("b")
+
+
+def test_special_tokens_are_those_in_brackets_and_words_are_not(tmp_path):
+    tokens = [*VOCAB, "[unused1]", "[x", "x]", "[]", "word"]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens))
+    special = Tokenizer(tmp_path / "vocab.txt").special_ids
+    assert {tokens[i] for i in special} == {*VOCAB[:5], "[unused1]"}

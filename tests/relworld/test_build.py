@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.worlds import objects, svo, vsr
+from support.worlds import fingerprint, objects, svo, vsr
 
 from relvlm.data.shards.store import ShardSet
 from relvlm.errors import UserError
@@ -87,3 +87,41 @@ def test_it_takes_a_process_to_draw(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         parser.parse_args(["--out", str(tmp_path / "w"), "--workers", "0"])
     assert "--workers: '0' is no whole number above 0" in capsys.readouterr().err
+
+
+def test_what_was_begun_is_gone_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relvlm.relworld.build.write_benchmarks", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build(tmp_path / "w", 20, 0, preset="mini", workers=1)
+    assert not any(tmp_path.iterdir())
+
+
+def test_files_of_a_world_are_the_same_in_every_version(tmp_path: Path) -> None:
+    build(tmp_path / "w", 20, 0, preset="mini", workers=1, benchmark_pairs=40)
+    names = ("vocab.txt", "relations.txt", "world.json")
+    assert fingerprint([(tmp_path / "w" / name).read_text() for name in names]) == "ff1a1084bff0"
+
+
+def test_defaults_of_the_flags(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args(["--out", str(tmp_path)])
+    assert (args.images, args.seed, args.preset, args.workers, args.overwrite) == (20000, 0, "full", 2, False)
+    assert args.image_size is args.benchmark_pairs is None
+    assert "pixels a side (full 64, mini 32)" in " ".join(parser.format_help().split())
+
+
+def test_an_empty_folder_and_the_fewest_images_are_enough(tmp_path: Path) -> None:
+    build(tmp_path, 20, 0, preset="mini", workers=1, benchmark_pairs=40)
+    assert (tmp_path / "world.json").exists()
+    with pytest.raises(UserError, match="images: 19 is too few"):
+        build(tmp_path, 19, 0)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_or_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "w"
+    out.write_text("precious")
+    with pytest.raises(UserError, match="not an empty folder"):
+        build(out, 20, 0, preset="mini")
+    build(out, 20, 0, preset="mini", workers=1, overwrite=True, benchmark_pairs=40)
+    assert [p.name for p in tmp_path.iterdir()] == ["w"] and out.is_dir()

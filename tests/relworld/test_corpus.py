@@ -7,12 +7,12 @@ from random import Random
 import numpy as np
 import pytest
 from PIL import Image
-from support.worlds import FILLERS, FULL, MINI, scenes
+from support.worlds import FILLERS, FULL, MINI, fingerprint, scenes
 
 from relvlm.data.shards.schema import Sample
 from relvlm.relworld.build import held_out_triplets
 from relvlm.relworld.config import PRESETS, world_config
-from relvlm.relworld.corpus import annotated, set_sizes, training_set
+from relvlm.relworld.corpus import SetName, annotated, set_sizes, training_set
 from relvlm.relworld.lexicon import PREDICATES
 from relvlm.relworld.scene import facts
 
@@ -144,3 +144,39 @@ def test_records_decode_to_the_size_they_state() -> None:
     for _, image, sample in training_set(MINI, 0, "graphs", 10, 1):
         with Image.open(io.BytesIO(image)) as picture:
             assert picture.size == (sample.width, sample.height) == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("captions", "436c1421d93f"), ("entities", "659de5ae2ed4"), ("graphs", "96764a3a9a1b")]
+)
+def test_the_same_arguments_make_the_same_records_in_every_version(name: SetName, expected: str) -> None:
+    records = [(key, sample) for c in (FULL, MINI) for key, _, sample in training_set(c, 0, name, 40, 1)]
+    assert fingerprint(records) == expected
+
+
+def test_an_odd_number_of_images_is_rounded_down() -> None:
+    assert [key for key, _, _ in training_set(MINI, 0, "graphs", 5, 1)] == [f"graphs{n:08d}" for n in range(4)]
+
+
+def test_sets_have_their_fractions_of_the_images() -> None:
+    assert set_sizes(FULL, 1000) == {"captions": 500, "entities": 300, "graphs": 200}
+    assert set_sizes(FULL, 999) == {"captions": 500, "entities": 300, "graphs": 200}
+    assert set_sizes(FULL, 2) == {"captions": 2, "entities": 2, "graphs": 2}
+
+
+def test_a_phrase_is_of_two_things_and_spans_both() -> None:
+    config = world_config("full", phrases=4)
+    for _, _, sample in training_set(config, 0, "entities", 10, 1):
+        things = {f"{e.attributes[-1]} {e.label}": e.box for e in sample.entities if e.id[0] == "e"}
+        phrases = [e for e in sample.entities if e.id[0] == "p"]
+        assert [e.id for e in phrases] == ["p0", "p1", "p2", "p3"]
+        for phrase in phrases:
+            first, second = (things[part.split(" ", 1)[1]] for part in phrase.label.split(" and "))
+            assert first != second
+            assert phrase.box == (*map(min, first[:2], second[:2]), *map(max, first[2:], second[2:]))
+
+
+def test_a_fact_whose_inverse_is_not_in_use_is_kept() -> None:
+    config = world_config("mini", predicates=("left of", "above"), action_share=0.0)
+    for scene in scenes(config, 20):
+        assert annotated(config, scene, Random(0)) == list(facts(config, scene))

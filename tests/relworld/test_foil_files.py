@@ -6,12 +6,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.worlds import FEWEST, PAIRS, holds, objects
+from support.worlds import FEWEST, PAIRS, fingerprint, holds, objects
 
 from relvlm.relworld.bank import Bank
 from relvlm.relworld.build import write_benchmarks
 from relvlm.relworld.config import PRESETS, WorldConfig, world_config
-from relvlm.relworld.foil_files import SUGARCREPE, VALSE, scene_pool
+from relvlm.relworld.foil_files import SUGARCREPE, VALSE, scene_pool, write_sugarcrepe, write_valse
 from relvlm.relworld.pairs import svo_rows, vsr_rows
 from relvlm.relworld.scene import Scene
 
@@ -110,3 +110,23 @@ def test_a_piece_that_falls_short_says_so(caplog: pytest.LogCaptureFixture, tmp_
     write_benchmarks(tmp_path / "benchmarks", world_config("mini", benchmark_pairs=PAIRS), seed=0)
     records = objects(tmp_path / "benchmarks", "valse")["actant-swap"]
     assert f"valse/actant-swap: {len(records)} rows instead of {PAIRS // 5}" in caplog.text
+
+
+def test_files_are_the_same_in_every_version(folder: Path, config: WorldConfig) -> None:
+    files = [path.read_text() for name in ("valse", "sugarcrepe") for path in sorted((folder / name).iterdir())]
+    assert fingerprint(files) == {64: "75d53d3c933f", 32: "7ccedd165570"}[config.image_size]
+
+
+@pytest.mark.parametrize(("pairs", "pool", "rows"), [(40, 40, 20), (120, 60, 24)])
+def test_files_and_their_scenes_follow_the_pairs_from_a_least_number_on(
+    pairs: int, pool: int, rows: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bank = Bank(world_config("full", benchmark_pairs=pairs), 0)
+    scenes = scene_pool(bank)
+    assert len(scenes) == pool
+    write_valse(bank, scenes, tmp_path / "valse")
+    write_sugarcrepe(bank, scenes, tmp_path / "sugarcrepe")
+    files = objects(tmp_path, "valse") | objects(tmp_path, "sugarcrepe")
+    assert Counter(len(records) for records in files.values()).most_common(1)[0][0] == rows
+    for piece, records in files.items():  # one that is full has nothing to say
+        assert (f"/{piece}: {len(records)} rows instead of {rows}" in caplog.text) == (len(records) < rows)

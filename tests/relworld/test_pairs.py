@@ -3,11 +3,11 @@
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from support.worlds import PAIRS, holds, svo, vsr
+from support.worlds import PAIRS, fingerprint, holds, svo, vsr
 
 from relvlm.relworld.bank import Bank
-from relvlm.relworld.config import WorldConfig
-from relvlm.relworld.pairs import SVO_COLUMNS, svo_rows, vsr_rows
+from relvlm.relworld.config import WorldConfig, world_config
+from relvlm.relworld.pairs import SVO_COLUMNS, svo_rows, vsr_rows, write_svo, write_vsr
 
 
 def test_vsr_labels_are_true_and_neither_text_nor_image_gives_them_away(config: WorldConfig) -> None:
@@ -48,3 +48,40 @@ def test_svo_images_are_right_as_often_as_wrong(folder: Path) -> None:
     right, wrong = Counter(r["pos_image_id"] for r in rows), Counter(r["neg_image_id"] for r in rows)
     assert right == wrong
     assert {r["verb_neg"] for r in rows} == {"True", "False"}
+
+
+SMALL = world_config("mini", benchmark_pairs=42)
+
+
+def test_rows_come_in_fours_and_twos_and_no_scene_is_left_over(tmp_path: Path) -> None:
+    bank = Bank(SMALL, 0)
+    write_vsr(bank, tmp_path / "vsr")
+    assert [len(vsr(tmp_path, split)) for split in ("dev", "test")] == [24, 44]
+    assert len(bank.scenes) == (24 + 44) / 2
+    write_svo(bank, tmp_path / "svo")
+    assert len(svo(tmp_path)) == 26 and len(bank.scenes) == 34 + 26
+    assert len(vsr_rows(bank, "dev", 6)) == 6 and len(svo_rows(bank, 3)) == 3
+
+
+def test_half_of_svo_changes_the_verb_and_a_quarter_each_end() -> None:
+    changed = Counter(c for row in svo_rows(Bank(SMALL, 0), 40) for c in SVO_COLUMNS[-3:] if row[c])
+    assert changed == {"verb_neg": 20, "subj_neg": 10, "obj_neg": 10}
+
+
+def test_vsr_votes_are_for_the_label() -> None:
+    for row in vsr_rows(Bank(SMALL, 0), "dev", 8):
+        assert row["annotator_id"] == 0
+        assert row["vote_true_validator_id"] == [0] * row["label"]
+        assert row["vote_false_validator_id"] == [0] * (1 - row["label"])
+
+
+def test_the_same_arguments_make_the_same_rows_in_every_version(config: WorldConfig) -> None:
+    bank = Bank(config, 0)
+    rows = vsr_rows(bank, "test", 60), svo_rows(bank, 80)
+    assert fingerprint(rows) == {64: "74d7c7d0f764", 32: "31ec8b66a423"}[config.image_size]
+
+
+def test_a_world_of_one_action_has_verbs_to_change() -> None:
+    config = world_config("full", predicates=("left of", "right of", "pushing"))
+    rows = svo_rows(Bank(config, 0), 8)
+    assert len(rows) == 8

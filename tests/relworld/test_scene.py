@@ -1,6 +1,7 @@
 """What is true of a scene: boxes, relations and their inverses."""
 
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from relvlm.relworld.config import PRESETS, WorldConfig
 from relvlm.relworld.foil_files import scene_pool
 from relvlm.relworld.language import name
 from relvlm.relworld.lexicon import PREDICATES
-from relvlm.relworld.scene import Scene, facts, truth
+from relvlm.relworld.scene import Background, Look, Scene, Thing, facts, truth
 from relvlm.relworld.shapes import shape_mask, solid_mask
 
 
@@ -104,3 +105,105 @@ def test_facts_name_predicates_in_use(config: WorldConfig) -> None:
     bank = Bank(config, 0)
     for _, scene in scene_pool(bank)[:40]:
         assert {fact[1] for fact in facts(config, scene)} <= set(config.predicates)
+
+
+def box(x: float, y: float, side: int) -> tuple[int, int, int, int]:
+    return int(x), int(y), int(x) + side, int(y) + side
+
+
+def pair(first: tuple[int, int, int, int], second: tuple[int, int, int, int], size: int = 100, **more) -> Scene:
+    looks = (Look("square", "red"), Look("circle", "blue"))
+    things = tuple(Thing(look, box) for look, box in zip(looks, (first, second), strict=True))
+    return Scene(size, things, Background("white"), **more)
+
+
+MEET = {"contacts": frozenset({(0, 1)})}
+
+
+@pytest.mark.parametrize(
+    ("predicate", "scene", "expected"),
+    [
+        # Ahead is 1.6 times aside, or nothing is said; level with it is not ahead at all.
+        ("left of", pair(box(0, 0, 20), box(32, 20, 20), 128), True),
+        ("left of", pair(box(0, 0, 20), box(31, 20, 20)), None),
+        ("left of", pair(box(0, 0, 20), box(0, 40, 20)), False),
+        ("left of", pair(box(0, 0, 20), box(1, 40, 20)), None),
+        ("right of", pair(box(32, 20, 20), box(0, 0, 20), 128), True),
+        ("right of", pair(box(0, 0, 20), box(0, 40, 20)), False),
+        ("above", pair(box(0, 0, 20), box(20, 32, 20), 128), True),
+        ("above", pair(box(0, 0, 20), box(20, 31, 20)), None),
+        ("below", pair(box(20, 32, 20), box(0, 0, 20), 128), True),
+        ("below", pair(box(0, 0, 20), box(40, 0, 20)), False),
+        # Ahead of a wide thing's centre, and not past its edge.
+        ("left of", pair(box(20, 20, 10), box(10, 30, 40)), None),
+        ("left of", pair(box(0, 0, 20), box(20, 0, 20)), True),
+        ("left of", pair(box(0, 0, 20), box(19, 0, 20)), None),
+        ("left of", pair(box(0, 0, 20), box(19, 0, 20), **MEET), True),
+        ("left of", pair(box(0, 0, 20), box(19, 0, 20), contacts=frozenset({(1, 0)})), True),
+        ("above", pair(box(0, 0, 20), box(0, 20, 20)), True),
+        ("above", pair(box(0, 0, 20), box(0, 19, 20)), None),
+        # What one covers is neither beside it nor clear of it.
+        ("in front of", pair(box(0, 0, 20), box(10, 10, 20)), False),
+        ("behind", pair(box(0, 0, 20), box(10, 10, 20)), True),
+        ("in front of", pair(box(0, 0, 20), box(20, 0, 20)), None),
+        ("behind", pair(box(0, 0, 20), box(0, 20, 20)), None),
+        ("in front of", pair(box(0, 0, 20), box(15, 0, 20), **MEET), None),
+        ("in front of", pair(box(0, 0, 40), box(10, 10, 10), nested=frozenset({(1, 0)})), None),
+        ("behind", pair(box(10, 10, 10), box(0, 0, 40), nested=frozenset({(0, 1)})), None),
+        ("inside", pair(box(0, 0, 40), box(10, 10, 10), nested=frozenset({(1, 0)})), False),
+        ("contains", pair(box(0, 0, 40), box(10, 10, 10), nested=frozenset({(1, 0)})), True),
+        ("inside", pair(box(10, 10, 10), box(0, 0, 40), nested=frozenset({(0, 1)})), True),
+        ("contains", pair(box(10, 10, 10), box(0, 0, 40), nested=frozenset({(0, 1)})), False),
+        ("inside", pair(box(0, 0, 20), box(10, 10, 20)), None),
+        ("contains", pair(box(0, 0, 20), box(10, 10, 20)), None),
+        ("inside", pair(box(0, 0, 20), box(30, 0, 20)), False),
+        ("contains", pair(box(0, 0, 20), box(30, 0, 20)), False),
+        # A gap of 6 is no touch, a smaller one is anybody's guess.
+        ("touching", pair(box(0, 0, 20), box(26, 0, 20)), False),
+        ("touching", pair(box(0, 0, 20), box(25, 0, 20)), None),
+        ("touching", pair(box(0, 0, 20), box(20, 0, 20), **MEET), True),
+        ("on", pair(box(0, 0, 20), box(9, 20, 20), **MEET), True),
+        ("on", pair(box(0, 0, 20), box(10, 20, 20), **MEET), False),
+        ("on", pair(box(0, 20, 20), box(0, 0, 20), **MEET), False),
+        ("on", pair(box(0, 0, 20), box(20, 0, 20), **MEET), False),
+        ("on", pair(box(0, 0, 20), box(0, 26, 20)), False),
+        ("on", pair(box(0, 0, 20), box(0, 25, 20)), None),
+        ("on", pair(box(0, 0, 20), box(10, 10, 20)), None),
+        ("near", pair(box(0, 0, 20), box(32, 0, 20)), True),
+        ("near", pair(box(0, 0, 20), box(33, 0, 20)), None),
+        ("near", pair(box(0, 0, 20), box(49, 0, 20)), None),
+        ("near", pair(box(0, 0, 20), box(50, 0, 20)), False),
+        ("near", pair(box(0, 0, 20), box(20, 0, 20), **MEET), None),
+        ("near", pair(box(0, 0, 20), box(10, 0, 20)), None),
+        ("far from", pair(box(0, 0, 20), box(62, 0, 20)), True),
+        ("far from", pair(box(0, 0, 20), box(61, 0, 20)), None),
+        ("far from", pair(box(0, 0, 20), box(41, 0, 20)), None),
+        ("far from", pair(box(0, 0, 20), box(40, 0, 20)), False),
+        ("far from", pair(box(0, 0, 20), box(45, 54, 20)), True),  # as the crow flies, 25 and 34
+        # An action leaves open what it looks like, and only between its own two things.
+        ("facing", pair(box(0, 0, 20), box(50, 0, 20), actions=((0, "pointing at", 1),)), None),
+        ("facing", pair(box(0, 0, 20), box(50, 0, 20), actions=((1, "pointing at", 0),)), False),
+        ("facing away from", pair(box(0, 0, 20), box(50, 0, 20), actions=((1, "chasing", 0),)), None),
+        ("facing", pair(box(0, 0, 20), box(50, 0, 20), actions=((0, "facing", 1),)), True),
+    ],
+)
+def test_what_is_said_of_a_pair_changes_at_its_edge(predicate: str, scene: Scene, expected: bool | None) -> None:
+    assert truth(scene, 0, predicate, 1) is expected
+
+
+def test_small_is_under_a_fifth_and_large_over_three_tenths() -> None:
+    words = [pair(box(0, 0, side), box(0, 0, 1)).size_word(0) for side in (20, 21, 30, 31)]
+    assert words == ["small", None, None, "large"]
+
+
+def test_facts_are_what_is_true_in_order() -> None:
+    for scene in scenes(FULL, 40):
+        every = [(i, p, j) for i, j in permutations(range(len(scene.things)), 2) for p in FULL.predicates]
+        true = [fact for fact in every if truth(scene, *fact) is True]
+        assert sorted(facts(FULL, scene)) == sorted(true)
+        assert [fact[::2] for fact in facts(FULL, scene)] == [fact[::2] for fact in true]
+
+
+def test_a_thing_has_a_side_and_a_centre() -> None:
+    thing = Thing(Look("star", "red"), (2, 4, 12, 14))
+    assert (thing.side, thing.centre, thing.look.kind) == (10, (7.0, 9.0), ("red", "star"))

@@ -8,6 +8,7 @@ from relvlm.data.batches.sampler import (
     SHUFFLE_SHARDS,
     BatchPlan,
     Stream,
+    _uniform,
     draw_streams,
     epoch_order,
 )
@@ -106,3 +107,49 @@ def test_batch_that_ranks_cannot_share_is_refused():
         BatchPlan([GRAPHS], 0, world_size=8)
     with pytest.raises(UserError, match="50 samples are no multiple of 4"):
         BatchPlan([replace(GRAPHS, block=4)], 0)
+
+
+def test_blocks_of_the_shards_read_together_are_mixed():
+    stream = Stream("captions", "c", (50,) * (2 * SHUFFLE_SHARDS), images=1, probability=1.0)
+    order = epoch_order(stream, 0, 0)
+    assert len(set((order[:40] // 50).tolist())) > 1
+
+
+def test_the_same_seed_plans_the_same_in_every_version():
+    """A run goes on with the plan that it began with."""
+    assert draw_streams([2.0, 0.0, 1.5, 1.0], 7, 1000, 1020).tolist() == [
+        3,
+        2,
+        0,
+        2,
+        2,
+        0,
+        2,
+        0,
+        2,
+        2,
+        3,
+        0,
+        2,
+        0,
+        0,
+        0,
+        0,
+        2,
+        2,
+        2,
+    ]
+    assert epoch_order(Stream("vsg", "vsg/0", (6, 4), images=2, probability=1.0, block=2), 3, 1).tolist() == [
+        6,
+        7,
+        8,
+        9,
+        0,
+        1,
+        4,
+        5,
+        2,
+        3,
+    ]
+    hashes = _uniform(7, np.arange(3, dtype=np.uint64))
+    assert hashes.tolist() == [0.5891175350121116, 0.9330464997838593, 0.2809874843460586]

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from relvlm.config.schema import (
 )
 from relvlm.data.batches.loader import build_loader
 from relvlm.data.batches.transforms import eval_transform
-from relvlm.data.text import text_key
+from relvlm.data.batches.views import Unusable, ViewBuilder
+from relvlm.data.shards.store import Record
+from relvlm.data.text import Tokenizer, text_key
 
 
 def test_caption_batch(config):
@@ -200,3 +203,32 @@ def test_augmentation_changes_the_pixels(config, kind, change):
 def test_relation_images_are_never_cropped(config):
     for kind in ("mrc", "vsg"):
         assert torch.equal(first(config, kind).pixels, first(replace(config, crop_scale=0.2), kind).pixels)
+
+
+def unusable(config, made, kind):
+    views = ViewBuilder(config, 32, 8, Tokenizer(config.vocab_file), {"left of": 0})
+    with pytest.raises(Unusable) as caught:
+        views.view(kind, made, Random(0))
+    return str(caught.value)
+
+
+def test_a_graph_without_a_text_says_why(config):
+    record = Record(scene(0)[0], "0.tar", *scene(0)[1:])
+    bare = replace(record, sample=replace(record.sample, relations=()))
+    assert unusable(config, bare, "vsg") == "no relation"
+    assert unusable(replace(config, max_vsg_tokens=3), record, "vsg") == "no triplet fits data.max_vsg_tokens"
+
+
+@pytest.mark.parametrize(("words", "cut"), [(4, 0), (3, 1)])
+def test_a_caption_is_cut_when_it_has_more_words_than_allowed(config, words, cut):
+    views = ViewBuilder(replace(config, max_words=words), 32, 8, Tokenizer(config.vocab_file), {})
+    record = Record(scene(0)[0], "0.tar", *scene(0)[1:])
+    views.view("captions", replace(record, sample=replace(record.sample, captions=("a b c d",))), Random(0))
+    assert views.counts["cut_captions"] == cut
+
+
+def test_a_view_has_a_grid_of_patches(config):
+    views = ViewBuilder(config, 32, 8, Tokenizer(config.vocab_file), {})
+    assert views.grid == (4, 4)
+    views.resize(16)
+    assert (views.grid, views.image_size) == ((2, 2), 16)

@@ -102,3 +102,7 @@ def test_what_must_be_there_is_asked_for(name):
 def test_what_is_no_object_is_no_sample(record):
     with pytest.raises(SchemaError, match="is no JSON object"):
         Sample.from_json(record)
+
+
+def test_a_side_goes_to_the_longest_of_a_png():
+    assert MAX_SIDE == 2**31 - 1

@@ -70,6 +70,7 @@ def test_manifest_counts_shards_samples_and_bytes(tmp_path):
     counts = {"samples": 7, "captions": 7, "entities": 14, "relations": 7, "predicates": 1}
     assert manifest["totals"] == {"shards": 3, "bytes": sum(sizes), **counts}
     assert manifest["source"] == "toy" and manifest["builder"]["arguments"] == {"n": 7}
+    assert (tmp_path / "set" / "manifest.json").read_text() == json.dumps(manifest, indent=2) + "\n"
 
 
 def test_equal_input_gives_equal_bytes(tmp_path):

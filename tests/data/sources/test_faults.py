@@ -82,3 +82,7 @@ def test_values_are_shown_short():
         value = value[0]
     assert max(len(shown(v)) for v in (deep, "x" * 10_000, [{"a": "b" * 50}] * 50)) <= SHOWN
     assert one_line("plain") == "plain"
+
+
+def test_a_build_bears_a_hundredth_where_nothing_else_is_said():
+    assert Faults("toy").max_share == 0.01

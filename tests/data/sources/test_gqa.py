@@ -114,3 +114,7 @@ def test_gqa_an_object_with_a_key_twice_is_left_out(tmp_path):
     gqa.build(tmp_path / "graphs.json", tmp_path / "images", tmp_path / "gqa", faults=faults)
     assert faults.faults == {("object", "object: a key stands twice"): 1}
     assert [e.label for e in ShardSet(tmp_path / "gqa").read(0).sample.entities] == ["man"]
+
+
+def test_an_image_is_named_by_its_id():
+    assert gqa._named(("7", {})) == ("7", "7.jpg")

@@ -11,9 +11,8 @@ from support.shards import shard_set, toy_photo, toy_sample
 from relvlm.data import cli
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.shards.store import DataFault, Record, ShardSet, encode_sample, write_shards
-from relvlm.data.tools.inspect import picture
+from relvlm.data.tools.inspect import LISTED, picture, report_damaged
 from relvlm.data.tools.preview import WIDTH, png_sheet
-from relvlm.data.tools.statistics import describe
 from relvlm.errors import UserError
 
 
@@ -123,23 +122,6 @@ def test_what_training_counts_as_corrupt_is_a_fault_of_the_sample():
         picture(Record("k", "0.tar", b"no image", sample(1)))
 
 
-def test_statistics_count_what_is_there():
-    figures = describe([sample(0), sample(1, captions=(), relations=())])
-    assert figures["totals"] == {
-        "images": 2,
-        "captions": 1,
-        "entities": 4,
-        "relations": 1,
-        "images_without_caption": 1,
-        "images_without_entity": 0,
-        "images_without_relation": 1,
-    }
-    assert figures["labels"] == {"cat": 2, "dog": 2} and figures["attributes"] == {"red": 2}
-    assert figures["predicates"] == {"left of": 1}
-    assert figures["caption_words"] == {"min": 6, "median": 6, "mean": 6, "max": 6}
-    assert figures["per_image"] == {"captions": 0.5, "entities": 2, "relations": 0.5}
-
-
 def test_stats_prints_text_or_json(tmp_path, capsys):
     build(tmp_path / "set")
     assert run("stats", tmp_path / "set") == 0
@@ -210,3 +192,11 @@ def test_build_runs_a_source(tmp_path, capsys):
     assert run("build", "gqa", *flags) == 0
     assert len(ShardSet(tmp_path / "gqa")) == 1
     assert "1 samples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count", [0, 1, LISTED, LISTED + 1])
+def test_the_first_damaged_samples_are_named_and_all_counted_where_there_are_more(count, capsys):
+    report_damaged([f"k{n}" for n in range(count)])
+    lines = capsys.readouterr().err.splitlines()
+    more = [f"damaged: {count} samples in all (relvlm data lint lists them)"]
+    assert lines == [f"damaged: k{n}" for n in range(min(count, LISTED))] + (more if count > LISTED else [])
