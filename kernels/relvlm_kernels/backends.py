@@ -90,7 +90,7 @@ def _warn_of_fall(name: str, device: str, reasons: tuple[str, ...]) -> None:
     warnings.warn(
         f"relvlm_kernels: {what} runs on the {device} instead of better kernels: {'; '.join(reasons)}",
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=4,  # who asked `chosen`
     )
 
 

@@ -29,6 +29,9 @@ held.release()
 """
 
 
+TIMES = lease.BEAT_S, lease.LOOK_S, lease.STALE_S
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
     for name, value in {"BEAT_S": 0.05, "LOOK_S": 0.4, "STALE_S": 0.8}.items():
@@ -121,9 +124,12 @@ def test_a_run_that_ended_is_followed_at_once(start, tmp_path, monkeypatch):
 
 
 def test_one_that_gives_no_sign_from_afar_is_followed_after_a_while(tmp_path, caplog):
+    caplog.set_level("INFO")
     dead(tmp_path)
     refuse_if_held(tmp_path)  # which does not wait for so long
+    assert not caplog.text
     took = take(tmp_path)
+    assert caplog.text.count("no sign of a run on gpu7") == 1
     assert took.path and took.path.name == "000002.json" and "taken over from a run on gpu7" in caplog.text
     assert [path.name for path in (tmp_path / "lease").iterdir()] == ["000002.json"]
     took.release()
@@ -136,10 +142,12 @@ def test_a_clock_that_is_wrong_makes_nobody_stale(start, tmp_path):
     assert "gpu7" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize(("restarts", "waits"), [("1", False), ("0", True)])
-def test_a_job_that_is_requeued_follows_itself_at_once(tmp_path, monkeypatch, restarts, waits):
+@pytest.mark.parametrize(
+    ("job", "restarts", "waits"), [("4711", "1", False), ("4711", "0", True), ("4712", "1", True), (None, "1", True)]
+)
+def test_a_job_that_is_requeued_follows_itself_at_once(tmp_path, monkeypatch, job, restarts, waits):
     dead(tmp_path)
-    elsewhere(tmp_path, job="4711", restarts=0)
+    elsewhere(tmp_path, job=job, restarts=0)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
     slept: list[float] = []
@@ -202,5 +210,11 @@ def test_a_disk_without_room_leaves_no_file(tmp_path, monkeypatch):
 def test_own_details_are_this_process():
     holder = Holder.own({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"})
     assert (holder.process.pid, holder.job, holder.restarts) == (os.getpid(), "7", 2)
+    assert [Holder.own(e).restarts for e in ({}, {"SLURM_RESTART_COUNT": ""})] == [0, 0]
     assert process.is_alive(holder.process) and process.is_alive(replace(holder.process, started="1")) is False
     assert process.is_alive(replace(holder.process, host="gpu7")) is None
+
+
+def test_runs_of_all_versions_beat_and_wait_alike():
+    """Who waits for less than others' beats takes a folder from a run that lives."""
+    assert TIMES == (1.0, 3.0, 30.0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from relvlm.config.load import load_config
 from relvlm.config.schema import CheckpointConfig, Config, DataConfig, DatasetConfig, KindRatios
 from relvlm.engine import loop
+from relvlm.engine.signals import Told
 from relvlm.errors import UserError
 
 NAN = float("nan")
@@ -88,7 +89,9 @@ def config(tmp_path: Path) -> Config:
     return Config(out=str(tmp_path / "run"), steps=6, max_skipped_steps=2, log_every=4, data=data)
 
 
-def train(config: Config, losses: list[float], monkeypatch, start: int = 0) -> tuple[Engine, Path, list[int]]:
+def train(
+    config: Config, losses: list[float], monkeypatch, start: int = 0, told: Told | None = None
+) -> tuple[Engine, Path, list[int]]:
     saved: list[int] = []
 
     def save(engine: Engine, folder: Path, step: int, config: Config) -> Path:
@@ -98,7 +101,7 @@ def train(config: Config, losses: list[float], monkeypatch, start: int = 0) -> t
     monkeypatch.setattr(loop, "build_loader", lambda *_, start_step, **__: Loader(losses))
     monkeypatch.setattr(loop.run_state, "save", save)
     engine = Engine()
-    last = loop._train(config, engine, start, Path("checkpoints"), torch.device("cpu"))
+    last = loop._train(config, engine, start, Path("checkpoints"), torch.device("cpu"), told or Told({}))
     return engine, last, saved
 
 
@@ -117,6 +120,50 @@ def test_it_saves_at_the_interval_and_at_the_end(config, monkeypatch):
 def test_a_run_that_is_already_done_trains_nothing(config, monkeypatch):
     engine, last, saved = train(config, [], monkeypatch, start=6)
     assert saved == [] and engine.updates == [] and last == Path("checkpoints/step_0000006")
+
+
+def test_told_to_end_it_saves_the_step_that_it_is_in_and_ends(config, monkeypatch):
+    told = Told({})
+    told.reason = "enough"
+    engine, last, saved = train(config, [1.0] * 6, monkeypatch, start=2, told=told)
+    assert saved == [3] and last == Path("checkpoints/step_0000003") and len(engine.updates) == 1
+    assert [row["step"] for row in rows(config)] == ["3"]
+
+
+def test_rows_are_written_at_the_interval(config, monkeypatch):
+    flushed = []
+    flush = loop.Monitor.flush
+    monkeypatch.setattr(loop.Monitor, "flush", lambda self: flushed.append(len(self.pending)) or flush(self))
+    train(config, [1.0] * 6, monkeypatch)
+    assert flushed == [4, 2]
+
+
+def test_the_loader_goes_on_at_the_step_with_patches_of_the_model(config, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(loop, "world_size", lambda: 3)
+    record = loop.Monitor.record
+    monkeypatch.setattr(
+        loop.Monitor, "record",
+        lambda self, step, kind, name, lr, samples, values: (
+            asked.setdefault("samples", samples), record(self, step, kind, name, lr, samples, values)
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(loop, "build_loader", lambda data, **of: asked.update(of) or Loader([1.0] * 6))
+    monkeypatch.setattr(loop.run_state, "save", lambda engine, folder, step, config: folder)
+    loop._train(config, Engine(), 2, Path("checkpoints"), torch.device("cpu"), Told({}))
+    assert asked["patch_size"] == config.model.image_size // 2 and asked["start_step"] == 2
+    assert (asked["rank"], asked["world_size"], asked["samples"]) == (0, 3, 12)
+
+
+@pytest.mark.parametrize(("stage", "refused"), [(2, False), (3, True), (None, False)])
+@pytest.mark.parametrize("option", ["momentum", "compile"])
+def test_whole_parameters_are_needed_on_every_rank_by_some(config, stage, refused, option):
+    model = config.model
+    changed = {"compile": True} if option == "compile" else {"momentum": replace(model.momentum, enabled=True)}
+    settings = {} if stage is None else {"zero_optimization": {"stage": stage}}
+    with pytest.raises(UserError, match=rf"model\.{option}.*stage 0-2") if refused else nullcontext():
+        loop._check_stage(replace(config, model=replace(model, **changed)), settings)
+    loop._check_stage(config, settings)
 
 
 def test_a_step_without_a_finite_loss_changes_nothing(config, monkeypatch):
@@ -138,7 +185,7 @@ def test_an_error_of_the_loader_comes_through(config, monkeypatch):
     loader = Loader([1.0], UserError("shard 3: torn"))
     monkeypatch.setattr(loop, "build_loader", lambda *_, **__: loader)
     with pytest.raises(UserError, match="shard 3: torn"):
-        loop._train(config, Engine(), 0, Path("checkpoints"), torch.device("cpu"))
+        loop._train(config, Engine(), 0, Path("checkpoints"), torch.device("cpu"), Told({}))
 
 
 def test_it_says_at_the_end_what_the_loader_left_out(config, monkeypatch, caplog):

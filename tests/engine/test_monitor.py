@@ -172,14 +172,15 @@ def test_a_board_that_cannot_be_written_ends_no_training_either(tmp_path):
         "for step in range(1, 400):\n"
         "    here.record(monitor, step)\n"
         "    monitor.flush()\n"
-        "monitor.board.flush() if not monitor.lost['tensorboard'] else None\n"
         "monitor.close(); print('went on')\n"
     )
     done = programs.run("-c", script, Path(__file__).parent, tmp_path)
     assert done.stdout == "went on\n" and "Traceback" not in done.stderr, done.stderr
     assert done.stderr.count("metrics.csv: cannot be written: ") == done.stderr.count("tensorboard: cannot be wr") == 1
-    steps = [int(row["step"]) for row in rows(tmp_path)]
-    assert 0 < len(steps) < 399 and steps == list(range(1, len(steps) + 1))
+    written = rows(tmp_path)
+    steps = [int(row["step"]) for row in written]
+    assert 0 < len(steps) < 399 and steps == sorted(set(steps))  # a short row may fit where a longer one did not
+    assert all(row["captions/itm_accuracy"] or row["mrc/mrc_accuracy"] for row in written)
 
 
 def test_a_log_that_cannot_even_begin_is_an_error(tmp_path):

@@ -47,3 +47,13 @@ def test_a_system_without_proc_knows_pids_alone(monkeypatch, tmp_path):
     run.kill()
     run.communicate()
     assert is_alive(known) is False
+
+
+@pytest.mark.parametrize(("state", "started"), [("S", "22"), ("R", "22"), ("Z", None), ("X", None)])
+def test_the_start_is_the_22nd_number_of_its_line(monkeypatch, tmp_path, state, started):
+    """As of proc(5); the name may hold what it likes."""
+    monkeypatch.setattr(process, "_PROC", tmp_path)
+    for pid in ("self", "7"):
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "stat").write_text(f"7 (a) 1 (b) {state} {' '.join(map(str, range(4, 53)))}")
+    assert process._start_of(7) == started and process._start_of(8) is None

@@ -1,9 +1,11 @@
 """What a rank is told while it trains, and what all of them make of it."""
 
 import os
+import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,3 +71,16 @@ def test_the_first_word_is_kept():
         assert threading.current_thread() is threading.main_thread()
         assert told.agreed(told.ask()) and told.agreed(told.ask())
         assert told.reason == "told to end by SIGUSR1"
+
+
+def test_the_margin_is_that_of_the_job_scripts():
+    scripts = [path.read_text() for path in (Path(__file__).parents[2] / "slurm").glob("*.sh")]
+    asked = [int(found) for text in scripts for found in re.findall(r"--signal=(?:B:)?USR1@(\d+)", text)]
+    assert asked and set(asked) == {MARGIN_S}
+
+
+def test_one_rank_alone_asks_nobody(monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(dist, "new_group", lambda backend: pytest.fail("a collective"))
+    assert Told({}).ask().work is None

@@ -82,7 +82,7 @@ def test_a_fall_to_lesser_kernels_is_told_once_with_the_reason(monkeypatch, usab
         warnings.simplefilter("always")
         for _ in range(3):
             assert backends.chosen("cuda", torch.bfloat16).name == name
-    assert len(caught) == bool(told)
+    assert len(caught) == bool(told) and all(warning.filename == __file__ for warning in caught)
     assert all(reason in str(caught[0].message) for reason in told)
     if told:
         assert str(caught[0].message).startswith("relvlm_kernels: ") and name[:6] in f"{caught[0].message} reference"

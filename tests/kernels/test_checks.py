@@ -147,6 +147,14 @@ def test_a_grid_that_is_none_or_larger_than_the_tokens_is_refused(nothing_runs, 
     assert_refused(op, ARGUMENTS[op] | {"grid": grid}, ValueError, grid)
 
 
+def test_a_grid_may_be_one_patch_and_as_long_as_half_a_word_holds():
+    for grid in ((1, 1), (32767, 1), (1, 32767)):
+        assert checks.check_grid("op", grid, grid[0] * grid[1]) == grid
+    for grid in ((32768, 1), (1, 32768)):
+        with pytest.raises(ValueError, match="expected rows and columns from 1 to 32767"):
+            checks.check_grid("op", grid)
+
+
 INDEXES = [(op, name) for op, name in EVERY if ARGUMENTS[op][name].dtype in checks.INDEXES]
 FAR = [-1, 10**6, 2**32, -(2**32)]  # the last two are 0 in int32
 

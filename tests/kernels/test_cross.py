@@ -114,3 +114,30 @@ def test_autocast():
     wanted = with_gradients(whole, [x.detach().bfloat16().requires_grad_() for x in tensors])
     assert found[0].dtype == torch.bfloat16 and all(x.dtype == torch.float32 for x in found[1:])
     torch.testing.assert_close(found, tuple(x.to(y) for x, y in zip(wanted, found, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("images", "room", "wanted"), [(7, 3, 3), (4, 3, 2), (3, 3, 3), (5, 0.5, 1), (0, 3, 1), (9, 3.9, 3)]
+)
+def test_chunks_fit_the_buffer_and_are_alike(monkeypatch, images, room, wanted):
+    monkeypatch.setitem(cross.CHUNK_BYTES, "cpu", int(room * ONE_IMAGE))
+    assert cross._images_at_once(torch.empty(images, 13, 2, 2, 8, dtype=torch.float64)) == wanted
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("cpu", 8), ("meta", 64)])
+def test_the_buffer_has_8_mib_on_the_cpu_and_64_elsewhere(device, wanted):
+    """As measured: another size is to be measured again."""
+    assert cross._images_at_once(torch.empty(128, 1024, 2, 1, 128, device=device)) == wanted
+
+
+@pytest.mark.parametrize(("dtype", "size", "wanted"), [
+    (torch.bfloat16, 1, torch.float32), (torch.bfloat16, 1 << 20, torch.bfloat16), (torch.float32, 1, torch.float32),
+    (torch.float64, 1, torch.float64),
+])  # fmt: skip
+def test_sums_over_chunks_are_in_float32_at_least(monkeypatch, dtype, size, wanted):
+    seen = []
+    add = cross._add_linear_backward
+    monkeypatch.setitem(cross.CHUNK_BYTES, "cpu", size)
+    monkeypatch.setattr(cross, "_add_linear_backward", lambda *args: seen.append(args[-1].dtype) or add(*args))
+    with_gradients(whole, inputs(dtype))
+    assert set(seen) == {wanted}

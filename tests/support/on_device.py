@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -36,3 +37,18 @@ def assert_close(found: Iterable[Tensor], wanted: Iterable[Tensor], dtype: torch
     """Each of `dtype`, with an error of at most so many times its precision."""
     for a, b in zip(found, wanted, strict=True):
         assert a.dtype == dtype and error(a, b) < times * torch.finfo(dtype).eps
+
+
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, dict[str, int]]]:
+    """From now on kernels do not start: (name, programs, sizes of tiles and options) of those that would."""
+    from relvlm_kernels.triton import launch
+
+    found: list[tuple[str, int, dict[str, int]]] = []
+
+    def note(kernel: Any, programs: int, arguments: dict[str, Any]) -> None:
+        kept = {n: x for n, x in arguments.items() if n.startswith(("BLOCK_", "num_"))}
+        found.append((kernel.fn.__name__, programs, kept))
+
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(launch, "start", note)
+    return found

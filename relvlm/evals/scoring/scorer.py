@@ -176,8 +176,8 @@ class Scorer:
         """Logits of this process's pairs."""
         used = [texts[i] for i in text.unique().tolist()]
         self.add_texts(used)
-        lengths = torch.tensor([len(self._texts[t]) if t in self._texts else 0 for t in texts])
-        order = order_of_pairs(image, lengths[text] if len(text) else text)
+        lengths = torch.tensor([len(self._texts[t]) if t in self._texts else 0 for t in texts], dtype=torch.int64)
+        order = order_of_pairs(image, lengths[text])
         self._encode_ahead([photos[i] for i in dict.fromkeys(image[order].tolist())])
         result: Tensor | None = None
         for part in batches(order, image, lengths[text], self.token_budget, self.options.image_batch):

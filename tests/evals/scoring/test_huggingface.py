@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate
@@ -138,6 +139,7 @@ def test_a_saved_model_is_loaded_from_its_folder(processor: Processor, photos: l
     transformers.BlipProcessor(processor.image_processor, processor.tokenizer).save_pretrained(tmp_path)
     found = Scorer(load(str(tmp_path))).probabilities(*grid(photos))
     assert found.tolist() == Scorer(wrap(model, processor)).probabilities(*grid(photos)).tolist()
+    assert load(str(tmp_path)).max_words == 40 and load(str(tmp_path), 3).max_words == 3
 
 
 @pytest.mark.parametrize("make", [clip, blip])
@@ -186,4 +188,55 @@ def test_a_blip_without_itm_head_is_refused(processor: Processor) -> None:
 
 def test_a_folder_without_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(("max_words", "words", "cut"), [(3, 3, False), (3, 4, True), (40, 14, False), (40, 15, True)])
+def test_texts_that_are_cut_are_counted(processor: Processor, max_words: int, words: int, cut: bool) -> None:
+    """At the words asked for, or at the 16 positions of the model, two of which are its own."""
+    matcher, text = wrap(clip(), processor, max_words), " ".join(["dog"] * words)
+    assert len(matcher.ids(text)) == min(max_words, words, 14) + 2
+    assert matcher.truncated == ({text} if cut else set())
+
+
+def test_texts_have_40_words_unless_asked(processor: Processor) -> None:
+    for make in (clip, blip):
+        matcher = wrap(make(), processor)
+        assert matcher.protocol()["max_words"] == type(matcher)(make(), processor).max_words == 40
+
+
+@pytest.mark.parametrize(("pad", "wanted"), [(4, 4), (None, 0)])
+def test_texts_are_padded_with_the_pad_token_and_masked(processor: Processor, pad: int | None, wanted: int) -> None:
+    for make in (clip, siglip):
+        matcher, seen = wrap(make(), processor), {}
+        matcher.tokenizer = PadOnly(processor.tokenizer, pad)
+        ids, mask = matcher.padded([torch.tensor([7, 8, 9]), torch.tensor([7])])
+        assert ids.tolist() == [[7, 8, 9], [7, wanted, wanted]] and mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+        features = torch.ones(1, 8)
+        matcher.model.get_text_features = lambda seen=seen, features=features, **of: seen.update(of) or features
+        matcher.encode_text(["a dog"])
+        assert seen["input_ids"].shape[1] == (16 if make is siglip else 4)
+        assert make is clip or seen["input_ids"][0, 4:].tolist() == [wanted] * 12
+
+
+class PadOnly:
+    """A tokenizer with another pad token."""
+
+    def __init__(self, tokenizer, pad: int | None) -> None:
+        self.tokenizer, self.pad_token_id = tokenizer, pad
+
+    def __call__(self, *args, **options):
+        return self.tokenizer(*args, **options)
+
+
+def test_weights_that_are_absent_are_named(processor: Processor, tmp_path: Path) -> None:
+    blip().save_pretrained(tmp_path)
+    transformers.BlipProcessor(processor.image_processor, processor.tokenizer).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {k: v for k, v in tensors.items() if "text_proj" not in k and "itm_head" not in k},
+        tmp_path / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(UserError, match=r"weights absent, itm_head\.bias, itm_head\.weight, text_proj\.bias, \.\.\."):
         load(str(tmp_path))

@@ -35,6 +35,26 @@ def test_a_file_that_cannot_be_read_is_named(picture: Path, tmp_path: Path) -> N
         Photo(picture).open(picture.read_bytes(), 47)  # of 48 pixels
 
 
+@pytest.mark.parametrize(
+    ("box", "fits"),
+    [
+        (None, True), ((0, 0, 8, 6), True), ((7, 5, 9, 9), True), ((-3, -3, 1, 1), True), ((8, 0, 9, 6), False),
+        ((0, 6, 8, 7), False), ((-3, 0, 0, 6), False), ((0, -3, 8, 0), False), ((3, 2, 3, 6), False),
+        ((3, 2, 5, 2), False),
+    ],
+)  # fmt: skip
+def test_a_box_must_have_a_pixel_of_the_image(picture: Path, box: tuple, fits: bool) -> None:
+    fault = Photo(picture, box).fault(48)
+    assert fault is None if fits else fault.endswith("is outside of its 8x6 pixels")
+
+
+def test_the_fault_of_a_file_is_said(picture: Path, tmp_path: Path) -> None:
+    assert Photo(tmp_path / "none.png").fault(48) == "No such file or directory"
+    assert "pixels" in Photo(picture).fault(47)
+    picture.write_bytes(b"no image")
+    assert Photo(picture).fault(48)
+
+
 def test_a_crop_has_a_key_of_its_own_and_a_copy_has_not(tmp_path: Path) -> None:
     whole, crop = Photo(tmp_path / "a"), Photo(tmp_path / "a", (0, 0, 2, 2))
     assert whole.key(b"x") != crop.key(b"x") != crop.key(b"y")

@@ -10,7 +10,8 @@ from PIL import Image
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate
 from relvlm.evals.scoring.scorer import Scorer
-from relvlm.evals.tasks.photos import Photos, usable_photos
+from relvlm.evals.tasks import photos
+from relvlm.evals.tasks.photos import SHOWN, Photos, usable_photos
 from relvlm.evals.tasks.task import Selection
 
 
@@ -89,3 +90,19 @@ def test_another_name_is_counted_listed_and_logged(images: Path, model, tmp_path
     listing = json.loads((tmp_path / "out/images.json").read_text())
     assert listing["substituted"] == {names[0]: "train2017/000000000042.jpg"}
     assert (listing["missing"], list(listing["damaged"])) == (["x.jpg"], ["d.jpg"])
+
+
+@pytest.mark.parametrize(("rank", "warnings"), [(0, 2), (1, 0)])
+def test_one_rank_tells_what_is_left_out_and_stood_in_for(monkeypatch, caplog, rank: int, warnings: int) -> None:
+    monkeypatch.setattr(photos, "rank", lambda: rank)
+    photos._log({"a": "b"}, ("x",), {})
+    assert len(caplog.records) == warnings
+    photos._log({}, (), {})
+    assert len(caplog.records) == warnings
+    photos._log({}, (), {"y": "torn"})
+    assert len(caplog.records) == warnings + (rank == 0)
+
+
+@pytest.mark.parametrize(("count", "named"), [(SHOWN, f"n{SHOWN - 1}"), (SHOWN + 1, f"n{SHOWN - 1}, and 1 more")])
+def test_the_first_names_are_shown_and_the_others_counted(count: int, named: str) -> None:
+    assert photos._some([f"n{i}" for i in range(count)]).endswith(named)

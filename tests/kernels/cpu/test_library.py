@@ -1,13 +1,17 @@
-"""Which instructions the CPU kernels take."""
+"""Which instructions, dtypes and indexes the CPU kernels take."""
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from relvlm_kernels import backends, cpu
+from relvlm_kernels import Regions, backends, cpu
 
+CPU = torch.device("cpu")
 MISSING = backends.BACKENDS["cpu"].missing
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
 
@@ -32,3 +36,44 @@ def test_instructions_that_are_not_there_are_an_error():
 
 def test_the_description_says_what_runs():
     assert cpu.description().startswith(cpu.instructions())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_every_dtype_has_its_own_kernels(dtype):
+    assert cpu.refusal(CPU, dtype, 10**6) == ""
+    ones, rows = torch.full((2, 1, 4), 3.0, dtype=dtype), torch.tensor([0, 2]).int()
+    out, _ = cpu.varlen_attention(ones, ones, ones, rows, rows, 1.0, 0.0, None)
+    assert torch.equal(out, ones)
+
+
+def test_other_dtypes_and_devices_are_refused():
+    assert cpu.refusal(CPU, torch.int32, None) == "no kernels for torch.int32 on cpu"
+    assert cpu.refusal(torch.device("meta"), torch.float32, None) == "no kernels for torch.float32 on meta"
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "message"),
+    [
+        ("offsets", [0, 9], "offsets must rise"), ("image", [3], "image is not there"),
+        ("box", [[0, 0, 9, 1]], "box is empty or leaves"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_index_is_named(field, wrong, message):
+    regions = Regions.whole(torch.tensor([0, 2]).int(), torch.tensor([0]).int(), (1, 2))
+    q, k = torch.ones(2, 1, 4), torch.ones(1, 2, 1, 4)
+    with pytest.raises(ValueError, match=f"region_attention: .*{message}"):
+        cpu.region_attention(q, k, k, replace(regions, **{field: torch.tensor(wrong).int()}), 1.0, 0.0, None)
+
+
+def test_memory_that_is_short_is_told_apart(monkeypatch):
+    short = SimpleNamespace(call=lambda function: 4)  # NO_MEMORY in csrc/cpu
+    monkeypatch.setattr(cpu.library, "LIBRARY", short)
+    with pytest.raises(MemoryError, match="box_mean: no memory"):
+        cpu.library.run("box_mean", "box_mean")
+
+
+@pytest.mark.parametrize(("openmp", "said"), [(1, ", OpenMP"), (0, ", built without OpenMP: one thread")])
+def test_the_description_says_on_how_many_threads(monkeypatch, openmp, said):
+    monkeypatch.delenv("RELVLM_CPU_ISA", raising=False)
+    monkeypatch.setattr(cpu.library, "LIBRARY", SimpleNamespace(call=lambda name: openmp, text=lambda name: "avx2"))
+    assert cpu.description() == f"avx2{said}"

@@ -1,12 +1,15 @@
 """The `cuda` backend on a GPU, against the reference in fp64 and PyTorch's own attention; elsewhere what it refuses."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from support.attention_cases import NAMES, case, moved, outside_case, results, rms, wave
+from support.cuda_on_host import stand_in
 
 from relvlm_kernels import Regions, cuda, eager
+from relvlm_kernels.cuda import library
 
 WIDTHS = [20, 32, 64, 80, 96, 128]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -58,6 +61,85 @@ def test_what_pytorch_is_asked_for_is_the_reference_s(op):
         index[0].mean.zero_()
     out, _, *gradients = results(eager, op, tensors, index, SCALE)
     torch.testing.assert_close(pytorch(tensors, index), (out, *gradients))
+
+
+def joint(x, parts=2):
+    """One of several parts of each row, as of a joint projection."""
+    return torch.stack([x] * parts, -3).select(-3, 1)
+
+
+LAYOUTS = {
+    "dense": lambda x: x, "joint": joint, "turned": lambda x: x.mT.contiguous().mT,
+    "cut": lambda x: torch.cat([x, x[:, :1]], 1)[:, : x.shape[1]],
+    "unaligned": lambda x: torch.cat([x[..., :1], x], -1)[..., 1:],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("op", "width"), [(op, width) for op in OPS for width in (20, 32)])
+def test_what_the_kernels_are_given_is_what_the_reference_is(monkeypatch, op, width, layout, dropout, poisoned):
+    """With the reference in the library's place: strides, padding, indexes and gradients."""
+    started = stand_in(monkeypatch)
+    tensors, index = outside_case(op, width)
+    tensors = [x.float() for x in tensors]
+    options = *index, SCALE, dropout, torch.tensor([-5])
+    laid_out = [LAYOUTS[layout](x) for x in tensors]
+    out, lse = getattr(cuda, op)(*laid_out, *options)
+    grad = LAYOUTS[layout](wave(out))
+    found = out, lse, *getattr(cuda, f"{op}_backward")(grad, *laid_out, out, lse, *options)
+    wanted = results(eager, op, tensors, index, SCALE, dropout, options[-1])
+    torch.testing.assert_close(found, wanted)
+    assert len(started) == 2 and all(call.struct.width == 32 for call in started)
+    copied = layout in ("turned", "unaligned") or width == 20 or (layout == "cut" and op == "region_attention")
+    assert (started[0].struct.k == laid_out[1].data_ptr()) is not copied
+
+
+@pytest.mark.parametrize("width", [20, 32])
+@pytest.mark.parametrize("make", [joint, torch.clone, LAYOUTS["turned"]])
+def test_gradients_of_some_images_leave_the_others(monkeypatch, width, make):
+    started = stand_in(monkeypatch)
+    (q, k, v), (regions,) = case("region_attention", width)
+    q, k, v = (x.float() for x in (q, k, v))
+    wanted = results(eager, "region_attention", (q, k, v), (regions,), SCALE)
+    to = make(torch.full_like(q, torch.nan)), make(torch.empty_like(k[:2])), make(torch.empty_like(v[:2]))
+    for first in (0, 2):
+        part = replace(regions, image=regions.image - first)
+        args = wave(q), q, k[first : first + 2], v[first : first + 2], *wanted[:2], part, SCALE, 0.0, None
+        assert cuda.region_attention_backward(*args, to) is to
+        torch.testing.assert_close(to[1:], (wanted[3][first : first + 2], wanted[4][first : first + 2]))
+    torch.testing.assert_close(to[0], wanted[2])
+    assert all(call.struct.partial and call.struct.backward for call in started)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(128, 63), (63, 128)])
+def test_the_plan_has_room_for_whatever_the_indexes_say(monkeypatch, queries, keys):
+    """In words: 8 for a view of each query, 4 for an item, and 4 for a tile; each item may begin one of 64 rows."""
+    started = []
+    monkeypatch.setattr(library.Launch, "run", lambda call, function: started.append(call))
+    q, k, cu = torch.ones(queries, 3, 32), torch.ones(keys, 3, 32), torch.tensor([0, 1, 2]).int()
+    out, lse = cuda.varlen_attention(q, k, k, cu, cu, 1.0, 0.0, None)
+    cuda.varlen_attention_backward(q, q, k, k, out, lse, cu, cu, 1.0, 0.0, None)
+    for call in started:
+        plan, (room,) = call.struct.plan, [x for x in call._alive if x.data_ptr() == call.struct.plan.views]
+        ends = plan.items, plan.query_tiles, plan.key_tiles, room.data_ptr() + room.nbytes
+        sizes = [(b - a) // 4 for a, b in pairwise((plan.views, *ends))]
+        assert sizes == [8 * queries, 4 * 2, 4 * (queries // 64 + 2), 4 * (keys // 64 + 2)]
+    (states,) = (x for x in started[1]._alive if x.data_ptr() == started[1].struct.states)
+    assert states.shape == (queries * 3, 4)
+
+
+def test_nothing_starts_for_no_image_or_sequence(monkeypatch, poisoned):
+    started = stand_in(monkeypatch)
+    q, k, none = torch.ones(3, 1, 32), torch.ones(2, 1, 32), torch.tensor([0]).int()
+    found = results(cuda, "varlen_attention", (q, k, k), (none, none), SCALE)
+    assert not started and found[1].isneginf().all() and not any(x.any() for x in (found[0], *found[2:]))
+
+
+def test_heads_wider_than_any_kernel_are_an_error():
+    q, cu = torch.ones(3, 1, 129), torch.tensor([0, 3]).int()
+    with pytest.raises(ValueError, match="heads of 129: the cuda kernels go up to 128"):
+        cuda.varlen_attention(q, q, q, cu, cu, 1.0, 0.0, None)
 
 
 @pytest.mark.gpu

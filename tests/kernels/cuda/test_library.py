@@ -1,5 +1,10 @@
 """Whether the CUDA library can be used: what the build said, what a trial on the GPU shows, how wide heads may be."""
 
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -87,6 +92,51 @@ def test_heads_that_need_more_shared_memory_than_there_is_are_refused(stub, ther
 def test_heads_wider_than_any_kernel_are_refused(stub):
     assert cuda.refusal(GPU, torch.bfloat16, 129) == "no kernels for heads of 129"
     assert cuda.refusal(GPU, torch.bfloat16, 128) == ""
+
+
+def test_a_gpu_of_sm_80_is_new_enough(stub, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 0))
+    assert cuda.refusal(GPU, torch.bfloat16, None) == ""
+
+
+def test_a_device_without_a_number_is_the_current_one(monkeypatch):
+    tried = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 5)
+    monkeypatch.setattr(library, "_trial", lambda index: tried.append(index) or "no")
+    for device in (torch.device("cuda"), torch.device("cuda", 3)):
+        cuda.refusal(device, torch.bfloat16, None)
+    assert tried == [5, 3]
+
+
+@pytest.mark.parametrize(("width", "padded"), [(1, 32), (32, 32), (33, 64), (65, 80), (81, 96), (97, 128), (129, None)])
+def test_heads_are_padded_to_the_next_kernel_s(width, padded):
+    assert library.padded_width(width) == padded
+
+
+def test_elements_have_the_numbers_of_the_c_header():
+    text = (Path(__file__).parents[3] / "csrc/cuda/call.h").read_text()
+    theirs = dict(re.findall(r"(\w+) = (\d)", re.search(r"enum Element .*?{(.*?)}", text)[1]))
+    ours = {str(dtype).removeprefix("torch.").upper(): str(number) for dtype, number in library.ELEMENTS.items()}
+    assert ours == theirs
+
+
+def test_what_is_copied_at_once_is_aligned():
+    flat = torch.arange(64.0)
+    assert library.dense(flat[4:]).data_ptr() == flat[4:].data_ptr()
+    for part in (flat[1:], flat[2:]):
+        copy = library.dense(part)
+        assert copy.data_ptr() % 16 == 0 and torch.equal(copy, part)
+
+
+@pytest.mark.parametrize(("status", "raised"), [(0, False), (700, True)])
+def test_an_error_of_cuda_is_raised_with_its_text(stub, monkeypatch, status, raised):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=77))
+    stub.numbers["row_sums"] = status
+    launch = library.Launch(library.RowSums(), torch.ones(1))
+    with pytest.raises(RuntimeError, match="row_sums: error 700") if raised else nullcontext():
+        launch.run("row_sums")
+    assert (launch.struct.stream, launch.struct.device) == (77, 0)
 
 
 @pytest.mark.gpu

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from support.attention_cases import moved, region_case, rms
+from support.attention_cases import box_case, moved, region_case, rms
+from support.cuda_on_host import stand_in
 
 from relvlm_kernels import cuda, eager
 from relvlm_kernels.cuda import library
@@ -41,6 +42,35 @@ def test_pooling_equals_fp64_reference(gpu, dtype):
         )  # fmt: skip
     for found, wanted in pairs:
         assert rms(found.double() - wanted) <= bound * rms(wanted)
+
+
+@pytest.mark.parametrize(
+    "layout", [lambda x: x, lambda x: torch.cat([x, x], -1)[..., :40], lambda x: x.mT.contiguous().mT]
+)
+def test_box_means_are_asked_for_as_the_reference_s(monkeypatch, layout):
+    """With the reference in the library's place: strides, sizes and grids."""
+    started = stand_in(monkeypatch)
+    x, grad, boxes = box_case(40)
+    x, grad = x.float(), grad.float()
+    torch.testing.assert_close(cuda.box_mean(layout(x), *boxes), eager.box_mean(x, *boxes))
+    found = cuda.box_mean_backward(layout(grad), layout(x), *boxes)
+    torch.testing.assert_close(found, eager.box_mean_backward(grad, x, *boxes))
+    assert len(started) == 2
+
+
+@pytest.mark.parametrize(("triplets", "width", "ours"), [(9, 64, 1), (10, 64, 0), (9, 48, 0)])
+def test_pairs_are_gathered_where_they_are_no_more_than_rows(monkeypatch, triplets, width, ours):
+    """And where h has whole steps of 32 columns; sums of rows are ours in any case."""
+    started = stand_in(monkeypatch)
+    generator = torch.Generator().manual_seed(0)
+    h, weight, bias = (torch.randn(s, generator=generator) for s in [(9, width), (12, 2 * width), (12,)])
+    inputs = h, *torch.randint(9, (2, triplets), generator=generator), weight, bias
+    out = cuda.mrc_pool(*inputs)
+    assert len(started) == ours
+    torch.testing.assert_close(out, eager.mrc_pool(*inputs))
+    found, wanted = (module.mrc_pool_backward(out.sin(), *inputs, out) for module in (cuda, eager))
+    torch.testing.assert_close(found, wanted)
+    assert len(started) > ours
 
 
 @pytest.mark.parametrize("offset", [1, 4])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.attention_cases import NAMES, case, moved, region_case, results, varlen_case, wave
+from support.attention_cases import NAMES, case, moved, outside_case, region_case, results, varlen_case, wave
 from support.on_device import DEVICE, INTERPRETED, error, triton_marks
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -21,9 +21,9 @@ SEED = -0x123456789ABCDEF0
 SMALL = {"heads": 2, "groups": 8, "longest": 40}
 
 
-def on_device(op, dtype, width=32, **options):
+def on_device(op, dtype, width=32, make=case, **options):
     """A small case: the interpreter is slow."""
-    tensors, index = case(op, width, **(SMALL if op == "region_attention" else {"heads": 2}) | options)
+    tensors, index = make(op, width, **(SMALL if op == "region_attention" else {"heads": 2}) | options)
     return [x.to(DEVICE, dtype) for x in tensors], moved(index, DEVICE)
 
 
@@ -74,7 +74,7 @@ def assert_close(found, wanted, dtype, times):
         assert a.dtype == (torch.float32 if name == "lse" else dtype), name
         if name == "lse":
             assert torch.equal(a.isneginf(), b.isneginf())
-            a, b = a.clamp(min=-1e4), b.clamp(min=-1e4)
+            a, b = (x.masked_fill(x.isneginf(), 0) for x in (a, b))
         assert error(a, b) < times * torch.finfo(dtype).eps, name
 
 
@@ -82,7 +82,7 @@ CASES = [
     ("region_attention", {}, torch.float32, 0.0),
     ("region_attention", {"width": 64, "heads": 1}, torch.float16, 0.3),
     ("region_attention", {"width": 80, "prefix": 0, "heads": 1}, torch.float16, 0.0),
-    ("region_attention", {"grid": (3, 33), "prefix": 5, "heads": 1}, torch.float32, 0.3),  # no words of bits
+    ("region_attention", {"grid": (31, 2), "prefix": 5, "heads": 1}, torch.float32, 0.3),  # no words of bits
     ("varlen_attention", {"width": 96, "heads": 1}, torch.float32, 0.3),
     ("varlen_attention", {"width": 128, "heads": 1}, torch.float16, 0.0),
 ]
@@ -97,8 +97,11 @@ ON_GPU_ONLY = [
 
 @pytest.mark.parametrize(("op", "options", "dtype", "dropout"), CASES + (ON_GPU_ONLY if not INTERPRETED else []))
 def test_equals_fp64_reference(op, options, dtype, dropout, poisoned):
-    """Output, lse and every gradient, with the very keep-mask of the reference where there is dropout."""
-    tensors, index = on_device(op, dtype, **options)
+    """Output, lse and every gradient, with the very keep-mask of the reference where there is dropout.
+
+    With rows and keys of nobody before and after.
+    """
+    tensors, index = on_device(op, dtype, make=outside_case, **options)
     hardware = 4 if dtype == torch.float32 and not INTERPRETED else 1  # its exp2 and log2 are approximate
     assert_close(*found_and_wanted(op, tensors, index, dropout), dtype, times=8 * hardware)
 
