@@ -1,9 +1,14 @@
 """The DeepSpeed config: what it may say, and the default."""
 
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from relvlm.config.schema import Config
 from relvlm.engine import distributed
 from relvlm.errors import UserError
 
@@ -43,3 +48,35 @@ def test_a_deepspeed_config_that_is_no_text_is_refused(tmp_path):
     for name in ("deepspeed.json", "gone.json", "."):
         with pytest.raises(UserError, match="no readable DeepSpeed config"):
             distributed.read_deepspeed_config(tmp_path / name)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_the_engine_is_told_what_our_config_decides(monkeypatch, dtype):
+    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(initialize=lambda **of: (of, None)))
+    config = Config(dtype=dtype, accumulate=3)
+    told = distributed.initialize(torch.nn.Linear(1, 1), "optimizer", "scheduler", config, {"wall_clock": True})
+    assert told["config"] == {
+        "wall_clock": True, "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 3,
+        "gradient_clipping": config.optim.clip_norm, "bf16": {"enabled": dtype == "bf16"},
+        "zero_allow_untested_optimizer": True, "steps_per_print": 10**9,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("cuda", "device", "backend"), [(True, "cuda:5", "nccl"), (False, "cpu", "gloo")])
+@pytest.mark.parametrize("threads", [0, 7])
+def test_a_rank_takes_its_device_and_the_threads_asked_for(monkeypatch, cuda, device, backend, threads):
+    joined, set_threads = {}, []
+    ops = SimpleNamespace(__compatible_ops__={})
+    fake = SimpleNamespace(ops=ops, init_distributed=lambda **of: joined.update(of))
+    monkeypatch.setitem(sys.modules, "deepspeed", fake)
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    monkeypatch.setenv("DS_ACCELERATOR", "")
+    monkeypatch.delenv("DS_ACCELERATOR")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch, "set_num_threads", set_threads.append)
+    for name in ("rendezvous", "keep_freed_memory"):
+        monkeypatch.setattr(distributed, name, lambda: None)
+    assert distributed.start(threads) == torch.device(device)
+    assert joined["dist_backend"] == backend and os.environ["DS_ACCELERATOR"] == torch.device(device).type
+    assert set_threads == ([7] if threads else [])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.attention_cases import NAMES, case, moved, outside_case, region_case, results, varlen_case, wave
-from support.on_device import DEVICE, INTERPRETED, error, triton_marks
+from support.on_device import DEVICE, INTERPRETED, error, started, triton_marks
 from torch.nn.functional import scaled_dot_product_attention
 
 from relvlm_kernels import Regions, eager, ops
@@ -129,6 +129,43 @@ def test_no_queries(poisoned):
     out, lse, dq, dk, dv = results(kernels, "region_attention", (k[0, :0], k, v), (empty,), 0.2)
     assert out.shape == dq.shape == (0, *k.shape[2:]) and lse.shape == (0, k.shape[2])
     assert not dk.any() and not dv.any()
+
+
+def test_no_sequences(poisoned):
+    """All rows are nobody's."""
+    q, none = torch.ones(3, 1, 16, device=DEVICE), torch.tensor([0], device=DEVICE)
+    out, lse, *gradients = results(kernels, "varlen_attention", (q, q, q), (none, none), 0.2)
+    assert not out.any() and lse.isneginf().all() and not any(x.any() for x in gradients)
+
+
+@pytest.mark.parametrize("op", ["region_attention", "varlen_attention"])
+def test_programs_are_as_many_as_tiles_on_average(monkeypatch, op):
+    """Of 16 queries or 32 keys, for each of 2 images or sequences and 3 heads."""
+    found = started(monkeypatch)
+    q, k = torch.zeros(100, 3, 20, device=DEVICE), torch.zeros(2, 36, 3, 20, device=DEVICE)
+    offsets, image = torch.tensor([0, 90, 100], device=DEVICE), torch.tensor([1, 0], device=DEVICE)
+    index, keys = (Regions.whole(offsets, image, (5, 7)),), k
+    if op == "varlen_attention":
+        index, keys = (offsets, torch.tensor([0, 60, 72], device=DEVICE)), k.flatten(0, 1)
+    results(kernels, op, (q, keys, keys), index, 0.2)
+    programs = [(name, count) for name, count, _ in found if name != "plan"]
+    queries = 2 * 3 * 4
+    assert programs == [
+        ("attention_forward", queries), ("attention_backward_q", queries), ("attention_backward_kv", 2 * 3 * 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "held"), [(8, 16), (16, 16), (17, 32), (80, 128), (128, 128)])
+def test_heads_are_held_in_the_next_power_of_2(monkeypatch, width, held):
+    found = started(monkeypatch)
+    q, cu = torch.zeros(3, 1, width, device=DEVICE), torch.tensor([0, 3], device=DEVICE)
+    kernels.varlen_attention(q, q, q, cu, cu, 0.2, 0.0, None)
+    assert found[0][2]["BLOCK_D"] == held
+
+
+@pytest.mark.parametrize(("word", "signed"), [(0, 0), (2**31 - 1, 2**31 - 1), (2**31, -(2**31)), (2**32 - 1, -1)])
+def test_a_threshold_keeps_its_bits(word, signed):
+    assert kernels.attention._signed(word) == signed
 
 
 def test_strided_inputs(poisoned):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.on_device import DEVICE, triton_marks
+from support.on_device import DEVICE, started, triton_marks
 
 pytest.importorskip("triton", reason="triton is not installed")
 from relvlm_kernels.triton import plan
@@ -63,3 +63,10 @@ def test_groups_of_images_that_are_not_there_see_nothing_or_are_left_out(poisone
         owner = torch.arange(len(lengths)).repeat_interleave(lengths)
         absent = (~there[owner]).nonzero()[:, 0]
         assert sorted(found.table[0, rows:].tolist()) == absent.tolist() and not found.table[1:, rows:].any()
+
+
+def test_one_program_an_image_with_blocks_as_measured(monkeypatch):
+    """Another size is to be measured again."""
+    found = started(monkeypatch)
+    planned(*groups())
+    assert found == [("plan", 6, {"BLOCK_G": 128, "BLOCK_R": 4, "num_warps": 4, "num_stages": 1})]
