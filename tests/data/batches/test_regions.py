@@ -160,3 +160,9 @@ def test_a_relation_file_may_have_a_mark_and_only_line_feeds_end_a_line(tmp_path
     file.write_bytes(b"\xff\xfeo\0n\0")
     with pytest.raises(UserError, match=r"relations\.txt: data\.relations: not UTF-8"):
         read_relations(file)
+
+
+def test_a_box_is_visible_when_more_than_half_of_it_is():
+    assert visible_part((0, 0, 10, 10), (5, 0, 20, 20)) is None
+    assert visible_part((0, 0, 10, 10), (4.9, 0, 20, 20)) == (4.9, 0, 10, 10)
+    assert visible_part((0, 0, 10, 10), (10, 0, 20, 20)) is visible_part((0, 0, 10, 10), (0, 10, 20, 20)) is None

@@ -1,4 +1,5 @@
 import io
+import math
 from random import Random
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch
 from PIL import Image
 
 from relvlm.data.batches.transforms import (
+    _COLOUR_OPS,
+    _GEOMETRY_OPS,
     CLIP_MEAN,
     CLIP_STD,
     colour_augment,
@@ -133,3 +136,61 @@ def test_geometry_augment_moves_things_and_fills_with_grey():
     moved = [result for result in results if (result == 128).all(-1).any()]
     assert 20 <= len(moved) <= 50  # half of the ten operations move, each drawn one is applied with .5
     assert any(not (result == 128).all(-1).any() for result in results)
+
+
+def test_normalisation_is_clips():
+    assert CLIP_MEAN == (0.48145466, 0.4578275, 0.40821073) and CLIP_STD == (0.26862954, 0.26130258, 0.27577711)
+
+
+def test_crops_of_a_seed_are_the_same_in_every_version():
+    assert [random_crop(120, 80, 0.3, Random(seed)) for seed in range(6)] == [
+        (13, 4, 93, 80),
+        (48, 2, 116, 58),
+        (21, 9, 72, 73),
+        (23, 14, 91, 80),
+        (25, 3, 85, 78),
+        (25, 2, 115, 80),
+    ]
+
+
+def test_where_no_crop_fits_the_image_stays_whole():
+    assert random_crop(400, 20, 0.9, Random(0)) == (0, 0, 400, 20)
+
+
+def test_crops_are_of_aspect_3_to_4_at_most():
+    for seed in range(200):
+        x0, y0, x1, y1 = random_crop(400, 400, 0.1, Random(seed))
+        assert 0.73 < (x1 - x0) / (y1 - y0) < 1.36
+
+
+def test_colour_operations_are_of_strength_7():
+    grey = Image.new("RGB", (4, 4), (100, 100, 100))
+    assert len(_COLOUR_OPS) == 5
+    assert {operation(grey).getpixel((0, 0)) for operation in _COLOUR_OPS} == {(100,) * 3, (136,) * 3}
+
+
+@pytest.mark.parametrize(
+    ("operation", "sign", "source"),
+    [
+        (0, 1, lambda x, y: (x + 0.21 * y, y)),
+        (0, -1, lambda x, y: (x - 0.21 * y, y)),
+        (1, 1, lambda x, y: (x, y + 0.21 * x)),
+        (2, 1, lambda x, y: (x + 7, y)),
+        (2, -1, lambda x, y: (x - 7, y)),
+        (3, 1, lambda x, y: (x, y + 7)),
+        (4, 1, lambda x, y: turned(x, y, 21)),
+        (4, -1, lambda x, y: turned(x, y, -21)),
+    ],
+)
+def test_geometry_operations_are_of_strength_7(operation, sign, source):
+    y, x = np.mgrid[0:60, 0:60]
+    image = Image.fromarray(np.stack([4 * x, 4 * y, 0 * x], -1).astype(np.uint8))
+    found = np.asarray(_GEOMETRY_OPS[operation](image, sign)).astype(float)
+    for place in ((20, 20), (40, 30), (25, 45)):
+        assert found[place[1], place[0], :2] / 4 == pytest.approx(source(*place), abs=0.8)
+
+
+def turned(x, y, degrees):
+    angle = math.radians(degrees)
+    dx, dy = x - 29.5, y - 29.5
+    return 29.5 + math.cos(angle) * dx - math.sin(angle) * dy, 29.5 + math.sin(angle) * dx + math.cos(angle) * dy

@@ -56,3 +56,8 @@ def test_a_triplet_that_does_not_fit_is_dropped_whole(tokenizer):
     assert words(ids) == "[CLS] ball under ring [SEP] ring on cube [SEP]"
     assert kept == ["ball under ring", "ring on cube"]
     assert dropped == 1
+
+
+@pytest.mark.parametrize(("tokens", "kept"), [(5, ["ball under ring"]), (4, [])])
+def test_a_triplet_may_fill_the_text_to_its_last_token(tokenizer, tokens, kept):
+    assert encode_triplets(["ball under ring"], tokenizer, tokens)[1] == kept

@@ -170,3 +170,15 @@ def test_real_photos_get_relations_both_ways(shared, tmp_path):
     names = [r.predicate for i in range(len(shards)) for r in shards.read(i).sample.relations]
     assert names.count("left of") == names.count("right of") > 100
     assert set(names) == {"left of", "right of", "far from"}
+
+
+def test_the_rules_where_nothing_else_is_said():
+    rules = Rules()
+    assert (rules.limit, rules.mirrored, rules.unique, rules.seed) == (16, "both", False, 0)
+    assert (rules.min_area, rules.slack, rules.aligned, rules.far) == (0.004, 0.05, 0.5, 1.5)
+
+
+@pytest.mark.parametrize(("side", "place", "far"), [(10, 60, True), (10, 59, False), (40, 100, True), (40, 99, False)])
+def test_far_is_half_the_diagonal_and_one_and_a_half_times_the_longest_side(side, place, far):
+    boxes = (0, 0, side, side), (place, 0, place + side, side)
+    assert ("far from" in predicates(*boxes, 80, 60, ALL)) == far  # a diagonal of 100
