@@ -49,6 +49,13 @@ def test_a_system_without_proc_knows_pids_alone(monkeypatch, tmp_path):
     assert is_alive(known) is False
 
 
+def test_to_look_at_a_pid_is_no_signal(monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "_PROC", tmp_path)
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    assert process._start_of(7) == "" and sent == [(7, 0)]
+
+
 @pytest.mark.parametrize(("state", "started"), [("S", "22"), ("R", "22"), ("Z", None), ("X", None)])
 def test_the_start_is_the_22nd_number_of_its_line(monkeypatch, tmp_path, state, started):
     """As of proc(5); the name may hold what it likes."""

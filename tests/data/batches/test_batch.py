@@ -123,3 +123,9 @@ def test_equal_texts_are_named_once_in_the_order_they_come():
     assert found.rows.tolist() == [0, 1, 2, 3, 4, 7]
     assert found.cu.tolist() == [0, 2, 5, 6]
     assert found.of_group.tolist() == [0, 1, 0, 2]
+
+
+def test_a_batch_of_one_kind_is_one_section_of_all_that_it_holds(batch):
+    (section,) = batch.sections
+    assert (section.kind, section.groups) == ("entities", slice(0, 4))
+    assert (section.masked, section.regions) == (slice(0, len(batch.mlm_row)), slice(0, len(batch.region)))
