@@ -76,3 +76,8 @@ def test_a_tree_without_a_file_is_parsed_too(file):
 
 def test_what_does_not_fit_together_is_refused_by_name(refusal):
     assert refusal("steps=0") == "steps: 0: must be at least 1 and at most 9,999,999"
+
+
+def test_fields_that_do_not_go_together_are_refused_where_each_is_right_by_itself(file):
+    with pytest.raises(UserError, match=r"model\.text\.heads: 5 does not divide"):
+        load_config(file, ["model.text.heads=5"])

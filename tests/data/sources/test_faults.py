@@ -86,3 +86,10 @@ def test_values_are_shown_short():
 
 def test_a_build_bears_a_hundredth_where_nothing_else_is_said():
     assert Faults("toy").max_share == 0.01
+
+
+def test_reasons_of_a_kind_stand_by_count_and_then_by_name():
+    faults = faults_of(9, 0)
+    for i, why in enumerate(["b: odd", "a: odd", "c: odd", "c: odd"]):
+        faults.add("box", f"x{i}", RecordFault(why))
+    assert [line.rpartition("faulty: ")[2] for line in faults.table()] == ["c: odd", "a: odd", "b: odd"]

@@ -168,3 +168,10 @@ def test_chance_is_that_of_the_options_that_were_scored() -> None:
     assert cell.chance == 20
     mixed = aro.TASK.metrics(order + rows(["on"], [True]))
     assert (mixed["chance"], mixed["chances"]) == (35, {"coco_order": 20, "relation": 50})
+
+
+@pytest.mark.parametrize("side", ["bbox_w", "bbox_h"])
+def test_a_crop_without_width_or_height_is_named_by_its_field(side: str, tmp_path: Path) -> None:
+    (tmp_path / "visual_genome_relation.json").write_text(json.dumps([relation("on") | {side: 0}]))
+    with pytest.raises(UserError, match=f"{side}: 0 \\(a crop is at least a pixel"):
+        aro.load(tmp_path)

@@ -103,3 +103,8 @@ def test_the_top_level_is_what_the_benchmark_has(tmp_path: Path) -> None:
     assert listed_or_keyed(path, "VSR", ()) == keyed(path, "VSR", ())
     with pytest.raises(UserError, match="expected a list of examples"):
         listed(path, "VSR", ())
+
+
+def test_a_long_value_is_shown_cut():
+    with pytest.raises(UserError, match=r"""^a\.json: text: \['x{55}\.\.\. is no text"""):
+        record({"text": ["x" * 500]}, "a.json", "toy").text("text")
