@@ -127,7 +127,7 @@ def check_region_cross_attention(
 
 def _check_regions(arguments: Arguments, regions: Regions, tokens: int) -> None:
     arguments.index("image", regions.image, "G")
-    arguments.sizes["G + 1"] = len(regions.image) + 1
+    arguments.sizes["G + 1"] = regions.image.shape[0] + 1  # len() would be a constant to torch.compile
     arguments.index("offsets", regions.offsets, "G + 1")
     arguments.index("box", regions.box, "G", "4")
     arguments.flags("prefix", regions.prefix, "G")
