@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from relvlm.data.image_ids import unpadded
 from relvlm.data.json_keys import RepeatedKeys
-from relvlm.data.sources.faults import Faults, RecordFault, shown
+from relvlm.data.shards.schema import Relation
+from relvlm.data.sources.faults import Faults, LeftOut, RecordFault, shown
 
 Record = dict[str, Any]
 MAX_SIDE = 2**31 - 1  # pixels; no PNG is longer
@@ -117,3 +118,14 @@ def id_order(identifier: str) -> tuple[bool, int, str]:
     """What ids sort by: numbers first, by their value."""
     number = identifier.removeprefix("-").isdigit()
     return not number, int(identifier) if number else 0, identifier
+
+
+def relation_of(subject: str, predicate: str, target: str, known: Collection[str]) -> Relation:
+    """The relation, of entities that are `known`; raises LeftOut for one that says nothing, or of what is not there."""
+    if not predicate:
+        raise LeftOut("no predicate")
+    if subject == target:
+        raise LeftOut("of an object with itself")
+    if subject not in known or target not in known:
+        raise LeftOut("its object is left out")
+    return Relation(subject, predicate, target)

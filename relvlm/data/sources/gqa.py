@@ -20,6 +20,7 @@ from relvlm.data.sources.fields import (
     identifier,
     items,
     mapping,
+    relation_of,
     required,
     side,
     text,
@@ -92,13 +93,7 @@ def _relation(record: Record, subject: str, entities: Collection[str], stated: C
     predicate, target = tidy(text(record, "name")), identifier(record, "object")
     if target not in entities and target not in stated:
         raise RecordFault("object: names no object", target)
-    if not predicate:
-        raise LeftOut("no predicate")
-    if subject == target:
-        raise LeftOut("of an object with itself")
-    if subject not in entities or target not in entities:
-        raise LeftOut("its object is left out")
-    return Relation(subject, predicate, target)
+    return relation_of(subject, predicate, target, entities)
 
 
 def build(

@@ -22,6 +22,7 @@ from relvlm.data.sources.fields import (
     items,
     mapping,
     optional_list,
+    relation_of,
     required,
     side,
     text,
@@ -218,13 +219,7 @@ def _relations(graph: ImageGraph, canonical: Aliases, known: Collection[str], fa
         ends = (mapping(required(record, end), end) for end in ("subject", "object"))
         subject, target = (canonical(identifier(end, "object_id")) for end in ends)
         predicate = tidy(text(record, "predicate"))
-        if not predicate:
-            raise LeftOut("no predicate")
-        if subject == target:
-            raise LeftOut("of an object with itself")
-        if subject not in known or target not in known:
-            raise LeftOut("its object is left out")
-        return Relation(subject, predicate, target)
+        return relation_of(subject, predicate, target, known)
 
     place = f"image {graph.image_id}: relationships"
     return tuple(dict.fromkeys(faults.sound("relation", enumerate(graph.relationships), read, place)))

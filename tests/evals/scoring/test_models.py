@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
-from torch import nn
+from support.redness import Redness
 
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate
@@ -15,30 +14,6 @@ from relvlm.evals.scoring.any_model import AnyModel
 from relvlm.evals.scoring.models import as_matcher, named_model
 from relvlm.evals.scoring.relvlm_matcher import RelVLMMatcher
 from relvlm.evals.scoring.scorer import Scorer
-
-
-class Redness(nn.Module):
-    """Matches red images with texts that say red; no features, no tokenizer, its own image size."""
-
-    image_size = 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-        self.encoded: list[str] = []
-
-    def encode_image(self, pixels):
-        self.encoded += ["image"] * len(pixels)
-        return pixels.mean((2, 3)) * self.weight
-
-    def encode_text(self, texts):
-        self.encoded += texts
-        return [torch.tensor([[float("red" in text)]]) for text in texts]
-
-    def match(self, images, texts, image, text):
-        red = images[image, 0] - images[image, 1:].mean(1)
-        says = torch.stack([texts[i][0, 0] for i in text.tolist()])
-        return torch.stack([torch.zeros(len(image)), red * (2 * says - 1)], dim=1)
 
 
 @pytest.fixture()
