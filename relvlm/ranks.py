@@ -164,10 +164,15 @@ def barrier() -> None:
         dist.barrier()
 
 
-def mean_over_ranks(values: Tensor) -> Tensor:
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Of each value the sum, in place."""
     if world_size() > 1:
         dist.all_reduce(values)
-    return values / world_size()
+    return values
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    return sum_over_ranks(values) / world_size()
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Any, ...]:

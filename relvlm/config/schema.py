@@ -37,6 +37,7 @@ from relvlm.kinds import BATCH_KINDS, SECTION_KINDS, BatchKind
 
 TOKENS = Range(2, 1_000_000)  # [CLS] and a word
 BATCH = Range(0, 10_000_000)
+POOL = Range(1, 10_000_000)
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,19 @@ class KindCounts:
 
 
 @dataclass(frozen=True)
+class NegativePools:
+    """Images of a global batch among which ITM draws hard negatives; by default the official codes' batch of a GPU.
+
+    A batch is cut into as few pools of nearly equal size as may be; each lies on one rank and in one chunk.
+    """
+
+    captions: Annotated[int, "images of a pool at most (ALBEF: 64)", POOL] = 64
+    entities: Annotated[int, "images of a pool at most (X-VLM: 48, for 128 regions)", POOL] = 48
+    vsg: Annotated[int, "images of a pool at most (as captions)", POOL] = 64
+    joint: Annotated[int, "images of a pool at most (as entities)", POOL] = 48
+
+
+@dataclass(frozen=True)
 class KindRatios:
     """How often a step is of each kind, relative to the others (paper, section 4)."""
 
@@ -161,6 +175,7 @@ class DataConfig:
     joint: list[DatasetConfig] = field(default_factory=list)  # each sample has what each weighted kind needs
     joint_weights: JointWeights = field(default_factory=JointWeights)
     batch: KindCounts = field(default_factory=KindCounts)
+    negative_pool: NegativePools = field(default_factory=NegativePools)
     ratio: KindRatios = field(default_factory=KindRatios)
     max_text_tokens: Annotated[int, "tokens of the longest caption or label", TOKENS] = 36
     max_vsg_tokens: Annotated[int, "tokens of the longest VSG text", TOKENS] = 112

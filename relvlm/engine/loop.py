@@ -22,6 +22,7 @@ from relvlm.config.schema import Config
 from relvlm.convert.init import check_init, initialise
 from relvlm.data.batches.batch import Batch
 from relvlm.data.batches.loader import build_loader, open_streams
+from relvlm.data.batches.pools import check_ranks
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
@@ -34,8 +35,9 @@ from relvlm.engine.train_step import train_step
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.pretrained import checkpoint_folder, latest, relations_of
+from relvlm.pretraining.means import Ranks
 from relvlm.pretraining.step import Pretraining
-from relvlm.ranks import gather_rows, on_first_rank, rank, stop, world_size
+from relvlm.ranks import gather_rows, on_first_rank, rank, stop, sum_over_ranks, world_size
 from relvlm.stopping import Stopped
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     newest = _checkpoint_to_resume(config, folder)
     changed, notes = _check_start(config, newest, inputs)
     device = distributed.start(config.threads)
+    check_ranks(config.data, world_size(), config.accumulate)
     lease = Lease(Path(config.out))
     on_first_rank(lease.take)
     try:
@@ -151,7 +154,8 @@ def build_pretraining(
     """What to train; a `fresh` model starts from what `init` names, and rank 0 reports it (init.json)."""
     run_state.seed_everything(config.seed)
     _check_stage(config, settings)
-    pretraining = Pretraining(RelVLM(config.model, vocab_size, len(relations)), gather_rows)
+    ranks = Ranks(world_size(), gather_rows, sum_over_ranks)
+    pretraining = Pretraining(RelVLM(config.model, vocab_size, len(relations)), ranks)
     if fresh:
         report = initialise(pretraining.model, config.init, relations, pretraining.teacher)
         if rank() == 0:
@@ -169,7 +173,7 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
     optimizer = build_optimizer(pretraining.model, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, config.steps)
     engine = distributed.initialize(pretraining, optimizer, scheduler, config, settings)
-    run_state.seed_everything(config.seed + 1 + rank())  # dropout and negatives differ by rank
+    run_state.seed_everything(config.seed + 1 + rank())  # dropout differs by rank
     return engine
 
 

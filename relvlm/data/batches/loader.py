@@ -14,11 +14,13 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from relvlm.config.schema import DataConfig, DatasetConfig, LowResolutionConfig
 from relvlm.data.batches.batch import Batch, View, assemble
+from relvlm.data.batches.pools import ImagePools, check_ranks, dealing_of
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import BatchPlan, StepPlan, Stream
 from relvlm.data.batches.views import Unusable, ViewBuilder
@@ -77,8 +79,13 @@ class StepDataset(Dataset[list[Batch] | UserError]):
         stream, name = self.streams[plan.stream], self.sets[plan.stream].path.name
         joint: dict[Any, float] = dataclasses.asdict(self.config.joint_weights)
         weights = joint if stream.kind == "joint" else None
-        runs = _runs(len(views), stream.block, self.accumulate)
-        return [assemble(stream.kind, name, views[run], self.builder.grid, weights) for run in runs]
+        key = f"{self.seed}/{plan.step}"
+        return [
+            assemble(
+                stream.kind, name, views[run], self.builder.grid, weights, ImagePools(plan.pool[run].tolist(), key)
+            )
+            for run in _runs(plan.pool, self.accumulate)
+        ]
 
     def _view(self, stream: int, epoch: int, index: int) -> View:
         """The sample's view, or that of a substitute, which the arguments and the seed fix.
@@ -182,8 +189,8 @@ def build_loader(
     streams, sets = open_streams(config)
     if "mrc" in config.trained:
         read_relations(config.relations_file)
+    check_ranks(config, world_size, accumulate)
     plan = BatchPlan(streams, seed, start_step, rank, world_size)
-    _check_chunks(streams, world_size, accumulate)
     dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate)
     return Loader(dataset, plan)
 
@@ -207,7 +214,8 @@ def open_streams(config: DataConfig) -> tuple[list[Stream], list[ShardSet]]:
             shards = opened[dataset.path]
             sizes = tuple(entry.samples for entry in shards.shards)
             probability = ratio * dataset.weight / total
-            streams.append(Stream(kind, f"{kind}/{i}", sizes, _images(config, kind), probability, dataset.block))
+            deal = dealing_of(config, kind, dataset)
+            streams.append(Stream(kind, f"{kind}/{i}", sizes, deal.images, probability, deal.block, deal.pool))
             sets.append(shards)
     return streams, sets
 
@@ -222,29 +230,8 @@ def _open_set(path: str, field: str) -> ShardSet:
     return shards
 
 
-def _images(config: DataConfig, kind: BatchKind) -> int:
-    """Images of a global batch."""
-    count: int = getattr(config.batch, kind)
-    if kind != "entities":
-        return count
-    if count % config.regions_per_image:
-        raise UserError(
-            f"data.batch.entities: {count} regions are no multiple of data.regions_per_image {config.regions_per_image}"
-        )
-    return count // config.regions_per_image
-
-
-def _runs(images: int, block: int, chunks: int) -> list[slice]:
-    """Nearly equal runs of a step's images; a block, whose images are each other's negatives, stays whole."""
-    edges = [block * (images // block * chunk // chunks) for chunk in range(chunks + 1)]
+def _runs(pool: np.ndarray, chunks: int) -> list[slice]:
+    """Nearly equal runs of a rank's images, whose pools (B,) stay whole."""
+    starts = [*np.flatnonzero(np.diff(pool, prepend=-1)).tolist(), len(pool)]
+    edges = [starts[(len(starts) - 1) * chunk // chunks] for chunk in range(chunks + 1)]
     return [slice(*edge) for edge in pairwise(edges)]
-
-
-def _check_chunks(streams: list[Stream], world_size: int, accumulate: int) -> None:
-    for stream in streams:
-        blocks = stream.images // (world_size * stream.block)
-        if blocks < accumulate:
-            raise UserError(
-                f"accumulate: {accumulate} chunks are more than the {blocks} images (or blocks of images) that a "
-                f"rank has of a {stream.kind} batch (take at most {blocks}, or a larger data.batch.{stream.kind})"
-            )
