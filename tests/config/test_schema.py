@@ -86,6 +86,7 @@ def test_by_default_nothing_is_drawn_nor_changed():
     )
     assert set(vars(data.joint_weights).values()) == {1.0}
     assert (data.workers, data.max_faults, data.max_pixels) == (0, 100, 178_956_970)  # beyond it PIL refuses
+    assert vars(data.negative_pool) == {"captions": 64, "entities": 48, "vsg": 64, "joint": 48}
     dataset = DatasetConfig("x")
     assert (dataset.weight, dataset.block) == (1.0, 1)
 
@@ -145,6 +146,12 @@ def test_limits_stay_as_they_are():
         "at least 0 and at most 10,000,000": " ".join(
             [
                 "data.batch.captions data.batch.entities data.batch.joint data.batch.mrc data.batch.vsg",
+            ]
+        ),
+        "at least 1 and at most 10,000,000": " ".join(
+            [
+                "data.negative_pool.captions data.negative_pool.entities data.negative_pool.joint",
+                "data.negative_pool.vsg",
             ]
         ),
     }
