@@ -72,7 +72,7 @@ def test_a_teacher_changes_the_losses(runs):
 def test_a_batch_that_ranks_cannot_share_is_refused_on_each_of_them_before_any_work(runs):
     said = {(runs / f"refused-{rank}.txt").read_text() for rank in range(2)}
     assert said == {
-        "data.negative_pool.entities: the 4 images of a batch, 1 pools of at most 4 images, cannot be dealt to 2 ranks "
-        "(take 1 ranks, or a data.negative_pool.entities of 2)"
+        "data.negative_pool.entities: 4 images in pools of at most 4 cannot be dealt to 2 ranks "
+        "(numbers of ranks that fit: 1; or set it to 2)"
     }
     assert not (runs / "none").exists()

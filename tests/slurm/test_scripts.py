@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from relvlm.config.load import load_config
+from relvlm.data.batches.pools import check_ranks
 from relvlm.stopping import REQUEUE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +25,21 @@ def test_all_ask_for_the_same_resources():
     asked = {tuple(re.findall(r"^#SBATCH --(?!job-name)(.*)$", path.read_text(), re.M)) for path in SCRIPTS}
     assert len(asked) == 1
     assert {"requeue", "signal=USR1@120", "open-mode=append"} < set(asked.pop())
+
+
+@by_name
+@pytest.mark.parametrize("mix", ["3m", "13m"])
+def test_the_gpus_that_a_script_asks_for_can_share_its_batches(script, mix):
+    nodes, tasks = (int(re.search(rf"--{name}=(\d+)", script.read_text())[1]) for name in ("nodes", "ntasks-per-node"))
+    data = load_config(ROOT / f"configs/{mix}/{CONFIGS[script.stem]}.yaml").data
+    for ranks in (1, 2, 4, tasks, 2 * tasks, nodes * tasks):
+        check_ranks(data, ranks)
+
+
+@pytest.mark.parametrize("name", ["albef", "realbef", "rex_vlm", "xvlm"])
+def test_the_miniatures_go_on_one_two_and_four_processes(name):
+    for ranks in (1, 2, 4):
+        check_ranks(load_config(ROOT / f"configs/mini/{name}.yaml").data, ranks)
 
 
 @pytest.mark.parametrize(

@@ -70,32 +70,27 @@ class Dealing(NamedTuple):
         pools = len(self.edges) - 1
         fitting = math.gcd(pools, self.images // self.block)
         if fitting % ranks:
-            yield f"{self._field}: {self._described} cannot be dealt to {ranks} ranks ({self._remedy(fitting, ranks)})"
+            yield self._unshared(ranks, [n for n in range(1, fitting + 1) if fitting % n == 0])
         elif pools // ranks < chunks:
+            unit, field = (
+                ("blocks", "larger data.batch") if self.pool is None else ("pools", "smaller data.negative_pool")
+            )
             yield (
-                f"accumulate: {chunks} chunks are more than the {pools // ranks} {self._unit} that a rank has of a "
-                f"{self.kind} batch (take at most {pools // ranks}, or change {self._field})"
+                f"accumulate: {chunks} chunks are more than a rank has {unit} of one {self.kind} batch "
+                f"(take at most {pools // ranks}, or a {field}.{self.kind})"
             )
 
-    @property
-    def _field(self) -> str:
-        return f"data.{'batch' if self.pool is None else 'negative_pool'}.{self.kind}"
-
-    @property
-    def _unit(self) -> str:
-        return f"blocks of {self.block}" if self.pool is None else f"pools of at most {self.pool} images"
-
-    @property
-    def _described(self) -> str:
-        return f"the {self.images} images of a batch, {len(self.edges) - 1} {self._unit},"
-
-    def _remedy(self, fitting: int, ranks: int) -> str:
-        numbers = ", ".join(str(n) for n in range(1, fitting + 1) if fitting % n == 0)
-        shared = self.pool is not None and not self.images % (ranks * self.block)
-        smaller = (
-            f", or a {self._field} of {self.images // ranks}" if shared else f", or another data.batch.{self.kind}"
+    def _unshared(self, ranks: int, fitting: list[int]) -> str:
+        if self.pool is None:
+            field, parts = "data.batch", f"blocks of {self.block}"
+        else:
+            field, parts = "data.negative_pool", f"pools of at most {self.pool}"
+        whole = self.pool is not None and not self.images % (ranks * self.block)
+        remedy = f"set it to {self.images // ranks}" if whole else f"take another data.batch.{self.kind}"
+        return (
+            f"{field}.{self.kind}: {self.images} images in {parts} cannot be dealt to {ranks} ranks "
+            f"(numbers of ranks that fit: {', '.join(map(str, fitting))}; or {remedy})"
         )
-        return f"take {numbers} ranks{smaller}"
 
 
 def dealing_of(data: DataConfig, kind: BatchKind, dataset: DatasetConfig) -> Dealing:

@@ -53,34 +53,37 @@ def test_ranks_that_fit_are_those_that_are_said_to(dealing, fitting):
         share = dealing.images / ranks
         assert (not faults) == (ranks in fitting) == all(share * r in dealing.edges for r in range(ranks))
         if faults:
-            assert f"cannot be dealt to {ranks} ranks (take {', '.join(map(str, fitting))} ranks, or" in faults[0]
+            numbers = ", ".join(map(str, fitting))
+            assert f"cannot be dealt to {ranks} ranks (numbers of ranks that fit: {numbers}; or" in faults[0]
 
 
 def test_what_does_not_fit_is_said_with_what_would():
     pools = Dealing("captions", 64, 1, 16)
     assert list(pools.faults(8, 1)) == [
-        "data.negative_pool.captions: the 64 images of a batch, 4 pools of at most 16 images, cannot be dealt to 8 "
-        "ranks (take 1, 2, 4 ranks, or a data.negative_pool.captions of 8)"
+        "data.negative_pool.captions: 64 images in pools of at most 16 cannot be dealt to 8 ranks "
+        "(numbers of ranks that fit: 1, 2, 4; or set it to 8)"
     ]
+    assert not list(pools._replace(pool=8).faults(8, 1))
     (fault,) = pools.faults(5, 1)
-    assert fault.endswith("(take 1, 2, 4 ranks, or another data.batch.captions)")
+    assert fault.endswith("(numbers of ranks that fit: 1, 2, 4; or take another data.batch.captions)")
     (fault,) = Dealing("mrc", 12, 2, None).faults(4, 1)
     assert fault == (
-        "data.batch.mrc: the 12 images of a batch, 6 blocks of 2, cannot be dealt to 4 ranks "
-        "(take 1, 2, 3, 6 ranks, or another data.batch.mrc)"
+        "data.batch.mrc: 12 images in blocks of 2 cannot be dealt to 4 ranks "
+        "(numbers of ranks that fit: 1, 2, 3, 6; or take another data.batch.mrc)"
     )
     (fault,) = Dealing("mrc", 13, 2, None).faults(1, 1)
     assert fault.startswith("data.batch.mrc: 13 images are no multiple of the 2 that data.graphs[].block")
 
 
-def test_chunks_hold_whole_pools():
-    pools = Dealing("captions", 64, 1, 16)
-    assert not list(pools.faults(2, 2))
-    (fault,) = pools.faults(2, 3)
-    assert fault == (
-        "accumulate: 3 chunks are more than the 2 pools of at most 16 images that a rank has of a captions batch "
-        "(take at most 2, or change data.negative_pool.captions)"
-    )
+def test_chunks_hold_whole_pools_or_blocks():
+    pools, blocks = Dealing("captions", 64, 1, 16), Dealing("mrc", 12, 2, None)
+    assert not [*pools.faults(2, 2), *blocks.faults(2, 3)]
+    assert [*pools.faults(2, 3), *blocks.faults(2, 4)] == [
+        "accumulate: 3 chunks are more than a rank has pools of one captions batch "
+        "(take at most 2, or a smaller data.negative_pool.captions)",
+        "accumulate: 4 chunks are more than a rank has blocks of one mrc batch "
+        "(take at most 3, or a larger data.batch.mrc)",
+    ]
 
 
 def test_every_kind_that_does_not_fit_is_named(config):
