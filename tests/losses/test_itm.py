@@ -141,8 +141,22 @@ def test_a_draw_is_the_first_column_whose_weights_so_far_exceed_it():
     assert drawn.tolist() == [0, 0, 1, 1, 3, 3]
 
 
+def test_a_draw_at_an_edge_is_of_the_column_that_begins_there():
+    drawn, _ = hard_negatives(torch.zeros(4, 4), torch.zeros(4, 4).bool(), draws_G=torch.arange(4) / 4)
+    assert drawn.tolist() == [0, 1, 2, 3]
+
+
+def test_rows_whose_weights_would_underflow_are_drawn_from_by_their_weights():
+    """Beside an excluded column of all the mass, 1 and 3 of 4."""
+    similarity = torch.tensor([[1000.0, 1.0, 3.0]])
+    similarity[0, 1:].log_()
+    excluded = torch.tensor([[True, False, False]]).expand(4, 3)
+    drawn, _ = hard_negatives(similarity.expand(4, 3), excluded, draws_G=torch.tensor([0.0, 0.24, 0.26, 0.99]))
+    assert drawn.tolist() == [1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("floor", [0.0, 1e-5])
-@pytest.mark.parametrize("draw", [0.0, 2.0**-24, 0.5, 1 - 2**-24])
+@pytest.mark.parametrize("draw", [0.0, 2.0**-24, 0.5, 1 - 2**-24, 1.0])  # the last as if a sum had been rounded
 def test_no_draw_is_so_extreme_that_it_gives_an_excluded_column(draw, floor):
     """At rows of many columns, whose sums are rounded, with the excluded ones at either end and all the mass there."""
     torch.manual_seed(0)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import five_groups
+from toys import VIT, five_groups, toy_pretraining
 
 from relvlm.losses.itm import IGNORED, hard_negatives
+from relvlm.pretraining import step as module
 from relvlm.pretraining.encode import Features
 from relvlm.pretraining.negatives import (
     Negatives,
@@ -154,17 +155,19 @@ def test_what_a_pool_draws_depends_on_nothing_outside_it(floor):
     torch.manual_seed(0)
     features = Features(torch.randn(7, 4), torch.randn(7, 4))
     keys = torch.stack([torch.arange(7)] * 2 + [torch.ones(7).long(), torch.tensor([0, 0, 0, 0, 1, 1, 1])], 1)
-    draws, cold = torch.rand(7, 2), torch.tensor([0.3])
+    cold = torch.tensor([0.3])
 
-    def of(rows: slice) -> Negatives:
+    def of(rows: slice, draws: torch.Tensor) -> Negatives:
         excluded = excluded_pairs(keys[rows], keys[rows], "masked")
         part = Features(*(x[rows] for x in features))
         return draw_negatives(part, part, cold, excluded, floor, other_pools(keys[rows]), draws[rows])
 
-    whole, first, second = of(slice(0, 7)), of(slice(0, 4)), of(slice(4, 7))
-    for name in ("view_of_text", "text_of_view"):
-        of_parts = torch.cat([getattr(first, name), getattr(second, name) + 4])
-        assert torch.equal(getattr(whole, name), of_parts)
+    for _ in range(40):
+        draws = torch.rand(7, 2)
+        whole, first, second = (of(rows, draws) for rows in (slice(0, 7), slice(0, 4), slice(4, 7)))
+        for name in ("view_of_text", "text_of_view"):
+            of_parts = torch.cat([getattr(first, name), getattr(second, name) + 4])
+            assert torch.equal(getattr(whole, name), of_parts)
 
 
 def test_texts_and_views_have_draws_of_their_own():
@@ -177,3 +180,19 @@ def test_texts_and_views_have_draws_of_their_own():
 
 def test_the_own_pair_is_always_excluded():
     assert with_own_pairs(torch.zeros(2, 2).bool()).tolist() == [[True, False], [False, True]]
+
+
+def test_what_is_drawn_follows_from_the_batch(monkeypatch):
+    """Its draws decide, not torch's generator, and its pools are kept to."""
+    step, found = toy_pretraining(VIT), []
+    monkeypatch.setattr(module, "draw_negatives", lambda *args: found.append(draw_negatives(*args)) or found[-1])
+    batch = replace(five_groups("captions"), pool=torch.tensor([0, 0, 0, 1, 1]))
+    draws = torch.rand(2, 5, 2)
+    for seed, which in ((1, 0), (2, 0), (2, 1)):
+        torch.manual_seed(seed)
+        step(replace(batch, draws=draws[which]))
+    first, again, other = found
+    assert torch.equal(torch.cat(first), torch.cat(again)) and not torch.equal(torch.cat(first), torch.cat(other))
+    for drawn in found:
+        for negative in (drawn.view_of_text, drawn.text_of_view):
+            assert ((negative < 3) == (torch.arange(5) < 3)).all()
