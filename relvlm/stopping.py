@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 REQUEUE = 200  # what slurm/launch.sh requeues; above the 128 + n of a process that a signal has killed
+TROUBLE = 4  # a hang, or a rank that is lost, where the same job would meet it again
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
