@@ -1,4 +1,4 @@
-"""A run's checkpoints, folders `step_0001000/`: each is whole or has another name, and its manifest tells a damaged one.
+"""Checkpoints of a run, folders `step_0001000/`: each is whole or has another name; its manifest tells a damaged one.
 
 `manifest.json` holds size and SHA-256 of every other file. It is written last, then the folder gets its name; `latest`
 is a hint for people.
@@ -47,7 +47,7 @@ def _text(files: dict[str, dict[str, Any]]) -> str:
 
 
 def fault_of(checkpoint: Path) -> str | None:
-    """The first file of a checkpoint that is not as it was written, and what is wrong; None where all are (reads all)."""
+    """The first file of a checkpoint that is not as it was written, and what is wrong with it (reads all), or None."""
     try:
         text = (checkpoint / MANIFEST).read_text()
         files = json.loads(text)["files"]

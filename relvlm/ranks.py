@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -139,18 +139,16 @@ def gather_objects(value: Any, group: dist.ProcessGroup | None = None) -> list[A
 
 def on_first_rank(action: Callable[[], Result]) -> Result:
     """What it gives on rank 0; a UserError there is raised on every rank, none of which would come to know of it."""
-    found: list[Any] = [None, None]
+    result, refusal = None, None
     if rank() == 0:
         try:
-            found[0] = action()
+            result = action()
         except UserError as error:
-            found[1] = str(error)
-    if world_size() > 1:
-        dist.broadcast_object_list(found, 0)
-    result, error = found
-    if error is not None:
-        raise UserError(error)
-    return result
+            refusal = str(error)
+    ((result, refusal), *_) = gather_objects((result, refusal))
+    if refusal is not None:
+        raise UserError(refusal)
+    return cast(Result, result)
 
 
 def stop() -> None:

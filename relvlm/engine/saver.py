@@ -71,17 +71,18 @@ class Saver:
             log.info("saved %s in %.1f s", self.last, time.perf_counter() - began)
 
     def _attempts(self, made: run_state.Snapshot) -> None:
-        for pause in (*PAUSES_S, None):
-            error = self._attempt(made)
-            if error is None:
-                self._failures.clear()
-                self.last = self.folder / checkpoints.name_of(made.progress.step)
-                return
-            if pause is not None:
+        error = self._attempt(made)
+        for pause in PAUSES_S:
+            if error is not None:
                 _warn("%s (tried again in %.0f s)", error, pause)
                 time.sleep(pause)
-        self._failures.append(error)
-        _warn("%s (%d saves in a row have failed; training goes on)", error, len(self._failures))
+                error = self._attempt(made)
+        if error is None:
+            self._failures.clear()
+            self.last = self.folder / checkpoints.name_of(made.progress.step)
+        else:
+            self._failures.append(error)
+            _warn("%s (%d saves in a row have failed; training goes on)", error, len(self._failures))
 
     def _attempt(self, made: run_state.Snapshot) -> Exception | None:
         """Write one checkpoint with all ranks; on each of them the first rank's failure, if one failed."""

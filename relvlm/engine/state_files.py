@@ -58,11 +58,13 @@ class StateFiles:
         self._pieces: dict[tuple[str, str], list[_Piece]] = defaultdict(list)
         paths = sorted(checkpoint.glob(PATTERN))
         if not paths:
-            raise UserError(f"{checkpoint}: no {PATTERN}: a model alone, no run can go on from it (see init.checkpoint)")
+            raise UserError(
+                f"{checkpoint}: no {PATTERN}: a model alone, no run can go on from it (see init.checkpoint)"
+            )
         try:
             self._files = {path: safe_open(path, framework="pt") for path in paths}
             for path, file in self._files.items():
-                for key in file.keys():  # noqa: SIM118: safe_open is no mapping
+                for key in file.keys():  # noqa: SIM118 (it is no mapping)
                     part, start, name = key.split(":", 2)
                     length = file.get_slice(key).get_shape()[0]
                     self._pieces[part, name].append(_Piece(int(start), length, path, key))

@@ -1,4 +1,4 @@
-"""Checkpoints of one rank and of two, of every ZeRO stage and dtype, each loaded by the other (tests/resume_matrix.py)."""
+"""Checkpoints of 1 and 2 ranks, of every ZeRO stage and dtype, each loaded by each (tests/resume_matrix.py)."""
 
 from pathlib import Path
 
