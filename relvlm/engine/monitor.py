@@ -73,7 +73,14 @@ class Monitor:
             self.bar = tqdm(total=config.steps, initial=start_step, desc=config.name, unit="step", mininterval=interval)
 
     def record(
-        self, step: int, kind: str, dataset: str, lr: float, samples: int, values: dict[str, Tensor], skipped: bool
+        self,
+        step: int,
+        kind: str,
+        dataset: str,
+        lr: float,
+        samples: int,
+        values: dict[str, Tensor],
+        skipped: bool = False,
     ) -> None:
         """Remember one step's scalars (still on the device); `samples` counts all ranks' images."""
         self.pending.append((step, kind, dataset, lr, samples, skipped, values))

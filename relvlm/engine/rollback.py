@@ -17,7 +17,7 @@ from pathlib import Path
 from relvlm import checkpoints, storage
 from relvlm.engine.run_state import Progress, read_progress
 from relvlm.engine.saver import is_good, remove
-from relvlm.engine.trouble import Diverged, TooManyBadSteps
+from relvlm.engine.trouble import TooManyBadSteps
 from relvlm.errors import UserError
 
 FILE = "rollback.json"
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 def go_back(out: Path, found: TooManyBadSteps, most: int) -> Path:
     """The good checkpoint to go on from, those after it being removed; rank 0 alone, while nothing is being saved.
 
-    Raises Diverged, with the diagnosis, where there is none, or after `most` times.
+    Raises UserError, with the diagnosis, where there is none, or after `most` times.
     """
     bad = found.progress
     if bad.rollbacks >= most:
-        raise Diverged(f"{found} (the run has gone back {bad.rollbacks} times; max_rollbacks)")
+        raise UserError(f"{found} (the run has gone back {bad.rollbacks} times; max_rollbacks)")
     good = _newest_good(out / "checkpoints")
     if good is None:
-        raise Diverged(f"{found} (there is no good checkpoint to go back to)")
+        raise UserError(f"{found} (there is no good checkpoint to go back to)")
     before = read_progress(good)
     start = replace(
         before,
@@ -64,17 +64,26 @@ def remove_undone(out: Path) -> None:
     if last is None:
         return
     for path in checkpoints.saved(folder):
-        if checkpoints.step_of(path) > last.step and read_progress(path).rollbacks < last.rollbacks:
+        if checkpoints.step_of(path) > last.step and _rollbacks(path) < last.rollbacks:
             remove(path)
-    storage.write_whole(folder / checkpoints.LATEST, checkpoints.saved(folder)[-1].name)
+    if left := checkpoints.saved(folder):
+        storage.write_whole(folder / checkpoints.LATEST, left[-1].name)
 
 
 def _newest_good(folder: Path) -> Path | None:
     """Whose files are whole, too."""
     for path in reversed(checkpoints.saved(folder)):
-        if is_good(path) and checkpoints.fault_of(path) is None:
+        if checkpoints.fault_of(path) is None and is_good(path):
             return path
     return None
+
+
+def _rollbacks(checkpoint: Path) -> int:
+    """Of one that is damaged, 0: what is left of it may go."""
+    try:
+        return read_progress(checkpoint).rollbacks
+    except UserError:
+        return 0
 
 
 def _last(out: Path) -> Progress | None:

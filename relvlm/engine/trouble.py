@@ -18,16 +18,11 @@ from relvlm.config.schema import Config
 from relvlm.config.trouble import SpikesConfig
 from relvlm.data.batches.batch import Batch
 from relvlm.engine.run_state import Progress
-from relvlm.errors import UserError
 from relvlm.ranks import rank
 
 WARM_UP = 16  # losses of a kind before one of it can be a spike
 LEAST = 0.01  # of the median: a deviation that is smaller counts as this
 log = logging.getLogger(__name__)
-
-
-class Diverged(UserError):
-    """A run that gets no further, whatever it passes over; the message is the diagnosis."""
 
 
 class TooManyBadSteps(Exception):

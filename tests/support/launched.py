@@ -17,16 +17,22 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 def start(
     arguments: list[str], ranks: int = 1, script: Path | None = None, **environment: str
 ) -> list[subprocess.Popen[str]]:
-    """The ranks of a run, whose output is one pipe each; `script` takes the place of `relvlm`."""
+    """The ranks of a run, each with a pipe for what it says; `script` takes the place of `relvlm`."""
     command = [sys.executable, str(script)] if script else [sys.executable, "-m", "relvlm.cli"]
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
+    port = str(free_port())
     return [
         subprocess.Popen(
             [*command, "train", *arguments], cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            env=ENVIRONMENT | environment | (meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
+            env=ENVIRONMENT | environment | (launcher(rank, ranks, port) if ranks > 1 else {}),
         )
         for rank in range(ranks)
     ]  # fmt: skip
+
+
+def launcher(rank: int, ranks: int, port: str) -> dict[str, str]:
+    """What a launcher sets for one of several ranks."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
+    return meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
 def free_port() -> int:
