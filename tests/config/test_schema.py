@@ -91,7 +91,16 @@ def test_by_default_nothing_is_drawn_nor_changed():
 
 
 def test_limits_stay_as_they_are():
-    elsewhere = ("optim.", "low_resolution.", "checkpoint.", "init.", "resume.", "model.vision.", "deadlines.", "spikes.")
+    elsewhere = (
+        "optim.",
+        "low_resolution.",
+        "checkpoint.",
+        "init.",
+        "resume.",
+        "model.vision.",
+        "deadlines.",
+        "spikes.",
+    )
     assert limits("", without=elsewhere) == {
         "not empty": "name",
         "not empty; ~ and $VAR are expanded": " ".join(
@@ -109,6 +118,7 @@ def test_limits_stay_as_they_are():
                 "data.max_words",
             ]
         ),
+        "at least 0 and at most 1,000": "max_rollbacks",
         "at least 0 and at most 9,999,999": "max_skipped_steps model.momentum.ramp_steps",
         "at least 1 and at most 16,384": "model.image_size",
         "at least 1 and at most 65,536": "model.embed_dim model.mrc_hidden model.text.width",
