@@ -57,9 +57,10 @@ class Heartbeats:
         self.alert = self.folder / "alert"
 
     def first(self, sign: Sign) -> None:
-        """Make a rank's file."""
-        self.path(sign.rank).touch()
-        self.write(sign)
+        """Make a rank's file. Raises DiskError."""
+        with storage.writing(self.folder, "out"):
+            self.path(sign.rank).touch()
+            self.write(sign)
 
     def write(self, sign: Sign) -> None:
         """Say it. Raises FileNotFoundError where a later start has the folder, OSError where the disk fails."""

@@ -44,6 +44,15 @@ def cause_of(before: Signs, after: Signs, error: str = "") -> Cause:
     return Cause(_slowest(signs, error))
 
 
+def listing(signs: Signs) -> str:
+    """Where each rank was when it last said something, a line each."""
+    lines = []
+    for rank, sign in enumerate(signs):
+        said = f"{_name(sign)}: {_place(sign)} for {sign.waited_s:.0f} s" if sign else f"rank {rank}: nothing"
+        lines.append(said + (f"; {sign.workers}" if sign and sign.workers else ""))
+    return "\n".join(lines)
+
+
 def _is_silent(sign: Sign, before: Sign | None) -> bool:
     return sign.phase != ENDED and before is not None and before.beat == sign.beat
 

@@ -25,15 +25,16 @@ from typing import NoReturn
 
 import torch.distributed as dist
 
-from relvlm import checkpoints
+from relvlm import checkpoints, storage
 from relvlm.config.trouble import DeadlinesConfig
 from relvlm.engine import process
 from relvlm.engine.heartbeat import Heartbeats, Sign
-from relvlm.engine.verdict import ENDED, cause_of
+from relvlm.engine.verdict import ENDED, cause_of, listing
 from relvlm.errors import UserError
 from relvlm.ranks import rank, world_size
 from relvlm.stopping import REQUEUE, TROUBLE, Stopped, end_undisturbed
 
+CAUSE = "cause.txt"
 BEAT_S = 1.0
 LOOK_S = 3.5  # a rank that is there beats in this time
 FOLLOW_S = 30.0  # for the rank that looks for the cause
@@ -146,18 +147,20 @@ class Watchdog:
         ranks = range(world_size())
         before = [self.heartbeats.read(each) for each in ranks]
         self._beat_for(LOOK_S)
-        found = cause_of(before, [self.heartbeats.read(each) for each in ranks], self._error)
+        after = [self.heartbeats.read(each) for each in ranks]
+        found = cause_of(before, after, self._error)
         status = REQUEUE if found.again and may_requeue(self.out) else TROUBLE
         line = f"error: {found.text}; stacks in {self.stacks}"
         with contextlib.suppress(OSError):
-            (self.stacks / "cause.txt").write_text(f"{datetime.now().astimezone():%F %T %z} {line}\n")
+            now = f"{datetime.now().astimezone():%F %T %z}"
+            storage.write_whole(self.stacks / CAUSE, f"{now} {line}\n{listing(after)}\n")
         os.write(sys.stderr.fileno(), f"{line}\n".encode())
         return status
 
     def _follow(self) -> int:
         """Be seen to live until the cause is found."""
         deadline = time.monotonic() + FOLLOW_S
-        while not (self.stacks / "cause.txt").exists() and time.monotonic() < deadline:
+        while not (self.stacks / CAUSE).exists() and time.monotonic() < deadline:
             self._beat_for(BEAT_S / 4)
         return TROUBLE
 

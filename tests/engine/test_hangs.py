@@ -49,6 +49,8 @@ def test_a_rank_that_is_stopped_is_named_by_the_others(tiny, tmp_path):
         lines[-1].startswith("error: rank 1 on ") and f"(pid {ranks[1].pid}) has said nothing since step " in lines[-1]
     )
     assert lines[-1].endswith(f"; stacks in {tmp_path}/trouble/000001") and "Traceback" not in "".join(lines)
+    stopped = (tmp_path / "trouble/000001/cause.txt").read_text().splitlines()[2]
+    assert stopped.startswith("rank 1 on ") and ": step " in stopped
     assert "train_step" in (tmp_path / "trouble/000001/rank_00000.txt").read_text()
     ranks[1].communicate()
 

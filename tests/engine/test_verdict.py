@@ -6,7 +6,7 @@ import pytest
 
 from relvlm.engine.heartbeat import Sign
 from relvlm.engine.process import Process
-from relvlm.engine.verdict import Cause, cause_of
+from relvlm.engine.verdict import Cause, cause_of, listing
 
 ELSEWHERE = Process("gpu7", "another boot", 70, "1")  # of which nothing is known here
 AT = "rank 0 is in step 812 (backward)"
@@ -72,3 +72,12 @@ def test_where_none_is_behind_that_is_said():
 def test_a_connection_that_is_lost_though_all_live_is_named_with_its_error():
     found = verdict(*LIVE, error="Connection reset").text
     assert "lost its connection in step 812 (backward), though all ranks are there: Connection reset" in found
+
+
+def test_every_rank_is_listed_with_its_last_step():
+    listed = listing([LIVE[0], None, replace(LIVE[2], phase="data", workers="loader worker 1 is silent")])
+    assert listed.splitlines() == [
+        "rank 0 on gpu7 (pid 70): step 812 (backward) for 95 s",
+        "rank 1: nothing",
+        "rank 2 on gpu7 (pid 72): step 812 (data) for 95 s; loader worker 1 is silent",
+    ]
