@@ -154,7 +154,7 @@ class Watchdog:
         with contextlib.suppress(OSError):
             now = f"{datetime.now().astimezone():%F %T %z}"
             storage.write_whole(self.stacks / CAUSE, f"{now} {line}\n{listing(after)}\n")
-        os.write(sys.stderr.fileno(), f"{line}\n".encode())
+        os.write(sys.stderr.fileno(), f"\n{line}\n".encode())  # the progress bar leaves its line open
         return status
 
     def _follow(self) -> int:
