@@ -86,6 +86,7 @@ def test_the_first_step_has_time_and_later_ones_five_times_the_longest(step, lim
 def test_a_process_that_stood_still_is_not_late(exits, tmp_path, monkeypatch):
     with made(tmp_path) as watch:
         watch.begin(5.0, 1)
+        time.sleep(0.2)  # the thread has begun to count
         clock = time.monotonic
         monkeypatch.setattr(watchdog.time, "monotonic", lambda: clock() + 1000)  # as after SIGSTOP and SIGCONT
         time.sleep(0.3)
