@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from relvlm import storage
-from relvlm.engine.process import Process
+from relvlm.engine.process import Process, is_alive
 
 SIZE = 4096  # bytes of a file, the rest of which is blank
+ENDED = "ended"  # the phase of a rank that has ended as it should
 LONGEST = 300  # characters of what a rank says
 
 
@@ -89,3 +90,26 @@ class Heartbeats:
     def path(self, rank: int) -> Path:
         """A rank's file."""
         return self.folder / f"rank_{rank:05d}.json"
+
+
+class Neighbours:
+    """The ranks before and after one: where they are on its host, it is known at once that they have died.
+
+    NCCL, unlike gloo, does not tell of it, and Slurm soon ends those that are left.
+    """
+
+    def __init__(self, heartbeats: Heartbeats, rank: int, world_size: int) -> None:
+        self._heartbeats = heartbeats
+        self._ranks = {(rank - 1) % world_size, (rank + 1) % world_size} - {rank}
+        self._known: dict[int, Process] = {}
+
+    def one_died(self) -> bool:
+        """Whether one is gone without a word of its own."""
+        for each in self._ranks:
+            if each not in self._known:
+                sign = self._heartbeats.read(each)
+                self._known |= {each: sign.process} if sign else {}
+            elif is_alive(self._known[each]) is False:
+                sign = self._heartbeats.read(each)
+                return sign is not None and sign.phase != ENDED and not sign.failure
+        return False

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relvlm.engine.heartbeat import Sign
+from relvlm.engine.heartbeat import ENDED, Sign
 from relvlm.engine.process import is_alive
 
-ENDED = "ended"
 # In their order within a step; a rank in an earlier one holds up the others.
 PHASES = ("start", "data", "forward", "backward", "update", "agree", "log", "save", ENDED)
 Signs = Sequence[Sign | None]  # one of each rank; None: it has said nothing

@@ -28,11 +28,11 @@ import torch.distributed as dist
 from relvlm import checkpoints, storage
 from relvlm.config.trouble import DeadlinesConfig
 from relvlm.engine import process
-from relvlm.engine.heartbeat import Heartbeats, Sign
-from relvlm.engine.verdict import ENDED, cause_of, listing
+from relvlm.engine.heartbeat import ENDED, Heartbeats, Neighbours, Sign
+from relvlm.engine.verdict import cause_of, listing
 from relvlm.errors import UserError
 from relvlm.ranks import rank, world_size
-from relvlm.stopping import REQUEUE, TROUBLE, Stopped, end_undisturbed
+from relvlm.stopping import REQUEUE, TROUBLE, Stopped, ask_for_requeue, end_undisturbed
 
 CAUSE = "cause.txt"
 BEAT_S = 1.0
@@ -102,13 +102,15 @@ class Watchdog:
 
     def _run(self) -> None:
         part, waited, last = self._parts, 0.0, time.monotonic()
+        neighbours = Neighbours(self.heartbeats, self._sign.rank, world_size())
         while not self._ended.is_set():
             self._wake.wait(BEAT_S)
             now = time.monotonic()
             waited = waited + min(now - last, 2 * BEAT_S) if part == self._parts else 0.0
             part, last = self._parts, now
             self._beat(waited)
-            if not self._ended.is_set() and (self._error or waited > self._limit or self.heartbeats.alert.exists()):
+            trouble = self._error or waited > self._limit or self.heartbeats.alert.exists() or neighbours.one_died()
+            if trouble and not self._ended.is_set():
                 self._end()
 
     def _beat(self, waited: float) -> None:
@@ -155,6 +157,8 @@ class Watchdog:
             now = f"{datetime.now().astimezone():%F %T %z}"
             storage.write_whole(self.stacks / CAUSE, f"{now} {line}\n{listing(after)}\n")
         os.write(sys.stderr.fileno(), f"\n{line}\n".encode())  # the progress bar leaves its line open
+        if status == REQUEUE:
+            ask_for_requeue(os.environ)
         return status
 
     def _follow(self) -> int:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from relvlm.engine import heartbeat, process
-from relvlm.engine.heartbeat import SIZE, Heartbeats, Sign
+from relvlm.engine.heartbeat import ENDED, SIZE, Heartbeats, Neighbours, Sign
+from relvlm.engine.process import Process
 
 
 @pytest.fixture
@@ -49,3 +50,26 @@ def test_one_rank_is_the_first_to_see_trouble(beats):
 
 def test_where_the_disk_fails_every_rank_looks_for_the_cause(tmp_path):
     assert Heartbeats(tmp_path / "gone", "1").claim(0)
+
+
+@pytest.mark.parametrize(
+    ("last_words", "died"), [({}, True), ({"phase": ENDED}, False), ({"failure": "UserError: torn"}, False)]
+)
+def test_a_neighbour_of_this_host_that_dies_is_seen_at_once(beats, last_words, died, monkeypatch):
+    living = {7: True, 8: True}
+    monkeypatch.setattr(heartbeat, "is_alive", lambda process: living[process.pid])
+    neighbours = Neighbours(beats, 0, 3)
+    beats.first(Sign(1, replace(process.own(), pid=7)))
+    beats.first(Sign(2, replace(process.own(), pid=8)))
+    assert not neighbours.one_died() and not neighbours.one_died()
+    beats.write(Sign(2, replace(process.own(), pid=8), **last_words))
+    living[8] = False
+    assert neighbours.one_died() == died
+
+
+def test_a_rank_alone_has_no_neighbour_and_one_elsewhere_is_not_known(beats):
+    beats.first(Sign(0, process.own()))
+    beats.first(Sign(1, Process("elsewhere", "another boot", 1, "1")))
+    for world_size in (1, 2):
+        neighbours = Neighbours(beats, 0, world_size)
+        assert not neighbours.one_died() and not neighbours.one_died()
