@@ -31,6 +31,7 @@ from relvlm.config.training import (
     OptimConfig,
     ResumeConfig,
 )
+from relvlm.config.trouble import DeadlinesConfig, SpikesConfig
 from relvlm.config.vision import VisionConfig, ViTConfig
 from relvlm.errors import UserError
 from relvlm.kinds import BATCH_KINDS, SECTION_KINDS, BatchKind
@@ -247,6 +248,9 @@ class Config:
     max_skipped_steps: Annotated[
         int, "updates in a row that may be skipped for values that are not finite", Range(0, LAST_STEP), FREE
     ] = 10
+    max_rollbacks: Annotated[
+        int, "how often a run goes back to its last good checkpoint and past the data after it", Range(0, 1000), FREE
+    ] = 3
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -254,3 +258,5 @@ class Config:
     low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     resume: ResumeConfig = field(default_factory=ResumeConfig)
+    deadlines: DeadlinesConfig = field(default_factory=DeadlinesConfig)
+    spikes: SpikesConfig = field(default_factory=SpikesConfig)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def start(threads: int) -> torch.device:
-    """Join the process group (gloo or nccl) and return this rank's device."""
+def start(threads: int, timeout: timedelta = TIMEOUT) -> torch.device:
+    """Join the process group (gloo or nccl), where nobody waits longer than `timeout`; returns this rank's device."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     import deepspeed
 
@@ -72,7 +73,7 @@ def start(threads: int) -> torch.device:
     else:
         keep_freed_memory()
     backend = "nccl" if device.type == "cuda" else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
+    deepspeed.init_distributed(dist_backend=backend, timeout=timeout, verbose=False)
     return device
 
 

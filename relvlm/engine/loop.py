@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,20 @@ from relvlm.config.exact import not_exact
 from relvlm.config.load import dump
 from relvlm.config.schema import Config
 from relvlm.convert.init import check_init, initialise
-from relvlm.data.batches.batch import Batch
-from relvlm.data.batches.loader import build_loader, open_streams
+from relvlm.data.batches.loader import Loader, build_loader, dead_workers_named, open_streams
 from relvlm.data.batches.pools import check_ranks
 from relvlm.data.batches.regions import read_relations
+from relvlm.data.batches.worker_signs import WorkerWatch
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
-from relvlm.engine import distributed, resume, run_state
+from relvlm.engine import distributed, heartbeat, resume, rollback, run_state, trouble
 from relvlm.engine.lease import Lease
 from relvlm.engine.monitor import Monitor
 from relvlm.engine.saver import Saver, clear
 from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
+from relvlm.engine.watchdog import Watchdog
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.pretrained import checkpoint_folder, latest, relations_of
@@ -40,6 +43,7 @@ from relvlm.pretraining.step import Pretraining
 from relvlm.ranks import gather_rows, on_first_rank, rank, stop, sum_over_ranks, world_size
 from relvlm.stopping import Stopped
 
+LAST_S = 60.0  # by which the watchdog is earlier than a collective's own end
 log = logging.getLogger(__name__)
 
 
@@ -54,22 +58,24 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     inputs = resume.inputs_of(config)
     folder = Path(config.out) / "checkpoints"
     _check_may_resume(config, folder)
-    device = distributed.start(config.threads)
+    device = distributed.start(config.threads, timedelta(seconds=config.deadlines.longest + LAST_S))
     check_ranks(config.data, world_size(), config.accumulate)
     lease = Lease(Path(config.out))
     on_first_rank(lease.take)
     try:
-        newest = on_first_rank(lambda: _begin(config, inputs, folder))
-        pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
-        on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
-        engine = _build_engine(pretraining, config, settings, device)
-        start = _restore(engine, newest) if newest else run_state.Progress()
-        with Told(os.environ) as told:
-            last = _train(config, engine, start, device, told)
-            stop()
-        if told.reason and last.name != checkpoints.name_of(config.steps):
-            raise Stopped(told.reason, last)
-        return last
+        number = on_first_rank(lambda: heartbeat.begin(Path(config.out), lease.number))
+        with Watchdog(Path(config.out), number, config.deadlines) as watch:
+            newest = on_first_rank(lambda: _begin(config, inputs, folder))
+            pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
+            on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
+            engine = _build_engine(pretraining, config, settings, device)
+            start = _restore(engine, newest, config) if newest else run_state.Progress()
+            with Told(os.environ) as told:
+                last = _train(config, engine, start, device, told, watch)
+                stop()
+            if told.reason and last.name != checkpoints.name_of(config.steps):
+                raise Stopped(told.reason, last)
+            return last
     finally:
         lease.release()
 
@@ -84,6 +90,7 @@ def _check_stage(config: Config, settings: dict[str, Any]) -> None:
 
 def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     """The checkpoint to go on from, and what a run says of itself at its start; rank 0, when the folder is its own."""
+    rollback.remove_undone(Path(config.out))
     newest, faults = checkpoints.newest_whole(folder)
     for fault in faults:
         log.warning("%s (goes on from %s)", fault, newest)
@@ -108,12 +115,12 @@ def _check_words(config: Config) -> list[str]:
     return resume.check_words(checkpoint_folder(Path(config.init.checkpoint)), config)
 
 
-def _restore(engine: Any, newest: Path) -> run_state.Progress:
+def _restore(engine: Any, checkpoint: Path, config: Config) -> run_state.Progress:
     """How far the run was; what has been changed in the config takes effect."""
     settings = settings_of(engine.optimizer)
-    progress = run_state.restore(engine, newest)
+    progress = run_state.restore(engine, checkpoint)
     keep_settings(engine.optimizer, engine.lr_scheduler, settings)
-    return progress
+    return on_first_rank(lambda: rollback.started_from(Path(config.out), progress))
 
 
 def _check_inputs(config: Config) -> tuple[int, list[str]]:
@@ -173,12 +180,72 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
     return distributed.initialize(pretraining, optimizer, scheduler, config, settings)
 
 
-def _train(config: Config, engine: Any, start: run_state.Progress, device: torch.device, told: Told) -> Path:
+def _train(
+    config: Config, engine: Any, start: run_state.Progress, device: torch.device, told: Told, watch: Watchdog
+) -> Path:
+    """The last checkpoint; after too many bad steps in a row the run goes back, on all ranks together."""
+    while True:
+        try:
+            with dead_workers_named():
+                return _train_from(config, engine, start, device, told, watch)
+        except trouble.TooManyBadSteps as found:
+            watch.begin(config.deadlines.start, found.progress.step)
+            watch.at("start")
+            back = functools.partial(rollback.go_back, Path(config.out), found, config.max_rollbacks)
+        start = _restore(engine, on_first_rank(back), config)
+
+
+def _train_from(
+    config: Config, engine: Any, start: run_state.Progress, device: torch.device, told: Told, watch: Watchdog
+) -> Path:
     folder = Path(config.out) / "checkpoints"
-    monitor = Monitor(config, Path(config.out), start.step)
+    monitor = Monitor(config, Path(config.out), start.step, start.spiking)
     saver = Saver(folder, config, folder / checkpoints.name_of(start.step))
-    skipped = start.skipped
-    loader = build_loader(
+    loader = _build_loader(config, engine, start)
+    watch.look_at_workers = WorkerWatch(loader.signs).look
+    progress = start
+    engine.train()
+    with contextlib.closing(monitor), contextlib.closing(saver):
+        for step in range(start.step + 1, config.steps + 1):
+            watch.begin_step(step, start.step + 1)
+            watch.at("data")
+            asked = told.ask()
+            chunks = [chunk.to(device) for chunk in next(loader)]
+            lr = engine.optimizer.param_groups[0]["lr"]
+            run_state.seed_step(config.seed, step + start.data_offset)
+            values, stepped = train_step(engine, chunks, watch.at)
+            samples = sum(chunk.images for chunk in chunks) * world_size()
+            monitor.record(step, chunks[0].kind, chunks[0].dataset, lr, samples, values, not stepped)
+            progress = trouble.counted(progress, stepped)
+            if not stepped:
+                trouble.report_skipped(progress, chunks[0])
+            watch.at("agree")
+            ends = told.agreed(asked)
+            save = ends or step % config.checkpoint.every == 0 or step == config.steps
+            watch.at("log")
+            if save or step % config.log_every == 0 or trouble.is_too_much(progress, config):
+                monitor.flush()
+                progress = dataclasses.replace(progress, spiking=monitor.spikes.in_a_row)
+            if trouble.is_too_much(progress, config):
+                saver.wait(config.checkpoint.max_failed)
+                raise trouble.TooManyBadSteps(progress, trouble.diagnosis(progress, chunks[0], values))
+            if save:
+                watch.begin(config.deadlines.save, step)
+                watch.at("save")
+                saver.save(engine, progress)
+            if ends:
+                break
+        watch.begin(config.deadlines.save, progress.step)
+        watch.at("save")
+        last = saver.wait()
+    left_out = {name: count for name, count in loader.counts().items() if count}
+    if left_out and rank() == 0:
+        log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
+    return last
+
+
+def _build_loader(config: Config, engine: Any, start: run_state.Progress) -> Loader:
+    return build_loader(
         config.data,
         image_size=config.model.image_size,
         patch_size=config.model.image_size // engine.module.model.vision.grid[0],
@@ -188,39 +255,5 @@ def _train(config: Config, engine: Any, start: run_state.Progress, device: torch
         world_size=world_size(),
         low_resolution=config.low_resolution,
         accumulate=config.accumulate,
-    )
-    engine.train()
-    with contextlib.closing(monitor), contextlib.closing(saver):
-        for step in range(start.step + 1, config.steps + 1):
-            asked = told.ask()
-            chunks = [chunk.to(device) for chunk in next(loader)]
-            lr = engine.optimizer.param_groups[0]["lr"]
-            run_state.seed_step(config.seed, step)
-            values, stepped = train_step(engine, chunks)
-            samples = sum(chunk.images for chunk in chunks) * world_size()
-            monitor.record(step, chunks[0].kind, chunks[0].dataset, lr, samples, values)
-            skipped = 0 if stepped else skipped + 1
-            if skipped > config.max_skipped_steps:
-                monitor.flush()  # every rank is here
-                raise RuntimeError(_diagnosis(step, chunks[0], values))
-            ends = told.agreed(asked)
-            save = ends or step % config.checkpoint.every == 0 or step == config.steps
-            if save or step % config.log_every == 0:
-                monitor.flush()
-            if save:
-                saver.save(engine, step, skipped)
-            if ends:
-                break
-        last = saver.wait()
-    left_out = {name: count for name, count in loader.counts().items() if count}
-    if left_out and rank() == 0:
-        log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
-    return last
-
-
-def _diagnosis(step: int, batch: Batch, values: dict[str, torch.Tensor]) -> str:
-    shown = ", ".join(f"{name} {value.item():.4g}" for name, value in values.items())
-    return (
-        f"step {step}: the loss or its gradient is not finite, again (max_skipped_steps). {batch.kind} batch of "
-        f"{batch.dataset}: {shown}. Lower optim.lr, or look at that dataset."
+        data_offset=start.data_offset,
     )

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from relvlm import storage
 from relvlm.config.schema import Config, DataConfig
+from relvlm.engine.trouble import Spikes
 from relvlm.kinds import KINDS
 from relvlm.ranks import mean_over_ranks, rank
 
@@ -55,11 +56,13 @@ def _quiet(args: threading.ExceptHookArgs, loud: Callable[..., Any] = threading.
 class Monitor:
     """One CSV row a step (`metrics.csv`); `KIND/OBJECTIVE` columns are blank where a step has no such loss."""
 
-    def __init__(self, config: Config, folder: Path, start_step: int) -> None:
-        self.pending: list[tuple[int, str, str, float, int, dict[str, Tensor]]] = []
+    def __init__(self, config: Config, folder: Path, start_step: int, spiking: int = 0) -> None:
+        self.pending: list[tuple[int, str, str, float, int, bool, dict[str, Tensor]]] = []
         self.folder, self.path = folder, folder / "metrics.csv"
         self.lost: Counter[str] = Counter()  # rows that could not be written, by log
-        self.columns = ["step", "dataset", "lr", "samples_per_s", *objectives(config.data)]
+        self.values = objectives(config.data)
+        self.columns = ["step", "dataset", "lr", "samples_per_s", "skipped", "spike", *self.values]
+        self.spikes = Spikes(config.spikes, spiking)
         self.last_flush = time.perf_counter()
         if rank() == 0:
             self._open_csv(start_step)
@@ -69,9 +72,18 @@ class Monitor:
             interval = 0.1 if sys.stderr.isatty() else 10.0  # a log file needs no 10 lines a second
             self.bar = tqdm(total=config.steps, initial=start_step, desc=config.name, unit="step", mininterval=interval)
 
-    def record(self, step: int, kind: str, dataset: str, lr: float, samples: int, values: dict[str, Tensor]) -> None:
+    def record(
+        self,
+        step: int,
+        kind: str,
+        dataset: str,
+        lr: float,
+        samples: int,
+        values: dict[str, Tensor],
+        skipped: bool = False,
+    ) -> None:
         """Remember one step's scalars (still on the device); `samples` counts all ranks' images."""
-        self.pending.append((step, kind, dataset, lr, samples, values))
+        self.pending.append((step, kind, dataset, lr, samples, skipped, values))
 
     def flush(self) -> None:
         """Average the pending scalars over ranks, in one collective, and write them. Every rank must call it."""
@@ -80,16 +92,26 @@ class Monitor:
         stacked = torch.stack([v.float() for *_, values in self.pending for v in values.values()])
         numbers = iter(mean_over_ranks(stacked).tolist())
         now = time.perf_counter()
-        rate = sum(samples for *_, samples, _ in self.pending) / (now - self.last_flush)
+        rate = sum(samples for *_, samples, _, _ in self.pending) / (now - self.last_flush)
         self.last_flush = now
         rows = [
             {"step": step, "dataset": dataset, "lr": f"{lr:.6g}", "samples_per_s": f"{rate:.1f}"}
-            | {f"{kind}/{name}": next(numbers) for name in values}
-            for step, kind, dataset, lr, _, values in self.pending
+            | {"skipped": int(skipped)}
+            | self._with_spike(step, kind, {f"{kind}/{name}": next(numbers) for name in values})
+            for step, kind, dataset, lr, _, skipped, values in self.pending
         ]
         self.pending.clear()
         if rank() == 0:
             self._write(rows, rate)
+
+    def _with_spike(self, step: int, kind: str, values: dict[str, float]) -> dict[str, Any]:
+        """Every rank counts the same numbers."""
+        loss = sum(value for name, value in values.items() if not name.endswith("_accuracy"))
+        spike = self.spikes.count(kind, loss)
+        if spike and rank() == 0:
+            row = self.spikes.in_a_row
+            log.warning("step %d: spike: the losses of %s come to %.4g; %d in a row", step, kind, loss, row)
+        return {"spike": int(spike)} | values
 
     def close(self) -> None:
         """Close the files. What is pending is lost: averaging it would make a rank that fails wait for the others."""
@@ -126,7 +148,7 @@ class Monitor:
     def _write(self, rows: list[dict[str, Any]], rate: float) -> None:
         self._try(lambda: self._append(rows), "metrics.csv", len(rows))
         self._try(lambda: self._plot(rows, rate), "tensorboard", len(rows))
-        shown = {name: f"{row[name]:.3f}" for row in rows for name in self.columns[4:] if name in row}
+        shown = {name: f"{row[name]:.3f}" for row in rows for name in self.values if name in row}
         self.bar.set_postfix({"samples/s": f"{rate:.0f}"} | shown, refresh=False)
         self.bar.update(len(rows))
 
@@ -144,7 +166,7 @@ class Monitor:
 
     def _plot(self, rows: list[dict[str, Any]], rate: float) -> None:
         for row in rows:
-            for name in self.columns[4:]:
+            for name in self.values:
                 if name in row:
                     self.board.add_scalar(name, row[name], row["step"])
         self.board.add_scalar("samples_per_s", rate, rows[-1]["step"])

@@ -63,7 +63,7 @@ def test_the_defaults_of_the_teacher_are_albefs():
 def test_the_defaults_of_a_run():
     config = Config()
     assert (config.steps, config.seed, config.accumulate, config.threads) == (200_000, 0, 1, 0)
-    assert (config.log_every, config.max_skipped_steps) == (20, 10)
+    assert (config.log_every, config.max_skipped_steps, config.max_rollbacks) == (20, 10, 3)
 
 
 def test_the_defaults_are_the_papers_texts_and_regions():
@@ -92,7 +92,16 @@ def test_by_default_nothing_is_drawn_nor_changed():
 
 
 def test_limits_stay_as_they_are():
-    elsewhere = ("optim.", "low_resolution.", "checkpoint.", "init.", "resume.", "model.vision.")
+    elsewhere = (
+        "optim.",
+        "low_resolution.",
+        "checkpoint.",
+        "init.",
+        "resume.",
+        "model.vision.",
+        "deadlines.",
+        "spikes.",
+    )
     assert limits("", without=elsewhere) == {
         "not empty": "name",
         "not empty; ~ and $VAR are expanded": " ".join(
@@ -110,6 +119,7 @@ def test_limits_stay_as_they_are():
                 "data.max_words",
             ]
         ),
+        "at least 0 and at most 1,000": "max_rollbacks",
         "at least 0 and at most 9,999,999": "max_skipped_steps model.momentum.ramp_steps",
         "at least 1 and at most 16,384": "model.image_size",
         "at least 1 and at most 65,536": "model.embed_dim model.mrc_hidden model.text.width",

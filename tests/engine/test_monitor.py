@@ -13,6 +13,7 @@ import torch
 from support import programs
 
 from relvlm.config.schema import Config, DataConfig, KindRatios
+from relvlm.config.trouble import SpikesConfig
 from relvlm.engine import monitor as monitor_module
 from relvlm.engine.monitor import Monitor
 from relvlm.errors import UserError
@@ -50,7 +51,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_a_row_a_step_with_the_columns_of_the_kinds_that_are_drawn(tmp_path):
     log(tmp_path, 0, range(1, 4))
     found = rows(tmp_path)
-    assert list(found[0]) == ["step", "dataset", "lr", "samples_per_s", *COLUMNS]
+    assert list(found[0]) == ["step", "dataset", "lr", "samples_per_s", "skipped", "spike", *COLUMNS]
     assert [row["step"] for row in found] == ["1", "2", "3"]
     assert (found[1]["dataset"], found[1]["lr"]) == ("set2", "0.0002")
     assert [float(found[0][c]) for c in COLUMNS[:4]] == pytest.approx([1.0, 1.1, 1.2, 1.3])
@@ -187,3 +188,15 @@ def test_a_log_that_cannot_even_begin_is_an_error(tmp_path):
     (tmp_path / "metrics.csv").mkdir()
     with pytest.raises(UserError, match=r"metrics\.csv: cannot be written: "):
         Monitor(CONFIG, tmp_path, 0)
+
+
+def test_a_step_that_is_skipped_or_a_spike_is_marked(tmp_path, caplog):
+    monitor = Monitor(replace(CONFIG, spikes=SpikesConfig(window=8)), tmp_path, 0)
+    for step, loss in enumerate([1.0] * 8 + [9.0, 1.0, float("nan")], 1):
+        values = {"mrc": torch.tensor(loss), "mrc_accuracy": torch.tensor(100.0)}
+        monitor.record(step, "mrc", "set", 0.1, 8, values, skipped=loss != loss)
+    monitor.flush()
+    monitor.close()
+    assert [row["step"] for row in rows(tmp_path) if row["spike"] == "1"] == ["9"]
+    assert [row["step"] for row in rows(tmp_path) if row["skipped"] == "1"] == ["11"]
+    assert "step 9: spike: the losses of mrc come to 9; 1 in a row" in caplog.text

@@ -72,6 +72,6 @@ def test_a_script_trains_its_config_from_the_folder_it_was_submitted_in(script, 
     command = ["bash", str(tmp_path / "copy.sh"), "steps=3", "name=a b"]
     told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     config = f"configs/13m/{CONFIGS[script.stem]}.yaml"
-    assert told.stdout.startswith(f"{ROOT} --kill-on-bad-exit=1 --label --cpus-per-task=8 ")
+    assert told.stdout.startswith(f"{ROOT} --kill-on-bad-exit=0 --wait=20 --label --cpus-per-task=8 ")
     assert told.stdout.rstrip().endswith(f"--config {config} steps=3 name=a b")
     assert (ROOT / config).is_file()

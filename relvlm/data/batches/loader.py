@@ -6,6 +6,7 @@ the run. The batches of a run do not depend on the number of workers, nor its sa
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterator
@@ -24,13 +25,13 @@ from relvlm.data.batches.pools import ImagePools, check_ranks, dealing_of
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import BatchPlan, StepPlan, Stream
 from relvlm.data.batches.views import Unusable, ViewBuilder
+from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.text import Tokenizer, text_key
 from relvlm.errors import UserError
 from relvlm.kinds import BATCH_KINDS, BatchKind, datasets_of
 
 COUNTS = ("faults", "unusable", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
-TIMEOUT_S = 600  # for one batch; a disk that hangs must not hang the run
 ATTEMPTS = 1000  # draws for one place in a batch before the dataset is given up
 FULL_SIZE = LowResolutionConfig()
 _log = logging.getLogger(__name__)
@@ -52,11 +53,13 @@ class StepDataset(Dataset[list[Batch] | UserError]):
         seed: int,
         low_resolution: LowResolutionConfig,
         accumulate: int,
+        data_offset: int = 0,
     ) -> None:
         self.config, self.streams, self.sets = config, streams, sets
         self.image_size, self.patch_size, self.seed = image_size, patch_size, seed
-        self.low_resolution, self.accumulate = low_resolution, accumulate
+        self.low_resolution, self.accumulate, self.data_offset = low_resolution, accumulate, data_offset
         self.counts = torch.zeros(max(1, config.workers), len(COUNTS), dtype=torch.int64).share_memory_()
+        self.signs = WorkerSigns(config.workers)
         self.bad: set[tuple[int, int]] = set()
 
     @cached_property
@@ -67,7 +70,14 @@ class StepDataset(Dataset[list[Batch] | UserError]):
         return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
 
     def __getitem__(self, plan: StepPlan) -> list[Batch] | UserError:
-        low = plan.step < self.low_resolution.steps
+        worker = get_worker_info()
+        if worker is None:
+            return self._chunks(plan)
+        with self.signs.reading(worker.id, plan.step - self.data_offset):
+            return self._chunks(plan)
+
+    def _chunks(self, plan: StepPlan) -> list[Batch] | UserError:
+        low = plan.step - self.data_offset < self.low_resolution.steps
         self.builder.resize(self.low_resolution.image_size if low else self.image_size)
         pairs = zip(plan.epoch.tolist(), plan.index.tolist(), strict=True)
         try:
@@ -151,10 +161,15 @@ class Loader(Iterator[list[Batch]]):
                 sampler=plan,
                 num_workers=workers,
                 pin_memory=torch.cuda.is_available(),
-                timeout=TIMEOUT_S if workers else 0,
+                worker_init_fn=dataset.signs.begin,
                 generator=torch.Generator(),  # or torch would draw from the model's random numbers
             )
         )
+
+    @property
+    def signs(self) -> WorkerSigns:
+        """What its workers say of themselves; a wait for one of them has no end of its own."""
+        return self._dataset.signs
 
     def __next__(self) -> list[Batch]:
         chunks = next(self._batches)
@@ -165,6 +180,18 @@ class Loader(Iterator[list[Batch]]):
     def counts(self) -> dict[str, int]:
         """Faulty samples (each once per worker), unusable ones, texts cut, triplets and predicates left out."""
         return dict(zip(COUNTS, self._dataset.counts.sum(0).tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def dead_workers_named() -> Iterator[None]:
+    """A UserError in the place of torch's RuntimeError, which comes at any moment after a worker has died."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        died = str(error).splitlines()[0].removeprefix("DataLoader").strip()
+        raise UserError(f"data.workers: loader {died} (out of memory? take fewer workers)") from error
 
 
 def build_loader(
@@ -178,10 +205,11 @@ def build_loader(
     world_size: int = 1,
     low_resolution: LowResolutionConfig = FULL_SIZE,
     accumulate: int = 1,
+    data_offset: int = 0,
 ) -> Loader:
     """The batches of `rank` from `start_step` on, each as `accumulate` chunks of nearly as many images.
 
-    The images are smaller in the first steps, if so asked.
+    The images are smaller in the first steps, if so asked. The samples are those of `data_offset` steps later.
 
     Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
     """
@@ -190,8 +218,8 @@ def build_loader(
     if "mrc" in config.trained:
         read_relations(config.relations_file)
     check_ranks(config, world_size, accumulate)
-    plan = BatchPlan(streams, seed, start_step, rank, world_size)
-    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate)
+    plan = BatchPlan(streams, seed, start_step + data_offset, rank, world_size)
+    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate, data_offset)
     return Loader(dataset, plan)
 
 

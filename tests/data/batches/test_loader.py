@@ -56,6 +56,13 @@ def test_resume_in_and_after_the_low_resolution_phase(config, start):
     assert all(same(a, b) for a, b in zip(run[start:], resumed, strict=True))
 
 
+def test_at_an_offset_the_samples_are_of_later_steps_and_the_sizes_of_these(config):
+    low = LowResolutionConfig(steps=7, image_size=16)
+    run, small = load(config, 12), load(config, 12, low_resolution=LowResolutionConfig(steps=12, image_size=16))
+    moved = load(replace(config, workers=1), 4, low_resolution=low, start_step=5, data_offset=3)
+    assert all(same(a, b) for a, b in zip([*small[8:10], *run[10:12]], moved, strict=True))
+
+
 def test_ranks_share_the_batch_of_one(config):
     whole = first(config, "captions")
     shares = [first(config, "captions", rank=r, world_size=2) for r in range(2)]
