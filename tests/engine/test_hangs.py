@@ -100,4 +100,4 @@ def test_a_loader_worker_that_is_killed_is_named_and_ends_all_ranks(tiny, tmp_pa
     (zero, first), (one, second) = ends(ranks)
     assert (zero, one) == (4, 2)
     assert second[-1].startswith("error: data.workers: loader worker") and f"{worker}" in second[-1]
-    assert "error: rank 1 on " in first[-1] and f"loader worker (pid {worker}) is killed" in first[-1]
+    assert "error: rank 1 on " in first[-1] and f"{worker}) " in first[-1].partition("loader worker")[2]

@@ -15,6 +15,7 @@ from torch import Tensor
 from relvlm import checkpoints
 from relvlm.config.load import load_config
 from relvlm.config.schema import CheckpointConfig, Config, DataConfig, DatasetConfig, KindRatios
+from relvlm.config.trouble import SpikesConfig
 from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.engine import loop
 from relvlm.engine.run_state import Progress
@@ -204,6 +205,15 @@ def test_it_stops_with_a_diagnosis_after_too_many_in_a_row(config, monkeypatch):
     for part in ("step 6", "captions batch of coco", "itc nan", "max_skipped_steps", "optim.lr", "no good checkpoint"):
         assert part in message
     assert [row["captions/itm"] for row in rows(config)] == ["2.0", "nan", "3.0", "nan", "nan", "nan"]
+
+
+def test_spikes_in_a_row_are_too_many_where_a_most_is_set(config, monkeypatch):
+    losses, spikes = [1.0] * 16 + [99.0] * 4, SpikesConfig(window=16)
+    config = replace(config, steps=20, log_every=1)
+    train(replace(config, spikes=spikes), losses, monkeypatch)
+    assert [row["step"] for row in rows(config) if row["spike"] == "1"] == ["17", "18", "19", "20"]
+    with pytest.raises(UserError, match="step 19: the loss is a spike, 3 times in a row"):
+        train(replace(config, spikes=replace(spikes, max_steps=2)), losses, monkeypatch)
 
 
 def test_an_error_of_the_loader_comes_through(config, monkeypatch):
