@@ -88,7 +88,8 @@ def write(made: Snapshot, folder: Path, config: Config) -> dict[str, dict[str, A
         (folder / PROGRESS).write_text(json.dumps(dataclasses.asdict(made.progress)))
         if (run := Path(config.out) / RUN).exists():
             shutil.copyfile(run, folder / RUN)
-        paths += [path for path in folder.iterdir() if not path.match(state_files.PATTERN)]
+        # other ranks write there, too: hidden files are theirs
+        paths += [p for p in folder.glob("[!.]*") if not p.match(state_files.PATTERN)]
     for path in paths:
         storage.sync_one(path)
     return {path.name: checkpoints.file_record(path) for path in paths}
