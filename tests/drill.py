@@ -92,8 +92,8 @@ class Drill:
             self.wrong.append(f"{name}: " + " | ".join(said.splitlines()[-6:]))
 
 
-def wait_for(steps: int, out: Path, processes: list[subprocess.Popen[str]]) -> None:
-    limit = time.monotonic() + MOST_S
+def wait_for(steps: int, out: Path, processes: list[subprocess.Popen[str]], most_s: float = MOST_S) -> None:
+    limit = time.monotonic() + most_s
     while all(p.poll() is None for p in processes) and len(rows(out)) < steps and time.monotonic() < limit:
         time.sleep(0.02)
 
@@ -267,8 +267,7 @@ def full_disk(drill: Drill) -> None:
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 20))
-    wait_for(drill.done() + 2 * EVERY, drill.out, processes)
-    time.sleep(3)
+    wait_for(drill.done() + 2 * EVERY, drill.out, processes, most_s=30)
     statuses, said = kill_the_rest(drill, processes)
     filler.unlink()
     drill.expect(all(s in (-9, 0) for s in statuses) or has_one_line(said), "full_disk", said)
