@@ -222,7 +222,7 @@ def damage_checkpoint(drill: Drill) -> None:
     processes = drill.begin()
     wait_for(checkpoints.step_of(found[-2]) + 3, drill.out, processes)
     time.sleep(1)
-    statuses, said = kill_the_rest(drill, processes)
+    _, said = kill_the_rest(drill, processes)
     named = f"{found[-1].name}/" in said and f"goes on from {found[-2]}" in said
     drill.expect(named, f"damage_checkpoint: {how} {path.name}", said)
     return None
