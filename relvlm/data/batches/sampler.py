@@ -13,12 +13,12 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Sampler
 
+from relvlm.data.batches.order import EpochOrder
 from relvlm.data.batches.pools import Dealing
 from relvlm.data.text import text_key
 from relvlm.errors import UserError
 from relvlm.kinds import BatchKind
 
-SHUFFLE_SHARDS = 16  # samples are mixed across this many shards at a time: local enough for a network disk
 _CHUNK = 1024
 
 
@@ -71,20 +71,6 @@ def _uniform(seed: int, step: np.ndarray) -> np.ndarray:
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
 
-def epoch_order(stream: Stream, seed: int, epoch: int) -> np.ndarray:
-    """The records of an epoch in their order: (size,) int64, `block` consecutive records staying together.
-
-    Shards are shuffled, then the blocks of every SHUFFLE_SHARDS of them together.
-    """
-    rng = np.random.default_rng(text_key(f"{seed}/{stream.name}/{epoch}") & (2**64 - 1))
-    shards = len(stream.shard_sizes)
-    window = rng.permutation(shards) // SHUFFLE_SHARDS
-    first = np.arange(0, stream.size, stream.block)
-    shard = np.searchsorted(np.cumsum(stream.shard_sizes), first, side="right")
-    blocks = first[np.argsort(window[shard] + rng.random(len(first)), kind="stable")]
-    return (blocks[:, None] + np.arange(stream.block)).reshape(-1)
-
-
 class BatchPlan(Sampler[StepPlan]):
     """The endless sequence of a rank's StepPlans from `start_step` on."""
 
@@ -126,12 +112,13 @@ class BatchPlan(Sampler[StepPlan]):
         index = np.empty_like(positions)
         for value in range(int(epoch[0]), int(epoch[-1]) + 1):
             here = epoch == value
-            index[here] = self._order(number, value)[offset[here]]
+            index[here] = self._order(number, value).records(offset[here])
         pool = np.searchsorted(stream.dealing.edges, places, side="right") - 1
         return StepPlan(step, number, epoch, index, pool)
 
-    def _epoch_order(self, number: int, epoch: int) -> np.ndarray:
-        return epoch_order(self.streams[number], self.seed, epoch)
+    def _epoch_order(self, number: int, epoch: int) -> EpochOrder:
+        stream = self.streams[number]
+        return EpochOrder(stream.shard_sizes, stream.block, f"{self.seed}/{stream.name}/{epoch}")
 
 
 def _check(stream: Stream, world_size: int) -> None:
