@@ -7,7 +7,7 @@ import os
 import sys
 from importlib import import_module
 
-from relvlm.errors import UserError
+from relvlm.errors import ToldByFirstRank, UserError
 from relvlm.paths import Parser
 
 COMMANDS = {
@@ -47,6 +47,8 @@ def main() -> None:
     try:
         status = module.main(parse(sys.argv[2:]))
         sys.stdout.flush()
+    except ToldByFirstRank:
+        status = 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2

@@ -8,13 +8,13 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from relvlm.errors import UserError
+from relvlm.errors import ToldByFirstRank, UserError
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -114,9 +114,14 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def _is_launched() -> bool:
+    """Whether there may be other processes of this run."""
+    return bool(LAUNCHER & os.environ.keys()) or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
 def join(backend: str) -> None:
     """Meet the processes of the launcher, without DeepSpeed; a process on its own stays without a group."""
-    if not (LAUNCHER & os.environ.keys() or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1):
+    if not _is_launched():
         return
     rendezvous()
     if int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
@@ -137,18 +142,52 @@ def gather_objects(value: Any, group: dist.ProcessGroup | None = None) -> list[A
     return values
 
 
+class Outcome(NamedTuple, Generic[Result]):
+    """Of an action: its result, or what its UserError said."""
+
+    result: Result | None
+    refusal: str | None = None
+
+
+def attempt(action: Callable[[], Result]) -> Outcome[Result]:
+    """Its outcome, where a UserError counts as one."""
+    try:
+        return Outcome(action())
+    except UserError as error:
+        return Outcome(None, str(error))
+
+
+def attempt_ahead(action: Callable[[], Result]) -> Outcome[Result] | None:
+    """Its outcome on the rank that will be the first one, before they have met; None on the others.
+
+    Others would wait for one that ends beforehand, so its UserError is raised when they `share` it; at once where
+    there are no others.
+    """
+    if _is_launched():
+        rendezvous()
+        if os.environ["RANK"] != "0":
+            return None
+        if os.environ["WORLD_SIZE"] != "1":
+            return attempt(action)
+    return Outcome(action())
+
+
+def share(outcome: Outcome[Result] | None) -> Result:
+    """On every rank the result that the first one has; a UserError there is raised on all of them."""
+    if world_size() > 1:
+        found = [outcome if rank() == 0 else None]
+        dist.broadcast_object_list(found)
+        (outcome,) = found
+    result, refusal = cast(Outcome[Result], outcome)
+    if refusal is not None:
+        barrier()  # the first rank, which ends now, is the others' meeting point
+        raise (ToldByFirstRank if rank() else UserError)(refusal)
+    return cast(Result, result)
+
+
 def on_first_rank(action: Callable[[], Result]) -> Result:
     """What it gives on rank 0; a UserError there is raised on every rank, none of which would come to know of it."""
-    result, refusal = None, None
-    if rank() == 0:
-        try:
-            result = action()
-        except UserError as error:
-            refusal = str(error)
-    ((result, refusal), *_) = gather_objects((result, refusal))
-    if refusal is not None:
-        raise UserError(refusal)
-    return cast(Result, result)
+    return share(attempt(action) if rank() == 0 else None)
 
 
 def stop() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from relvlm.config.load import load_config
 from relvlm.engine.lease import refuse_if_held
-from relvlm.errors import UserError
+from relvlm.errors import ToldByFirstRank, UserError
 from relvlm.paths import Parser
 from relvlm.stopping import REQUEUE, Stopped, end_at_once, end_undisturbed
 
@@ -52,6 +52,8 @@ def script() -> None:
     add_arguments(parser)
     try:
         sys.exit(main(parser.parse_intermixed_args()))
+    except ToldByFirstRank:
+        sys.exit(1)
     except UserError as error:
         sys.exit(f"error: {error}")
 

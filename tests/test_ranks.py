@@ -297,3 +297,36 @@ def test_what_rank_0_is_refused_is_raised_on_every_rank(monkeypatch):
         return str(error.value)
 
     assert threads.run(work) == ["out: is taken"] * 2 and done == [0]
+
+
+@pytest.mark.parametrize(
+    ("variables", "outcome"),
+    [
+        ({}, ranks.Outcome(7)),
+        (PAIR, None),
+        (PAIR | {"RANK": "0"}, ranks.Outcome(7)),
+        (PAIR | {"RANK": "0", "WORLD_SIZE": "1"}, ranks.Outcome(7)),
+        (STEP, None),
+        (STEP | {"SLURM_PROCID": "0", "SLURM_NODEID": "0"}, ranks.Outcome(7)),
+    ],
+    ids=["by hand", "second", "first", "launcher of one", "second task", "first task"],
+)
+def test_ahead_of_the_meeting_the_first_rank_alone_acts(variables, outcome, scontrol, environment):
+    environment(variables)
+    done = []
+    assert ranks.attempt_ahead(lambda: done.append(1) or 7) == outcome
+    assert len(done) == (outcome is not None)
+
+
+@pytest.mark.parametrize(("world_size", "at_once"), [("1", True), ("2", False)])
+def test_an_error_ahead_of_the_meeting_waits_for_those_whom_it_is_to_be_told(environment, world_size, at_once):
+    environment(PAIR | {"RANK": "0", "WORLD_SIZE": world_size})
+
+    def refuse() -> None:
+        raise UserError("out: is taken")
+
+    if at_once:
+        with pytest.raises(UserError, match="out: is taken"):
+            ranks.attempt_ahead(refuse)
+    else:
+        assert ranks.attempt_ahead(refuse) == ranks.Outcome(None, "out: is taken")

@@ -8,7 +8,6 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,12 @@ from relvlm.config.check import remarks
 from relvlm.config.exact import not_exact
 from relvlm.config.load import dump
 from relvlm.config.schema import Config
-from relvlm.convert.init import check_init, initialise
-from relvlm.data.batches.loader import Loader, build_loader, dead_workers_named, open_streams
+from relvlm.convert.init import initialise
+from relvlm.data.batches.loader import Loader, build_loader, dead_workers_named
 from relvlm.data.batches.pools import check_ranks
-from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.worker_signs import WorkerWatch
-from relvlm.data.text import Tokenizer
-from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import distributed, heartbeat, resume, rollback, run_state, trouble
+from relvlm.engine.inputs import RunInputs, check_words, read_inputs
 from relvlm.engine.lease import Lease
 from relvlm.engine.monitor import Monitor
 from relvlm.engine.saver import Saver, clear
@@ -37,10 +34,9 @@ from relvlm.engine.train_step import train_step
 from relvlm.engine.watchdog import Watchdog
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
-from relvlm.pretrained import checkpoint_folder, latest, relations_of
 from relvlm.pretraining.means import Ranks
 from relvlm.pretraining.step import Pretraining
-from relvlm.ranks import gather_rows, on_first_rank, rank, stop, sum_over_ranks, world_size
+from relvlm.ranks import attempt_ahead, gather_rows, on_first_rank, rank, share, stop, sum_over_ranks, world_size
 from relvlm.stopping import Stopped
 
 LAST_S = 60.0  # by which the watchdog is earlier than a collective's own end
@@ -54,24 +50,23 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     """
     settings = distributed.read_deepspeed_config(deepspeed_config)
     _check_stage(config, settings)
-    vocab_size, relations = _check_inputs(config)
-    inputs = resume.inputs_of(config)
     folder = Path(config.out) / "checkpoints"
-    _check_may_resume(config, folder)
+    read = attempt_ahead(lambda: read_inputs(config))
     device = distributed.start(config.threads, timedelta(seconds=config.deadlines.longest + LAST_S))
-    check_ranks(config.data, world_size(), config.accumulate)
+    inputs = share(read)
+    on_first_rank(lambda: check_ranks(config.data, world_size(), config.accumulate))
     lease = Lease(Path(config.out))
     on_first_rank(lease.take)
     try:
         number = on_first_rank(lambda: heartbeat.begin(Path(config.out), lease.number))
         with Watchdog(Path(config.out), number, config.deadlines) as watch:
-            newest = on_first_rank(lambda: _begin(config, inputs, folder))
-            pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
+            newest = on_first_rank(lambda: _begin(config, inputs.hashes, folder))
+            pretraining = build_pretraining(config, settings, inputs.vocab_size, inputs.relations, fresh=newest is None)
             on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
             engine = _build_engine(pretraining, config, settings, device)
             start = _restore(engine, newest, config) if newest else run_state.Progress()
             with Told(os.environ) as told:
-                last = _train(config, engine, start, device, told, watch)
+                last = _train(config, inputs, engine, start, device, told, watch)
                 stop()
             if told.reason and last.name != checkpoints.name_of(config.steps):
                 raise Stopped(told.reason, last)
@@ -97,7 +92,7 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     if newest:
         notes = [f"goes on from {newest} with another {each}" for each in resume.check(newest, config, inputs)]
     else:
-        notes = _check_words(config)
+        notes = check_words(config)
     out = Path(config.out)
     with storage.writing(out, "out"):
         clear(folder)
@@ -108,49 +103,12 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     return newest
 
 
-def _check_words(config: Config) -> list[str]:
-    """Notes on the checkpoint that a new run starts from, if any."""
-    if not config.init.checkpoint:
-        return []
-    return resume.check_words(checkpoint_folder(Path(config.init.checkpoint)), config)
-
-
 def _restore(engine: Any, checkpoint: Path, config: Config) -> run_state.Progress:
     """How far the run was; what has been changed in the config takes effect."""
     settings = settings_of(engine.optimizer)
     progress = run_state.restore(engine, checkpoint)
     keep_settings(engine.optimizer, engine.lr_scheduler, settings)
     return on_first_rank(lambda: rollback.started_from(Path(config.out), progress))
-
-
-def _check_inputs(config: Config) -> tuple[int, list[str]]:
-    """Word and relation vocabularies, after every shard set has been opened once; UserError with all that is wrong."""
-    checks: list[Callable[[], object]] = [lambda: storage.check_folder(Path(config.out), "out")]
-    if config.model.compile:
-        checks.append(check_compiler)
-    if "mrc" in config.data.trained:
-        checks.append(lambda: read_relations(config.data.relations_file))
-    checks.append(lambda: Tokenizer(config.data.vocab_file))
-    checks.append(lambda: open_streams(config.data))
-    if latest(Path(config.out) / "checkpoints") is None:
-        checks += [lambda: check_init(config.init), lambda: _check_words(config)]
-    faults = list(filter(None, map(_fault_of, checks)))
-    if faults:
-        raise UserError("\n".join(faults))
-    return Tokenizer(config.data.vocab_file).vocab_size, relations_of(config)
-
-
-def _fault_of(check: Callable[[], object]) -> str | None:
-    try:
-        check()
-    except UserError as error:
-        return str(error)
-    return None
-
-
-def _check_may_resume(config: Config, folder: Path) -> None:
-    if latest(folder) and not config.checkpoint.resume:
-        raise UserError(f"{folder}: holds checkpoints, and checkpoint.resume is false (set another `out`)")
 
 
 def build_pretraining(
@@ -181,13 +139,19 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
 
 
 def _train(
-    config: Config, engine: Any, start: run_state.Progress, device: torch.device, told: Told, watch: Watchdog
+    config: Config,
+    inputs: RunInputs,
+    engine: Any,
+    start: run_state.Progress,
+    device: torch.device,
+    told: Told,
+    watch: Watchdog,
 ) -> Path:
     """The last checkpoint; after too many bad steps in a row the run goes back, on all ranks together."""
     while True:
         try:
             with dead_workers_named():
-                return _train_from(config, engine, start, device, told, watch)
+                return _train_from(config, inputs, engine, start, device, told, watch)
         except trouble.TooManyBadSteps as found:
             watch.begin(config.deadlines.start, found.progress.step)
             watch.at("start")
@@ -196,12 +160,18 @@ def _train(
 
 
 def _train_from(
-    config: Config, engine: Any, start: run_state.Progress, device: torch.device, told: Told, watch: Watchdog
+    config: Config,
+    inputs: RunInputs,
+    engine: Any,
+    start: run_state.Progress,
+    device: torch.device,
+    told: Told,
+    watch: Watchdog,
 ) -> Path:
     folder = Path(config.out) / "checkpoints"
     monitor = Monitor(config, Path(config.out), start.step, start.spiking)
     saver = Saver(folder, config, folder / checkpoints.name_of(start.step))
-    loader = _build_loader(config, engine, start)
+    loader = _build_loader(config, inputs, engine, start)
     watch.look_at_workers = WorkerWatch(loader.signs).look
     progress = start
     engine.train()
@@ -244,9 +214,11 @@ def _train_from(
     return last
 
 
-def _build_loader(config: Config, engine: Any, start: run_state.Progress) -> Loader:
+def _build_loader(config: Config, inputs: RunInputs, engine: Any, start: run_state.Progress) -> Loader:
     return build_loader(
         config.data,
+        inputs.streams,
+        inputs.sets,
         image_size=config.model.image_size,
         patch_size=config.model.image_size // engine.module.model.vision.grid[0],
         seed=config.seed,

@@ -18,12 +18,14 @@ from relvlm.config.schema import CheckpointConfig, Config, DataConfig, DatasetCo
 from relvlm.config.trouble import SpikesConfig
 from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.engine import loop
+from relvlm.engine.inputs import RunInputs
 from relvlm.engine.run_state import Progress
 from relvlm.engine.signals import Told
 from relvlm.engine.watchdog import Watchdog
 from relvlm.errors import UserError
 
 NAN = float("nan")
+NOTHING = RunInputs(0, [], [], [], {})  # of a run whose loader is a stand-in
 
 
 class Batch(SimpleNamespace):
@@ -125,7 +127,9 @@ def train(
     monkeypatch.setattr(loop, "build_loader", lambda *_, start_step, **__: Loader(losses))
     monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, saved))
     engine = Engine()
-    last = loop._train(config, engine, Progress(start), torch.device("cpu"), told or Told({}), watch_of(config))
+    last = loop._train(
+        config, NOTHING, engine, Progress(start), torch.device("cpu"), told or Told({}), watch_of(config)
+    )
     assert last.parent == Path(config.out) / "checkpoints"
     return engine, last, saved
 
@@ -173,9 +177,9 @@ def test_the_loader_goes_on_at_the_step_with_patches_of_the_model(config, monkey
             asked.setdefault("samples", samples), record(self, step, kind, name, lr, samples, values, skipped)
         ),
     )  # fmt: skip
-    monkeypatch.setattr(loop, "build_loader", lambda data, **of: asked.update(of) or Loader([1.0] * 6))
+    monkeypatch.setattr(loop, "build_loader", lambda *_, **of: asked.update(of) or Loader([1.0] * 6))
     monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, []))
-    loop._train(config, Engine(), Progress(2), torch.device("cpu"), Told({}), watch_of(config))
+    loop._train(config, NOTHING, Engine(), Progress(2), torch.device("cpu"), Told({}), watch_of(config))
     assert asked["patch_size"] == config.model.image_size // 2 and asked["start_step"] == 2
     assert (asked["rank"], asked["world_size"], asked["samples"]) == (0, 3, 12)
 
@@ -220,7 +224,7 @@ def test_an_error_of_the_loader_comes_through(config, monkeypatch):
     loader = Loader([1.0], UserError("shard 3: torn"))
     monkeypatch.setattr(loop, "build_loader", lambda *_, **__: loader)
     with pytest.raises(UserError, match="shard 3: torn"):
-        loop._train(config, Engine(), Progress(), torch.device("cpu"), Told({}), watch_of(config))
+        loop._train(config, NOTHING, Engine(), Progress(), torch.device("cpu"), Told({}), watch_of(config))
 
 
 def test_it_says_at_the_end_what_the_loader_left_out(config, monkeypatch, caplog):
@@ -247,18 +251,8 @@ def test_a_streak_of_skipped_steps_goes_on_after_a_start_and_is_saved(config, mo
     monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, found))
     config = replace(config, checkpoint=CheckpointConfig(every=1), max_skipped_steps=4)
     with pytest.raises(UserError, match="step 5: "):
-        loop._train(config, Engine(), Progress(2, skipped=2), torch.device("cpu"), Told({}), watch_of(config))
+        loop._train(config, NOTHING, Engine(), Progress(2, skipped=2), torch.device("cpu"), Told({}), watch_of(config))
     assert found == [(3, 3), (4, 4)]
-
-
-def test_checkpoints_are_not_overwritten_where_resuming_is_off(config):
-    folder = Path(config.out) / "checkpoints"
-    never = replace(config, checkpoint=CheckpointConfig(resume=False))
-    loop._check_may_resume(never, folder)
-    (folder / "step_0000003").mkdir(parents=True)
-    loop._check_may_resume(config, folder)
-    with pytest.raises(UserError, match=r"checkpoint\.resume is false"):
-        loop._check_may_resume(never, folder)
 
 
 def test_an_out_that_cannot_be_a_folder_is_named_before_any_work(config, tmp_path):
@@ -300,7 +294,7 @@ def test_a_disk_without_room_for_one_checkpoint_is_named(tmp_path, monkeypatch):
 def test_a_run_says_at_its_start_what_it_was_told(config, monkeypatch, caplog):
     folder = Path(config.out) / "checkpoints"
     (folder / ".step_0000003.tmp").mkdir(parents=True)
-    monkeypatch.setattr(loop, "_check_words", lambda _: ["another word"])
+    monkeypatch.setattr(loop, "check_words", lambda _: ["another word"])
     with caplog.at_level("INFO"):
         assert loop._begin(config, {"data.vocab": "ab"}, folder) is None
     assert json.loads((Path(config.out) / "run.json").read_text())["inputs"] == {"data.vocab": "ab"}

@@ -11,7 +11,7 @@ from relvlm.config.schema import (
     DatasetConfig,
     KindRatios,
 )
-from relvlm.data.batches.loader import build_loader
+from relvlm.data.batches.loader import Loader, build_loader, open_streams
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.shards.store import write_shards
 
@@ -55,8 +55,13 @@ def only(config, kind):
     return replace(config, ratio=KindRatios(**{kind: 1.0}))
 
 
+def loader_of(config, **kwargs) -> Loader:
+    """Of images of 32 pixels."""
+    return build_loader(config, *open_streams(config), image_size=32, patch_size=8, **{"seed": 0, **kwargs})
+
+
 def steps(config, count, **kwargs):
-    return list(islice(build_loader(config, image_size=32, patch_size=8, **{"seed": 0, **kwargs}), count))
+    return list(islice(loader_of(config, **kwargs), count))
 
 
 def load(config, count, **kwargs):

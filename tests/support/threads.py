@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,9 @@ class Threads:
 
     def all_gather_object(self, values: list[Any], value: Any, group: None = None) -> None:
         values[:] = self.exchange(value)
+
+    def broadcast_object_list(self, values: list[Any]) -> None:
+        values[:] = pickle.loads(pickle.dumps(self.exchange(values)[0]))
 
     def barrier(self) -> None:
         self.exchange(None)

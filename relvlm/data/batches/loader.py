@@ -196,6 +196,8 @@ def dead_workers_named() -> Iterator[None]:
 
 def build_loader(
     config: DataConfig,
+    streams: list[Stream],
+    sets: list[ShardSet],
     *,
     image_size: int,
     patch_size: int,
@@ -209,12 +211,12 @@ def build_loader(
 ) -> Loader:
     """The batches of `rank` from `start_step` on, each as `accumulate` chunks of nearly as many images.
 
+    `streams` and `sets` are those that `open_streams` gives, here or on another rank: no shard is looked at.
     The images are smaller in the first steps, if so asked. The samples are those of `data_offset` steps later.
 
-    Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
+    Raises UserError, before any work, for a missing vocabulary, or a batch that cannot be shared.
     """
     Tokenizer(config.vocab_file)
-    streams, sets = open_streams(config)
     if "mrc" in config.trained:
         read_relations(config.relations_file)
     check_ranks(config, world_size, accumulate)

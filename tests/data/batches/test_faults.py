@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 
 import pytest
-from support.scenes import COUNT, load, only, same, scene, texts, write
+from support.scenes import COUNT, load, loader_of, only, same, scene, texts, write
 from support.shards import shard_set
 
 from relvlm.config.schema import (
@@ -13,7 +13,6 @@ from relvlm.config.schema import (
     KindCounts,
     KindRatios,
 )
-from relvlm.data.batches.loader import build_loader
 from relvlm.data.shards.store import image_suffix
 from relvlm.data.text import text_key
 from relvlm.errors import UserError
@@ -37,7 +36,7 @@ def faulty(config, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_faulty_samples_are_replaced_and_counted(faulty, workers, caplog):
-    loader = build_loader(replace(faulty, workers=workers), image_size=32, patch_size=8, seed=0)
+    loader = loader_of(replace(faulty, workers=workers))
     with caplog.at_level(logging.WARNING):
         (batch,) = next(loader)
     bad = [text_key(f"scenes/{i}") for i in (3, 7, 11)]
@@ -58,7 +57,7 @@ def test_replacement_does_not_depend_on_workers_or_resume(faulty):
 
 
 def test_a_fault_is_logged_and_counted_once(faulty, caplog):
-    loader = build_loader(faulty, image_size=32, patch_size=8, seed=0)
+    loader = loader_of(faulty)
     with caplog.at_level(logging.WARNING):
         for _ in range(4):
             next(loader)
@@ -115,7 +114,7 @@ def test_a_record_of_another_form_is_logged_counted_and_replaced(config, tmp_pat
         members += [(f"{key}.{image_suffix(image)}", image), (f"{key}.json", json.dumps(record).encode())]
     shard_set(tmp_path / "odd", members, COUNT)
     captions = replace(only(config, "captions"), captions=[DatasetConfig(str(tmp_path / "odd"))])
-    loader = build_loader(replace(captions, batch=KindCounts(captions=COUNT)), image_size=32, patch_size=8, seed=0)
+    loader = loader_of(replace(captions, batch=KindCounts(captions=COUNT)))
     (batch,) = next(loader)
     assert loader.counts()["faults"] == 1 and text_key("scenes/5") not in batch.image_key.tolist()
     assert f"{tmp_path / 'odd'}: 0.tar: 0005: invalid sample: {reason}" in caplog.text
@@ -123,10 +122,10 @@ def test_a_record_of_another_form_is_logged_counted_and_replaced(config, tmp_pat
 
 def test_long_captions_are_cut_and_counted(config):
     short = replace(only(config, "captions"), max_text_tokens=4)
-    loader = build_loader(short, image_size=32, patch_size=8, seed=0)
+    loader = loader_of(short)
     (batch,) = next(loader)
     assert all(len(t.split()) <= 4 for t in texts(batch))
     assert loader.counts()["truncated_texts"] == 8
-    wordy = build_loader(replace(only(config, "captions"), max_words=2), image_size=32, patch_size=8, seed=0)
+    wordy = loader_of(replace(only(config, "captions"), max_words=2))
     assert set(texts(*next(wordy))) == {"[CLS] picture number [SEP]"}
     assert wordy.counts()["cut_captions"] == 8

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.scenes import COUNT, first, load, only, same, scene, steps, write
+from support.scenes import COUNT, first, load, loader_of, only, same, scene, steps, write
 
 from relvlm.config.schema import (
     DatasetConfig,
@@ -14,7 +14,6 @@ from relvlm.config.schema import (
     LowResolutionConfig,
     NegativePools,
 )
-from relvlm.data.batches.loader import build_loader
 from relvlm.data.text import Tokenizer
 from relvlm.errors import UserError
 
@@ -171,7 +170,7 @@ def test_epochs_augment_differently(config):
 )
 def test_bad_settings_are_refused_before_any_work(config, change, message):
     with pytest.raises(UserError, match=message):
-        build_loader(replace(config, **change), image_size=32, patch_size=8, seed=0, world_size=2)
+        loader_of(replace(config, **change), world_size=2)
 
 
 def test_datasets_are_drawn_by_weight(config, folder):

@@ -7,13 +7,12 @@ from random import Random
 import pytest
 import torch
 from PIL import Image
-from support.scenes import COUNT, first, load, only, scene, texts, write
+from support.scenes import COUNT, first, load, loader_of, only, scene, texts, write
 
 from relvlm.config.schema import (
     JointWeights,
     KindRatios,
 )
-from relvlm.data.batches.loader import build_loader
 from relvlm.data.batches.transforms import eval_transform
 from relvlm.data.batches.views import Unusable, ViewBuilder
 from relvlm.data.shards.store import Record
@@ -73,7 +72,7 @@ def test_mrc_batch_has_one_group_for_each_entity(config):
 
 
 def test_mrc_counts_predicates_outside_the_vocabulary(config):
-    loader = build_loader(only(config, "mrc"), image_size=32, patch_size=8, seed=0)
+    loader = loader_of(only(config, "mrc"))
     next(loader)
     assert loader.counts()["unknown_predicates"] == 4
 
@@ -131,7 +130,7 @@ def test_a_joint_batch_passes_over_samples_that_lack_a_kind(config, folder, tmp_
     bare = replace(scene(30)[2], relations=())
     scenes = [(key, image, bare if i % 2 else sample) for i, (key, image, sample) in enumerate(map(scene, range(8)))]
     mixed = replace(config, graphs=[write(tmp_path, "mixed", scenes)])
-    loader = build_loader(joint(mixed, captions=1, vsg=1), image_size=32, patch_size=8, seed=0)
+    loader = loader_of(joint(mixed, captions=1, vsg=1))
     (batch,) = next(loader)
     assert all(len(batch.whole[s.groups]) == 4 for s in batch.sections)
     assert loader.counts()["unusable"] > 0

@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from support.scenes import COUNT, only
+from support.scenes import COUNT, loader_of, only
 
 from relvlm.config.schema import KindCounts
-from relvlm.data.batches.loader import build_loader, dead_workers_named
+from relvlm.data.batches.loader import dead_workers_named
 from relvlm.data.batches.worker_signs import BEATS, PID, STEP, WorkerSigns, WorkerWatch
 from relvlm.errors import UserError
 
@@ -17,7 +17,7 @@ from relvlm.errors import UserError
 @pytest.fixture
 def loader(config):
     data = replace(only(config, "captions"), workers=2, batch=KindCounts(captions=COUNT))
-    return build_loader(data, image_size=32, patch_size=8, seed=0)
+    return loader_of(data)
 
 
 def rows(*states: tuple[int, int, int]) -> WorkerSigns:
