@@ -218,8 +218,8 @@ def test_a_launchers_variable_that_is_no_such_number_is_named(environment, name,
 
 @pytest.fixture
 def threads(monkeypatch) -> Callable[..., list[Any]]:
-    def run(size: int, work: Callable[[int], Any]) -> list[Any]:
-        monkeypatch.setattr(ranks, "dist", Threads(size))
+    def run(size: int, work: Callable[[int], Any], backend: str = "gloo") -> list[Any]:
+        monkeypatch.setattr(ranks, "dist", Threads(size, backend))
         return ranks.dist.run(work)
 
     return run
@@ -241,15 +241,26 @@ def test_rows_of_unequal_counts_are_gathered_in_order(threads):
         assert owners.tolist() == [0, 0, 2, 2, 2] and first == [0, 2, 2][rank]
 
 
-def test_a_rows_gradient_is_the_sum_of_what_every_rank_says_of_it(threads):
+@pytest.mark.parametrize(("backend", "reduced"), [("gloo", ["all_reduce"]), ("nccl", ["reduce_scatter_tensor"])])
+def test_a_rows_gradient_is_the_sum_of_what_every_rank_says_of_it(threads, monkeypatch, backend, reduced):
+    called: set[str] = set()
+
+    def noting(name: str) -> Callable[..., None]:
+        real = getattr(Threads, name)
+        return lambda self, *tensors: (tensors[-1].is_floating_point() and called.add(name), real(self, *tensors))[1]
+
+    for name in ("all_reduce", "reduce_scatter_tensor"):
+        monkeypatch.setattr(Threads, name, noting(name))
+
     def work(rank: int) -> Tensor:
         own = rows_of(rank).requires_grad_()
         rows, _ = ranks.gather_rows(own)
         ((rank + 1) * rows.square().sum()).backward()
         return own.grad
 
-    for rank, gradient in enumerate(threads(3, work)):
+    for rank, gradient in enumerate(threads(3, work, backend)):
         torch.testing.assert_close(gradient, (1 + 2 + 3) * 2 * rows_of(rank))
+    assert list(called) == reduced
 
 
 @pytest.mark.parametrize("size", [2, 3])

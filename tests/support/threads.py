@@ -15,8 +15,10 @@ from torch import Tensor
 class Threads:
     """Of torch.distributed what relvlm.ranks calls, between threads: a number waits for all others."""
 
-    def __init__(self, size: int) -> None:
-        self.size, self.slots, self.calls = size, [None] * size, 0
+    Backend = torch.distributed.Backend
+
+    def __init__(self, size: int, backend: str = "gloo") -> None:
+        self.size, self.slots, self.calls, self.backend = size, [None] * size, 0, backend
         self.meeting, self.own = threading.Barrier(size, timeout=30), threading.local()
 
     def run(self, work: Callable[[int], Any]) -> list[Any]:
@@ -47,6 +49,13 @@ class Threads:
 
     def get_world_size(self) -> int:
         return self.size
+
+    def get_backend(self) -> str:
+        return self.backend
+
+    def reduce_scatter_tensor(self, own: Tensor, x: Tensor) -> None:
+        assert self.backend == "nccl", "gloo has no reduce_scatter"
+        own.copy_(torch.stack(self.exchange(x.clone())).sum(0).chunk(self.size)[self.own.rank])
 
     def all_reduce(self, x: Tensor) -> None:
         x.copy_(torch.stack(self.exchange(x.clone())).sum(0))
