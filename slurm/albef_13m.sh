@@ -2,7 +2,7 @@
 # Pretrain ALBEF on the 13M mix, as slurm/rex_13m.sh does ReX-VLM:
 #     sbatch slurm/albef_13m.sh
 #SBATCH --job-name=albef-13m
-#SBATCH --nodes=4
+#SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=8

@@ -2,7 +2,7 @@
 # Pretrain ReALBEF on the 13M mix, as slurm/rex_13m.sh does ReX-VLM:
 #     sbatch slurm/realbef_13m.sh
 #SBATCH --job-name=realbef-13m
-#SBATCH --nodes=4
+#SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=8

@@ -2,7 +2,7 @@
 # Pretrain X-VLM on the 13M mix, as slurm/rex_13m.sh does ReX-VLM:
 #     sbatch slurm/xvlm_13m.sh
 #SBATCH --job-name=xvlm-13m
-#SBATCH --nodes=4
+#SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=8

@@ -13,9 +13,10 @@ from relvlm.errors import UserError
 from relvlm.kinds import BatchKind
 from relvlm.model import RelVLM
 from relvlm.plan import flops, memory, traffic
-from relvlm.plan.devices import Device
+from relvlm.plan.cluster import Cluster
 from relvlm.plan.flops import GQA_RELATIONS, Flops, Sizes
 from relvlm.plan.memory import Bytes
+from relvlm.plan.overlap import waiting
 from relvlm.plan.workload import Workload, workloads
 
 WAYS: dict[str, tuple[Callable[[Sizes, Workload], Flops], Callable[[Sizes, Workload, int], Bytes]]] = {
@@ -25,38 +26,24 @@ WAYS: dict[str, tuple[Callable[[Sizes, Workload], Flops], Callable[[Sizes, Workl
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """`mfu`: the share of the device's FLOP/s that matrix products reach, assumed the same for both ways."""
-
-    device: Device
-    nodes: int
-    gpus_per_node: int
-    stage: int = 1
-    mfu: float = 0.4
-
-    @property
-    def gpus(self) -> int:
-        return self.nodes * self.gpus_per_node
-
-    @property
-    def bandwidth(self) -> float:
-        """Of a ring: that of its slowest link."""
-        return self.device.between_nodes if self.nodes > 1 else self.device.within_node
-
-
-@dataclass(frozen=True)
 class Step:
-    """One kind's step of the whole cluster: seconds of computing and of communicating, one after the other."""
+    """One kind's step of the whole cluster: seconds of computing, of waiting for each other, of issuing kernels."""
 
     flops: Flops
     traffic: Bytes
     activations: Bytes
     compute: float
     communicate: float
+    host: float = 0.0
+
+    @property
+    def busy(self) -> float:
+        """Seconds without communication: GPU and host work side by side, and the slower one decides."""
+        return max(self.compute, self.host)
 
     @property
     def seconds(self) -> float:
-        return self.compute + self.communicate
+        return self.busy + self.communicate
 
 
 @dataclass(frozen=True)
@@ -134,15 +121,12 @@ def _step(
     if chunks > 1 and any(work.aligned for work in works):
         kept |= _sum(memory.features(sizes, share, element) for share in shares)
         computed |= _sum(flops.encoders(sizes, work) for work in works)
-    features = [traffic.contrast(sizes, share, cluster.gpus) for share in shares]
-    sent = _sum([traffic.collectives(parameters, cluster.stage, cluster.gpus, element, chunks), *features])
-    return Step(
-        flops=computed,
-        traffic=sent,
-        activations=kept,
-        compute=sum(computed.values()) / (cluster.gpus * cluster.device.flops * cluster.mfu),
-        communicate=traffic.on_the_wire(sent, cluster.gpus) / cluster.bandwidth,
-    )
+    weights = traffic.collectives(parameters, cluster.stage, cluster.gpus, element, chunks)
+    features = _sum(traffic.contrast(sizes, share, cluster.gpus) for share in shares)
+    compute = sum(computed.values()) / (cluster.gpus * cluster.device.flops * cluster.mfu)
+    host = chunks * cluster.host
+    wait = waiting(cluster, weights, features, element, chunks, max(compute, host))
+    return Step(computed, _sum([weights, features]), kept, compute, wait, host)
 
 
 def _sum(parts: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -25,6 +25,18 @@ def test_the_recipe_fits_and_its_cost_is_told_for_both_ways() -> None:
     assert "Assumed" in done.stdout
 
 
+def test_scaling_is_said_to_be_simulated_and_a_number_of_nodes_recommended() -> None:
+    done = plan("--config", "configs/13m/rex_vlm.yaml", "--device", "h200", "--scaling")
+    assert done.returncode == 0, done.stderr
+    strong, weak = done.stdout.split("SIMULATED ")[1:]
+    nodes = [
+        [line.split("|")[1].strip() for line in part.splitlines()[3:] if line[:1] == "|"] for part in (strong, weak)
+    ]
+    assert nodes == [["1", "2", "4", "8", "16"], ["1", "2", "4", "8", "16", "32", "64"]]
+    assert "share every batch alike: 1, 2, 4, 8, 16, 32 " in weak and "Recommended: 1 node, " in weak
+    assert "efficiency" in weak.split("Recommended: ")[1]
+
+
 def test_chunks_cost_a_forward_pass_and_save_memory() -> None:
     told = []
     for argument in ([], ["accumulate=4"]):
@@ -41,9 +53,13 @@ def test_chunks_cost_a_forward_pass_and_save_memory() -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        (["accumulate=17"], "accumulate: 17 chunks are more than the 16 vsg images of a GPU"),
-        (["--gpus", "7"], "data.batch.captions: 1024 images cannot be shared by 7 GPUs"),
+        (
+            ["accumulate=17"],
+            "accumulate: 17 chunks are more than a rank has pools of one captions batch (take",
+        ),
+        (["--gpus", "7"], "cannot be dealt to 7 ranks (numbers of ranks that fit: 1, 2, 4, 8, 16, 32; "),
         (["--mfu", "1.5"], "must be above 0 and at most 1"),
+        (["--host-ms", "nan"], "must be a number of milliseconds from 0 up"),
         (["data.bach=3"], "did you mean 'batch'?"),
     ],
 )

@@ -18,13 +18,15 @@ from relvlm.config.schema import (
 from relvlm.config.vision import ViTConfig
 from relvlm.errors import UserError
 from relvlm.plan import flops, memory, traffic
+from relvlm.plan.cluster import Cluster
 from relvlm.plan.devices import Device
-from relvlm.plan.estimate import Cluster, Plan, Step, count_parameters, plan
+from relvlm.plan.estimate import Plan, Step, count_parameters, plan
 from relvlm.plan.flops import Sizes
+from relvlm.plan.overlap import waiting
 from relvlm.plan.workload import sections, workload
 
 DEVICE = Device(flops=1e12, memory=1e9, within_node=1e9, between_nodes=1e8)
-ONE, TWO = Cluster(DEVICE, 1, 2, mfu=0.5), Cluster(DEVICE, 2, 2, mfu=0.25)
+ONE, TWO = Cluster(DEVICE, 1, 2, mfu=0.5, host=0.0), Cluster(DEVICE, 2, 2, mfu=0.25, host=0.0)
 MODEL = ModelConfig(
     image_size=64,
     embed_dim=16,
@@ -51,17 +53,20 @@ def total(parts: dict[str, float]) -> float:
     return sum(parts.values())
 
 
-def test_a_ring_is_as_fast_as_its_slowest_link():
-    assert (ONE.gpus, ONE.bandwidth) == (2, 1e9)
-    assert (TWO.gpus, TWO.bandwidth) == (4, 1e8)
-    assert (Cluster(DEVICE, 3, 2).gpus, Cluster(DEVICE, 3, 2).stage, Cluster(DEVICE, 3, 2).mfu) == (6, 1, 0.4)
-
-
-def test_seconds_are_those_of_computing_and_then_of_communicating():
+def test_seconds_are_those_of_computing_and_then_of_waiting():
     found = step(only("captions"), TWO)
+    share = replace(workload(DATA, "captions"), images=2)
+    weights, features = traffic.collectives(count_parameters(CONFIG), 1, 4, 4), traffic.contrast(SIZES, share, 4)
     assert found.compute == pytest.approx(total(found.flops) / (4 * 1e12 * 0.25))
-    assert found.communicate == pytest.approx(traffic.on_the_wire(found.traffic, 4) / 1e8)
+    assert found.communicate == pytest.approx(waiting(TWO, weights, features, 4, 1, found.compute))
     assert found.seconds == found.compute + found.communicate > found.compute > 0
+
+
+def test_a_step_is_no_faster_than_its_kernels_are_issued():
+    plain = step(only("captions"))
+    slow, slower = (step(only("captions", accumulate=n), replace(ONE, host=2 * plain.compute)) for n in (1, 2))
+    assert plain.busy == plain.compute and slow.busy == 2 * plain.compute and slower.busy == 4 * plain.compute
+    assert step(only("captions"), replace(ONE, host=0.5 * plain.compute)).busy == plain.compute
 
 
 @pytest.mark.parametrize("way", ["ours", "official"])
