@@ -72,6 +72,7 @@ class Batch:
     distinct: Distinct | None = None  # without it, every group's text counts as one of its own
     joint: tuple[Section, ...] = ()  # the sections of a joint batch
     region_patches: int | None = None  # in the boxes of `region`; None: counted on the device, if asked for
+    samples_hash: int = 0  # sum of its views' `sample`, modulo 2^64: the same however a step is shared out
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on `device`."""
@@ -139,13 +140,15 @@ class Group:
 class View:
     """One image, as augmented, with the texts that look at it, by the kind of section that they are for.
 
-    `triplets` holds (subject, object, relation class), subject and object being places in the `mrc` groups.
+    `triplets` holds (subject, object, relation class), subject and object being places in the `mrc` groups. `sample`
+    is a hash of which record it is, of which epoch.
     """
 
     pixels: np.ndarray  # (H, W, 3) uint8
     image_key: int
     groups: Mapping[BatchKind, Sequence[Group]]
     triplets: Sequence[tuple[int, int, int]] = ()
+    sample: int = 0
 
 
 def assemble(
@@ -188,6 +191,7 @@ def assemble(
         distinct=distinct_texts([g.key for g in groups], cu.tolist()),
         joint=_sections(views, weights) if weights else (),
         region_patches=sum(_area(*g.region.patches) for g in groups if not g.region.whole),
+        samples_hash=sum(view.sample for view in views) % 2**64,
     )
 
 
