@@ -164,10 +164,11 @@ def barrier() -> None:
         dist.barrier()
 
 
-def mean_over_ranks(values: Tensor) -> Tensor:
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """In place where there are several."""
     if world_size() > 1:
         dist.all_reduce(values)
-    return values / world_size()
+    return values
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def start(threads: int) -> torch.device:
     backend = "nccl" if device.type == "cuda" else "gloo"
     deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
     return device
+
+
+def collective_backend() -> Any:
+    """What DeepSpeed's collectives go through; None where it has not been started."""
+    module = sys.modules.get("deepspeed.comm.comm")
+    return module and module.cdb
 
 
 def initialize(model: torch.nn.Module, optimizer: Any, scheduler: Any, config: Config, settings: dict) -> Any:

@@ -7,8 +7,10 @@ import dataclasses
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,18 @@ from relvlm.data.batches.regions import read_relations
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import distributed, resume, run_state
+from relvlm.engine.clock import collectives_timed
+from relvlm.engine.ending import clear_ending, note_ending
 from relvlm.engine.lease import Lease
-from relvlm.engine.monitor import Monitor
+from relvlm.engine.loggers import check_loggers
+from relvlm.engine.monitor import Flops, Monitor, uncounted
 from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
+from relvlm.plan.flops import Sizes
+from relvlm.plan.spent import step_flops
 from relvlm.pretrained import checkpoint_folder, latest, relations_of
 from relvlm.pretraining.step import Pretraining
 from relvlm.ranks import gather_rows, on_first_rank, rank, stop, world_size
@@ -63,12 +70,15 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
         engine = _build_engine(pretraining, config, settings, device)
         step = _restore(engine, newest, config, changed) if newest else 0
         with Told(os.environ) as told:
-            last = _train(config, engine, step, folder, device, told)
+            flops = partial(step_flops, Sizes(config.model, vocab_size, len(relations)))
+            last = _train(config, engine, step, folder, device, told, flops)
             stop()
         if told.reason and last.name != f"step_{config.steps:07d}":
             raise Stopped(told.reason, last)
         return last
     finally:
+        if lease.path is not None:
+            note_ending(Path(config.out), sys.exception())
         lease.release()
 
 
@@ -97,6 +107,7 @@ def _write_start(config: Config, inputs: resume.Inputs, folder: Path, newest: Pa
     out = Path(config.out)
     with storage.writing(out, "out"):
         run_state.clear(folder)
+        clear_ending(out)
         dump(config, out / "config.yaml")
         storage.write_whole(out / resume.RUN, resume.description(config, inputs))
     for note in [*notes, *remarks(config), *(f"trained with {option}" for option in not_exact(config))]:
@@ -116,6 +127,7 @@ def _restore(engine: Any, newest: Path, config: Config, changed: set[str]) -> in
 def _check_inputs(config: Config) -> tuple[int, list[str]]:
     """Word and relation vocabularies, after every shard set has been opened once; UserError with all that is wrong."""
     checks: list[Callable[[], object]] = [lambda: storage.check_folder(Path(config.out), "out")]
+    checks.append(lambda: check_loggers(config.loggers))
     if config.model.compile:
         checks.append(check_compiler)
     if "mrc" in config.data.trained:
@@ -173,8 +185,9 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
     return engine
 
 
-def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.device, told: Told) -> Path:
-    monitor = Monitor(config, Path(config.out), start)
+def _train(
+    config: Config, engine: Any, start: int, folder: Path, device: torch.device, told: Told, flops: Flops = uncounted
+) -> Path:
     last = folder / f"step_{start:07d}"
     skipped = 0
     loader = build_loader(
@@ -189,24 +202,28 @@ def _train(config: Config, engine: Any, start: int, folder: Path, device: torch.
         accumulate=config.accumulate,
     )
     engine.train()
-    with contextlib.closing(monitor):
+    monitor = Monitor(config, Path(config.out), start, device, flops)
+    clock = monitor.clock
+    with contextlib.closing(monitor), collectives_timed(clock):
         for step in range(start + 1, config.steps + 1):
             asked = told.ask()
-            chunks = [chunk.to(device) for chunk in next(loader)]
+            with clock.phase("data"):
+                chunks = [chunk.to(device) for chunk in next(loader)]
             lr = engine.optimizer.param_groups[0]["lr"]
-            values, stepped = train_step(engine, chunks)
-            samples = sum(chunk.images for chunk in chunks) * world_size()
-            monitor.record(step, chunks[0].kind, chunks[0].dataset, lr, samples, values)
-            skipped = 0 if stepped else skipped + 1
+            update = train_step(engine, chunks, clock)
+            with clock.phase("communication"):
+                ends = told.agreed(asked)
+            monitor.record(step, chunks, lr, update)
+            skipped = 0 if update.stepped else skipped + 1
             if skipped > config.max_skipped_steps:
                 monitor.flush()  # every rank is here
-                raise RuntimeError(_diagnosis(step, chunks[0], values))
-            ends = told.agreed(asked)
+                raise RuntimeError(_diagnosis(step, chunks[0], update.values))
             save = ends or step % config.checkpoint.every == 0 or step == config.steps
             if save or step % config.log_every == 0:
                 monitor.flush()
             if save:
-                last = _save(engine, folder, step, config)
+                with clock.phase("saving"):
+                    last = _save(engine, folder, step, config)
             if ends:
                 break
     left_out = {name: count for name, count in loader.counts().items() if count}

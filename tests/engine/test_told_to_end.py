@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from relvlm.engine.columns import CLOCKS
 from relvlm.pretrained import latest
 from relvlm.stopping import REQUEUE, SIGNALS
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 def losses(out: Path) -> list[dict[str, str]]:
     with (out / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "samples_per_s"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(file)]
 
 
 def start(arguments: list[str], **environment: str) -> subprocess.Popen:
