@@ -68,11 +68,21 @@ def main(args: argparse.Namespace) -> None:
     missing = [folder for folder in args.folders if not folder.is_dir()]
     if missing:
         raise UserError(f"{missing[0]}: no such folder (give the folder of a run, or of runs)")
-    found = [read_run(folder) for folder in dict.fromkeys(run for top in args.folders for run in run_folders(top))]
     if args.json:
-        print(json.dumps([asdict(run) for run in found], indent=1))
+        print(json.dumps([asdict(run) for run in runs_below(*args.folders)], indent=1))
     else:
-        print("\n".join(table(found)) if found else "no runs here (a run's folder holds config.yaml)")
+        print("\n".join(lines_below(*args.folders)))
+
+
+def runs_below(*tops: Path) -> list[Run]:
+    """Each once."""
+    return [read_run(folder) for folder in dict.fromkeys(run for top in tops for run in run_folders(top))]
+
+
+def lines_below(*tops: Path) -> list[str]:
+    """The table of the runs below these folders, or a line that says that there is none."""
+    found = runs_below(*tops)
+    return table(found) if found else ["no runs here (a run's folder holds config.yaml)"]
 
 
 def run_folders(top: Path, deep: int = DEEP) -> Iterator[Path]:
