@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from relvlm import checkpoints
 from relvlm.config.load import model_config
 from relvlm.config.schema import Config
 from relvlm.data.batches.regions import read_relations
@@ -67,14 +68,13 @@ def checkpoint_folder(path: Path) -> Path:
         return path
     newest = latest(path / "checkpoints") or latest(path)
     if newest is None:
-        raise UserError(f"{path}: neither a checkpoint (no config.json) nor a run with checkpoints/latest")
+        raise UserError(f"{path}: neither a checkpoint (no config.json) nor a run with checkpoints/step_*")
     return newest
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run, or None."""
-    pointer = folder / "latest"
-    return folder / pointer.read_text().strip() if pointer.exists() else None
+    """The newest checkpoint of a run, found by looking, or None. Its files are not checked here."""
+    return next(reversed(checkpoints.saved(folder)), None)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from torch import Tensor
 from relvlm.errors import UserError
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 TIMEOUT = timedelta(minutes=10)  # a rank that waits longer for another ends the run
 LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun and deepspeed set
@@ -122,26 +123,32 @@ def join(backend: str) -> None:
         dist.init_process_group(backend, timeout=TIMEOUT)
 
 
-def gather_objects(value: Any) -> list[Any]:
+def new_group(timeout: timedelta) -> dist.ProcessGroup | None:
+    """A group of all ranks on their CPUs with a time-out of its own; None where there is one rank alone."""
+    return dist.new_group(backend="gloo", timeout=timeout) if world_size() > 1 else None
+
+
+def gather_objects(value: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
     """`value` of each rank, in their order."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group)
     return values
 
 
-def on_first_rank(action: Callable[[], object]) -> None:
-    """Do it on rank 0; a UserError there is raised on every rank, none of which would come to know of it."""
-    error: str | None = None
+def on_first_rank(action: Callable[[], Result]) -> Result:
+    """What it gives on rank 0; a UserError there is raised on every rank, none of which would come to know of it."""
+    result, refusal = None, None
     if rank() == 0:
         try:
-            action()
-        except UserError as found:
-            error = str(found)
-    (error, *_) = gather_objects(error)
-    if error is not None:
-        raise UserError(error)
+            result = action()
+        except UserError as error:
+            refusal = str(error)
+    ((result, refusal), *_) = gather_objects((result, refusal))
+    if refusal is not None:
+        raise UserError(refusal)
+    return cast(Result, result)
 
 
 def stop() -> None:

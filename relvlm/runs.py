@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from relvlm.checkpoints import name_of, saved, step_of
 from relvlm.config import yaml_text
 from relvlm.engine import lease, process
 from relvlm.engine.ending import read_ending
@@ -102,8 +102,8 @@ def read_run(folder: Path) -> Run:
     """What is known of a run; never raises."""
     config, rows = _config(folder), last_rows(folder / "metrics.csv")
     step = _number(rows[-1], "step") if rows else None
-    steps, saved = _number(config, "steps"), newest_checkpoint(folder)
-    reached = max(int(step or 0), saved or 0)
+    steps, newest = _number(config, "steps"), newest_checkpoint(folder)
+    reached = max(int(step or 0), newest or 0)
     rates = [x for x in (_number(row, "samples_per_s") for row in rows) if x]
     took = [x for x in (_number(row, "step_s") for row in rows) if x]
     state = state_of(folder, bool(steps) and reached >= (steps or 0))
@@ -113,11 +113,11 @@ def read_run(folder: Path) -> Run:
         folder=str(folder),
         name=str(name) if name is not None else None,
         state=state,
-        step=reached if step is not None or saved is not None else None,
+        step=reached if step is not None or newest is not None else None,
         steps=int(steps) if steps is not None else None,
         samples_per_s=fmean(rates) if rates else None,
         left_s=left,
-        checkpoint=f"step_{saved:07d}" if saved is not None else None,
+        checkpoint=name_of(newest) if newest is not None else None,
         trouble=trouble_of(folder, rows),
     )
 
@@ -165,10 +165,9 @@ def trouble_of(folder: Path, rows: list[dict[str, str]]) -> str | None:
 def newest_checkpoint(folder: Path) -> int | None:
     """The step of the newest that was finished, by its folder's name."""
     try:
-        names = [path.name for path in (folder / "checkpoints").iterdir() if path.is_dir()]
+        return max(map(step_of, saved(folder / "checkpoints")), default=None)
     except OSError:
         return None
-    return max((int(name[5:]) for name in names if re.fullmatch(r"step_\d{7}", name)), default=None)
 
 
 def last_rows(path: Path) -> list[dict[str, str]]:

@@ -46,9 +46,8 @@ def test_a_folder_loads_as_the_model_that_was_written(folder):
 def test_a_run_stands_for_its_latest_checkpoint(folder, tmp_path):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
-    folder.rename(run / "checkpoints" / "step_0000007")
     assert latest(run / "checkpoints") is None
-    (run / "checkpoints" / "latest").write_text("step_0000007\n")
+    folder.rename(run / "checkpoints" / "step_0000007")
     found = run / "checkpoints" / "step_0000007"
     assert [checkpoint_folder(path) for path in (run, run / "checkpoints", found)] == [found] * 3
     with pytest.raises(UserError, match="neither a checkpoint"):

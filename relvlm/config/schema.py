@@ -238,7 +238,7 @@ class Config:
     accumulate: Annotated[
         int, "chunks that a step goes through one after another, for the memory of one", Range(1, 1_000_000)
     ] = 1
-    dtype: Annotated[Literal["fp32", "bf16"], "of weights and activations", NEVER] = "fp32"
+    dtype: Annotated[Literal["fp32", "bf16"], "of weights and activations"] = "fp32"
     max_skipped_steps: Annotated[
         int, "updates in a row that may be skipped for values that are not finite", Range(0, LAST_STEP), FREE
     ] = 10

@@ -53,6 +53,13 @@ class CheckpointConfig:
 
     every: Annotated[int, "steps between checkpoints", Range(1, LAST_STEP), FREE] = 1000
     keep: Annotated[int, "newest checkpoints that are kept; 0 is all", Range(0, LAST_STEP), FREE] = 0
+    keep_every: Annotated[
+        int,
+        "checkpoints of each multiple of so many steps are kept beside `keep`; 0 is none",
+        Range(0, LAST_STEP),
+        FREE,
+    ] = 0
+    max_failed: Annotated[int, "saves in a row that may fail before the run ends", Range(0, LAST_STEP), FREE] = 3
     resume: Annotated[bool, "go on from the newest checkpoint in `out`; false refuses where there is one", FREE] = True
 
 

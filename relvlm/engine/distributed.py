@@ -98,4 +98,15 @@ def initialize(model: torch.nn.Module, optimizer: Any, scheduler: Any, config: C
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, lr_scheduler=scheduler, config=settings, dist_init_required=False
     )
+    if hasattr(engine.optimizer, "fp32_groups"):
+        _undo_first_step(engine.optimizer)
     return engine
+
+
+@torch.no_grad()
+def _undo_first_step(optimizer: Any) -> None:
+    """DeepSpeed's optimizer for bf16 without ZeRO makes AdamW's state by an update on zeros, which decays weights."""
+    for parameters, masters in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True):
+        for parameter, master in zip(parameters, masters, strict=True):
+            master.copy_(parameter)
+    optimizer.optimizer.state.clear()

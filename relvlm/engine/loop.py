@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 
-from relvlm import storage
+from relvlm import checkpoints, storage
 from relvlm.config.check import remarks
 from relvlm.config.exact import not_exact
 from relvlm.config.load import dump
@@ -33,6 +32,7 @@ from relvlm.engine.ending import clear_ending, note_ending
 from relvlm.engine.lease import Lease
 from relvlm.engine.loggers import check_loggers
 from relvlm.engine.monitor import Flops, Monitor, uncounted
+from relvlm.engine.saver import Saver, clear
 from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
@@ -58,22 +58,21 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     vocab_size, relations = _check_inputs(config)
     inputs = resume.inputs_of(config)
     folder = Path(config.out) / "checkpoints"
-    newest = _checkpoint_to_resume(config, folder)
-    changed, notes = _check_start(config, newest, inputs)
+    _check_may_resume(config, folder)
     device = distributed.start(config.threads)
     lease = Lease(Path(config.out))
     on_first_rank(lease.take)
     try:
-        on_first_rank(lambda: _write_start(config, inputs, folder, newest, notes))
+        newest = on_first_rank(lambda: _begin(config, inputs, folder))
         pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
         on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
         engine = _build_engine(pretraining, config, settings, device)
-        step = _restore(engine, newest, config, changed) if newest else 0
+        start = _restore(engine, newest) if newest else run_state.Progress()
         with Told(os.environ) as told:
             flops = partial(step_flops, Sizes(config.model, vocab_size, len(relations)))
-            last = _train(config, engine, step, folder, device, told, flops)
+            last = _train(config, engine, start, device, told, flops)
             stop()
-        if told.reason and last.name != f"step_{config.steps:07d}":
+        if told.reason and last.name != checkpoints.name_of(config.steps):
             raise Stopped(told.reason, last)
         return last
     finally:
@@ -90,38 +89,39 @@ def _check_stage(config: Config, settings: dict[str, Any]) -> None:
         raise UserError("model.compile: needs whole parameters in every layer (take ZeRO stage 0-2)")
 
 
-def _check_start(config: Config, newest: Path | None, inputs: resume.Inputs) -> tuple[set[str], list[str]]:
-    """Keys that a resumed run has changed, and what is to be said of them or of a new run's start."""
+def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
+    """The checkpoint to go on from, and what a run says of itself at its start; rank 0, when the folder is its own."""
+    newest, faults = checkpoints.newest_whole(folder)
+    for fault in faults:
+        log.warning("%s (goes on from %s)", fault, newest)
     if newest:
-        found = resume.check(newest, config, inputs)
-        return {each.key for each in found}, [f"goes on from {newest} with another {each}" for each in found]
-    if not config.init.checkpoint:
-        return set(), []
-    return set(), resume.check_words(checkpoint_folder(Path(config.init.checkpoint)), config)
-
-
-def _write_start(config: Config, inputs: resume.Inputs, folder: Path, newest: Path | None, notes: list[str]) -> None:
-    """What a run says of itself at its start; rank 0 alone, when the folder is its own."""
-    if latest(folder) != newest:
-        raise UserError(f"{folder}: another run has just saved there (start again)")
+        notes = [f"goes on from {newest} with another {each}" for each in resume.check(newest, config, inputs)]
+    else:
+        notes = _check_words(config)
     out = Path(config.out)
     with storage.writing(out, "out"):
-        run_state.clear(folder)
+        clear(folder)
         clear_ending(out)
         dump(config, out / "config.yaml")
         storage.write_whole(out / resume.RUN, resume.description(config, inputs))
     for note in [*notes, *remarks(config), *(f"trained with {option}" for option in not_exact(config))]:
         log.info("%s", note)
+    return newest
 
 
-def _restore(engine: Any, newest: Path, config: Config, changed: set[str]) -> int:
-    """The step to go on from; what has been changed in the config takes effect."""
+def _check_words(config: Config) -> list[str]:
+    """Notes on the checkpoint that a new run starts from, if any."""
+    if not config.init.checkpoint:
+        return []
+    return resume.check_words(checkpoint_folder(Path(config.init.checkpoint)), config)
+
+
+def _restore(engine: Any, newest: Path) -> run_state.Progress:
+    """How far the run was; what has been changed in the config takes effect."""
     settings = settings_of(engine.optimizer)
-    step = run_state.restore(engine, newest)
+    progress = run_state.restore(engine, newest)
     keep_settings(engine.optimizer, engine.lr_scheduler, settings)
-    if "seed" in changed:
-        run_state.seed_everything(config.seed + 1 + rank())
-    return step
+    return progress
 
 
 def _check_inputs(config: Config) -> tuple[int, list[str]]:
@@ -135,7 +135,7 @@ def _check_inputs(config: Config) -> tuple[int, list[str]]:
     checks.append(lambda: Tokenizer(config.data.vocab_file))
     checks.append(lambda: open_streams(config.data))
     if latest(Path(config.out) / "checkpoints") is None:
-        checks.append(lambda: check_init(config.init))
+        checks += [lambda: check_init(config.init), lambda: _check_words(config)]
     faults = list(filter(None, map(_fault_of, checks)))
     if faults:
         raise UserError("\n".join(faults))
@@ -150,11 +150,9 @@ def _fault_of(check: Callable[[], object]) -> str | None:
     return None
 
 
-def _checkpoint_to_resume(config: Config, folder: Path) -> Path | None:
-    newest = latest(folder)
-    if newest is None or config.checkpoint.resume:
-        return newest
-    raise UserError(f"{folder}: holds checkpoints, and checkpoint.resume is false (set another `out`)")
+def _check_may_resume(config: Config, folder: Path) -> None:
+    if latest(folder) and not config.checkpoint.resume:
+        raise UserError(f"{folder}: holds checkpoints, and checkpoint.resume is false (set another `out`)")
 
 
 def build_pretraining(
@@ -180,36 +178,41 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
         pretraining.teacher.to(device)
     optimizer = build_optimizer(pretraining.model, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, config.steps)
-    engine = distributed.initialize(pretraining, optimizer, scheduler, config, settings)
-    run_state.seed_everything(config.seed + 1 + rank())  # dropout and negatives differ by rank
-    return engine
+    return distributed.initialize(pretraining, optimizer, scheduler, config, settings)
 
 
 def _train(
-    config: Config, engine: Any, start: int, folder: Path, device: torch.device, told: Told, flops: Flops = uncounted
+    config: Config,
+    engine: Any,
+    start: run_state.Progress,
+    device: torch.device,
+    told: Told,
+    flops: Flops = uncounted,
 ) -> Path:
-    last = folder / f"step_{start:07d}"
-    skipped = 0
+    folder = Path(config.out) / "checkpoints"
+    saver = Saver(folder, config, folder / checkpoints.name_of(start.step))
+    skipped = start.skipped
     loader = build_loader(
         config.data,
         image_size=config.model.image_size,
         patch_size=config.model.image_size // engine.module.model.vision.grid[0],
         seed=config.seed,
-        start_step=start,
+        start_step=start.step,
         rank=rank(),
         world_size=world_size(),
         low_resolution=config.low_resolution,
         accumulate=config.accumulate,
     )
     engine.train()
-    monitor = Monitor(config, Path(config.out), start, device, flops)
+    monitor = Monitor(config, Path(config.out), start.step, device, flops)
     clock = monitor.clock
-    with contextlib.closing(monitor), collectives_timed(clock):
-        for step in range(start + 1, config.steps + 1):
+    with contextlib.closing(monitor), contextlib.closing(saver), collectives_timed(clock):
+        for step in range(start.step + 1, config.steps + 1):
             asked = told.ask()
             with clock.phase("data"):
                 chunks = [chunk.to(device) for chunk in next(loader)]
             lr = engine.optimizer.param_groups[0]["lr"]
+            run_state.seed_step(config.seed, step)
             update = train_step(engine, chunks, clock)
             with clock.phase("communication"):
                 ends = told.agreed(asked)
@@ -223,21 +226,14 @@ def _train(
                 monitor.flush()
             if save:
                 with clock.phase("saving"):
-                    last = _save(engine, folder, step, config)
+                    saver.save(engine, step, skipped)
             if ends:
                 break
+        last = saver.wait()
     left_out = {name: count for name, count in loader.counts().items() if count}
     if left_out and rank() == 0:
         log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
     return last
-
-
-def _save(engine: Any, folder: Path, step: int, config: Config) -> Path:
-    began = time.perf_counter()
-    path = run_state.save(engine, folder, step, config)
-    if rank() == 0:
-        log.info("saved %s in %.1f s", path, time.perf_counter() - began)
-    return path
 
 
 def _diagnosis(step: int, batch: Batch, values: dict[str, torch.Tensor]) -> str:

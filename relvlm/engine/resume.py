@@ -92,8 +92,6 @@ def differences(saved: dict[str, Any], there: Inputs, config: Config, here: Inpu
 def _difference(name: str, before: Any, now: Any, there: str | None, here: str | None) -> Difference:
     key = key_of(name)
     rule = key.resume if key else "never"
-    if name == "optim.weight_decay" and not (before and now):
-        rule = "never"  # parameters with and without decay are the groups that the optimizer's state is in
     if key is None or not key.by_content:
         return Difference(name, before, now, rule)
     if there == here:  # the same files elsewhere, or files that neither reads

@@ -1,158 +1,152 @@
-"""What resumes a run: folders `step_0001000/`, written under a temporary name, synced, renamed; `latest` moves last.
+"""What resumes a run: a snapshot of a step, how it is written, and how any number of ranks goes on from it.
 
-A folder holds DeepSpeed's state (`deepspeed/`), every rank's RNG, the momentum teacher, what the run was told
-(`run.json`, relvlm/engine/resume.py) and a model that stands alone (relvlm/pretrained.py). The loader needs no state:
-its plan is a function of the step.
+A checkpoint holds each rank's part of the training state by parameter name (state_files.py), the momentum teacher, how
+far the run was (`progress.json`), what it was told (`run.json`, resume.py) and a model that stands alone
+(relvlm/pretrained.py). Samples and random numbers are functions of the step, so nothing else needs to be kept.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import random
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from relvlm import storage
+from relvlm import checkpoints, storage
 from relvlm.config.schema import Config
+from relvlm.data.text import text_key
+from relvlm.engine import slices, state_files
 from relvlm.engine.resume import RUN
 from relvlm.errors import UserError
-from relvlm.pretrained import latest, read_teacher, write_model
-from relvlm.ranks import barrier, rank
-from relvlm.storage import sync, sync_one
+from relvlm.pretrained import read_teacher, write_model
+from relvlm.ranks import rank, world_size
 
-BYTES_A_PARAMETER = 16  # weights in fp32, the optimizer's copy and its two moments
-FEWEST_BYTES_A_PARAMETER = 12  # where the optimizer needs no copy
-
-
-def save(engine: Any, folder: Path, step: int, config: Config) -> Path:
-    """Write checkpoint `step` of a run; every rank must call it. Returns its folder.
-
-    Raises DiskError where it cannot be written; what was written of it is removed, and `latest` stays.
-    """
-    final = folder / f"step_{step:07d}"
-    with storage.writing(final, needed=_needed(engine, folder)):
-        try:
-            _write(engine, folder, final, step, config)
-        except Exception:
-            if rank() == 0:
-                clear(folder)
-            raise
-    return final
+PROGRESS = "progress.json"
+FEWEST_BYTES_A_PARAMETER = 16  # of a checkpoint: the state's weight and two moments, and the model beside it
 
 
-def _write(engine: Any, folder: Path, final: Path, step: int, config: Config) -> None:
-    temporary = folder / f".{final.name}.tmp"
-    if rank() == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    barrier()
-    engine.save_checkpoint(str(temporary), tag="deepspeed", client_state={"step": step}, save_latest=False)
-    torch.save(_rng_state(), temporary / f"rng_{rank():05d}.pt")
-    tensors = full_tensors(engine)
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is after a step."""
+
+    step: int = 0
+    updates: int = 0  # of the weights: steps that were not skipped
+    schedule: int = 0  # where the learning rate's schedule is
+    skipped: int = 0  # steps skipped in a row up to here; no checkpoint with any is a good one
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Copies of what is written of a step; `model` and `teacher` on rank 0 alone."""
+
+    progress: Progress
+    state: dict[str, torch.Tensor]
+    model: dict[str, torch.Tensor]
+    teacher: dict[str, Any]
+
+    @property
+    def bytes(self) -> int:
+        """About what all ranks write."""
+        return world_size() * sum(x.nbytes for x in self.state.values()) + sum(x.nbytes for x in self.model.values())
+
+
+def snapshot(engine: Any, step: int, skipped: int = 0) -> Snapshot:
+    """Copy the state after `step`; every rank must call it."""
+    own = slices.held(engine)
+    if engine.zero_optimization_stage() == 0:  # every rank has everything
+        own = own[rank() :: world_size()]
+    progress = Progress(step, slices.updates(engine), engine.lr_scheduler.last_epoch, skipped)
     teacher = engine.module.teacher
-    if rank() == 0 and teacher is not None:  # the same on every rank
-        torch.save(teacher.state_dict(), temporary / "teacher.pt")
-    if rank() == 0:
-        write_model(temporary, tensors, config, step)
-        if (folder.parent / RUN).exists():
-            shutil.copyfile(folder.parent / RUN, temporary / RUN)
-    barrier()
-    if rank() == 0:
-        sync(temporary)
-        if final.exists():  # of a run that died before `latest` moved
-            shutil.rmtree(final)
-        temporary.rename(final)
-        sync_one(folder)
-        _point_latest(folder, final.name)
-        _prune(folder, final.name, config.checkpoint.keep)
-    barrier()
+    return Snapshot(
+        progress,
+        state_files.staged(own),
+        full_tensors(engine),
+        {} if rank() or teacher is None else {k: _copy(v) for k, v in teacher.state_dict().items()},
+    )
 
 
-def _needed(engine: Any, folder: Path) -> int:
-    """Bytes of a checkpoint: as many as the newest has, or about what its parts come to."""
-    newest = latest(folder)
-    if newest and newest.is_dir():
-        return storage.size(newest)
-    return BYTES_A_PARAMETER * sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
+def write(made: Snapshot, folder: Path, config: Config) -> dict[str, dict[str, Any]]:
+    """Write this rank's files of a snapshot into `folder`, to the disk; returns their records for the manifest."""
+    own = folder / state_files.file_of(rank())
+    state_files.write(own, made.state)
+    paths = [own]
+    if rank() == 0:
+        if made.teacher:
+            torch.save(made.teacher, folder / "teacher.pt")
+        write_model(folder, made.model, config, made.progress.step)
+        (folder / PROGRESS).write_text(json.dumps(dataclasses.asdict(made.progress)))
+        if (run := Path(config.out) / RUN).exists():
+            shutil.copyfile(run, folder / RUN)
+        paths += [path for path in folder.iterdir() if not path.match(state_files.PATTERN)]
+    for path in paths:
+        storage.sync_one(path)
+    return {path.name: checkpoints.file_record(path) for path in paths}
+
+
+def restore(engine: Any, checkpoint: Path) -> Progress:
+    """Go on from a checkpoint of any number of ranks, any ZeRO stage and either dtype; every rank must call it.
+
+    Raises UserError where it is of another model, or lacks the state of a run.
+    """
+    state, own = state_files.StateFiles(checkpoint), slices.held(engine)
+    if others := {each.name for each in own} - state.names():
+        raise UserError(f"{checkpoint}: has no state of {min(others)} and {len(others) - 1} others (another model)")
+    for each in own:
+        state.read_into(each)
+    progress = read_progress(checkpoint)
+    slices.set_updates(engine, progress.updates)
+    slices.refresh(engine)
+    engine.lr_scheduler.last_epoch = progress.schedule
+    if engine.module.teacher is not None:
+        engine.module.teacher.load_state_dict(read_teacher(checkpoint))
+    return progress
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """How far the run of a checkpoint was; UserError where it does not say."""
+    path = checkpoint / PROGRESS
+    try:
+        return Progress(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+
+
+def full_tensors(engine: Any) -> dict[str, torch.Tensor]:
+    """Copies of the model's tensors on rank 0's CPU in fp32, tied ones once; gathered from all ranks under ZeRO-3."""
+    state = {} if rank() else engine.module.model.state_dict()
+    if engine.zero_optimization_stage() == 3:
+        whole = engine._zero3_consolidated_16bit_state_dict() or {}
+        state = {k.removeprefix("model."): v for k, v in whole.items() if k.startswith("model.")}
+    state.pop("mlm_head.decoder.weight", None)
+    return {k: v.detach().to("cpu", torch.float32, copy=True).contiguous() for k, v in state.items()}
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
 
 
 def check_room(model: torch.nn.Module, out: Path) -> None:
     """Raise DiskError where not even one checkpoint would fit (quotas are not seen)."""
-    needed = FEWEST_BYTES_A_PARAMETER * sum(p.numel() for p in model.parameters())
+    needed = FEWEST_BYTES_A_PARAMETER * sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
     usage = shutil.disk_usage(storage.existing(out))
     if usage.free < needed and usage.total:  # some network disks say 0 of both
         raise storage.disk_error(out, OSError(errno.ENOSPC, "No space for a checkpoint"), "out", needed)
 
 
-def clear(folder: Path) -> None:
-    """Remove what saves that did not end have left of themselves; only the one run of the folder may."""
-    for left in [*folder.glob(".step_*.tmp"), *folder.glob(".latest.tmp")]:
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-
-
-def restore(engine: Any, checkpoint: Path) -> int:
-    """Load DeepSpeed's state and this rank's RNG; returns the step to go on from."""
-    engine.load_checkpoint(str(checkpoint), tag="deepspeed")
-    own = checkpoint / f"rng_{rank():05d}.pt"
-    if not own.exists():
-        raise UserError(f"{own}: missing: the run had fewer processes (start it with as many as before)")
-    if engine.module.teacher is not None:
-        engine.module.teacher.load_state_dict(read_teacher(checkpoint))
-    _set_rng_state(torch.load(own, weights_only=True))
-    return int(json.loads((checkpoint / "config.json").read_text())["step"])
-
-
-def full_tensors(engine: Any) -> dict[str, torch.Tensor]:
-    """The model's tensors on the CPU in fp32, tied ones once; gathered from all ranks under ZeRO-3."""
-    state = engine.module.model.state_dict()
-    if engine.zero_optimization_stage() == 3:
-        whole = engine._zero3_consolidated_16bit_state_dict() or {}
-        state = {k.removeprefix("model."): v for k, v in whole.items() if k.startswith("model.")}
-    state.pop("mlm_head.decoder.weight", None)
-    return {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in state.items()}
-
-
-def _rng_state() -> dict[str, Any]:
-    state: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_rng_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
-
-
 def seed_everything(seed: int) -> None:
+    """Of new weights."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
-def _point_latest(folder: Path, name: str) -> None:
-    storage.write_whole(folder / "latest", name)
-
-
-def _prune(folder: Path, newest: str, keep: int) -> None:
-    """Keep `newest` and the `keep` - 1 before it. A later one, of a run that died before `latest` moved, is no
-    reason to drop them.
-    """
-    if keep > 0:
-        done = sorted(path for path in folder.glob("step_*") if path.name <= newest)
-        for old in done[:-keep]:
-            _remove(old)
-
-
-def _remove(checkpoint: Path) -> None:
-    """Under a name that `clear` finds: on NFS, files that an evaluation has open stay, which must not end a run."""
-    left = checkpoint.with_name(f".{checkpoint.name}.tmp")
-    shutil.rmtree(left, ignore_errors=True)
-    checkpoint.rename(left)
-    shutil.rmtree(left, ignore_errors=True)
+def seed_step(seed: int, step: int) -> None:
+    """Random numbers of a step (dropout): of each rank its own, from (seed, step, rank) alone."""
+    torch.manual_seed(text_key(f"{seed}/step {step}/rank {rank()}") & (2**63 - 1))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from relvlm.data.batches.batch import Batch
 from relvlm.losses.itm import IGNORED, hard_negatives
+from relvlm.losses.precision import at_least_fp32
 from relvlm.pretraining.encode import Features
 
 
@@ -45,8 +46,9 @@ def draw_negatives(
 
 @torch.no_grad()
 def similarities(features: Features, temperature: Tensor, keys: Features) -> tuple[Tensor, Tensor]:
-    """(G, G) text to view and view to text, over the temperature."""
-    t2i_GG, i2t_GG = features.text_GE @ keys.image_GE.T, features.image_GE @ keys.text_GE.T
+    """(G, G) text to view and view to text, over the temperature; in fp32, which the teacher's features are in."""
+    (image_GE, text_GE), (image_keys, text_keys) = (map(at_least_fp32, each) for each in (features, keys))
+    t2i_GG, i2t_GG = text_GE @ image_keys.T, image_GE @ text_keys.T
     return t2i_GG / temperature, i2t_GG / temperature
 
 

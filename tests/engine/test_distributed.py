@@ -52,10 +52,10 @@ def test_a_deepspeed_config_that_is_no_text_is_refused(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_the_engine_is_told_what_our_config_decides(monkeypatch, dtype):
-    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(initialize=lambda **of: (of, None)))
+    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(initialize=lambda **of: (SimpleNamespace(**of), 0)))
     config = Config(dtype=dtype, accumulate=3)
     told = distributed.initialize(torch.nn.Linear(1, 1), "optimizer", "scheduler", config, {"wall_clock": True})
-    assert told["config"] == {
+    assert told.config == {
         "wall_clock": True, "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 3,
         "gradient_clipping": config.optim.clip_norm, "bf16": {"enabled": dtype == "bf16"},
         "zero_allow_untested_optimizer": True, "steps_per_print": 10**9,

@@ -14,10 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from relvlm import checkpoints
 from relvlm.config.load import load_config
 from relvlm.config.schema import CheckpointConfig, Config, DataConfig, DatasetConfig, KindRatios
 from relvlm.engine import loop
 from relvlm.engine.columns import PHASES
+from relvlm.engine.run_state import Progress
 from relvlm.engine.signals import Told
 from relvlm.errors import UserError
 
@@ -85,6 +87,22 @@ class Engine:
             self.skipped_steps += 1
 
 
+class Saves:
+    """In place of a Saver: the steps that it was asked to save, with how many were skipped before."""
+
+    def __init__(self, folder: Path, config: Config, last: Path, found: list) -> None:
+        self.folder, self.last, self.found = folder, last, found
+
+    def save(self, engine: Engine, step: int, skipped: int) -> None:
+        self.found.append((step, skipped) if skipped else step)
+        self.last = self.folder / f"step_{step:07d}"
+
+    def wait(self) -> Path:
+        return self.last
+
+    def close(self) -> None: ...
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     data = DataConfig(ratio=KindRatios(captions=1))
@@ -96,15 +114,11 @@ def train(
     config: Config, losses: list[float], monkeypatch, start: int = 0, told: Told | None = None
 ) -> tuple[Engine, Path, list[int]]:
     saved: list[int] = []
-
-    def save(engine: Engine, folder: Path, step: int, config: Config) -> Path:
-        saved.append(step)
-        return folder / f"step_{step:07d}"
-
     monkeypatch.setattr(loop, "build_loader", lambda *_, start_step, **__: Loader(losses))
-    monkeypatch.setattr(loop.run_state, "save", save)
+    monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, saved))
     engine = Engine()
-    last = loop._train(config, engine, start, Path("checkpoints"), torch.device("cpu"), told or Told({}))
+    last = loop._train(config, engine, Progress(start), torch.device("cpu"), told or Told({}))
+    assert last.parent == Path(config.out) / "checkpoints"
     return engine, last, saved
 
 
@@ -116,20 +130,20 @@ def rows(config: Config) -> list[dict[str, str]]:
 def test_it_saves_at_the_interval_and_at_the_end(config, monkeypatch):
     config = replace(config, checkpoint=CheckpointConfig(every=4))
     engine, last, saved = train(config, [1.0] * 6, monkeypatch)
-    assert saved == [4, 6] and last == Path("checkpoints/step_0000006") and len(engine.updates) == 6
+    assert saved == [4, 6] and last.name == "step_0000006" and len(engine.updates) == 6
     assert [row["step"] for row in rows(config)] == ["1", "2", "3", "4", "5", "6"]
 
 
 def test_a_run_that_is_already_done_trains_nothing(config, monkeypatch):
     engine, last, saved = train(config, [], monkeypatch, start=6)
-    assert saved == [] and engine.updates == [] and last == Path("checkpoints/step_0000006")
+    assert saved == [] and engine.updates == [] and last.name == "step_0000006"
 
 
 def test_told_to_end_it_saves_the_step_that_it_is_in_and_ends(config, monkeypatch):
     told = Told({})
     told.reason = "enough"
     engine, last, saved = train(config, [1.0] * 6, monkeypatch, start=2, told=told)
-    assert saved == [3] and last == Path("checkpoints/step_0000003") and len(engine.updates) == 1
+    assert saved == [3] and last.name == "step_0000003" and len(engine.updates) == 1
     assert [row["step"] for row in rows(config)] == ["3"]
 
 
@@ -169,8 +183,8 @@ def test_the_loader_goes_on_at_the_step_with_patches_of_the_model(config, monkey
     asked = {}
     monkeypatch.setattr(loop, "world_size", lambda: 3)
     monkeypatch.setattr(loop, "build_loader", lambda data, **of: asked.update(of) or Loader([1.0] * 6))
-    monkeypatch.setattr(loop.run_state, "save", lambda engine, folder, step, config: folder)
-    loop._train(config, Engine(), 2, Path("checkpoints"), torch.device("cpu"), Told({}))
+    monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, []))
+    loop._train(config, Engine(), Progress(2), torch.device("cpu"), Told({}))
     assert asked["patch_size"] == config.model.image_size // 2 and asked["start_step"] == 2
     assert (asked["rank"], asked["world_size"]) == (0, 3)
 
@@ -205,7 +219,7 @@ def test_an_error_of_the_loader_comes_through(config, monkeypatch):
     loader = Loader([1.0], UserError("shard 3: torn"))
     monkeypatch.setattr(loop, "build_loader", lambda *_, **__: loader)
     with pytest.raises(UserError, match="shard 3: torn"):
-        loop._train(config, Engine(), 0, Path("checkpoints"), torch.device("cpu"), Told({}))
+        loop._train(config, Engine(), Progress(), torch.device("cpu"), Told({}))
 
 
 def test_it_says_at_the_end_what_the_loader_left_out(config, monkeypatch, caplog):
@@ -226,14 +240,24 @@ def test_a_missing_relation_file_is_named_before_any_work(config, tmp_path):
         loop.run(replace(config, data=data))
 
 
+def test_a_streak_of_skipped_steps_goes_on_after_a_start_and_is_saved(config, monkeypatch):
+    monkeypatch.setattr(loop, "build_loader", lambda *_, **__: Loader([NAN] * 3))
+    found: list = []
+    monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, found))
+    config = replace(config, checkpoint=CheckpointConfig(every=1), max_skipped_steps=4)
+    with pytest.raises(RuntimeError, match="step 5: "):
+        loop._train(config, Engine(), Progress(2, skipped=2), torch.device("cpu"), Told({}))
+    assert found == [(3, 3), (4, 4)]
+
+
 def test_checkpoints_are_not_overwritten_where_resuming_is_off(config):
     folder = Path(config.out) / "checkpoints"
-    assert loop._checkpoint_to_resume(config, folder) is None
-    folder.mkdir()
-    (folder / "latest").write_text("step_0000003")
-    assert loop._checkpoint_to_resume(config, folder) == folder / "step_0000003"
+    never = replace(config, checkpoint=CheckpointConfig(resume=False))
+    loop._check_may_resume(never, folder)
+    (folder / "step_0000003").mkdir(parents=True)
+    loop._check_may_resume(config, folder)
     with pytest.raises(UserError, match=r"checkpoint\.resume is false"):
-        loop._checkpoint_to_resume(replace(config, checkpoint=CheckpointConfig(resume=False)), folder)
+        loop._check_may_resume(never, folder)
 
 
 def test_an_out_that_cannot_be_a_folder_is_named_before_any_work(config, tmp_path):
@@ -262,29 +286,36 @@ def test_an_out_that_is_read_only_is_named_before_any_work(config, monkeypatch):
 
 
 def test_a_disk_without_room_for_one_checkpoint_is_named(tmp_path, monkeypatch):
-    model = torch.nn.Linear(9, 1)  # 10 parameters of 12 bytes
+    model = torch.nn.Linear(9, 1)  # 10 parameters of 16 bytes
     for free, right in (
-        (120, nullcontext()),
-        (119, pytest.raises(UserError, match=r"^out: .*No space for a checkpoint")),
+        (160, nullcontext()),
+        (159, pytest.raises(UserError, match=r"^out: .*No space for a checkpoint")),
     ):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free, total=10**12))
         with right:
             loop.run_state.check_room(model, tmp_path / "to/come")
 
 
-def test_a_run_says_at_its_start_what_it_was_told(config, caplog):
+def test_a_run_says_at_its_start_what_it_was_told(config, monkeypatch, caplog):
     folder = Path(config.out) / "checkpoints"
     (folder / ".step_0000003.tmp").mkdir(parents=True)
+    monkeypatch.setattr(loop, "_check_words", lambda _: ["another word"])
     with caplog.at_level("INFO"):
-        loop._write_start(config, {"data.vocab": "ab"}, folder, None, ["another seed"])
+        assert loop._begin(config, {"data.vocab": "ab"}, folder) is None
     assert json.loads((Path(config.out) / "run.json").read_text())["inputs"] == {"data.vocab": "ab"}
     assert load_config(Path(config.out) / "config.yaml", ["data.batch.captions=4", "data.captions=[{path: x}]"])
-    assert list(folder.iterdir()) == [] and "another seed" in caplog.text
+    assert list(folder.iterdir()) == [] and "another word" in caplog.text
 
 
-def test_a_checkpoint_that_another_run_has_just_saved_is_not_passed_over(config):
+def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_names_the_damaged_one(config, monkeypatch, caplog):
     folder = Path(config.out) / "checkpoints"
-    folder.mkdir()
-    (folder / "latest").write_text("step_0000003")
-    with pytest.raises(UserError, match="another run has just saved there"):
-        loop._write_start(config, {}, folder, None, [])
+    for step in (3, 5):
+        made = folder / checkpoints.name_of(step)
+        made.mkdir(parents=True)
+        (made / "config.json").write_text("{}")
+        checkpoints.write_manifest(made, {"config.json": checkpoints.file_record(made / "config.json")})
+    (made / "config.json").write_text("[]")
+    monkeypatch.setattr(loop.resume, "check", lambda newest, *_: [f"value of {newest.name}"])
+    with caplog.at_level("INFO"):
+        assert loop._begin(config, {}, folder) == folder / "step_0000003"
+    assert f"{made / 'config.json'}: damaged" in caplog.text and "another value of step_0000003" in caplog.text

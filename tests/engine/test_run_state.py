@@ -1,6 +1,5 @@
-"""Checkpoints: whole or not there, pruned from the old end, and clear about what they are not."""
+"""What a checkpoint holds, how a run goes on from it, and what is said of one that is damaged."""
 
-import errno
 import json
 import random
 import shutil
@@ -10,68 +9,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support import programs
+from support.saved_runs import MODEL, RELATIONS, WORDS, Engine, made_config, save
 
 import relvlm
-from relvlm import pretrained, storage
-from relvlm.config.schema import (
-    CheckpointConfig,
-    Config,
-    DataConfig,
-    FusionConfig,
-    ModelConfig,
-    MomentumConfig,
-    TextConfig,
-)
-from relvlm.config.vision import ViTConfig
-from relvlm.engine import run_state
+from relvlm import pretrained
+from relvlm.config.schema import Config, MomentumConfig
+from relvlm.engine import run_state, slices
 from relvlm.errors import UserError
-from relvlm.model import RelVLM
-from relvlm.pretraining.step import Pretraining
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "on", "mat"]
-RELATIONS = ["left of", "on"]
-MODEL = ModelConfig(
-    image_size=16, embed_dim=4, vision=ViTConfig(width=8, layers=1, heads=1, patch_size=8),
-    text=TextConfig(layers=1, heads=1, width=8, max_positions=8), fusion=FusionConfig(layers=1, heads=1),
-    mrc_hidden=6,
-)  # fmt: skip
-
-
-class Engine:
-    """As much of DeepSpeed's engine as saving uses; its own state is one number."""
-
-    def __init__(self, config: Config) -> None:
-        torch.manual_seed(0)
-        self.module = Pretraining(RelVLM(config.model, len(WORDS), len(RELATIONS)))
-        self.state = 0
-
-    def zero_optimization_stage(self) -> int:
-        return 1
-
-    def save_checkpoint(self, folder: str, tag: str, client_state: dict, save_latest: bool) -> None:
-        (Path(folder) / tag).mkdir()
-        (Path(folder) / tag / "state").write_text(str(self.state))
-
-    def load_checkpoint(self, folder: str, tag: str) -> None:
-        self.state = int((Path(folder) / tag / "state").read_text())
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
-    (tmp_path / "relations.txt").write_text("left of\n\n on \n")
-    data = DataConfig(vocab=str(tmp_path / "vocab.txt"), relations=str(tmp_path / "relations.txt"), sep=False)
-    return Config(out=str(tmp_path / "run"), model=MODEL, data=data)
+    return made_config(tmp_path)
 
 
 @pytest.fixture
 def folder(config: Config) -> Path:
     return Path(config.out) / "checkpoints"
-
-
-def steps(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*step_*") if not path.name.startswith("."))
 
 
 def refusal(path: Path) -> str:
@@ -82,7 +36,7 @@ def refusal(path: Path) -> str:
 
 def test_what_is_saved_loads_as_a_model_ready_to_score(config, folder):
     engine = Engine(config)
-    saved = run_state.save(engine, folder, 7, config)
+    saved = save(engine, folder, 7, config)
     assert saved == folder / "step_0000007" == pretrained.latest(folder)
     for path in (saved, folder, config.out):
         model = relvlm.load(path)
@@ -93,76 +47,12 @@ def test_what_is_saved_loads_as_a_model_ready_to_score(config, folder):
         assert model.mlm_head.decoder.weight is model.text.embeddings.word.weight
 
 
-@pytest.mark.parametrize("place", ["rename", "sync", "write_model"])
-def test_a_crash_in_the_middle_of_saving_leaves_the_older_checkpoint(config, folder, monkeypatch, place):
-    engine = Engine(config)
-    older = run_state.save(engine, folder, 5, config)
-
-    def crash(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(*((Path, "rename") if place == "rename" else (run_state, place)), crash)
-        with pytest.raises(OSError, match="no space left"):
-            run_state.save(engine, folder, 10, config)
-    assert steps(folder) == ["step_0000005"] and pretrained.latest(folder) == older
-    assert relvlm.load(config.out).step == 5
-    assert run_state.restore(engine, older) == 5
-    run_state.save(engine, folder, 10, config)  # over what the crash left
-    assert relvlm.load(config.out).step == 10
-    assert [path.name for path in folder.glob(".*")] == []
-
-
-def test_a_crash_before_latest_moves_goes_on_from_the_older_checkpoint(config, folder, monkeypatch):
-    engine = Engine(config)
-    older = run_state.save(engine, folder, 5, config)
-    with monkeypatch.context() as broken:
-        broken.setattr(run_state, "_point_latest", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run_state.save(engine, folder, 10, config)
-    assert pretrained.latest(folder) == older
-    keeps_one = replace(config, checkpoint=CheckpointConfig(keep=1))
-    run_state.save(engine, folder, 7, keeps_one)  # with a new interval: the orphan 10 must not count as newest
-    assert pretrained.latest(folder) == folder / "step_0000007"
-    assert relvlm.load(config.out).step == 7
-
-
-@pytest.mark.parametrize(("keep", "left"), [(0, [1, 2, 3, 4]), (1, [4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4])])
-def test_pruning_keeps_the_newest(config, folder, keep, left):
-    engine = Engine(config)
-    config = replace(config, checkpoint=CheckpointConfig(keep=keep))
-    for step in range(1, 5):
-        run_state.save(engine, folder, step, config)
-    assert steps(folder) == [f"step_{step:07d}" for step in left]
-    assert relvlm.load(config.out).step == 4
-
-
-def test_restoring_brings_back_state_step_and_random_numbers(config, folder):
-    engine = Engine(config)
-    engine.state = 3
-    torch.manual_seed(11)
-    saved = run_state.save(engine, folder, 5, config)
-    expected = torch.rand(4)
-    engine.state = 4
-    torch.manual_seed(12)
-    assert run_state.restore(engine, saved) == 5
-    assert engine.state == 3 and torch.equal(torch.rand(4), expected)
-
-
-def test_restoring_without_this_ranks_random_state_says_why(config, folder):
-    engine = Engine(config)
-    saved = run_state.save(engine, folder, 5, config)
-    (saved / "rng_00000.pt").unlink()
-    with pytest.raises(UserError, match=r"rng_00000\.pt: missing: the run had fewer processes"):
-        run_state.restore(engine, saved)
-
-
 def test_the_momentum_teacher_is_saved_beside_the_model(config, folder):
     config = replace(config, model=replace(MODEL, momentum=MomentumConfig(enabled=True, queue=6)))
     engine = Engine(config)
     engine.module.teacher.update(engine.module.model)
     queue = engine.module.teacher.text_queue.clone()
-    saved = run_state.save(engine, folder, 5, config)
+    saved = save(engine, folder, 5, config)
     other = Engine(config)
     other.module.teacher.text_queue.zero_()
     run_state.restore(other, saved)
@@ -173,19 +63,76 @@ def test_the_momentum_teacher_is_saved_beside_the_model(config, folder):
 def test_a_model_without_relations_needs_no_relation_file(config, folder):
     model = replace(MODEL, relations=False)
     config = replace(config, model=model, data=replace(config.data, relations="gone.txt"))
-    run_state.save(Engine(config), folder, 1, config)
+    save(Engine(config), folder, 1, config)
     assert relvlm.load(config.out).relation_names == []
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
-    assert refusal(tmp_path) == (f"{tmp_path}: neither a checkpoint (no config.json) nor a run with checkpoints/latest")
+    assert refusal(tmp_path) == (f"{tmp_path}: neither a checkpoint (no config.json) nor a run with checkpoints/step_*")
     assert str(tmp_path / "none") in refusal(tmp_path / "none")
 
 
-def test_latest_that_points_nowhere_is_named(config, folder):
-    run_state.save(Engine(config), folder, 5, config)
-    (folder / "latest").write_text("step_0000009")
-    assert refusal(Path(config.out)).startswith(f"{folder / 'step_0000009' / 'config.json'}: not readable")
+def test_latest_is_no_more_than_a_hint(config, folder):
+    saved = save(Engine(config), folder, 5, config)
+    for hint in ("step_0000009", ""):
+        (folder / "latest").write_text(hint)
+        assert pretrained.latest(folder) == saved and relvlm.load(config.out).step == 5
+    (folder / "latest").unlink()
+    assert pretrained.latest(folder) == saved
+
+
+def test_a_run_goes_on_to_the_bit(config, folder):
+    engine, other = Engine(config), Engine(config)
+    for _ in range(3):
+        engine.step()
+    saved = save(engine, folder, 5, config, skipped=2)
+    other.step()
+    progress = run_state.restore(other, saved)
+    assert progress == run_state.Progress(step=5, updates=3, schedule=3, skipped=2)
+    assert slices.updates(other) == 3 and other.lr_scheduler.last_epoch == 3
+    for each in (engine, other):
+        torch.manual_seed(1)
+        for group in each.optimizer.param_groups:
+            group["lr"] = 0.1  # the loop's affair (schedule.keep_settings)
+        each.step()
+    for name, tensor in engine.module.state_dict().items():
+        assert torch.equal(other.module.state_dict()[name], tensor), name
+
+
+def test_a_checkpoint_before_the_first_update_is_one_too(config, folder):
+    saved, other = save(Engine(config), folder, 1, config), Engine(config)
+    other.step()
+    assert run_state.restore(other, saved) == run_state.Progress(step=1)
+    assert slices.updates(other) == 0 and not any(x["exp_avg"].any() for x in other.optimizer.state.values())
+
+
+def test_the_state_of_another_model_is_refused(config, folder):
+    saved = save(Engine(config), folder, 5, config)
+    more = replace(config, model=replace(MODEL, text=replace(MODEL.text, layers=2)))
+    with pytest.raises(UserError, match=r"has no state of text\.\S+ and \d+ others \(another model\)"):
+        run_state.restore(Engine(more), saved)
+    wider = replace(config, model=replace(MODEL, mrc_hidden=8))
+    with pytest.raises(UserError, match=r"no \w+ of mrc_head\.\S+ from element \d+ on"):
+        run_state.restore(Engine(wider), saved)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"step": 1, "pace": 2}'])
+def test_a_checkpoint_that_does_not_say_how_far_it_is_is_named(config, folder, text):
+    path = save(Engine(config), folder, 5, config) / run_state.PROGRESS
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(UserError, match=r"progress\.json: not readable"):
+        run_state.restore(Engine(config), path.parent)
+
+
+def test_too_little_room_for_one_checkpoint_is_said_at_the_start(config, monkeypatch):
+    model = Engine(config).module
+    needed = run_state.FEWEST_BYTES_A_PARAMETER * sum(p.numel() for p in model.parameters())
+    room = SimpleNamespace(total=10 * needed, free=needed)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    run_state.check_room(model, Path(config.out))
+    room.free -= 1
+    with pytest.raises(UserError, match=r"out: .*No space for a checkpoint"):
+        run_state.check_room(model, Path(config.out))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +148,7 @@ def test_latest_that_points_nowhere_is_named(config, folder):
     ],
 )
 def test_a_damaged_checkpoint_names_the_file(config, folder, file, content, message):
-    path = run_state.save(Engine(config), folder, 5, config) / file
+    path = save(Engine(config), folder, 5, config) / file
     path.unlink()
     if content is not None:
         path.write_bytes(content)
@@ -209,63 +156,10 @@ def test_a_damaged_checkpoint_names_the_file(config, folder, file, content, mess
     assert found.startswith(f"{path}: ") and message in found
 
 
-def test_a_full_disk_is_one_line_with_room_and_place(config, folder, monkeypatch):
-    engine = Engine(config)
-    older = run_state.save(engine, folder, 5, config)
-    size = storage.gigabytes(storage.size(older))
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    for place, step in (("sync", 6), ("write_model", 7)):
-        with monkeypatch.context() as broken:
-            broken.setattr(run_state, place, full)
-            with pytest.raises(UserError) as caught:
-                run_state.save(engine, folder, step, config)
-        said = str(caught.value)
-        assert said.startswith(f"{folder / f'step_{step:07d}'}: cannot be written: [Errno 28] No space left on device")
-        assert f"needs about {size}, " in said and " free there" in said and "\n" not in said
-        assert sorted(path.name for path in folder.iterdir()) == ["latest", "step_0000005"]
-
-
-@pytest.mark.parametrize("limit", [2000, 20_000])
-def test_a_file_that_cannot_grow_is_one_line_too(config, folder, limit):
-    """The real thing: torch and safetensors write what the system then refuses."""
-    script = f"""
-import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-import test_run_state as here
-data = here.DataConfig(vocab={config.data.vocab!r}, relations={config.data.relations!r})
-config = here.Config(out={config.out!r}, model=here.MODEL, data=data)
-engine = here.Engine(config)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-try: here.run_state.save(engine, here.Path(config.out) / "checkpoints", 1, config)
-except here.UserError as error: print(error)
-"""
-    done = programs.run("-c", script)
-    assert done.stdout.startswith(f"{folder / 'step_0000001'}: cannot be written: ") and "needs about" in done.stdout
-    assert done.stdout.count("\n") == 1 and list(folder.iterdir()) == []
-
-
-def test_a_checkpoint_that_somebody_reads_ends_no_run_when_it_is_pruned(config, folder, monkeypatch):
-    engine, keeps_one = Engine(config), replace(config, checkpoint=CheckpointConfig(keep=1))
-    run_state.save(engine, folder, 1, keeps_one)
-    monkeypatch.setattr(shutil, "rmtree", lambda *_, ignore_errors=False: ignore_errors or 1 / 0)  # NFS: .nfs000 stays
-    run_state.save(engine, folder, 2, keeps_one)
-    assert steps(folder) == ["step_0000002"] and (folder / ".step_0000001.tmp").is_dir()
-
-
-def test_what_a_killed_save_left_is_cleared(folder):
-    for name in (".step_0000005.tmp/deepspeed", "step_0000004", "mine"):
-        (folder / name).mkdir(parents=True)
-    (folder / ".latest.tmp").write_text("step")
-    run_state.clear(folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["mine", "step_0000004"]
-
-
 def test_a_checkpoint_keeps_what_its_run_was_told(config, folder):
     folder.mkdir(parents=True)
     (folder.parent / "run.json").write_text("of this run")
-    assert (run_state.save(Engine(config), folder, 5, config) / "run.json").read_text() == "of this run"
+    assert (save(Engine(config), folder, 5, config) / "run.json").read_text() == "of this run"
 
 
 def test_tensors_are_saved_in_fp32_with_the_tied_ones_once(config):
@@ -277,7 +171,7 @@ def test_tensors_are_saved_in_fp32_with_the_tied_ones_once(config):
 
 
 def test_the_description_says_what_was_trained_on_what(config, folder):
-    saved = run_state.save(Engine(config), folder, 5, config)
+    saved = save(Engine(config), folder, 5, config)
     description = json.loads((saved / "config.json").read_text())
     assert description["data"]["vocab"] == config.data.vocab and description["vocab_size"] == len(WORDS)
     assert (saved / "vocab.txt").read_text() == "\n".join(WORDS)
@@ -291,3 +185,13 @@ def test_a_seed_decides_every_generator():
         return SimpleNamespace(python=random.random(), numpy=np.random.rand(), torch=torch.rand(1).item())
 
     assert draw() == draw()
+
+
+def test_a_steps_random_numbers_are_those_of_seed_step_and_rank(monkeypatch):
+    def draw(seed: int, step: int, rank: int) -> float:
+        monkeypatch.setattr(run_state, "rank", lambda: rank)
+        run_state.seed_step(seed, step)
+        return torch.rand(1).item()
+
+    numbers = {draw(seed, step, rank) for seed in (0, 1) for step in (1, 2) for rank in (0, 1)}
+    assert len(numbers) == 8 and draw(0, 1, 0) in numbers

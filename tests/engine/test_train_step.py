@@ -1,14 +1,11 @@
 """A step under DeepSpeed at every ZeRO stage, whole and in chunks: plain PyTorch's, or none where it is not finite."""
 
-import socket
-
 import pytest
 import torch
 from support.batches import made_batch
 from torch import Tensor
 from toys import NOISY, toy_pretraining
 
-from relvlm import ranks
 from relvlm.config.schema import Config, OptimConfig
 from relvlm.data.batches.batch import Batch
 from relvlm.engine import distributed, run_state
@@ -26,26 +23,6 @@ WORKS = [
 RATE, CLIP, CHUNKS = 0.02, 10.0, 3  # the gradient of the relations is below, that of the others above
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the model stays on the CPU")
-
-
-@pytest.fixture(scope="module")
-def process_group():
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-        probe.close()
-        alone = {
-            "RANK": "0",
-            "LOCAL_RANK": "0",
-            "WORLD_SIZE": "1",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        for name, value in alone.items():
-            patch.setenv(name, value)
-        distributed.start(threads=1)
-        yield
-        ranks.stop()
 
 
 def steps() -> list[list[Batch]]:

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 import relvlm
+from relvlm.checkpoints import saved, step_of
 from relvlm.engine.columns import CLOCKS
 from relvlm.pretrained import latest
 
@@ -95,7 +96,7 @@ def test_killed_with_sigkill_and_started_again_it_ends_with_the_same_losses(tiny
 def test_a_resumed_run_takes_what_it_is_told_to_accept_and_nothing_else(tiny, unbroken, tmp_path):
     out, expected = tmp_path / "moved", losses(unbroken)
     shutil.copytree(unbroken, out)
-    (out / "checkpoints/latest").write_text("step_0000035")
+    shutil.rmtree(out / "checkpoints/step_0000040")
     slower = [*tiny, f"out={out}", "optim.lr=1e-3", "data.workers=1"]
     done = train(*slower, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -144,7 +145,8 @@ def test_options_that_are_not_exact_train_resume_exactly_and_say_so(option, step
     for step in steps:
         again = tmp_path / f"from_{step}"
         shutil.copytree(tmp_path / "run", again)
-        (again / "checkpoints/latest").write_text(f"step_{step:07d}")
+        for later in (path for path in saved(again / "checkpoints") if step_of(path) > step):
+            shutil.rmtree(later)
         train(*short, f"out={again}")
         assert losses(again) == expected
     model = relvlm.load(tmp_path / "run")
@@ -158,7 +160,7 @@ def test_a_run_in_chunks_goes_on_from_a_checkpoint_as_if_unbroken(name, tiny, tm
     command += ["steps=8", "checkpoint.every=4", "model.text.dropout=0.1"]
     train(*command)
     rows, model = losses(out), (out / "checkpoints/step_0000008/model.safetensors").read_bytes()
-    (out / "checkpoints/latest").write_text("step_0000004")
+    shutil.rmtree(out / "checkpoints/step_0000008")
     train(*command)
     assert losses(out) == rows
     assert (out / "checkpoints/step_0000008/model.safetensors").read_bytes() == model
@@ -172,10 +174,8 @@ def test_two_processes_with_the_deepspeed_launcher(tiny, tmp_path):
     done = subprocess.run(launcher + script, capture_output=True, text=True, env=ENVIRONMENT | path_of_venv(), cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(losses(out)) == 4
-    assert sorted(p.name for p in latest(out / "checkpoints").glob("rng_*")) == [
-        "rng_00000.pt",
-        "rng_00001.pt",
-    ]
+    states = sorted(path.name for path in latest(out / "checkpoints").glob("state_*"))
+    assert states == ["state_00000.safetensors", "state_00001.safetensors"]
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])

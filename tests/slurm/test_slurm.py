@@ -74,7 +74,9 @@ def check_trained_on_two_nodes(out: Path, text: str, steps: int) -> None:
     assert len({node for _, node, _ in met}) == 2 and len({place for _, _, place in met}) == 1
     latest = out / "checkpoints" / (out / "checkpoints/latest").read_text()
     assert latest.name == f"step_{steps:07d}"
-    assert {"model.safetensors", "rng_00000.pt", "rng_00001.pt"} <= {path.name for path in latest.iterdir()}
+    assert {"model.safetensors", "state_00000.safetensors", "state_00001.safetensors"} <= {
+        path.name for path in latest.iterdir()
+    }
     with (out / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == list(range(1, steps + 1))

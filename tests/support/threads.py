@@ -54,7 +54,7 @@ class Threads:
         for block, found in zip(blocks, self.exchange(x.clone()), strict=True):
             block.copy_(found)
 
-    def all_gather_object(self, values: list[Any], value: Any) -> None:
+    def all_gather_object(self, values: list[Any], value: Any, group: None = None) -> None:
         values[:] = self.exchange(value)
 
     def barrier(self) -> None:
