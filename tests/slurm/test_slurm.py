@@ -171,14 +171,15 @@ def test_seeds_are_an_array_whose_jobs_and_runs_are_listed(tiny, tmp_path):
 
 def test_a_chain_goes_on_from_where_the_job_before_was_ended(tiny, tmp_path):
     out = tmp_path / "run"
-    options = ["--chain", "2", "--logs", str(tmp_path / "logs"), *tiny, *LONG, "checkpoint.every=5", f"out={out}"]
+    steps = ["steps=600", "checkpoint.every=40", "log_every=1"]
+    options = ["--chain", "2", "--logs", str(tmp_path / "logs"), *tiny, *steps, f"out={out}"]
     first, second = jobs_of(call(*SUBMIT, *options))
     assert state_of(second) == "PENDING"
     tell_when_it_trains(first, out, "--signal=KILL")
     wait_for([first, second])
     assert state_of(first) != "COMPLETED" and state_of(second) == "COMPLETED"
     with (out / "metrics.csv").open(newline="") as file:
-        assert [row["step"] for row in csv.DictReader(file)] == [str(step) for step in range(1, 61)]
+        assert [row["step"] for row in csv.DictReader(file)] == [str(step) for step in range(1, 601)]
 
 
 def test_an_error_in_the_training_fails_the_job(ends, logs):
