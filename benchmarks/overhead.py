@@ -33,6 +33,7 @@ from relvlm.config.schema import Config
 from relvlm.data.batches.loader import Loader, build_loader
 from relvlm.data.text import Tokenizer
 from relvlm.engine import distributed, loop
+from relvlm.engine.run_state import Progress
 from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
@@ -159,9 +160,7 @@ def _run_turn(config: Config, engine: Any, flops: Any, start: int) -> dict[str, 
     loader = _loader(config, start)
     loop.build_loader = lambda *_, **__: loader
     with Told({}) as told:
-        loop._train(
-            replace(config, steps=start + STEPS), engine, start, Path(config.out) / "checkpoints", CPU, told, flops
-        )
+        loop._train(replace(config, steps=start + STEPS), engine, Progress(start), CPU, told, flops)
     return loader.seconds()
 
 
