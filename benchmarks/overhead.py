@@ -2,7 +2,7 @@
 
     relvlm data build relworld --preset mini --images 40000 --out data/relworld
     python benchmarks/overhead.py --json out.json
-    python benchmarks/overhead.py --zero 0 --rounds 3
+    python benchmarks/overhead.py --zero 1 --rounds 3
 
 Sides take turns on the same steps of the same data with the same optimizer: `plain` loads, computes, clips, updates;
 `engine` does so through DeepSpeed (train_step); `run` is the loop of `relvlm train`, whose rows go to metrics.csv and
@@ -175,7 +175,7 @@ def _config(data: Path) -> Config:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data/relworld"), help="a RelWorld (data/relworld)")
-    parser.add_argument("--zero", type=int, choices=[0, 1, 2, 3], default=1)
+    parser.add_argument("--zero", type=int, choices=[0, 1, 2, 3], default=0, help="0: what one process takes by itself")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config configs/13m/rex_vlm.yaml"
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. configs/13m/rex_vlm.yaml")
-    parser.add_argument("--deepspeed_config", type=Path, help="DeepSpeed JSON (default: ZeRO stage 1)")
+    parser.add_argument("--deepspeed_config", type=Path, help="DeepSpeed JSON (default: stage 1; 0 for one process)")
     parser.add_argument("--nodes", type=positive, default=1)
     parser.add_argument("--tasks-per-node", type=positive, default=1, help="processes a node: one for each GPU")
     parser.add_argument("--gpus-per-node", type=count, default=0)

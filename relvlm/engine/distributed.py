@@ -13,7 +13,7 @@ import torch
 
 from relvlm.config.schema import Config
 from relvlm.errors import UserError
-from relvlm.ranks import TIMEOUT, rendezvous
+from relvlm.ranks import TIMEOUT, rendezvous, world_size
 from relvlm_kernels.malloc import keep_freed_memory
 
 OURS = {"optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"}
@@ -53,6 +53,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in found if [other for other, _ in pairs].count(key) > 1)
         raise ValueError(f"{twice!r} is given twice")
     return found
+
+
+def default_settings(config: Config) -> dict[str, Any]:
+    """Where no DeepSpeed config is given: a rank alone has nothing to share, and ZeRO's copies cost it a tenth."""
+    stage = 0 if world_size() == 1 and config.dtype == "fp32" else DEFAULT_ZERO["stage"]
+    return {"zero_optimization": DEFAULT_ZERO | {"stage": stage}}
 
 
 def start(threads: int) -> torch.device:

@@ -60,6 +60,8 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     folder = Path(config.out) / "checkpoints"
     _check_may_resume(config, folder)
     device = distributed.start(config.threads)
+    if deepspeed_config is None:
+        settings = distributed.default_settings(config)
     lease = Lease(Path(config.out))
     on_first_rank(lease.take)
     try:

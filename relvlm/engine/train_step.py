@@ -55,6 +55,8 @@ def _update(engine: Any) -> tuple[bool, torch.Tensor | float | None]:
         if not norm.isfinite():  # averaged over ranks already, so that all find the same (one host sync)
             engine.zero_grad()
             return False, norm
+        if engine.gradient_clipping() and not engine.bfloat16_enabled():
+            torch.nn.utils.clip_grads_with_norm_(engine.module.parameters(), engine.gradient_clipping(), norm)
     skipped = engine.skipped_steps  # ZeRO 1-3 look at the gradients themselves
     engine.step()
     return engine.skipped_steps == skipped, getattr(engine.optimizer, "_global_grad_norm", norm)

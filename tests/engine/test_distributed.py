@@ -80,3 +80,11 @@ def test_a_rank_takes_its_device_and_the_threads_asked_for(monkeypatch, cuda, de
     assert distributed.start(threads) == torch.device(device)
     assert joined["dist_backend"] == backend and os.environ["DS_ACCELERATOR"] == torch.device(device).type
     assert set_threads == ([7] if threads else [])
+
+
+@pytest.mark.parametrize(("ranks", "dtype", "stage"), [(1, "fp32", 0), (1, "bf16", 1), (2, "fp32", 1)])
+def test_a_rank_alone_shares_nothing_where_nobody_says_how(ranks, dtype, stage, monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: ranks)
+    settings = distributed.default_settings(Config(dtype=dtype))
+    assert settings["zero_optimization"] == {**distributed.DEFAULT_ZERO, "stage": stage}
+    assert distributed.DEFAULT_ZERO["stage"] == 1
