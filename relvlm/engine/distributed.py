@@ -106,6 +106,9 @@ def initialize(model: torch.nn.Module, optimizer: Any, scheduler: Any, config: C
     )
     if hasattr(engine.optimizer, "fp32_groups"):
         _undo_first_step(engine.optimizer)
+    if engine.zero_optimization_stage() == 0 and config.dtype == "fp32":
+        engine.clip_fp32_gradients = lambda: None  # train_step clips by the norm that it needs anyway
+        engine.enable_backward_allreduce = world_size() > 1  # one rank's sum is its own gradient
     return engine
 
 

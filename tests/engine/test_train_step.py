@@ -84,6 +84,13 @@ def test_bf16_follows_fp32(stage, process_group):
             assert found[name].item() == pytest.approx(values[name].item(), rel=0.05), name
 
 
+def test_a_rank_alone_takes_its_own_gradient_and_one_norm(process_group, monkeypatch):
+    engine = made_engine(0)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_, **__: pytest.fail("a sum over one rank"))
+    monkeypatch.setattr("deepspeed.runtime.engine.clip_grad_norm_", lambda **_: pytest.fail("a second norm"))
+    assert train_step(engine, steps()[0]).stepped
+
+
 def test_forward_backward_and_update_are_phases(process_group):
     engine, clock = made_engine(1), Clock(torch.device("cpu"))
     train_step(engine, steps()[0], clock)
