@@ -14,9 +14,9 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
 	touch $@
 
 # The main job in small: a world with web captions, boxes and few scene graphs; ReX-VLM pretrained on it by 2 CPU
-# processes (or one for each GPU); its zero-shot evaluation. Started again, it goes on from the last checkpoint.
+# processes (or 1, 2 or 4 GPUs); its zero-shot evaluation. Started again, it goes on from the last checkpoint.
 DEMO         ?= runs/demo
-ACCELERATORS ?= $(shell nvidia-smi --list-gpus 2>/dev/null | wc -l | sed 's/^0$$/2/')
+ACCELERATORS ?= $(shell nvidia-smi --list-gpus 2>/dev/null | wc -l | awk '{ print ($$1 >= 4 ? 4 : $$1 == 1 ? 1 : 2) }')
 
 demo: $(VENV)/.installed data/relworld/world.json
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --num_accelerators $(ACCELERATORS) relvlm/train.py \

@@ -172,7 +172,7 @@ def barrier() -> None:
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """In place where there are several."""
+    """Of each value the sum, in place."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values

@@ -158,7 +158,7 @@ def trouble_of(folder: Path, rows: list[dict[str, str]]) -> str | None:
     ending = read_ending(folder)
     if ending and ending.how == "failed":
         return str(ending.reason)
-    skipped = _number(rows[-1], "skipped") if rows else None
+    skipped = _number(rows[-1], "skipped_so_far") if rows else None
     return f"{skipped:.0f} steps skipped" if skipped else None
 
 

@@ -5,11 +5,15 @@ Apart from relvlm/engine/signals.py, so that a process can be told before it has
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 REQUEUE = 200  # what slurm/launch.sh requeues; above the 128 + n of a process that a signal has killed
+TROUBLE = 4  # a hang, or a rank that is lost, where the same job would meet it again
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -24,6 +28,14 @@ def end_at_once() -> None:
     """Before the first step there is nothing to save: a signal ends this process with the status that requeues."""
     for number in SIGNALS:
         signal.signal(number, lambda *_: os._exit(REQUEUE))
+
+
+def ask_for_requeue(environment: Mapping[str, str]) -> None:
+    """Of the job that slurm/launch.sh names, if any; ends this process, too. For a run some of whose ranks are gone."""
+    job = environment.get("RELVLM_REQUEUE")
+    if job:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["scontrol", "requeue", job], timeout=60, check=False)
 
 
 def end_undisturbed() -> None:

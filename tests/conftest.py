@@ -74,4 +74,5 @@ def tiny(relworld: Path) -> list[str]:
     data += [f"data.graphs=[{{path: {relworld / 'graphs'}, block: 2}}]"]
     data += [f"data.vocab={relworld / 'vocab.txt'}", f"data.relations={relworld / 'relations.txt'}"]
     sizes = ["data.batch={captions: 8, entities: 8, mrc: 8, vsg: 8}", "steps=40", "checkpoint.every=5"]
+    sizes += ["data.negative_pool={captions: 2, entities: 1, vsg: 2, joint: 2}"]  # for 1, 2 and 4 ranks
     return ["--config", str(ROOT / "configs/mini/rex_vlm.yaml"), *data, *sizes, "log_every=3"]

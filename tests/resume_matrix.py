@@ -106,7 +106,7 @@ def train(engine: Any, first: int, last: int) -> list[float]:
 def save(engine: Any, config: Config, step: int) -> Path:
     folder = Path(config.out) / "checkpoints"
     saver = Saver(folder, config, folder)
-    saver.save(engine, step)
+    saver.save(engine, run_state.Progress(step))
     return saver.wait()
 
 

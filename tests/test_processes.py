@@ -21,7 +21,7 @@ from relvlm.engine.train_step import train_step
 from relvlm.losses.itc import itc_loss
 from relvlm.plan.workload import Workload
 from relvlm.pretraining.chunks import Chunk, chunks_of
-from relvlm.pretraining.contrast import Gather, one_rank
+from relvlm.pretraining.means import ONE_RANK, Ranks
 from relvlm.pretraining.negatives import Negatives
 from relvlm.pretraining.step import Pretraining
 
@@ -130,9 +130,9 @@ def steps_with_a_nan_on_rank_1():
 WORK_OF_A_CHUNK = Workload("captions", 3, 1, 5, 8, masked=1)
 
 
-def in_chunks(gather: Gather, seeds: Sequence[int]):
+def in_chunks(of: Ranks, seeds: Sequence[int]):
     """Values and gradients of a step in chunks made from the seeds."""
-    step = Pretraining(toy_model().double(), gather)
+    step = Pretraining(toy_model().double(), of)
     chunks = [made_batch(WORK_OF_A_CHUNK, 32, 4, 50, 7, seed) for seed in seeds]
     negatives = Negatives.given(torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
     found = []
@@ -146,7 +146,8 @@ def in_chunks(gather: Gather, seeds: Sequence[int]):
 
 def two_of_four_chunks():
     first = 2 * ranks.rank()
-    return in_chunks(ranks.gather_rows, [first, first + 1])
+    both = Ranks(2, ranks.gather_rows, ranks.sum_over_ranks)
+    return in_chunks(both, [first, first + 1])
 
 
 WORK = [gathered, half_of_itc, sums, steps_with_a_nan_on_rank_1, two_of_four_chunks]
@@ -192,7 +193,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_skips_the_step_on_both(both_ranks
 @pytest.mark.slow
 def test_two_chunks_on_each_of_two_processes_are_four_chunks_on_one(both_ranks):
     one, other = (rank["two_of_four_chunks"] for rank in both_ranks)
-    whole = in_chunks(one_rank, range(4))
+    whole = in_chunks(ONE_RANK, range(4))
     assert one.keys() == whole.keys()
     for name, value in whole.items():
         torch.testing.assert_close((one[name] + other[name]) / 2, value)

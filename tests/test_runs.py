@@ -21,7 +21,7 @@ TOLD = Stopped("told to end by SIGTERM", Path("step"))
 
 
 def log(steps: range, skipped: int = 0) -> str:
-    head = {"samples_per_s": "50.0", "step_s": "0.5", "skipped": str(skipped), "dataset": "coco"}
+    head = {"samples_per_s": "50.0", "step_s": "0.5", "skipped_so_far": str(skipped), "dataset": "coco"}
     rows = [",".join(head.get(name, str(step) if name == "step" else "1") for name in HEAD) for step in steps]
     return "".join(f"{line}\n" for line in [",".join(HEAD), *rows])
 

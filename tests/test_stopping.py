@@ -1,12 +1,13 @@
 """A process that is told to end before it has anything to save."""
 
+import os
 import signal
 import sys
 
 import pytest
 from support import programs
 
-from relvlm.stopping import REQUEUE, SIGNALS
+from relvlm.stopping import REQUEUE, SIGNALS, ask_for_requeue
 
 TOLD = "import os, sys; from relvlm.stopping import end_at_once; end_at_once(); os.kill(os.getpid(), int(sys.argv[1]))"
 
@@ -31,3 +32,17 @@ def test_no_process_that_a_signal_killed_has_a_higher_status():
 def test_the_word_costs_no_import_of_torch():
     done = programs.run("-c", "import sys, relvlm.stopping; print('torch' in sys.modules)")
     assert done.stdout == "False\n", sys.path
+
+
+@pytest.mark.parametrize(("job", "asked"), [("77_3", "requeue 77_3\n"), ("", None)])
+def test_the_job_that_the_launcher_names_is_requeued_and_no_other(job, asked, tmp_path, monkeypatch):
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$*" > {tmp_path}/asked\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    ask_for_requeue({"RELVLM_REQUEUE": job, "SLURM_JOB_ID": "77"})
+    assert ((tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else None) == asked
+
+
+def test_without_scontrol_the_process_ends_as_it_would(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    ask_for_requeue({"RELVLM_REQUEUE": "77"})

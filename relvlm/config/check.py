@@ -42,6 +42,7 @@ def all_problems(config: Config) -> Iterator[Problem]:
         *_low_resolution(config),
         *_kinds(config.data),
         *_joint(config.data),
+        *_pools(config.data),
         *_switches(config),
         *_queue(config),
         *_lengths(config),
@@ -147,6 +148,16 @@ def _kinds(data: DataConfig) -> Iterator[Problem]:
 def _joint(data: DataConfig) -> Iterator[Problem]:
     if data.ratio.joint and not data.trained:
         yield Problem("data.joint_weights", "every kind is 0, there is nothing to train on", ("data.ratio.joint",))
+
+
+def _pools(data: DataConfig) -> Iterator[Problem]:
+    """A block stays whole, and so does a pool."""
+    for kind in (kind for kind in data.drawn if hasattr(data.negative_pool, kind)):
+        pool, section = getattr(data.negative_pool, kind), f"data.{datasets_of(kind)}"
+        for place, dataset in enumerate(getattr(data, datasets_of(kind))):
+            if pool < dataset.block:
+                message = f"{pool}: must hold a block of {section}[{place}], which has {dataset.block} images"
+                yield Problem(f"data.negative_pool.{kind}", message, (section, f"data.ratio.{kind}"))
 
 
 def _switches(config: Config) -> Iterator[Problem]:

@@ -32,12 +32,14 @@ from relvlm.config.training import (
     OptimConfig,
     ResumeConfig,
 )
+from relvlm.config.trouble import DeadlinesConfig, SpikesConfig
 from relvlm.config.vision import VisionConfig, ViTConfig
 from relvlm.errors import UserError
 from relvlm.kinds import BATCH_KINDS, SECTION_KINDS, BatchKind
 
 TOKENS = Range(2, 1_000_000)  # [CLS] and a word
 BATCH = Range(0, 10_000_000)
+POOL = Range(1, 10_000_000)
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,19 @@ class KindCounts:
 
 
 @dataclass(frozen=True)
+class NegativePools:
+    """Images of a global batch among which ITM draws hard negatives; by default the official codes' batch of a GPU.
+
+    A batch is cut into as few pools of nearly equal size as may be; each lies on one rank and in one chunk.
+    """
+
+    captions: Annotated[int, "images of a pool at most (ALBEF: 64)", POOL] = 64
+    entities: Annotated[int, "images of a pool at most (X-VLM: 48, for 128 regions)", POOL] = 48
+    vsg: Annotated[int, "images of a pool at most (as captions)", POOL] = 64
+    joint: Annotated[int, "images of a pool at most (as entities)", POOL] = 48
+
+
+@dataclass(frozen=True)
 class KindRatios:
     """How often a step is of each kind, relative to the others (paper, section 4)."""
 
@@ -162,6 +177,7 @@ class DataConfig:
     joint: list[DatasetConfig] = field(default_factory=list)  # each sample has what each weighted kind needs
     joint_weights: JointWeights = field(default_factory=JointWeights)
     batch: KindCounts = field(default_factory=KindCounts)
+    negative_pool: NegativePools = field(default_factory=NegativePools)
     ratio: KindRatios = field(default_factory=KindRatios)
     max_text_tokens: Annotated[int, "tokens of the longest caption or label", TOKENS] = 36
     max_vsg_tokens: Annotated[int, "tokens of the longest VSG text", TOKENS] = 112
@@ -242,6 +258,9 @@ class Config:
     max_skipped_steps: Annotated[
         int, "updates in a row that may be skipped for values that are not finite", Range(0, LAST_STEP), FREE
     ] = 10
+    max_rollbacks: Annotated[
+        int, "how often a run goes back to its last good checkpoint and past the data after it", Range(0, 1000), FREE
+    ] = 3
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -249,3 +268,5 @@ class Config:
     low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     resume: ResumeConfig = field(default_factory=ResumeConfig)
+    deadlines: DeadlinesConfig = field(default_factory=DeadlinesConfig)
+    spikes: SpikesConfig = field(default_factory=SpikesConfig)

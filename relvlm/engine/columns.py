@@ -14,7 +14,7 @@ from relvlm.kinds import KINDS
 PHASES = ("data", "forward", "backward", "optimizer", "communication", "logging", "saving", "other")
 SECONDS = ("step_s", *(f"{phase}_s" for phase in PHASES))
 CLOCKS = ("samples_per_s", "tokens_per_s", "mfu", "memory_gb", *SECONDS)
-HEAD = ("step", "dataset", "samples_hash", "lr", "skipped", "grad_norm", *CLOCKS)
+HEAD = ("step", "dataset", "samples_hash", "lr", "skipped", "skipped_so_far", "spike", "grad_norm", *CLOCKS)
 WORDS = ("dataset", "samples_hash")  # no numbers
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def default_settings(config: Config) -> dict[str, Any]:
     return {"zero_optimization": DEFAULT_ZERO | {"stage": stage}}
 
 
-def start(threads: int) -> torch.device:
-    """Join the process group (gloo or nccl) and return this rank's device."""
+def start(threads: int, timeout: timedelta = TIMEOUT) -> torch.device:
+    """Join the process group (gloo or nccl), where nobody waits longer than `timeout`; returns this rank's device."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     import deepspeed
 
@@ -79,7 +80,7 @@ def start(threads: int) -> torch.device:
     else:
         keep_freed_memory()
     backend = "nccl" if device.type == "cuda" else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, timeout=TIMEOUT, verbose=False)
+    deepspeed.init_distributed(dist_backend=backend, timeout=timeout, verbose=False)
     return device
 
 

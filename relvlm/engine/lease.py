@@ -135,6 +135,12 @@ class Lease:
             self.path = self._create(last.number + 1 if last else 1)
         threading.Thread(target=self._beat, name="lease", daemon=True).start()
 
+    @property
+    def number(self) -> str:
+        """Of this start of the run, which no other has; once it is taken."""
+        assert self.path is not None
+        return self.path.stem
+
     def release(self) -> None:
         """Let the next run have the folder at once; nothing where it was not taken."""
         self._ended.set()

@@ -65,7 +65,7 @@ def window_line(rows: list[Row], columns: list[str], name: str, steps: int, seco
         f"grad {short(fmean(norms)) if norms else 'nan'}",
         f"lr {exponent(last['lr'])}",
         *([f"mfu {last['mfu']:.0%}"] if last["mfu"] is not None else []),
-        *([f"skipped {last['skipped']}"] if last["skipped"] else []),
+        *([f"skipped {last['skipped_so_far']}"] if last["skipped_so_far"] else []),
         f"{duration((steps - last['step']) * seconds)} left",
     ]
     return " | ".join(parts)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from relvlm.config.exact import not_exact
 from relvlm.config.load import dump
 from relvlm.config.schema import Config
 from relvlm.convert.init import check_init, initialise
-from relvlm.data.batches.batch import Batch
-from relvlm.data.batches.loader import build_loader, open_streams
+from relvlm.data.batches.loader import Loader, build_loader, dead_workers_named, open_streams
+from relvlm.data.batches.pools import check_ranks
 from relvlm.data.batches.regions import read_relations
+from relvlm.data.batches.worker_signs import WorkerWatch
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
-from relvlm.engine import distributed, resume, run_state
+from relvlm.engine import distributed, heartbeat, resume, rollback, run_state, trouble
 from relvlm.engine.clock import collectives_timed
 from relvlm.engine.ending import clear_ending, note_ending
 from relvlm.engine.lease import Lease
@@ -36,15 +38,18 @@ from relvlm.engine.saver import Saver, clear
 from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
+from relvlm.engine.watchdog import Watchdog
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.spent import step_flops
 from relvlm.pretrained import checkpoint_folder, latest, relations_of
+from relvlm.pretraining.means import Ranks
 from relvlm.pretraining.step import Pretraining
-from relvlm.ranks import gather_rows, on_first_rank, rank, stop, world_size
+from relvlm.ranks import gather_rows, on_first_rank, rank, stop, sum_over_ranks, world_size
 from relvlm.stopping import Stopped
 
+LAST_S = 60.0  # by which the watchdog is earlier than a collective's own end
 log = logging.getLogger(__name__)
 
 
@@ -59,24 +64,27 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     inputs = resume.inputs_of(config)
     folder = Path(config.out) / "checkpoints"
     _check_may_resume(config, folder)
-    device = distributed.start(config.threads)
+    device = distributed.start(config.threads, timedelta(seconds=config.deadlines.longest + LAST_S))
     if deepspeed_config is None:
         settings = distributed.default_settings(config)
+    check_ranks(config.data, world_size(), config.accumulate)
     lease = Lease(Path(config.out))
     on_first_rank(lease.take)
     try:
-        newest = on_first_rank(lambda: _begin(config, inputs, folder))
-        pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
-        on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
-        engine = _build_engine(pretraining, config, settings, device)
-        start = _restore(engine, newest) if newest else run_state.Progress()
-        with Told(os.environ) as told:
-            flops = partial(step_flops, Sizes(config.model, vocab_size, len(relations)))
-            last = _train(config, engine, start, device, told, flops)
-            stop()
-        if told.reason and last.name != checkpoints.name_of(config.steps):
-            raise Stopped(told.reason, last)
-        return last
+        number = on_first_rank(lambda: heartbeat.begin(Path(config.out), lease.number))
+        with Watchdog(Path(config.out), number, config.deadlines) as watch:
+            newest = on_first_rank(lambda: _begin(config, inputs, folder))
+            pretraining = build_pretraining(config, settings, vocab_size, relations, fresh=newest is None)
+            on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
+            engine = _build_engine(pretraining, config, settings, device)
+            start = _restore(engine, newest, config) if newest else run_state.Progress()
+            with Told(os.environ) as told:
+                flops = functools.partial(step_flops, Sizes(config.model, vocab_size, len(relations)))
+                last = _train(config, engine, start, device, told, watch, flops)
+                stop()
+            if told.reason and last.name != checkpoints.name_of(config.steps):
+                raise Stopped(told.reason, last)
+            return last
     finally:
         if lease.path is not None:
             note_ending(Path(config.out), sys.exception())
@@ -93,6 +101,7 @@ def _check_stage(config: Config, settings: dict[str, Any]) -> None:
 
 def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     """The checkpoint to go on from, and what a run says of itself at its start; rank 0, when the folder is its own."""
+    rollback.remove_undone(Path(config.out))
     newest, faults = checkpoints.newest_whole(folder)
     for fault in faults:
         log.warning("%s (goes on from %s)", fault, newest)
@@ -118,12 +127,12 @@ def _check_words(config: Config) -> list[str]:
     return resume.check_words(checkpoint_folder(Path(config.init.checkpoint)), config)
 
 
-def _restore(engine: Any, newest: Path) -> run_state.Progress:
+def _restore(engine: Any, checkpoint: Path, config: Config) -> run_state.Progress:
     """How far the run was; what has been changed in the config takes effect."""
     settings = settings_of(engine.optimizer)
-    progress = run_state.restore(engine, newest)
+    progress = run_state.restore(engine, checkpoint)
     keep_settings(engine.optimizer, engine.lr_scheduler, settings)
-    return progress
+    return on_first_rank(lambda: rollback.started_from(Path(config.out), progress))
 
 
 def _check_inputs(config: Config) -> tuple[int, list[str]]:
@@ -163,7 +172,8 @@ def build_pretraining(
     """What to train; a `fresh` model starts from what `init` names, and rank 0 reports it (init.json)."""
     run_state.seed_everything(config.seed)
     _check_stage(config, settings)
-    pretraining = Pretraining(RelVLM(config.model, vocab_size, len(relations)), gather_rows)
+    ranks = Ranks(world_size(), gather_rows, sum_over_ranks)
+    pretraining = Pretraining(RelVLM(config.model, vocab_size, len(relations)), ranks)
     if fresh:
         report = initialise(pretraining.model, config.init, relations, pretraining.teacher)
         if rank() == 0:
@@ -189,12 +199,81 @@ def _train(
     start: run_state.Progress,
     device: torch.device,
     told: Told,
+    watch: Watchdog,
     flops: Flops = uncounted,
+) -> Path:
+    """The last checkpoint; after too many bad steps in a row the run goes back, on all ranks together."""
+    while True:
+        try:
+            with dead_workers_named():
+                return _train_from(config, engine, start, device, told, watch, flops)
+        except trouble.TooManyBadSteps as found:
+            watch.begin(config.deadlines.start, found.progress.step)
+            watch.at("start")
+            back = functools.partial(rollback.go_back, Path(config.out), found, config.max_rollbacks)
+        start = _restore(engine, on_first_rank(back), config)
+
+
+def _train_from(
+    config: Config,
+    engine: Any,
+    start: run_state.Progress,
+    device: torch.device,
+    told: Told,
+    watch: Watchdog,
+    flops: Flops,
 ) -> Path:
     folder = Path(config.out) / "checkpoints"
     saver = Saver(folder, config, folder / checkpoints.name_of(start.step))
-    skipped = start.skipped
-    loader = build_loader(
+    loader = _build_loader(config, engine, start)
+    watch.look_at_workers = WorkerWatch(loader.signs).look
+    progress = start
+    engine.train()
+    monitor = Monitor(config, Path(config.out), start.step, device, flops, start.spiking)
+    clock = monitor.clock
+    with contextlib.closing(monitor), contextlib.closing(saver), collectives_timed(clock):
+        for step in range(start.step + 1, config.steps + 1):
+            watch.begin_step(step, start.step + 1)
+            watch.at("data")
+            asked = told.ask()
+            with clock.phase("data"):
+                chunks = [chunk.to(device) for chunk in next(loader)]
+            lr = engine.optimizer.param_groups[0]["lr"]
+            run_state.seed_step(config.seed, step + start.data_offset)
+            update = train_step(engine, chunks, clock, watch.at)
+            progress = trouble.counted(progress, update.stepped)
+            if not update.stepped:
+                trouble.report_skipped(progress, chunks[0])
+            watch.at("agree")
+            with clock.phase("communication"):
+                ends = told.agreed(asked)
+            monitor.record(step, chunks, lr, update, progress.skipped_in_all)
+            save = ends or step % config.checkpoint.every == 0 or step == config.steps
+            watch.at("log")
+            if save or step % config.log_every == 0 or trouble.is_too_much(progress, config):
+                monitor.flush()
+                progress = dataclasses.replace(progress, spiking=monitor.spikes.in_a_row)
+            if trouble.is_too_much(progress, config):
+                saver.wait(config.checkpoint.max_failed)
+                raise trouble.TooManyBadSteps(progress, trouble.diagnosis(progress, chunks[0], update.values))
+            if save:
+                watch.begin(config.deadlines.save, step)
+                watch.at("save")
+                with clock.phase("saving"):
+                    saver.save(engine, progress)
+            if ends:
+                break
+        watch.begin(config.deadlines.save, progress.step)
+        watch.at("save")
+        last = saver.wait()
+    left_out = {name: count for name, count in loader.counts().items() if count}
+    if left_out and rank() == 0:
+        log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
+    return last
+
+
+def _build_loader(config: Config, engine: Any, start: run_state.Progress) -> Loader:
+    return build_loader(
         config.data,
         image_size=config.model.image_size,
         patch_size=config.model.image_size // engine.module.model.vision.grid[0],
@@ -204,43 +283,5 @@ def _train(
         world_size=world_size(),
         low_resolution=config.low_resolution,
         accumulate=config.accumulate,
-    )
-    engine.train()
-    monitor = Monitor(config, Path(config.out), start.step, device, flops)
-    clock = monitor.clock
-    with contextlib.closing(monitor), contextlib.closing(saver), collectives_timed(clock):
-        for step in range(start.step + 1, config.steps + 1):
-            asked = told.ask()
-            with clock.phase("data"):
-                chunks = [chunk.to(device) for chunk in next(loader)]
-            lr = engine.optimizer.param_groups[0]["lr"]
-            run_state.seed_step(config.seed, step)
-            update = train_step(engine, chunks, clock)
-            with clock.phase("communication"):
-                ends = told.agreed(asked)
-            monitor.record(step, chunks, lr, update)
-            skipped = 0 if update.stepped else skipped + 1
-            if skipped > config.max_skipped_steps:
-                monitor.flush()  # every rank is here
-                raise RuntimeError(_diagnosis(step, chunks[0], update.values))
-            save = ends or step % config.checkpoint.every == 0 or step == config.steps
-            if save or step % config.log_every == 0:
-                monitor.flush()
-            if save:
-                with clock.phase("saving"):
-                    saver.save(engine, step, skipped)
-            if ends:
-                break
-        last = saver.wait()
-    left_out = {name: count for name, count in loader.counts().items() if count}
-    if left_out and rank() == 0:
-        log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
-    return last
-
-
-def _diagnosis(step: int, batch: Batch, values: dict[str, torch.Tensor]) -> str:
-    shown = ", ".join(f"{name} {value.item():.4g}" for name, value in values.items())
-    return (
-        f"step {step}: the loss or its gradient is not finite, again (max_skipped_steps). {batch.kind} batch of "
-        f"{batch.dataset}: {shown}. Lower optim.lr, or look at that dataset."
+        data_offset=start.data_offset,
     )

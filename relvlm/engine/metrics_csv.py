@@ -30,7 +30,6 @@ class MetricsCsv:
         """Start the file anew, keeping the whole rows up to `start_step` of a run that is resumed."""
         self.path, self.columns = path, columns
         kept = _rows(path, start_step) if start_step and path.exists() else []
-        self.skipped = int(kept[-1].get("skipped") or 0) if kept else 0  # steps so far
         temporary = path.with_suffix(".tmp")
         with storage.writing(path):
             with temporary.open("w", newline="") as file:

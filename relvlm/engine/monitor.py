@@ -28,6 +28,7 @@ from relvlm.engine.memory import memory_bytes
 from relvlm.engine.metrics_csv import MetricsCsv, Row
 from relvlm.engine.peak import peak_rate
 from relvlm.engine.train_step import Update
+from relvlm.engine.trouble import Spikes
 from relvlm.ranks import rank, sum_over_ranks, world_size
 
 log = logging.getLogger(__name__)
@@ -58,37 +59,39 @@ class Record:
     kind: str
     dataset: str
     lr: float
-    skipped: int
+    skipped_so_far: int
     counts: list[float]  # images, text tokens, FLOPs, the parts of the samples' hash
-    values: dict[str, Tensor]
-    grad_norm: Tensor | float | None
+    update: Update
 
 
 class Monitor:
     """One row a step; `KIND/OBJECTIVE` columns are blank where a step has no such loss. Its clock runs from now on."""
 
-    def __init__(self, config: Config, folder: Path, start_step: int, device: torch.device, flops: Flops) -> None:
+    def __init__(
+        self, config: Config, folder: Path, start_step: int, device: torch.device, flops: Flops, spiking: int = 0
+    ) -> None:
         self.pending: list[Record] = []
         self.folder, self.device, self.flops = folder, device, flops
         self.lost: Counter[str] = Counter()  # rows that could not be written, by log
         self.logs: dict[str, Log] = {}
-        self.skipped, self.peak = 0, None  # of rank 0, which alone writes
+        self.spikes = Spikes(config.spikes, spiking)
+        self.peak: float | None = None
         if rank() == 0:
             self.peak = peak_rate(config, device)
             names = columns(config.data)
-            table = MetricsCsv(folder / "metrics.csv", names, start_step)
-            self.skipped = table.skipped
-            self.logs = {"metrics.csv": table, "tensorboard": Board(folder / "tensorboard", start_step)}
+            self.logs = {
+                "metrics.csv": MetricsCsv(folder / "metrics.csv", names, start_step),
+                "tensorboard": Board(folder / "tensorboard", start_step),
+            }
             for name in dict.fromkeys(config.loggers):
                 self.logs[name] = NotStarted()
                 self._try(name, Service.errors, partial(self._start, name, config, start_step))
             self.line = Line(config.name, config.steps, start_step, names)
         self.clock = Clock(device)
 
-    def record(self, step: int, chunks: list[Batch], lr: float, update: Update) -> None:
+    def record(self, step: int, chunks: list[Batch], lr: float, update: Update, skipped_so_far: int = 0) -> None:
         """Remember one step, which is over for the clock; its scalars stay on the device."""
         with self.clock.phase("logging"):
-            self.skipped += not update.stepped
             samples = sum(chunk.samples_hash for chunk in chunks)
             counts = [
                 sum(chunk.images for chunk in chunks),
@@ -97,9 +100,7 @@ class Monitor:
                 *(float(samples >> 16 * part & 0xFFFF) for part in range(HASH_PARTS)),
             ]
             first = chunks[0]
-            self.pending.append(
-                Record(step, first.kind, first.dataset, lr, self.skipped, counts, update.values, update.grad_norm)
-            )
+            self.pending.append(Record(step, first.kind, first.dataset, lr, skipped_so_far, counts, update))
             self.clock.lap()
 
     def flush(self) -> None:
@@ -134,13 +135,19 @@ class Monitor:
         memory[rank()] = float(memory_bytes(self.device))
         seconds = self.clock.read()
         host = [memory, *([*each.counts, *lap.values()] for each, lap in zip(records, seconds, strict=True))]
-        scalars = [*(x for each in records for x in (*each.values.values(), _scalar(each.grad_norm, self.device)))]
+        scalars = [
+            *(
+                x
+                for each in records
+                for x in (*each.update.values.values(), _scalar(each.update.grad_norm, self.device))
+            )
+        ]
         known = torch.tensor([x for part in host for x in part], dtype=torch.float64, device=self.device)
         found = iter(sum_over_ranks(torch.cat([known, torch.stack([x.double() for x in scalars])])).tolist())
         yield from (next(found) for _ in memory)
         counts = [[next(found) for _ in part] for part in host[1:]]
         for each, part in zip(records, counts, strict=True):
-            yield from (*part, *(next(found) for _ in (*each.values, "grad_norm")))
+            yield from (*part, *(next(found) for _ in (*each.update.values, "grad_norm")))
 
     def _row(self, record: Record, numbers: Iterator[float]) -> Row:
         world = world_size()
@@ -148,14 +155,16 @@ class Monitor:
         samples = sum(int(next(numbers)) << 16 * part for part in range(HASH_PARTS)) % 2**64
         seconds = {f"{phase}_s": next(numbers) / world for phase in PHASES}
         took = sum(seconds.values())
-        losses = {f"{record.kind}/{name}": next(numbers) / world for name in record.values}
+        losses = {f"{record.kind}/{name}": next(numbers) / world for name in record.update.values}
         norm = next(numbers) / world
         return {
             "step": record.step,
             "dataset": record.dataset,
             "samples_hash": f"{samples:016x}",
             "lr": record.lr,
-            "skipped": record.skipped,
+            "skipped": int(not record.update.stepped),
+            "skipped_so_far": record.skipped_so_far,
+            "spike": int(self._is_spike(record, losses)),
             "grad_norm": norm if norm >= 0 else float("nan"),
             "samples_per_s": images / took,
             "tokens_per_s": tokens / took,
@@ -164,6 +173,17 @@ class Monitor:
             **seconds,
             **losses,
         }
+
+    def _is_spike(self, record: Record, losses: dict[str, float]) -> bool:
+        """Every rank counts the same numbers."""
+        loss = sum(value for name, value in losses.items() if not name.endswith("_accuracy"))
+        spike = self.spikes.count(record.kind, loss)
+        if spike and rank() == 0:
+            row = self.spikes.in_a_row
+            log.warning(
+                "step %d: spike: the losses of %s come to %.4g; %d in a row", record.step, record.kind, loss, row
+            )
+        return spike
 
     def _try(self, name: str, errors: tuple[type[Exception], ...], write: Callable[[], None], rows: int = 0) -> None:
         """Write `rows` rows to the log of that name, or count them as lost."""

@@ -40,6 +40,10 @@ class Progress:
     updates: int = 0  # of the weights: steps that were not skipped
     schedule: int = 0  # where the learning rate's schedule is
     skipped: int = 0  # steps skipped in a row up to here; no checkpoint with any is a good one
+    skipped_in_all: int = 0
+    spiking: int = 0  # losses in a row that are spikes; as `skipped`
+    data_offset: int = 0  # how many steps' samples have been passed over (rollback.py)
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,12 @@ class Snapshot:
         return world_size() * sum(x.nbytes for x in self.state.values()) + sum(x.nbytes for x in self.model.values())
 
 
-def snapshot(engine: Any, step: int, skipped: int = 0) -> Snapshot:
-    """Copy the state after `step`; every rank must call it."""
+def snapshot(engine: Any, progress: Progress) -> Snapshot:
+    """Copy the state after the step of `progress`, to which the engine's counts are added; every rank must call it."""
     own = slices.held(engine)
     if engine.zero_optimization_stage() == 0:  # every rank has everything
         own = own[rank() :: world_size()]
-    progress = Progress(step, slices.updates(engine), engine.lr_scheduler.last_epoch, skipped)
+    progress = dataclasses.replace(progress, updates=slices.updates(engine), schedule=engine.lr_scheduler.last_epoch)
     teacher = engine.module.teacher
     return Snapshot(
         progress,
@@ -84,7 +88,8 @@ def write(made: Snapshot, folder: Path, config: Config) -> dict[str, dict[str, A
         (folder / PROGRESS).write_text(json.dumps(dataclasses.asdict(made.progress)))
         if (run := Path(config.out) / RUN).exists():
             shutil.copyfile(run, folder / RUN)
-        paths += [path for path in folder.iterdir() if not path.match(state_files.PATTERN)]
+        # other ranks write there, too: hidden files are theirs
+        paths += [p for p in folder.glob("[!.]*") if not p.match(state_files.PATTERN)]
     for path in paths:
         storage.sync_one(path)
     return {path.name: checkpoints.file_record(path) for path in paths}

@@ -36,11 +36,11 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._failures: list[Exception] = []
 
-    def save(self, engine: Any, step: int, skipped: int = 0) -> None:
-        """Copy the state after `step` and begin to write it; the save before is waited for (see `wait`)."""
+    def save(self, engine: Any, progress: run_state.Progress) -> None:
+        """Copy the state after a step and begin to write it; the save before is waited for (see `wait`)."""
         self.wait(self.config.checkpoint.max_failed)
-        made = run_state.snapshot(engine, step, skipped)
-        self._thread = threading.Thread(target=self._run, args=(made,), daemon=True, name=f"save of step {step}")
+        made, name = run_state.snapshot(engine, progress), f"save of step {progress.step}"
+        self._thread = threading.Thread(target=self._run, args=(made,), daemon=True, name=name)
         self._thread.start()
 
     def wait(self, most: int = 0) -> Path:
@@ -151,15 +151,16 @@ def prune(folder: Path, newest: int, config: CheckpointConfig) -> None:
     for old in done[: -config.keep]:
         for_ever = config.keep_every and checkpoints.step_of(old) % config.keep_every == 0
         if not for_ever and old != good:
-            _remove(old)
+            remove(old)
 
 
 def is_good(checkpoint: Path) -> bool:
-    """Whether the last step before it was not skipped."""
-    return run_state.read_progress(checkpoint).skipped == 0
+    """Whether the last step before it was neither skipped nor a spike."""
+    progress = run_state.read_progress(checkpoint)
+    return not (progress.skipped or progress.spiking)
 
 
-def _remove(checkpoint: Path) -> None:
+def remove(checkpoint: Path) -> None:
     """Under a name that `clear` finds: on NFS, files that an evaluation has open stay, which must not end a run."""
     left = checkpoint.with_name(f".{checkpoint.name}.tmp")
     shutil.rmtree(left, ignore_errors=True)

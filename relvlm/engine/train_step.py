@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -23,15 +24,18 @@ class Update(NamedTuple):
     grad_norm: torch.Tensor | float | None
 
 
-def train_step(engine: Any, chunks: list[Batch], clock: Clock | None = None) -> Update:
+def train_step(
+    engine: Any, chunks: list[Batch], clock: Clock | None = None, at: Callable[[str], None] = lambda phase: None
+) -> Update:
     """Forward and backward of each chunk, and one update; all ranks skip it where a loss or gradient is not finite.
 
-    The clock, where there is one, is told what is done.
+    The clock, where there is one, and `at` are told each phase.
     """
     clock = clock or Clock(torch.device("cpu"))
     totals: list[torch.Tensor] = []
     found: list[dict[str, torch.Tensor]] = []
     for batch, chunk in zip(chunks, chunks_of(chunks), strict=True):
+        at("forward")
         with clock.phase("forward"):
             total, values = engine(batch, of=chunk)
         totals.append(total.detach())
@@ -39,9 +43,11 @@ def train_step(engine: Any, chunks: list[Batch], clock: Clock | None = None) -> 
         last = len(found) == len(chunks)
         if last:  # what is accumulated cannot be taken back, but NaN spreads over all of it and to every rank
             total = total * torch.where(torch.stack(totals).isfinite().all(), 1.0, float("nan"))
+        at("backward")
         engine.set_gradient_accumulation_boundary(last)
         with clock.phase("backward"):
             engine.backward(total * engine.gradient_accumulation_steps())  # by which it divides
+    at("update")
     values = {name: torch.stack([part[name] for part in found]).sum(0) for name in found[0]}
     with clock.phase("optimizer"):
         return Update(values, *_update(engine))

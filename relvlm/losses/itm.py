@@ -29,19 +29,24 @@ def negative_weights(similarity_GG: Tensor, excluded_GG: Tensor, floor: float = 
     return weights.masked_fill(excluded_GG, 0.0)
 
 
-def hard_negatives(similarity_GG: Tensor, excluded_GG: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
+def hard_negatives(
+    similarity_GG: Tensor, excluded_GG: Tensor, floor: float = 0.0, draws_G: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One column per row, drawn by `negative_weights`, and whether there was any.
 
-    Vectorised, without a host sync (torch.multinomial reads its input's range back). A row with nothing to draw
-    from gets an arbitrary column and False.
+    `draws_G`: a uniform number in [0, 1) for each row, by default of torch's generator; the column is the first at
+    which the weights so far exceed that share of their sum. Vectorised, without a host sync (torch.multinomial reads
+    its input's range back). A row with nothing to draw from gets an arbitrary column and False.
     """
-    # logarithms: a row whose weights underflow can be drawn from all the same
-    scores = at_least_fp32(similarity_GG.detach()).nan_to_num()
-    if floor:
-        scores = (scores.softmax(-1) + floor).log()
-    gumbel = -torch.empty_like(scores).exponential_().log()  # the largest score + gumbel is a draw by weight
-    drawn = (scores + gumbel).masked_fill(excluded_GG, float("-inf")).argmax(-1)
-    return drawn, ~excluded_GG.all(-1)
+    if not floor:  # before the softmax: excluded columns leave no row without weights, however alluring they are
+        similarity_GG = similarity_GG.masked_fill(excluded_GG, float("-inf"))
+    so_far_GG = negative_weights(similarity_GG, excluded_GG, floor).double().cumsum(-1)
+    if draws_G is None:
+        draws_G = torch.rand(len(so_far_GG), device=so_far_GG.device)
+    exceeds_GG = so_far_GG > draws_G[:, None] * so_far_GG[:, -1:]
+    # 2 from the drawn column on, 0 where excluded: sums of a parallel scan may be rounded so that none exceeds
+    places_GG = (exceeds_GG.int() + 1).masked_fill(excluded_GG, 0)
+    return places_GG.argmax(-1), ~excluded_GG.all(-1)
 
 
 def itm_loss(logits_N2: Tensor, target_N: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 A step goes through its images in chunks. First, without a gradient, every chunk is encoded, and ITC of all chunks and
 ranks gives the gradient of their features (`Pretraining.chunk_targets`). Then each chunk is encoded again, with the
 same dropout, for its other losses and the product of its features with that gradient. Losses are means over the step,
-each chunk's counting by its share; ITM's hard negatives alone differ, since they are drawn within the chunk.
+each chunk's counting by its share (means.py); pools of hard negatives lie in one chunk each (data/batches/pools.py).
 
 Legend: G groups, E embedding width.
 """
@@ -19,13 +19,11 @@ import torch
 from torch import Tensor
 
 from relvlm.data.batches.batch import Batch, Section
-from relvlm.kinds import KINDS, BatchKind
+from relvlm.kinds import BatchKind
 from relvlm.losses.precision import at_least_fp32
 from relvlm.pretraining.encode import Features
-from relvlm.pretraining.objectives import OBJECTIVES
+from relvlm.pretraining.means import Shares
 from relvlm.pretraining.teacher import TeacherTargets
-
-Shares = dict[str, Tensor | float]  # by KIND/OBJECTIVE
 
 
 @dataclass(frozen=True)
@@ -97,22 +95,6 @@ def itc_gradients(
     n = len(features)
     values = {kind: loss.detach() / n for kind, loss in losses.items()}
     return [ItcGradient(values, Features(*pair), slope / n) for pair in zip(slopes[::2], slopes[1::2], strict=True)]
-
-
-def shares_of_chunks(chunks: Sequence[Batch], rule: str) -> list[Shares]:
-    """Of each chunk among all, by what the objectives' means count; 0 of nothing. `rule`: ModelConfig.negatives."""
-    counts = [_counts(chunk, rule) for chunk in chunks]
-    totals = {name: sum(count[name] for count in counts) for name in counts[0]}
-    return [{name: n / (totals[name] + (totals[name] == 0)) for name, n in count.items()} for count in counts]
-
-
-def _counts(chunk: Batch, rule: str) -> dict[str, int | Tensor]:
-    return {
-        f"{section.kind}/{name}": OBJECTIVES[name].counted(chunk, section, rule)
-        for section in chunk.sections
-        for name in KINDS[section.kind].objectives
-        if name in OBJECTIVES
-    }
 
 
 @contextmanager

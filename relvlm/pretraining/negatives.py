@@ -31,15 +31,27 @@ class Negatives(NamedTuple):
 
 
 def draw_negatives(
-    features: Features, keys: Features, temperature: Tensor, excluded_GG: Tensor, floor: float
+    features: Features,
+    keys: Features,
+    temperature: Tensor,
+    excluded_GG: Tensor,
+    floor: float,
+    apart_GG: Tensor | None = None,
+    draws_G2: Tensor | None = None,
 ) -> Negatives:
-    """Hard negatives of the local batch, by its similarities to `keys`: the teacher's features where there is one
-    (ALBEF, section 3.2). `floor` is added to the probabilities (X-VLM); `excluded_GG` as `excluded_pairs` gives it.
+    """Hard negatives by similarities to `keys`: the teacher's features where there is one (ALBEF, section 3.2).
+
+    `floor` is added to the probabilities (X-VLM); `excluded_GG` as `excluded_pairs` gives it; `apart_GG` as
+    `other_pools` does: probabilities are those within a pool. `draws_G2`: see Batch.draws.
     """
     t2i_GG, i2t_GG = similarities(features, temperature, keys)
     excluded_GG = with_own_pairs(excluded_GG)
-    view_of_text, has_view = hard_negatives(t2i_GG, excluded_GG, floor)
-    text_of_view, has_text = hard_negatives(i2t_GG, excluded_GG.T, floor)
+    if apart_GG is not None:
+        excluded_GG = excluded_GG | apart_GG
+        t2i_GG, i2t_GG = (s.masked_fill(apart_GG, float("-inf")) for s in (t2i_GG, i2t_GG))
+    draws = (None, None) if draws_G2 is None else draws_G2.unbind(1)
+    view_of_text, has_view = hard_negatives(t2i_GG, excluded_GG, floor, draws[0])
+    text_of_view, has_text = hard_negatives(i2t_GG, excluded_GG.T, floor, draws[1])
     negative = torch.where(torch.cat([has_view, has_text]), 0, IGNORED)
     return Negatives(view_of_text, text_of_view, torch.cat([torch.ones_like(view_of_text), negative]))
 
@@ -72,15 +84,22 @@ def false_negatives(texts_XK: Tensor, views_YK: Tensor) -> Tensor:
     return same_text | (same_image & views_YK[None, :, 2].bool())
 
 
+def other_pools(keys_GK: Tensor) -> Tensor:
+    """(G, G) bool: pairs of groups of different pools; keys are those of `group_keys`."""
+    pool_G = keys_GK[:, 3]
+    return pool_G[:, None] != pool_G
+
+
 def group_keys(batch: Batch) -> Tensor:
-    """(G, 3) int64: text, image and whole-image flag of each group."""
+    """(G, 4) int64: text, image, whole-image flag and pool of each group."""
     image_key = batch.image_key[batch.regions.image.long()]
-    return torch.stack([batch.text_key, image_key, batch.whole.long()], dim=1)
+    pool = torch.zeros_like(batch.text_key) if batch.pool is None else batch.pool
+    return torch.stack([batch.text_key, image_key, batch.whole.long(), pool], dim=1)
 
 
 def counted_pairs(keys_GK: Tensor, rule: str) -> Tensor:
     """How many pairs ITM counts of such groups: each with itself, and each text and each view that has a negative."""
-    possible_GG = ~with_own_pairs(excluded_pairs(keys_GK, keys_GK, rule))
+    possible_GG = ~(with_own_pairs(excluded_pairs(keys_GK, keys_GK, rule)) | other_pools(keys_GK))
     return len(keys_GK) + possible_GG.any(0).sum() + possible_GG.any(1).sum()
 
 

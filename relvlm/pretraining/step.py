@@ -19,11 +19,12 @@ from relvlm.encoders.recompute import recompute_layers
 from relvlm.kinds import KINDS, BatchKind
 from relvlm.losses.mlm import SoftWords
 from relvlm.model import RelVLM
-from relvlm.pretraining.chunks import Chunk, ChunkTargets, itc_gradients, random_numbers, shares_of_chunks
-from relvlm.pretraining.contrast import Contrast, Gather, one_rank
+from relvlm.pretraining.chunks import Chunk, ChunkTargets, itc_gradients, random_numbers
+from relvlm.pretraining.contrast import Contrast
 from relvlm.pretraining.encode import EncodedBatch, Encoders, Features, encode
 from relvlm.pretraining.fused_pass import fused_pass
-from relvlm.pretraining.negatives import Negatives, draw_negatives, excluded_pairs, group_keys
+from relvlm.pretraining.means import ONE_RANK, Ranks, Shares, shares_of, weighed
+from relvlm.pretraining.negatives import Negatives, draw_negatives, excluded_pairs, group_keys, other_pools
 from relvlm.pretraining.objectives import OBJECTIVES, ObjectiveValue, SectionInput
 from relvlm.pretraining.savings import ALL_SAVINGS, Savings
 from relvlm.pretraining.teacher import Teacher, TeacherTargets, update_and_encode_teacher
@@ -52,33 +53,35 @@ Answers = dict[tuple[BatchKind, str], ObjectiveValue]  # by kind of section and 
 
 
 class Pretraining(nn.Module):
-    """Model, momentum teacher and the gather over ranks; what DeepSpeed wraps.
+    """Model, momentum teacher and the ranks that train together; what DeepSpeed wraps.
 
-    `gather` and `savings`: see Contrast and Savings. The teacher's state is saved beside the model's.
+    `ranks` and `savings`: see Ranks and Savings. The teacher's state is saved beside the model's.
     """
 
     teacher: Teacher | None
 
-    def __init__(self, model: RelVLM, gather: Gather = one_rank, savings: Savings = ALL_SAVINGS) -> None:
+    def __init__(self, model: RelVLM, ranks: Ranks = ONE_RANK, savings: Savings = ALL_SAVINGS) -> None:
         super().__init__()
         config = model.config
-        self.model, self.config, self.savings = model, config, savings
+        self.model, self.config, self.ranks, self.savings = model, config, ranks, savings
         self.temperature = Temperature(model.temperature)
         teacher = Teacher(model, config.momentum, config.embed_dim) if config.momentum.enabled else None
         # not registered: neither the optimizer nor ZeRO nor state_dict must find it
         object.__setattr__(self, "teacher", teacher)
-        self.contrast = Contrast(config, gather, teacher)
+        self.contrast = Contrast(config, ranks, teacher)
         if config.compile:  # after the teacher, which without gradients would be compiled a second time
             compile_layers(model.vision, model.text, model.fusion)
         if config.recompute:
             recompute_layers(model.vision, model.text, model.fusion)
 
     def forward(self, batch: Batch, of: Chunk | None = None, negatives: Negatives | None = None) -> StepLosses:
-        """The losses of a batch; where it is a chunk `of` a step, its part of each, so that sums are the step's.
+        """The losses of a batch; where it is a chunk `of` a step, its part of each, so that sums are the step's. Their
+        means over ranks are those of the global batch.
 
         ITM's `negatives`, of a batch that is one section, are drawn where they are not given.
         """
         chunk = None if of is None else self._targets_of(of)
+        shares = self._shares([batch])[0] if chunk is None else chunk.shares
         with nullcontext() if chunk is None else random_numbers(chunk.seed):
             temperature = self.temperature()
             encoded = self._encode(self.model, batch)
@@ -92,7 +95,7 @@ class Pretraining(nn.Module):
             ]
             answers, row_1D = self._ask(inputs, encoded)
         zero = self._zero_for_unused_parameters(batch, encoded, row_1D, temperature)
-        return _sum(batch, chunk, itc, answers, zero)
+        return _sum(batch, shares, itc, answers, zero)
 
     def _targets_of(self, chunk: Chunk) -> ChunkTargets:
         if not chunk.step.targets:
@@ -103,7 +106,7 @@ class Pretraining(nn.Module):
     def chunk_targets(self, chunks: list[Batch]) -> list[ChunkTargets]:
         """What each chunk must know of its step (GradCache's first pass); all chunks have the same sections."""
         seeds = torch.randint(2**62, (len(chunks),)).tolist()
-        targets, shares = self._teacher_targets(chunks), shares_of_chunks(chunks, self.config.negatives)
+        targets, shares = self._teacher_targets(chunks), self._shares(chunks)
         if not chunks[0].aligned:
             return [ChunkTargets(*known, None, None) for known in zip(seeds, shares, strict=True)]
         features = [self._features(chunk, seed) for chunk, seed in zip(chunks, seeds, strict=True)]
@@ -118,6 +121,9 @@ class Pretraining(nn.Module):
         if self.teacher is not None:
             self.teacher.train(mode)
         return super().train(mode)
+
+    def _shares(self, chunks: list[Batch]) -> list[Shares]:
+        return shares_of(chunks, self.config.negatives, self.ranks)
 
     def _encode(self, encoders: Encoders, batch: Batch) -> EncodedBatch:
         return encode(encoders, batch, self.config.fusion.region_mask, self.savings.unique_texts)
@@ -163,7 +169,8 @@ class Pretraining(nn.Module):
             draw_negatives(
                 features.of(s), by.of(s), temperature,
                 excluded_pairs(keys_GK[s.groups], keys_GK[s.groups], self.config.negatives),
-                self.config.itm_floor,
+                self.config.itm_floor, other_pools(keys_GK[s.groups]),
+                None if batch.draws is None else batch.draws[s.groups],
             ) if s.aligned else None
             for s in batch.sections
         ]  # fmt: skip
@@ -204,16 +211,16 @@ class Pretraining(nn.Module):
         return 0.0 * sum(zeros, start=row_1D.float().sum())
 
 
-def _sum(batch: Batch, chunk: ChunkTargets | None, itc: ItcOfStep, answers: Answers, zero: Tensor) -> StepLosses:
-    """Every objective by the weight of its section; a chunk's by its share of the step too."""
+def _sum(batch: Batch, shares: Shares, itc: ItcOfStep, answers: Answers, zero: Tensor) -> StepLosses:
+    """Every objective by the weight of its section and by its share of the step."""
     weight = {section.kind: section.weight for section in batch.sections}
     total, values = [zero], {}
     for (kind, name), answer in answers.items():
-        share = 1.0 if chunk is None else chunk.shares[f"{kind}/{name}"]
-        values[kind, name] = share * answer.loss
+        share = shares[f"{kind}/{name}"]
+        values[kind, name] = weighed(answer.loss, share)
         total.append(weight[kind] * values[kind, name])
         if answer.accuracy is not None:
-            values[kind, f"{name}_accuracy"] = share * answer.accuracy
+            values[kind, f"{name}_accuracy"] = weighed(answer.accuracy, share)
     for kind, loss in itc.losses.items():
         values[kind, "itc"] = loss
         if itc.surrogate is None:

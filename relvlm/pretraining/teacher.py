@@ -102,7 +102,8 @@ class Teacher(nn.Module):
     def contrast_keys(self, own: Features, temperature: Tensor, excluded_GG: Tensor) -> ContrastKeys:
         """Columns and soft targets of the contrastive loss, from momentum features of this batch (ALBEF, section 3.3).
 
-        `excluded_GG[i, j]`: text i also describes view j; such pairs get no target (the diagonal does).
+        `excluded_GG[i, j]`: text i also describes view j, or is of another pool; such pairs get no target (the diagonal
+        does).
         """
         image_GE, text_GE = own
         images = torch.cat([image_GE, self.image_queue])

@@ -49,6 +49,10 @@ def drawing(kind: str, batch: int = 4) -> list[str]:
         ([LATE, "model.vision.late_blocks=13"], "model.vision.late_blocks: 13: must be within the 12 layers"),
         (["data.ratio.captions=0"], "data.ratio: every kind is 0"),
         (["data.captions=[]"], "data.captions: empty, but data.ratio.captions draws from it"),
+        (
+            ["data.captions=[{path: x}, {path: y, block: 4}]", "data.negative_pool.captions=3"],
+            "data.negative_pool.captions: 3: must hold a block of data.captions[1], which has 4 images",
+        ),
         (["data.batch.captions=0"], "data.batch.captions: must be positive, data.ratio.captions draws it"),
         (["data.ratio.vsg=1"], "data.graphs: empty, but data.ratio.vsg draws from it"),
         (["data.ratio.mrc=1"], "data.graphs: empty, but data.ratio.mrc draws from it"),
@@ -122,6 +126,7 @@ def test_fields_that_do_not_fit_together_are_refused(refusal, overrides, message
         ["data.max_text_tokens=2", "data.sep=false"],
         ["resume.accept=[optim.lr, data, 'data.captions[0].path', data.captions]"],
         [*drawing("vsg"), "model.text.max_positions=112"],
+        ["data.captions=[{path: x, block: 4}]", "data.negative_pool={captions: 4, vsg: 1}"],
     ],
 )
 def test_fields_that_just_fit_are_taken(file, overrides):

@@ -63,7 +63,7 @@ def test_the_defaults_of_the_teacher_are_albefs():
 def test_the_defaults_of_a_run():
     config = Config()
     assert (config.steps, config.seed, config.accumulate, config.threads) == (200_000, 0, 1, 0)
-    assert (config.log_every, config.max_skipped_steps) == (20, 10)
+    assert (config.log_every, config.max_skipped_steps, config.max_rollbacks) == (20, 10, 3)
 
 
 def test_the_defaults_are_the_papers_texts_and_regions():
@@ -86,12 +86,22 @@ def test_by_default_nothing_is_drawn_nor_changed():
     )
     assert set(vars(data.joint_weights).values()) == {1.0}
     assert (data.workers, data.max_faults, data.max_pixels) == (0, 100, 178_956_970)  # beyond it PIL refuses
+    assert vars(data.negative_pool) == {"captions": 64, "entities": 48, "vsg": 64, "joint": 48}
     dataset = DatasetConfig("x")
     assert (dataset.weight, dataset.block) == (1.0, 1)
 
 
 def test_limits_stay_as_they_are():
-    elsewhere = ("optim.", "low_resolution.", "checkpoint.", "init.", "resume.", "model.vision.")
+    elsewhere = (
+        "optim.",
+        "low_resolution.",
+        "checkpoint.",
+        "init.",
+        "resume.",
+        "model.vision.",
+        "deadlines.",
+        "spikes.",
+    )
     assert limits("", without=elsewhere) == {
         "not empty": "name",
         "not empty; ~ and $VAR are expanded": " ".join(
@@ -110,6 +120,7 @@ def test_limits_stay_as_they_are():
                 "data.max_words",
             ]
         ),
+        "at least 0 and at most 1,000": "max_rollbacks",
         "at least 0 and at most 9,999,999": "max_skipped_steps model.momentum.ramp_steps",
         "at least 1 and at most 16,384": "model.image_size",
         "at least 1 and at most 65,536": "model.embed_dim model.mrc_hidden model.text.width",
@@ -146,6 +157,12 @@ def test_limits_stay_as_they_are():
         "at least 0 and at most 10,000,000": " ".join(
             [
                 "data.batch.captions data.batch.entities data.batch.joint data.batch.mrc data.batch.vsg",
+            ]
+        ),
+        "at least 1 and at most 10,000,000": " ".join(
+            [
+                "data.negative_pool.captions data.negative_pool.entities data.negative_pool.joint",
+                "data.negative_pool.vsg",
             ]
         ),
     }

@@ -11,7 +11,9 @@ def test_limits_stay_as_they_are():
         "above 0, finite": "optim.lr",
         "2 entries, each at least 0 and below 1": "optim.betas",
         "at least 0 and at most 100": "optim.weight_decay",
-        "at least 0 and at most 9,999,999": "checkpoint.keep low_resolution.steps optim.warmup_steps",
+        "at least 0 and at most 9,999,999": " ".join(
+            ["checkpoint.keep checkpoint.keep_every checkpoint.max_failed low_resolution.steps optim.warmup_steps"]
+        ),
         "at least 0, finite": "optim.clip_norm optim.final_lr optim.warmup_lr",
         "above 0 and at most 1,000,000": "optim.new_lr_factor",
         "at least 0 and at most 16,384": "low_resolution.image_size",

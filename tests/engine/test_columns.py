@@ -22,4 +22,4 @@ def test_a_row_begins_with_what_every_step_has():
 
 def test_what_two_equal_runs_differ_in_are_clocks():
     assert set(SECONDS) == {"step_s", *(f"{phase}_s" for phase in PHASES)} and set(SECONDS) < set(CLOCKS)
-    assert set(HEAD) - set(CLOCKS) == {"step", "lr", "skipped", "grad_norm", *WORDS}
+    assert set(HEAD) - set(CLOCKS) == {"step", "lr", "skipped", "skipped_so_far", "spike", "grad_norm", *WORDS}

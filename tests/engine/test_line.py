@@ -13,7 +13,7 @@ LOSSES = ["captions/itc", "captions/itm", "joint/mrc/mrc"]
 
 
 def row(step: int, **others: object) -> dict[str, object]:
-    known = {"step": step, "dataset": "coco", "samples_hash": "0f", "lr": 1.9e-3, "skipped": 0, "grad_norm": 1.2}
+    known = {"step": step, "dataset": "coco", "samples_hash": "0f", "lr": 1.9e-3, "skipped_so_far": 0, "grad_norm": 1.2}
     clocks = {"samples_per_s": 894.0, "tokens_per_s": 12_100.0, "mfu": None, "step_s": 0.5, "data_s": 0.015}
     return known | clocks | {"captions/itc": 2.19, "captions/itm": 0.63, "captions/itm_accuracy": 0.7} | others
 
@@ -26,7 +26,7 @@ def test_a_window_is_one_line():
 
 
 def test_it_says_what_there_is_to_say_of_skipped_steps_and_mfu():
-    found = window_line([row(3, skipped=2, mfu=0.314, grad_norm=math.nan)], LOSSES, "mini", 4, 1)
+    found = window_line([row(3, skipped_so_far=2, mfu=0.314, grad_norm=math.nan)], LOSSES, "mini", 4, 1)
     assert " | mfu 31% | skipped 2 | 0:01 left" in found and "grad nan" in found
 
 

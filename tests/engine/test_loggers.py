@@ -16,7 +16,8 @@ from relvlm.errors import UserError
 
 
 def row(step: int, **others: object) -> dict[str, object]:
-    known = {"step": step, "dataset": "coco", "samples_hash": "0f", "lr": 0.1 * step, "skipped": 0, "grad_norm": 1.5}
+    known = {"step": step, "dataset": "coco", "samples_hash": "0f", "lr": 0.1 * step, "grad_norm": 1.5}
+    known |= {"skipped": 0, "skipped_so_far": 0, "spike": 0}
     return known | dict.fromkeys(CLOCKS, float(step)) | {"mfu": None, "captions/itc": 2.0 * step} | others
 
 

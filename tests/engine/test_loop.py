@@ -17,10 +17,13 @@ from torch import Tensor
 from relvlm import checkpoints
 from relvlm.config.load import load_config
 from relvlm.config.schema import CheckpointConfig, Config, DataConfig, DatasetConfig, KindRatios
+from relvlm.config.trouble import SpikesConfig
+from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.engine import loop
 from relvlm.engine.columns import PHASES
 from relvlm.engine.run_state import Progress
 from relvlm.engine.signals import Told
+from relvlm.engine.watchdog import Watchdog
 from relvlm.errors import UserError
 
 NAN = float("nan")
@@ -45,6 +48,8 @@ class Loader:
         for loss in self.losses:
             return [Batch(loss=loss)]
         raise self.error or AssertionError("the loop asked for more batches than it has steps")
+
+    signs = WorkerSigns(0)
 
     def counts(self) -> dict[str, int]:
         return {"faults": 0, "unusable": 2}
@@ -93,11 +98,12 @@ class Saves:
     def __init__(self, folder: Path, config: Config, last: Path, found: list) -> None:
         self.folder, self.last, self.found = folder, last, found
 
-    def save(self, engine: Engine, step: int, skipped: int) -> None:
+    def save(self, engine: Engine, progress: Progress) -> None:
+        step, skipped = progress.step, progress.skipped
         self.found.append((step, skipped) if skipped else step)
         self.last = self.folder / f"step_{step:07d}"
 
-    def wait(self) -> Path:
+    def wait(self, most: int = 0) -> Path:
         return self.last
 
     def close(self) -> None: ...
@@ -110,6 +116,11 @@ def config(tmp_path: Path) -> Config:
     return Config(out=str(tmp_path / "run"), steps=6, max_skipped_steps=2, log_every=4, data=data)
 
 
+def watch_of(config: Config) -> Watchdog:
+    """Whose thread is not started."""
+    return Watchdog(Path(config.out), "000001", config.deadlines)
+
+
 def train(
     config: Config, losses: list[float], monkeypatch, start: int = 0, told: Told | None = None
 ) -> tuple[Engine, Path, list[int]]:
@@ -117,7 +128,7 @@ def train(
     monkeypatch.setattr(loop, "build_loader", lambda *_, start_step, **__: Loader(losses))
     monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, saved))
     engine = Engine()
-    last = loop._train(config, engine, Progress(start), torch.device("cpu"), told or Told({}))
+    last = loop._train(config, engine, Progress(start), torch.device("cpu"), told or Told({}), watch_of(config))
     assert last.parent == Path(config.out) / "checkpoints"
     return engine, last, saved
 
@@ -159,11 +170,9 @@ def test_a_step_is_in_one_phase_after_another(config, monkeypatch):
     assert [float(row["saving_s"]) > 0 for row in found] == [False] * 4 + [True, False]  # in the row after it
 
 
-def test_skipped_steps_are_counted_in_their_rows_and_on_after_a_restart(config, monkeypatch):
+def test_skipped_steps_are_counted_in_their_rows(config, monkeypatch):
     train(config, [1.0, NAN, NAN, 2.0, NAN, 3.0], monkeypatch)
-    assert [row["skipped"] for row in rows(config)] == ["0", "1", "2", "2", "3", "3"]
-    train(config, [NAN, 1.0, 1.0], monkeypatch, start=3)
-    assert [row["skipped"] for row in rows(config)] == ["0", "1", "2", "3", "3", "3"]
+    assert [row["skipped_so_far"] for row in rows(config)] == ["0", "1", "2", "2", "3", "3"]
 
 
 def test_a_logger_that_is_not_there_is_named_before_any_work(config):
@@ -184,7 +193,7 @@ def test_the_loader_goes_on_at_the_step_with_patches_of_the_model(config, monkey
     monkeypatch.setattr(loop, "world_size", lambda: 3)
     monkeypatch.setattr(loop, "build_loader", lambda data, **of: asked.update(of) or Loader([1.0] * 6))
     monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, []))
-    loop._train(config, Engine(), Progress(2), torch.device("cpu"), Told({}))
+    loop._train(config, Engine(), Progress(2), torch.device("cpu"), Told({}), watch_of(config))
     assert asked["patch_size"] == config.model.image_size // 2 and asked["start_step"] == 2
     assert (asked["rank"], asked["world_size"]) == (0, 3)
 
@@ -204,22 +213,32 @@ def test_a_step_without_a_finite_loss_changes_nothing(config, monkeypatch):
     engine, _, _ = train(config, [1.0, NAN, float("inf"), 2.0, NAN, 3.0], monkeypatch)
     assert engine.updates == [1.0, 2.0, 3.0]
     assert rows(config)[1]["captions/itc"] == "nan"
+    assert [row["skipped"] for row in rows(config)] == ["0", "1", "1", "0", "1", "0"]
 
 
 def test_it_stops_with_a_diagnosis_after_too_many_in_a_row(config, monkeypatch):
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(UserError) as caught:
         train(config, [1.0, NAN, 2.0, NAN, NAN, NAN], monkeypatch)
     message = str(caught.value)
-    for part in ("step 6", "captions batch of coco", "itc nan", "max_skipped_steps", "optim.lr"):
+    for part in ("step 6", "captions batch of coco", "itc nan", "max_skipped_steps", "optim.lr", "no good checkpoint"):
         assert part in message
     assert [row["captions/itm"] for row in rows(config)] == ["2.0", "nan", "3.0", "nan", "nan", "nan"]
+
+
+def test_spikes_in_a_row_are_too_many_where_a_most_is_set(config, monkeypatch):
+    losses, spikes = [1.0] * 16 + [99.0] * 4, SpikesConfig(window=16)
+    config = replace(config, steps=20, log_every=1)
+    train(replace(config, spikes=spikes), losses, monkeypatch)
+    assert [row["step"] for row in rows(config) if row["spike"] == "1"] == ["17", "18", "19", "20"]
+    with pytest.raises(UserError, match="step 19: the loss is a spike, 3 times in a row"):
+        train(replace(config, spikes=replace(spikes, max_steps=2)), losses, monkeypatch)
 
 
 def test_an_error_of_the_loader_comes_through(config, monkeypatch):
     loader = Loader([1.0], UserError("shard 3: torn"))
     monkeypatch.setattr(loop, "build_loader", lambda *_, **__: loader)
     with pytest.raises(UserError, match="shard 3: torn"):
-        loop._train(config, Engine(), Progress(), torch.device("cpu"), Told({}))
+        loop._train(config, Engine(), Progress(), torch.device("cpu"), Told({}), watch_of(config))
 
 
 def test_it_says_at_the_end_what_the_loader_left_out(config, monkeypatch, caplog):
@@ -245,8 +264,8 @@ def test_a_streak_of_skipped_steps_goes_on_after_a_start_and_is_saved(config, mo
     found: list = []
     monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, found))
     config = replace(config, checkpoint=CheckpointConfig(every=1), max_skipped_steps=4)
-    with pytest.raises(RuntimeError, match="step 5: "):
-        loop._train(config, Engine(), Progress(2, skipped=2), torch.device("cpu"), Told({}))
+    with pytest.raises(UserError, match="step 5: "):
+        loop._train(config, Engine(), Progress(2, skipped=2), torch.device("cpu"), Told({}), watch_of(config))
     assert found == [(3, 3), (4, 4)]
 
 

@@ -16,6 +16,7 @@ from support.threads import Threads
 
 from relvlm import ranks
 from relvlm.config.schema import Config, DataConfig, KindRatios
+from relvlm.config.trouble import SpikesConfig
 from relvlm.engine import metrics_csv
 from relvlm.engine import monitor as monitor_module
 from relvlm.engine.columns import HEAD
@@ -143,15 +144,9 @@ def replace_hash(batch: SimpleNamespace, value: int) -> SimpleNamespace:
 
 
 def test_a_resumed_run_goes_on_after_its_checkpoint(tmp_path):
-    monitor = made(tmp_path)
-    for step in range(1, 7):
-        record(monitor, step, stepped=step != 2)
-    monitor.flush()
-    monitor.close()
+    log(tmp_path, 0, range(1, 7))
     log(tmp_path, 4, range(5, 8))
-    assert [(row["step"], row["skipped"]) for row in rows(tmp_path)] == [
-        (str(step), str(int(step > 1))) for step in range(1, 8)
-    ]
+    assert [row["step"] for row in rows(tmp_path)] == [str(step) for step in range(1, 8)]
 
 
 def test_nothing_is_read_back_before_a_flush(tmp_path):
@@ -242,3 +237,16 @@ def test_a_board_that_cannot_be_written_ends_no_training_either(tmp_path):
     steps = [int(row["step"]) for row in written]
     assert 0 < len(steps) < 399 and steps == sorted(set(steps))  # a short row may fit where a longer one did not
     assert all(row["captions/itm_accuracy"] or row["mrc/mrc_accuracy"] for row in written)
+
+
+def test_a_step_that_is_skipped_or_a_spike_is_marked(tmp_path, caplog):
+    monitor = made(tmp_path, config=replace(CONFIG, spikes=SpikesConfig(window=8)))
+    for step, loss in enumerate([1.0] * 8 + [9.0, 1.0, float("nan")], 1):
+        values = {"mrc": torch.tensor(loss), "mrc_accuracy": torch.tensor(100.0)}
+        monitor.record(step, [chunk(2)], 0.1, Update(values, loss == loss, 1.0), skipped_so_far=int(loss != loss))
+    monitor.flush()
+    monitor.close()
+    found = rows(tmp_path)
+    assert [row["step"] for row in found if row["spike"] == "1"] == ["9"]
+    assert [row["step"] for row in found if row["skipped"] == row["skipped_so_far"] == "1"] == ["11"]
+    assert "step 9: spike: the losses of mrc come to 9; 1 in a row" in caplog.text

@@ -15,6 +15,7 @@ import relvlm
 from relvlm import checkpoints, pretrained, storage
 from relvlm.config.schema import CheckpointConfig, Config
 from relvlm.engine import run_state, saver
+from relvlm.engine.run_state import Progress
 from relvlm.engine.saver import Saver
 from relvlm.errors import UserError
 
@@ -79,11 +80,11 @@ def test_a_run_ends_after_so_many_failed_saves_in_a_row(config, folder, monkeypa
     write = run_state.write_model
     monkeypatch.setattr(run_state, "write_model", lambda *of: full() if failing[0] else write(*of))
     for step in range(1, 7):
-        made.save(engine, step)
+        made.save(engine, Progress(step))
         made._thread.join()
         failing.pop(0)
     with pytest.raises(UserError, match="step_0000006: cannot be written"):
-        made.save(engine, 7)
+        made.save(engine, Progress(7))
     assert made.last == folder / "step_0000003"
     counts = [line.split(" (")[-1].split(" ")[0] for line in caplog.messages if "in a row" in line]
     assert counts == ["1", "2", "1", "2", "3"]
@@ -94,7 +95,7 @@ def test_training_goes_on_while_a_save_is_written(config, folder, monkeypatch):
     monkeypatch.setattr(run_state, "write_model", lambda *of: go.wait(60) and write(*of))
     before = {name: x.clone() for name, x in engine.module.model.state_dict().items()}
     made = Saver(folder, config, folder)
-    made.save(engine, 1)
+    made.save(engine, Progress(1))
     engine.step()
     assert not folder.exists() or steps(folder) == []
     go.set()

@@ -130,3 +130,62 @@ def test_negatives_are_drawn_by_their_weights(floor):
     drawn, _ = hard_negatives(similarity.expand(20_000, 4), excluded.expand(20_000, 4), floor)
     found = torch.bincount(drawn, minlength=4) / 20_000
     torch.testing.assert_close(found, weights / weights.sum(), atol=0.015, rtol=0)
+
+
+def test_a_draw_is_the_first_column_whose_weights_so_far_exceed_it():
+    """Weights 1, 3, 0 (excluded) and 4 of 8: each edge belongs to the column that begins there."""
+    similarity = torch.tensor([[1.0, 3.0, 9.0, 4.0]]).log().expand(6, 4)
+    excluded = torch.tensor([[False, False, True, False]]).expand(6, 4)
+    draws = torch.tensor([0.0, 0.124, 0.126, 0.499, 0.501, 1 - 2**-24])
+    drawn, _ = hard_negatives(similarity, excluded, draws_G=draws)
+    assert drawn.tolist() == [0, 0, 1, 1, 3, 3]
+
+
+def test_a_draw_at_an_edge_is_of_the_column_that_begins_there():
+    drawn, _ = hard_negatives(torch.zeros(4, 4), torch.zeros(4, 4).bool(), draws_G=torch.arange(4) / 4)
+    assert drawn.tolist() == [0, 1, 2, 3]
+
+
+def test_rows_whose_weights_would_underflow_are_drawn_from_by_their_weights():
+    """Beside an excluded column of all the mass, 1 and 3 of 4."""
+    similarity = torch.tensor([[1000.0, 1.0, 3.0]])
+    similarity[0, 1:].log_()
+    excluded = torch.tensor([[True, False, False]]).expand(4, 3)
+    drawn, _ = hard_negatives(similarity.expand(4, 3), excluded, draws_G=torch.tensor([0.0, 0.24, 0.26, 0.99]))
+    assert drawn.tolist() == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("floor", [0.0, 1e-5])
+@pytest.mark.parametrize("draw", [0.0, 2.0**-24, 0.5, 1 - 2**-24, 1.0])  # the last as if a sum had been rounded
+def test_no_draw_is_so_extreme_that_it_gives_an_excluded_column(draw, floor):
+    """At rows of many columns, whose sums are rounded, with the excluded ones at either end and all the mass there."""
+    torch.manual_seed(0)
+    similarity, excluded = 30 * torch.randn(64, 999), torch.rand(64, 999) < 0.5
+    excluded[:, [0, -1]] = True
+    similarity[excluded] += 1000.0
+    drawn, exists = hard_negatives(similarity, excluded, floor, torch.full((64,), draw))
+    assert exists.all() and not excluded[torch.arange(64), drawn].any()
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2])
+def test_given_draws_follow_the_weights(floor):
+    """Chi-squared of 20,000 evenly spread draws over 6 columns: below 1, where chance alone would give about 5."""
+    similarity = torch.tensor([[2.0, 9.0, 1.0, 0.5, -1.0, 1.7, -20.0]])
+    excluded = torch.tensor([[False, True, False, False, False, False, False]])
+    weights = negative_weights(similarity if floor else similarity.masked_fill(excluded, -INF), excluded, floor)[0]
+    draws = torch.arange(20_000) / 20_000
+    drawn, _ = hard_negatives(similarity.expand(20_000, 7), excluded.expand(20_000, 7), floor, draws)
+    found, expected = torch.bincount(drawn, minlength=7), 20_000 * weights / weights.sum()
+    assert found[1] == 0
+    assert ((found - expected) ** 2 / expected.clamp(min=1))[weights > 0].sum() < 1
+
+
+def test_columns_of_no_weight_and_other_columns_leave_a_draw_as_it_is():
+    """A pool's draw is the same in a batch of any size: columns apart are excluded, and of no weight."""
+    torch.manual_seed(0)
+    similarity, draws = torch.randn(8, 8), torch.rand(8)
+    own = torch.eye(8, dtype=torch.bool)
+    alone, _ = hard_negatives(similarity, own, draws_G=draws)
+    wide = torch.cat([torch.randn(8, 5), similarity, torch.randn(8, 3)], 1)
+    beside, _ = hard_negatives(wide, F.pad(own, (5, 3), value=True), draws_G=draws)
+    assert torch.equal(beside - 5, alone)

@@ -3,65 +3,21 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from support.views import batch_of, chunks_of, made_views
 from toys import LATE, TAUGHT, VIT, toy_pretraining
 
-from relvlm.data.batches.batch import Batch, Group, View, assemble
-from relvlm.data.batches.regions import Region, whole_region
+from relvlm.data.batches.batch import Batch
 from relvlm.pretraining import step as module
 from relvlm.pretraining.chunks import chunks_of as places
-from relvlm.pretraining.chunks import random_numbers, shares_of_chunks
+from relvlm.pretraining.chunks import random_numbers
 from relvlm.pretraining.negatives import Negatives
 from relvlm.pretraining.step import Pretraining
 
 KINDS = ["captions", "entities", "mrc", "vsg", "joint"]
-WEIGHTS = {"captions": 0.5, "entities": 1.0, "vsg": 2.0, "mrc": 1.0}
-IMAGES = 7
-
-
-def made_views(kind: str, images: int = IMAGES) -> list[View]:
-    """Of unequal numbers of groups, words, masks and triplets; some texts are in several of them."""
-    rng = np.random.default_rng(0)
-
-    def group(region: Region, masks: int) -> Group:
-        key = int(rng.integers(40))
-        ids = [2, *np.random.default_rng(key).integers(5, 50, 2 + key % 4).tolist()]
-        places = list(range(1, 1 + masks))
-        masked = [4 if place in places else word for place, word in enumerate(ids)]
-        return Group(ids, key, region, masked, places, [ids[place] for place in places])
-
-    def part() -> Region:
-        x, y = rng.integers(0, 3, 2).tolist()
-        return Region((x, y, x + 2, y + 1), (0.3 + 0.1 * x, 0.3 + 0.1 * y, 0.5, 0.25))
-
-    whole = whole_region(32, 8)
-    views = []
-    for image in range(images):
-        groups = {
-            "captions": [group(whole, 1 + image % 2)],
-            "entities": [*(group(part(), 1) for _ in range(1 + image % 3)), group(whole, 2)],
-            "vsg": [group(whole, 1)],
-            "mrc": [group(part(), 0) for _ in range(2 + image % 2)],
-        }
-        triplets = [(0, 1, image % 7), (1, 0, 3)][: 1 + image % 2]
-        pixels = rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)
-        own = groups if kind == "joint" else {kind: groups[kind]}
-        views.append(View(pixels, image, own, triplets if kind in ("mrc", "joint") else []))
-    return views
-
-
-def batch_of(kind: str, views: list[View]) -> Batch:
-    return assemble(kind, "made", views, (4, 4), WEIGHTS if kind == "joint" else None)
-
-
-def chunks_of(kind: str, count: int, views: list[View] | None = None) -> list[Batch]:
-    views = made_views(kind) if views is None else views
-    edges = [len(views) * i // count for i in range(count + 1)]
-    return [batch_of(kind, views[a:b]) for a, b in pairwise(edges)]
 
 
 def neighbours(chunks: list[Batch]) -> Iterator[Negatives]:
@@ -121,8 +77,7 @@ def test_chunks_give_the_losses_and_gradients_of_the_whole_step(kind, count, con
         assert other.teacher.seen == step.teacher.seen == (kind != "mrc")
         assert_same([dict(other.teacher.named_parameters())], [dict(step.teacher.named_parameters())])
         assert torch.equal(other.teacher.pointer, step.teacher.pointer)
-        if kind != "joint":  # whose pairs come chunk by chunk, not section by section
-            assert_same([dict(other.teacher.named_buffers())], [dict(step.teacher.named_buffers())])
+        assert_same([dict(other.teacher.named_buffers())], [dict(step.teacher.named_buffers())])
 
 
 @pytest.mark.parametrize("kind", ["captions", "entities"])
@@ -166,37 +121,6 @@ def test_gradients_with_dropout_are_those_of_the_same_dropout():
             encoded = module.encode(model, chunk, "cross_attention")
         target.itc.surrogate(encoded.features, model.temperature).backward()
     assert_same([gradients(step)], [expected])
-
-
-def test_each_objective_is_shared_by_what_it_counts():
-    chunks = chunks_of("entities", 2)
-    first, second = shares_of_chunks(chunks, "masked")
-    for name, counts in {
-        "mlm": [len(chunk.mlm_row) for chunk in chunks],
-        "bbox": [len(chunk.region) for chunk in chunks],
-        "itm": [3 * chunk.groups for chunk in chunks],
-    }.items():
-        shares = first[f"entities/{name}"], second[f"entities/{name}"]
-        assert shares == pytest.approx([n / sum(counts) for n in counts])
-
-
-def test_of_nothing_each_chunk_has_nothing_and_all_of_a_single_thing():
-    """Chunks of entities of which one box is left in all, and then none."""
-    first, second = chunks_of("entities", 2)
-    without = replace(second, region=second.region[:0])
-    shares = [
-        of["entities/bbox"] for of in shares_of_chunks([replace(first, region=first.region[:1]), without], "masked")
-    ]
-    assert shares == [1.0, 0.0]
-    assert [of["entities/bbox"] for of in shares_of_chunks([without, without], "masked")] == [0.0, 0.0]
-    assert shares_of_chunks([first], "masked")[0]["entities/mlm"] == 1.0
-
-
-def test_a_pair_without_a_negative_has_no_share():
-    """Of three images in two chunks, the first is alone in its own: one pair is counted there, and six."""
-    chunks = chunks_of("captions", 2, made_views("captions", 3))
-    shares = [of_chunk["captions/itm"] for of_chunk in shares_of_chunks(chunks, "masked")]
-    assert shares == pytest.approx([1 / 7, 6 / 7])
 
 
 def test_negatives_come_from_the_chunk(monkeypatch):

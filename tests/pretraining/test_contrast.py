@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from toys import TAUGHT, VIT, five_groups, toy_pretraining
 
 from relvlm.config.schema import MomentumConfig
-from relvlm.pretraining.contrast import Contrast, one_rank
+from relvlm.pretraining.contrast import Contrast
 from relvlm.pretraining.encode import Features
+from relvlm.pretraining.means import ONE_RANK, Ranks
 from relvlm.pretraining.negatives import false_negatives, group_keys
 
 
@@ -60,16 +61,33 @@ def test_the_queue_takes_the_batch_and_wraps_around():
 
 def test_the_queue_takes_the_features_of_all_ranks():
     step = toy_pretraining(TAUGHT)
-    step.contrast.gather = lambda *tensors: (*(torch.cat([x, x]) for x in tensors), 0)
+    step.contrast.ranks = Ranks(2, lambda *tensors: (*(torch.cat([x, x]) for x in tensors), 0), lambda x: 2 * x)
     step(five_groups("captions"))
     assert step.teacher.pointer.item() == 10
+
+
+def test_beside_a_queue_columns_are_those_of_the_pool():
+    """Pools of three and two groups: their ITC together is that of each by itself, by its rows."""
+    step, batch = toy_pretraining(TAUGHT), five_groups("captions")
+    torch.manual_seed(2)
+    features, taught = (Features(*(F.normalize(torch.randn(5, 16), dim=-1) for _ in range(2))) for _ in range(2))
+    step.teacher.seen, keys = 5, group_keys(replace(batch, pool=torch.tensor([4, 4, 4, 9, 9])))
+
+    def itc(rows: slice) -> torch.Tensor:
+        own, by_teacher = (Features(*(x[rows] for x in each)) for each in (features, taught))
+        return step.contrast.beside_queue(step.teacher, keys[rows], own, by_teacher, torch.tensor([0.2]))
+
+    parts = (3 * itc(slice(0, 3)) + 2 * itc(slice(3, 5))) / 5
+    torch.testing.assert_close(itc(slice(0, 5)), parts)
+    keys[:, 3] = 0
+    assert not torch.isclose(itc(slice(0, 5)), parts, rtol=1e-3)
 
 
 def test_nothing_that_the_teacher_has_not_encoded_goes_into_its_queue():
     step, batch = toy_pretraining(TAUGHT), five_groups("captions")
     features = Features(*(F.normalize(torch.randn(5, 16), dim=-1) for _ in range(2)))
     losses = step.contrast([batch], [features], [None], torch.tensor([0.07]))
-    plain = Contrast(VIT, one_rank, None)([batch], [features], [None], torch.tensor([0.07]))
+    plain = Contrast(VIT, ONE_RANK, None)([batch], [features], [None], torch.tensor([0.07]))
     torch.testing.assert_close(losses, plain)
     assert losses.keys() == {"captions"} and step.teacher.pointer.item() == 0
 
@@ -89,13 +107,14 @@ def test_the_itc_gradient_of_two_ranks(choice):
         return *wholes, first
 
     temperature = torch.tensor([0.07])
-    contrast = Contrast(config, gather, None)
-    loss = contrast.of_groups(keys[own], Features(image[own], text[own]), None, temperature)
+    contrast = Contrast(config, Ranks(2, gather, torch.clone), None)
+    loss = contrast.over_ranks(keys[own], Features(image[own], text[own]), temperature)
     logits = image @ text.T / temperature
     target = torch.arange(6)
     both = [F.cross_entropy(x, target, reduction="none") for x in (logits, logits.T)]
     rows = slice(None) if choice == "own_rank" else own
-    expected = (both[0][rows].mean() + both[1][rows].mean()) / 2
+    share = 1 if choice == "own_rank" else 2 * 4 / 6  # of rows that are averaged over two ranks
+    expected = share * (both[0][rows].mean() + both[1][rows].mean()) / 2
     torch.testing.assert_close(loss, expected)
     found = torch.autograd.grad(loss, image)[0]
     whole = torch.autograd.grad(expected, image)[0]

@@ -1,11 +1,14 @@
 """Which pairs must not serve as negatives, and how hard ones are drawn."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import five_groups
+from toys import VIT, five_groups, toy_pretraining
 
 from relvlm.losses.itm import IGNORED, hard_negatives
+from relvlm.pretraining import step as module
 from relvlm.pretraining.encode import Features
 from relvlm.pretraining.negatives import (
     Negatives,
@@ -14,6 +17,7 @@ from relvlm.pretraining.negatives import (
     excluded_pairs,
     false_negatives,
     group_keys,
+    other_pools,
     similarities,
     with_own_pairs,
 )
@@ -49,10 +53,12 @@ def test_official_negatives_leave_out_the_pair_itself_alone():
     assert 4 in seen
 
 
-def test_keys_name_text_image_and_whether_it_is_seen_whole():
-    assert group_keys(five_groups("entities")).tolist() == [
-        [1, 10, 1], [2, 10, 0], [3, 11, 0], [4, 11, 1], [2, 12, 0],
+def test_keys_name_text_image_pool_and_whether_the_image_is_seen_whole():
+    batch = five_groups("entities")
+    assert group_keys(batch).tolist() == [
+        [1, 10, 1, 0], [2, 10, 0, 0], [3, 11, 0, 0], [4, 11, 1, 0], [2, 12, 0, 0],
     ]  # fmt: skip
+    assert group_keys(replace(batch, pool=torch.tensor([6, 6, 6, 6, 7])))[:, 3].tolist() == [6, 6, 6, 6, 7]
 
 
 def test_similarities_are_over_the_temperature_each_way():
@@ -122,15 +128,71 @@ def test_given_negatives_all_count():
 
 def test_counted_pairs_are_matches_and_whoever_has_a_negative():
     """Text 0 and view 1 have none here: of three texts and three views, two each."""
-    keys = torch.tensor([[1, 10, 1], [1, 11, 1], [1, 12, 1]])
+    keys = torch.tensor([[1, 10, 1, 0], [1, 11, 1, 0], [1, 12, 1, 0]])
     assert counted_pairs(keys, "masked").item() == 3
     assert counted_pairs(keys, "official").item() == 9
-    keys = torch.tensor([[1, 10, 1], [2, 11, 1], [2, 12, 1]])
+    keys = torch.tensor([[1, 10, 1, 0], [2, 11, 1, 0], [2, 12, 1, 0]])
     assert counted_pairs(keys, "masked").item() == 9
     assert counted_pairs(keys[:1], "official").item() == 1
-    keys = torch.tensor([[1, 10, 1], [2, 10, 0], [3, 10, 0]])  # any text may be of the whole image, not of its parts
+    keys = torch.tensor([[1, 10, 1, 0], [2, 10, 0, 0], [3, 10, 0, 0]])  # any text may be of the image, not of its parts
     assert counted_pairs(keys, "masked").item() == 3 + 3 + 2
+
+
+def test_a_group_that_is_alone_in_its_pool_has_no_negative():
+    """Of pools of two and one groups: three matches, two texts and two views."""
+    keys = torch.tensor([[1, 10, 1, 5], [2, 11, 1, 5], [3, 12, 1, 6]])
+    assert counted_pairs(keys, "official").item() == 3 + 2 + 2
+    features = Features(torch.randn(3, 4), torch.randn(3, 4))
+    none = excluded_pairs(keys, keys, "official")
+    drawn = draw_negatives(features, features, torch.tensor([1.0]), none, 0.0, other_pools(keys))
+    assert drawn.view_of_text[:2].tolist() == drawn.text_of_view[:2].tolist() == [1, 0]
+    assert drawn.target.tolist() == [1, 1, 1, 0, 0, IGNORED, 0, 0, IGNORED]
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_what_a_pool_draws_depends_on_nothing_outside_it(floor):
+    """Not even with a floor, which is added to probabilities within the pool."""
+    torch.manual_seed(0)
+    features = Features(torch.randn(7, 4), torch.randn(7, 4))
+    keys = torch.stack([torch.arange(7)] * 2 + [torch.ones(7).long(), torch.tensor([0, 0, 0, 0, 1, 1, 1])], 1)
+    cold = torch.tensor([0.3])
+
+    def of(rows: slice, draws: torch.Tensor) -> Negatives:
+        excluded = excluded_pairs(keys[rows], keys[rows], "masked")
+        part = Features(*(x[rows] for x in features))
+        return draw_negatives(part, part, cold, excluded, floor, other_pools(keys[rows]), draws[rows])
+
+    for _ in range(40):
+        draws = torch.rand(7, 2)
+        whole, first, second = (of(rows, draws) for rows in (slice(0, 7), slice(0, 4), slice(4, 7)))
+        for name in ("view_of_text", "text_of_view"):
+            of_parts = torch.cat([getattr(first, name), getattr(second, name) + 4])
+            assert torch.equal(getattr(whole, name), of_parts)
+
+
+def test_texts_and_views_have_draws_of_their_own():
+    features = Features(torch.ones(40, 1), torch.ones(40, 1))
+    draws = torch.stack([torch.zeros(40), torch.full((40,), 1 - 2**-24)], 1)
+    none = torch.zeros(40, 40).bool()
+    drawn = draw_negatives(features, features, torch.tensor([1.0]), none, 0.0, draws_G2=draws)
+    assert drawn.view_of_text.tolist() == [1] + [0] * 39 and drawn.text_of_view.tolist() == [39] * 39 + [38]
 
 
 def test_the_own_pair_is_always_excluded():
     assert with_own_pairs(torch.zeros(2, 2).bool()).tolist() == [[True, False], [False, True]]
+
+
+def test_what_is_drawn_follows_from_the_batch(monkeypatch):
+    """Its draws decide, not torch's generator, and its pools are kept to."""
+    step, found = toy_pretraining(VIT), []
+    monkeypatch.setattr(module, "draw_negatives", lambda *args: found.append(draw_negatives(*args)) or found[-1])
+    batch = replace(five_groups("captions"), pool=torch.tensor([0, 0, 0, 1, 1]))
+    draws = torch.rand(2, 5, 2)
+    for seed, which in ((1, 0), (2, 0), (2, 1)):
+        torch.manual_seed(seed)
+        step(replace(batch, draws=draws[which]))
+    first, again, other = found
+    assert torch.equal(torch.cat(first), torch.cat(again)) and not torch.equal(torch.cat(first), torch.cat(other))
+    for drawn in found:
+        for negative in (drawn.view_of_text, drawn.text_of_view):
+            assert ((negative < 3) == (torch.arange(5) < 3)).all()

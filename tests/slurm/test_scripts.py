@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from relvlm.config.load import load_config
+from relvlm.data.batches.pools import check_ranks
 from relvlm.stopping import REQUEUE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +25,21 @@ def test_all_ask_for_the_same_resources():
     asked = {tuple(re.findall(r"^#SBATCH --(?!job-name)(.*)$", path.read_text(), re.M)) for path in SCRIPTS}
     assert len(asked) == 1
     assert {"requeue", "signal=USR1@120", "open-mode=append"} < set(asked.pop())
+
+
+@by_name
+@pytest.mark.parametrize("mix", ["3m", "13m"])
+def test_the_gpus_that_a_script_asks_for_can_share_its_batches(script, mix):
+    nodes, tasks = (int(re.search(rf"--{name}=(\d+)", script.read_text())[1]) for name in ("nodes", "ntasks-per-node"))
+    data = load_config(ROOT / f"configs/{mix}/{CONFIGS[script.stem]}.yaml").data
+    for ranks in (1, 2, 4, tasks, 2 * tasks, nodes * tasks):
+        check_ranks(data, ranks)
+
+
+@pytest.mark.parametrize("name", ["albef", "realbef", "rex_vlm", "xvlm"])
+def test_the_miniatures_go_on_one_two_and_four_processes(name):
+    for ranks in (1, 2, 4):
+        check_ranks(load_config(ROOT / f"configs/mini/{name}.yaml").data, ranks)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +72,6 @@ def test_a_script_trains_its_config_from_the_folder_it_was_submitted_in(script, 
     command = ["bash", str(tmp_path / "copy.sh"), "steps=3", "name=a b"]
     told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     config = f"configs/13m/{CONFIGS[script.stem]}.yaml"
-    assert told.stdout.startswith(f"{ROOT} --kill-on-bad-exit=1 --label --cpus-per-task=8 ")
+    assert told.stdout.startswith(f"{ROOT} --kill-on-bad-exit=0 --wait=20 --label --cpus-per-task=8 ")
     assert told.stdout.rstrip().endswith(f"--config {config} steps=3 name=a b")
     assert (ROOT / config).is_file()

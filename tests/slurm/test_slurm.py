@@ -1,10 +1,12 @@
 """The batch script and submitit on a real cluster: RELVLM_SLURM=1, two nodes, a file system they share with us."""
 
 import csv
+import json
 import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -108,13 +110,17 @@ def test_submitit_trains_over_two_nodes(tiny, ends, tmp_path):
 LONG = ["steps=60", "checkpoint.every=1000", "log_every=1"]
 
 
-def tell_when_it_trains(job: str, out: Path, *signal: str) -> None:
-    """Send the job's processes a signal after a few of its steps."""
+def wait_until_it_trains(job: str, out: Path, rows: int) -> None:
     deadline = time.monotonic() + DEADLINE_S
-    while not (out / "metrics.csv").exists() or len((out / "metrics.csv").read_text().splitlines()) < 5:
+    while not (out / "metrics.csv").exists() or len((out / "metrics.csv").read_text().splitlines()) <= rows:
         assert time.monotonic() < deadline and state_of(job) in UNFINISHED
         time.sleep(0.2)
-    call("scancel", *signal, job)
+
+
+def tell_when_it_trains(job: str, out: Path, told: str) -> None:
+    """Send the job's processes a signal after a few of its steps."""
+    wait_until_it_trains(job, out, rows=4)
+    call("scancel", told, job)
 
 
 def test_a_batch_job_that_is_told_to_end_is_requeued_and_loses_no_step(tiny, ends, logs, tmp_path):
@@ -214,3 +220,19 @@ def test_without_srun_a_batch_script_is_a_world_of_one(ends, logs, tmp_path):
 def test_the_cluster_is_there():
     assert shutil.which("sbatch"), "RELVLM_SLURM=1, but no sbatch on PATH"
     assert int(call("sinfo", "--noheader", "--format=%D").split()[0]) >= 2
+
+
+@pytest.mark.parametrize(("number", "cause"), [(signal.SIGKILL, ""), (signal.SIGSTOP, "has said nothing since step ")])
+def test_a_job_whose_rank_dies_or_stops_is_requeued_with_its_cause(number, cause, tiny, ends, logs, tmp_path):
+    out = tmp_path / "run"
+    options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
+    often = ["steps=150", "checkpoint.every=40", "log_every=1", "deadlines.step=10"]
+    job = call("sbatch", "--parsable", *options, "slurm/rex_13m.sh", *tiny, *often, f"out={out}")
+    wait_until_it_trains(job, out, rows=60)
+    (said,) = (out / "heartbeats").glob("*/rank_00001.json")
+    rank = json.loads(said.read_text())["process"]
+    os.kill(rank["pid"], number)
+    state, text = ends(job, logs)
+    assert state == "COMPLETED" and text.count("error: rank ") == 1 and "Traceback" not in text
+    assert f"error: rank 1 on {rank['host']} (pid {rank['pid']}) {cause}" in text
+    check_trained_on_two_nodes(out, text, steps=150)

@@ -8,6 +8,7 @@ import torch
 
 from relvlm.config.schema import Config, DataConfig, FusionConfig, ModelConfig, TextConfig
 from relvlm.config.vision import ViTConfig
+from relvlm.engine.run_state import Progress
 from relvlm.engine.saver import Saver
 from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.model import RelVLM
@@ -44,7 +45,7 @@ class Engine:
 
 def save(engine: Engine, folder: Path, step: int, config: Config, skipped: int = 0) -> Path:
     saver = Saver(folder, config, folder)
-    saver.save(engine, step, skipped)
+    saver.save(engine, Progress(step, skipped=skipped))
     return saver.wait()
 
 

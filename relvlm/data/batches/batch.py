@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relvlm.data.batches.pools import ImagePools
 from relvlm.data.batches.regions import Region
 from relvlm.data.batches.transforms import normalise
 from relvlm.kinds import KINDS, SECTION_KINDS, BatchKind
@@ -71,6 +72,8 @@ class Batch:
     relation: Tensor  # (R,) int64, relation classes
     distinct: Distinct | None = None  # without it, every group's text counts as one of its own
     joint: tuple[Section, ...] = ()  # the sections of a joint batch
+    pool: Tensor | None = None  # (G,) int64, the pool of each group in the global batch; None: all are one pool
+    draws: Tensor | None = None  # (G', 2) float32 in [0, 1) for the groups with negatives; None: drawn when needed
     region_patches: int | None = None  # in the boxes of `region`; None: counted on the device, if asked for
     samples_hash: int = 0  # sum of its views' `sample`, modulo 2^64: the same however a step is shared out
 
@@ -157,10 +160,11 @@ def assemble(
     views: Sequence[View],
     grid: tuple[int, int],
     weights: Mapping[BatchKind, float] | None = None,
+    pools: ImagePools | None = None,
 ) -> Batch:
     """The batch of some views, packed without padding; `grid`: (rows, columns) of an image's patches.
 
-    `weights` are those of a joint batch's sections.
+    `weights` are those of a joint batch's sections, `pools` those of the images: without, the batch is one pool.
     """
     placed = [
         (section, image, group)
@@ -190,6 +194,8 @@ def assemble(
         relation=triplets[2],
         distinct=distinct_texts([g.key for g in groups], cu.tolist()),
         joint=_sections(views, weights) if weights else (),
+        pool=None if pools is None else torch.tensor([pools.of_image[image] for _, image, _ in placed]),
+        draws=None if pools is None else torch.from_numpy(pools.draws([at[:2] for at in placed[: len(masked)]])),
         region_patches=sum(_area(*g.region.patches) for g in groups if not g.region.whole),
         samples_hash=sum(view.sample for view in views) % 2**64,
     )

@@ -6,6 +6,7 @@ the run. The batches of a run do not depend on the number of workers, nor its sa
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterator
@@ -14,21 +15,23 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from relvlm.config.schema import DataConfig, DatasetConfig, LowResolutionConfig
 from relvlm.data.batches.batch import Batch, View, assemble
+from relvlm.data.batches.pools import ImagePools, check_ranks, dealing_of
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import BatchPlan, StepPlan, Stream
 from relvlm.data.batches.views import Unusable, ViewBuilder
+from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.text import Tokenizer, text_key
 from relvlm.errors import UserError
 from relvlm.kinds import BATCH_KINDS, BatchKind, datasets_of
 
 COUNTS = ("faults", "unusable", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
-TIMEOUT_S = 600  # for one batch; a disk that hangs must not hang the run
 ATTEMPTS = 1000  # draws for one place in a batch before the dataset is given up
 FULL_SIZE = LowResolutionConfig()
 _log = logging.getLogger(__name__)
@@ -50,11 +53,13 @@ class StepDataset(Dataset[list[Batch] | UserError]):
         seed: int,
         low_resolution: LowResolutionConfig,
         accumulate: int,
+        data_offset: int = 0,
     ) -> None:
         self.config, self.streams, self.sets = config, streams, sets
         self.image_size, self.patch_size, self.seed = image_size, patch_size, seed
-        self.low_resolution, self.accumulate = low_resolution, accumulate
+        self.low_resolution, self.accumulate, self.data_offset = low_resolution, accumulate, data_offset
         self.counts = torch.zeros(max(1, config.workers), len(COUNTS), dtype=torch.int64).share_memory_()
+        self.signs = WorkerSigns(config.workers)
         self.bad: set[tuple[int, int]] = set()
 
     @cached_property
@@ -65,7 +70,14 @@ class StepDataset(Dataset[list[Batch] | UserError]):
         return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)
 
     def __getitem__(self, plan: StepPlan) -> list[Batch] | UserError:
-        low = plan.step < self.low_resolution.steps
+        worker = get_worker_info()
+        if worker is None:
+            return self._chunks(plan)
+        with self.signs.reading(worker.id, plan.step - self.data_offset):
+            return self._chunks(plan)
+
+    def _chunks(self, plan: StepPlan) -> list[Batch] | UserError:
+        low = plan.step - self.data_offset < self.low_resolution.steps
         self.builder.resize(self.low_resolution.image_size if low else self.image_size)
         pairs = zip(plan.epoch.tolist(), plan.index.tolist(), strict=True)
         try:
@@ -77,8 +89,13 @@ class StepDataset(Dataset[list[Batch] | UserError]):
         stream, name = self.streams[plan.stream], self.sets[plan.stream].path.name
         joint: dict[Any, float] = dataclasses.asdict(self.config.joint_weights)
         weights = joint if stream.kind == "joint" else None
-        runs = _runs(len(views), stream.block, self.accumulate)
-        return [assemble(stream.kind, name, views[run], self.builder.grid, weights) for run in runs]
+        key = f"{self.seed}/{plan.step}"
+        return [
+            assemble(
+                stream.kind, name, views[run], self.builder.grid, weights, ImagePools(plan.pool[run].tolist(), key)
+            )
+            for run in _runs(plan.pool, self.accumulate)
+        ]
 
     def _view(self, stream: int, epoch: int, index: int) -> View:
         """The sample's view, or that of a substitute, which the arguments and the seed fix.
@@ -145,10 +162,15 @@ class Loader(Iterator[list[Batch]]):
                 sampler=plan,
                 num_workers=workers,
                 pin_memory=torch.cuda.is_available(),
-                timeout=TIMEOUT_S if workers else 0,
+                worker_init_fn=dataset.signs.begin,
                 generator=torch.Generator(),  # or torch would draw from the model's random numbers
             )
         )
+
+    @property
+    def signs(self) -> WorkerSigns:
+        """What its workers say of themselves; a wait for one of them has no end of its own."""
+        return self._dataset.signs
 
     def __next__(self) -> list[Batch]:
         chunks = next(self._batches)
@@ -159,6 +181,18 @@ class Loader(Iterator[list[Batch]]):
     def counts(self) -> dict[str, int]:
         """Faulty samples (each once per worker), unusable ones, texts cut, triplets and predicates left out."""
         return dict(zip(COUNTS, self._dataset.counts.sum(0).tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def dead_workers_named() -> Iterator[None]:
+    """A UserError in the place of torch's RuntimeError, which comes at any moment after a worker has died."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        died = str(error).splitlines()[0].removeprefix("DataLoader").strip()
+        raise UserError(f"data.workers: loader {died} (out of memory? take fewer workers)") from error
 
 
 def build_loader(
@@ -172,10 +206,11 @@ def build_loader(
     world_size: int = 1,
     low_resolution: LowResolutionConfig = FULL_SIZE,
     accumulate: int = 1,
+    data_offset: int = 0,
 ) -> Loader:
     """The batches of `rank` from `start_step` on, each as `accumulate` chunks of nearly as many images.
 
-    The images are smaller in the first steps, if so asked.
+    The images are smaller in the first steps, if so asked. The samples are those of `data_offset` steps later.
 
     Raises UserError, before any work, for a missing vocabulary or shard set, or a batch that cannot be shared.
     """
@@ -183,9 +218,9 @@ def build_loader(
     streams, sets = open_streams(config)
     if "mrc" in config.trained:
         read_relations(config.relations_file)
-    plan = BatchPlan(streams, seed, start_step, rank, world_size)
-    _check_chunks(streams, world_size, accumulate)
-    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate)
+    check_ranks(config, world_size, accumulate)
+    plan = BatchPlan(streams, seed, start_step + data_offset, rank, world_size)
+    dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate, data_offset)
     return Loader(dataset, plan)
 
 
@@ -208,7 +243,8 @@ def open_streams(config: DataConfig) -> tuple[list[Stream], list[ShardSet]]:
             shards = opened[dataset.path]
             sizes = tuple(entry.samples for entry in shards.shards)
             probability = ratio * dataset.weight / total
-            streams.append(Stream(kind, f"{kind}/{i}", sizes, _images(config, kind), probability, dataset.block))
+            deal = dealing_of(config, kind, dataset)
+            streams.append(Stream(kind, f"{kind}/{i}", sizes, deal.images, probability, deal.block, deal.pool))
             sets.append(shards)
     return streams, sets
 
@@ -223,29 +259,8 @@ def _open_set(path: str, field: str) -> ShardSet:
     return shards
 
 
-def _images(config: DataConfig, kind: BatchKind) -> int:
-    """Images of a global batch."""
-    count: int = getattr(config.batch, kind)
-    if kind != "entities":
-        return count
-    if count % config.regions_per_image:
-        raise UserError(
-            f"data.batch.entities: {count} regions are no multiple of data.regions_per_image {config.regions_per_image}"
-        )
-    return count // config.regions_per_image
-
-
-def _runs(images: int, block: int, chunks: int) -> list[slice]:
-    """Nearly equal runs of a step's images; a block, whose images are each other's negatives, stays whole."""
-    edges = [block * (images // block * chunk // chunks) for chunk in range(chunks + 1)]
+def _runs(pool: np.ndarray, chunks: int) -> list[slice]:
+    """Nearly equal runs of a rank's images, whose pools (B,) stay whole."""
+    starts = [*np.flatnonzero(np.diff(pool, prepend=-1)).tolist(), len(pool)]
+    edges = [starts[(len(starts) - 1) * chunk // chunks] for chunk in range(chunks + 1)]
     return [slice(*edge) for edge in pairwise(edges)]
-
-
-def _check_chunks(streams: list[Stream], world_size: int, accumulate: int) -> None:
-    for stream in streams:
-        blocks = stream.images // (world_size * stream.block)
-        if blocks < accumulate:
-            raise UserError(
-                f"accumulate: {accumulate} chunks are more than the {blocks} images (or blocks of images) that a "
-                f"rank has of a {stream.kind} batch (take at most {blocks}, or a larger data.batch.{stream.kind})"
-            )

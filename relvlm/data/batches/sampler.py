@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Sampler
 
+from relvlm.data.batches.pools import Dealing
 from relvlm.data.text import text_key
 from relvlm.errors import UserError
 from relvlm.kinds import BatchKind
@@ -31,6 +32,12 @@ class Stream:
     images: int
     probability: float
     block: int = 1
+    pool: int | None = None  # images of a pool at most; None: of a kind without negatives
+
+    @property
+    def dealing(self) -> Dealing:
+        """How a step's images are dealt to ranks."""
+        return Dealing(self.kind, self.images, self.block, self.pool)
 
     @property
     def size(self) -> int:
@@ -40,12 +47,13 @@ class Stream:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One rank's samples of a step: record `index[i]` as it is augmented in `epoch[i]`."""
+    """One rank's samples of a step: record `index[i]` as it is augmented in `epoch[i]`, in pool `pool[i]` of all."""
 
     step: int
     stream: int
     epoch: np.ndarray = field(repr=False)  # (B,) int64
     index: np.ndarray = field(repr=False)  # (B,) int64
+    pool: np.ndarray = field(repr=False)  # (B,) int64, increasing
 
 
 def draw_streams(probabilities: Sequence[float], seed: int, first: int, last: int) -> np.ndarray:
@@ -110,16 +118,17 @@ class BatchPlan(Sampler[StepPlan]):
     def _plan(self, step: int, number: int, drawn: int) -> StepPlan:
         """The plan of a step whose stream has been drawn `drawn` times before."""
         stream = self.streams[number]
-        first = drawn * stream.images
-        # Blocks are dealt out in turn, so that the union over ranks is the same for every world size.
-        blocks = np.arange(first, first + stream.images).reshape(-1, stream.block)
-        positions = blocks[self.rank :: self.world_size].reshape(-1)
+        # Runs of the global batch: the ranks' batches, one after another, are the same for any number of them.
+        share = stream.images // self.world_size
+        places = np.arange(self.rank * share, (self.rank + 1) * share)
+        positions = drawn * stream.images + places
         epoch, offset = np.divmod(positions, stream.size)
         index = np.empty_like(positions)
         for value in range(int(epoch[0]), int(epoch[-1]) + 1):
             here = epoch == value
             index[here] = self._order(number, value)[offset[here]]
-        return StepPlan(step, number, epoch, index)
+        pool = np.searchsorted(stream.dealing.edges, places, side="right") - 1
+        return StepPlan(step, number, epoch, index, pool)
 
     def _epoch_order(self, number: int, epoch: int) -> np.ndarray:
         return epoch_order(self.streams[number], self.seed, epoch)
@@ -128,8 +137,5 @@ class BatchPlan(Sampler[StepPlan]):
 def _check(stream: Stream, world_size: int) -> None:
     if stream.block < 1 or stream.size % stream.block:
         raise UserError(f"{stream.name}: block: {stream.size} samples are no multiple of {stream.block} (change it)")
-    if stream.images % (world_size * stream.block):
-        raise UserError(
-            f"data.batch.{stream.kind}: {stream.images} images cannot be dealt to {world_size} ranks in "
-            f"blocks of {stream.block} (take a multiple of {world_size * stream.block})"
-        )
+    for fault in stream.dealing.faults(world_size, chunks=1):
+        raise UserError(fault)

@@ -10,6 +10,7 @@ from relvlm.config.schema import (
     DatasetConfig,
     KindCounts,
     KindRatios,
+    NegativePools,
 )
 
 
@@ -32,6 +33,7 @@ def config(folder):
         entities=scenes,
         graphs=[replace(scenes[0], block=2)],
         batch=KindCounts(captions=8, entities=8, mrc=4, vsg=4),
+        negative_pool=NegativePools(captions=2, entities=1, vsg=2),
         ratio=KindRatios(captions=2, entities=1.5, mrc=1, vsg=1),
         regions_per_image=2,
     )

@@ -10,7 +10,9 @@ from support.scenes import COUNT, first, load, only, same, scene, steps, write
 from relvlm.config.schema import (
     DatasetConfig,
     KindCounts,
+    KindRatios,
     LowResolutionConfig,
+    NegativePools,
 )
 from relvlm.data.batches.loader import build_loader
 from relvlm.data.text import Tokenizer
@@ -54,12 +56,54 @@ def test_resume_in_and_after_the_low_resolution_phase(config, start):
     assert all(same(a, b) for a, b in zip(run[start:], resumed, strict=True))
 
 
+def test_at_an_offset_the_samples_are_of_later_steps_and_the_sizes_of_these(config):
+    low = LowResolutionConfig(steps=7, image_size=16)
+    run, small = load(config, 12), load(config, 12, low_resolution=LowResolutionConfig(steps=12, image_size=16))
+    moved = load(replace(config, workers=1), 4, low_resolution=low, start_step=5, data_offset=3)
+    assert all(same(a, b) for a, b in zip([*small[8:10], *run[10:12]], moved, strict=True))
+
+
 def test_ranks_share_the_batch_of_one(config):
     whole = first(config, "captions")
     shares = [first(config, "captions", rank=r, world_size=2) for r in range(2)]
     assert [s.images for s in shares] == [4, 4]
-    assert torch.equal(torch.stack([s.image_key for s in shares], 1).reshape(-1), whole.image_key)
-    assert torch.equal(shares[1].pixels, whole.pixels[1::2])
+    assert torch.equal(torch.cat([s.image_key for s in shares]), whole.image_key)
+    assert torch.equal(shares[1].pixels, whole.pixels[4:])
+
+
+@pytest.mark.parametrize("kind", ["captions", "entities", "vsg", "joint"])
+@pytest.mark.parametrize(("ranks", "chunks"), [(2, 1), (4, 1), (1, 2), (2, 2)])
+def test_pools_and_draws_are_the_same_for_any_number_of_ranks_and_chunks(config, kind, ranks, chunks):
+    """Of each section, one rank after another and its chunks in their order."""
+    pools = NegativePools(captions=2, entities=1, vsg=2, joint=2)
+    joint = replace(config, joint=config.graphs, ratio=KindRatios(joint=1.0))
+    config = replace(joint if kind == "joint" else only(config, kind), negative_pool=pools)
+    config = replace(config, batch=KindCounts(captions=8, entities=8, vsg=8, joint=8))
+    whole = load(config, 2)
+    dealt = [steps(config, 2, rank=rank, world_size=ranks, accumulate=chunks) for rank in range(ranks)]
+    for number, batch in enumerate(whole):
+        parts = [chunk for of_rank in dealt for chunk in of_rank[number]]
+        assert len(parts) == ranks * chunks
+        for place, section in enumerate(s for s in batch.sections if s.aligned):
+            for name in ("pool", "draws", "text_key"):
+                joined = torch.cat([getattr(part, name)[part.sections[place].groups] for part in parts])
+                assert torch.equal(joined, getattr(batch, name)[section.groups]), name
+        in_pools = [set(part.pool.tolist()) for part in parts]
+        assert sum(map(len, in_pools)) == len(set.union(*in_pools)) == 4
+    assert not torch.equal(whole[0].draws[:4], whole[1].draws[:4])
+
+
+def test_other_seeds_and_sections_draw_other_numbers(config):
+    joint = replace(config, joint=config.graphs, ratio=KindRatios(joint=1.0), batch=KindCounts(joint=4))
+    one, other = load(joint, 1)[0], load(joint, 1, seed=1)[0]
+    captions, _, vsg, mrc = one.sections
+    assert not torch.isclose(one.draws, other.draws).any()
+    assert not torch.isclose(one.draws[captions.groups], one.draws[vsg.groups]).any()
+    assert len(one.draws) == mrc.groups.start and one.draws.dtype == torch.float32
+
+
+def test_mrc_batches_draw_nothing(config):
+    assert first(config, "mrc").draws.shape == (0, 2)
 
 
 def test_the_hash_of_a_steps_samples_does_not_depend_on_who_reads_them(config):
@@ -77,7 +121,7 @@ def test_the_hash_of_a_steps_samples_does_not_depend_on_who_reads_them(config):
 def test_the_chunks_of_a_step_hold_its_samples_in_order(config, chunks):
     augmented = replace(config, crop_scale=0.5, flip=0.5, randaugment=True)
     graphs = [replace(config.graphs[0], block=1)]
-    augmented = replace(augmented, graphs=graphs)
+    augmented = replace(augmented, graphs=graphs, negative_pool=NegativePools(1, 1, 1, 1))
     whole, parts = load(augmented, 12), steps(augmented, 12, accumulate=chunks)
     assert {batch.kind for batch in whole} == {"captions", "entities", "mrc", "vsg"}
     for batch, step in zip(whole, parts, strict=True):
@@ -92,7 +136,7 @@ def test_the_chunks_of_a_step_hold_its_samples_in_order(config, chunks):
 
 
 def test_a_block_is_in_one_chunk(config):
-    graphs = only(replace(config, batch=KindCounts(vsg=10)), "vsg")
+    graphs = only(replace(config, batch=KindCounts(mrc=10)), "mrc")
     for step in steps(graphs, 3, accumulate=3):
         assert [chunk.images for chunk in step] == [2, 4, 4]
 
@@ -109,11 +153,12 @@ def test_chunks_do_not_depend_on_workers_or_resume(config):
 
 @pytest.mark.parametrize(
     ("kind", "most"),
-    [("captions", 4), ("entities", 2), ("vsg", 1)],  # entities: 2 regions an image; vsg: in pairs
+    [("captions", 2), ("entities", 2), ("mrc", 1), ("vsg", 1)],  # entities: 2 regions an image; mrc: in pairs
 )
-def test_more_chunks_than_a_rank_has_images_are_refused(config, kind, most):
+def test_more_chunks_than_a_rank_has_pools_are_refused(config, kind, most):
     steps(only(config, kind), 1, world_size=2, accumulate=most)
-    with pytest.raises(UserError, match=f"accumulate: {most + 1} chunks are more than the {most} images .* {kind} b"):
+    unit = "blocks" if kind == "mrc" else "pools"
+    with pytest.raises(UserError, match=f"accumulate: {most + 1} chunks .* {unit} of one {kind} .* at most {most}, "):
         steps(only(config, kind), 1, world_size=2, accumulate=most + 1)
 
 
@@ -132,7 +177,7 @@ def test_epochs_augment_differently(config):
         ({"vocab": "absent.txt"}, "absent.txt: data.vocab: no such file"),
         ({"relations": "absent.txt"}, "absent.txt: data.relations: no such file"),
         ({"regions_per_image": 3}, "data.batch.entities: 8 regions are no multiple"),
-        ({"batch": KindCounts(7, 8, 4, 4)}, "data.batch.captions: 7 images cannot be dealt to 2 ranks"),
+        ({"batch": KindCounts(7, 8, 4, 4)}, "data.negative_pool.captions: 7 images .* cannot be dealt to 2 ranks"),
     ],
 )
 def test_bad_settings_are_refused_before_any_work(config, change, message):

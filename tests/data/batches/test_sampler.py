@@ -14,8 +14,8 @@ from relvlm.data.batches.sampler import (
 )
 from relvlm.errors import UserError
 
-CAPTIONS = Stream("captions", "captions/0", (30, 30, 17), images=12, probability=2.0)
-GRAPHS = Stream("vsg", "vsg/0", (40, 10), images=8, probability=1.0, block=2)
+CAPTIONS = Stream("captions", "captions/0", (30, 30, 17), images=12, probability=2.0, pool=3)
+GRAPHS = Stream("vsg", "vsg/0", (40, 10), images=8, probability=1.0, block=2, pool=2)
 STREAMS = (CAPTIONS, GRAPHS)
 
 
@@ -65,8 +65,8 @@ def test_ranks_split_the_same_global_batch(world_size):
         shares = [p[step] for p in parts]
         assert {s.stream for s in shares} == {plan.stream}
         assert len({len(s.index) for s in shares}) == 1
-        union = sorted(i for s in shares for i in zip(s.epoch.tolist(), s.index.tolist(), strict=True))
-        assert union == sorted(zip(plan.epoch.tolist(), plan.index.tolist(), strict=True))
+        for name in ("epoch", "index", "pool"):  # one rank after another
+            assert np.array_equal(np.concatenate([getattr(s, name) for s in shares]), getattr(plan, name))
 
 
 def test_siblings_stay_together_on_one_rank():
@@ -103,7 +103,7 @@ def test_batch_larger_than_the_dataset_spans_epochs():
 
 
 def test_batch_that_ranks_cannot_share_is_refused():
-    with pytest.raises(UserError, match=r"data\.batch\.vsg: 8 images .* 8 ranks in blocks of 2"):
+    with pytest.raises(UserError, match=r"data\.negative_pool\.vsg: 8 images .* 8 ranks \(.* 1, 2, 4;"):
         BatchPlan([GRAPHS], 0, world_size=8)
     with pytest.raises(UserError, match="50 samples are no multiple of 4"):
         BatchPlan([replace(GRAPHS, block=4)], 0)
