@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "convert": ("relvlm.convert.cli", "official checkpoints to ours, and back"),
     "report": ("relvlm.evals.reporting.report_cli", "tables and plots of runs"),
+    "runs": ("relvlm.runs", "runs at a glance: state, step, rate, time left"),
     "compare": ("relvlm.compare", "whether two runs logged the same"),
     "soup": ("relvlm.evals.checkpoints.soup_cli", "average the weights of checkpoints"),
     "pareto": (
