@@ -20,6 +20,7 @@ from relvlm.data.shards.store import ShardSet
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import resume
+from relvlm.engine.loggers import check_loggers
 from relvlm.errors import UserError
 from relvlm.pretrained import checkpoint_folder, latest, relations_of
 from relvlm.ranks import attempt
@@ -40,6 +41,7 @@ def read_inputs(config: Config) -> RunInputs:
     """Every shard set opened once; raises UserError with all that is wrong, a line each."""
     checks: list[Callable[[], object]] = [
         lambda: storage.check_folder(Path(config.out), "out"),
+        lambda: check_loggers(config.loggers),
         lambda: _check_may_resume(config),
     ]
     if config.model.compile:

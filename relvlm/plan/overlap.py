@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from math import ceil
 
-from relvlm.engine.distributed import DEFAULT_ZERO
 from relvlm.plan.cluster import Cluster
 from relvlm.plan.traffic import Bytes
 
+BUCKET = 50_000_000  # elements: the reduce_bucket_size of configs/deepspeed
 FORWARD, BACKWARD = 1 / 3, 2 / 3  # of the time of a step
 SUMS = 4  # all-reduces of a few numbers: what ranks count, the number of rows, the gradient's norm, skipped or not
 GROUPS = 2  # of parameters, with weight decay and without, gathered one by one; the second one is small
@@ -23,7 +23,7 @@ def waiting(cluster: Cluster, weights: Bytes, features: Bytes, element: int, chu
     if cluster.gpus == 1:
         return 0.0
     reduction = "reduce_scatter" if cluster.stage == 3 else "all_reduce"
-    bucket = float(element * DEFAULT_ZERO["reduce_bucket_size"])
+    bucket = float(element * BUCKET)
     behind = {0: 0.0, 1: BACKWARD * busy / chunks}.get(cluster.stage, BACKWARD * busy)
     total = _bucketed(cluster, reduction, weights[reduction], bucket, behind)
     gathered = weights.get("all_gather", 0.0)

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from relvlm.engine.distributed import DEFAULT_ZERO
 from relvlm.plan.cluster import Cluster
 from relvlm.plan.devices import DEVICES
+from relvlm.plan.overlap import BUCKET as BUCKET_ELEMENTS
 from relvlm.plan.overlap import GROUPS, SUMS, waiting
 from relvlm.plan.traffic import collectives
 
@@ -48,3 +50,7 @@ def test_features_are_gathered_and_their_gradients_scattered_unhidden():
 
 def test_a_gpu_alone_waits_for_nobody():
     assert waiting(Cluster(DEVICES["h200"], 1, 1), {}, {}, 2, 1, 0.01) == 0
+
+
+def test_a_bucket_is_that_of_training():
+    assert DEFAULT_ZERO["reduce_bucket_size"] == BUCKET_ELEMENTS
