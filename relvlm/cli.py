@@ -9,6 +9,7 @@ from importlib import import_module
 
 from relvlm.errors import UserError
 from relvlm.paths import Parser
+from relvlm.stopping import leave
 
 COMMANDS = {
     "data": ("relvlm.data.cli", "build, check and look at shard sets"),
@@ -54,7 +55,7 @@ def main() -> None:
     except BrokenPipeError:  # who reads our output, e.g. `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    sys.exit(status)
+    leave(status)
 
 
 def _choose() -> argparse.ArgumentParser:

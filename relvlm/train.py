@@ -15,7 +15,7 @@ from relvlm.config.load import load_config
 from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
 from relvlm.paths import Parser
-from relvlm.stopping import REQUEUE, Stopped, end_at_once, end_undisturbed
+from relvlm.stopping import REQUEUE, Stopped, end_at_once, end_undisturbed, leave
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,9 +53,11 @@ def script() -> None:
     parser = Parser("train.py")
     add_arguments(parser)
     try:
-        sys.exit(main(parser.parse_intermixed_args()))
+        status = main(parser.parse_intermixed_args())
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    leave(status)
 
 
 if __name__ == "__main__":

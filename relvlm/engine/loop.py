@@ -103,8 +103,6 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     """The checkpoint to go on from, and what a run says of itself at its start; rank 0, when the folder is its own."""
     rollback.remove_undone(Path(config.out))
     newest, faults = checkpoints.newest_whole(folder)
-    for fault in faults:
-        log.warning("%s (goes on from %s)", fault, newest)
     if newest:
         notes = [f"goes on from {newest} with another {each}" for each in resume.check(newest, config, inputs)]
     else:
@@ -112,6 +110,8 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     out = Path(config.out)
     with storage.writing(out, "out"):
         clear(folder)
+        for damaged, fault in faults.items():
+            log.warning("%s (goes on from %s; put aside as %s)", fault, newest, checkpoints.set_aside(damaged).name)
         clear_ending(out)
         dump(config, out / "config.yaml")
         storage.write_whole(out / resume.RUN, resume.description(config, inputs))

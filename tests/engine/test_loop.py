@@ -337,4 +337,5 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_names_the_damaged_on
     monkeypatch.setattr(loop.resume, "check", lambda newest, *_: [f"value of {newest.name}"])
     with caplog.at_level("INFO"):
         assert loop._begin(config, {}, folder) == folder / "step_0000003"
+    assert sorted(path.name for path in folder.iterdir()) == ["damaged_step_0000005", "step_0000003"]
     assert f"{made / 'config.json'}: damaged" in caplog.text and "another value of step_0000003" in caplog.text
