@@ -21,6 +21,9 @@ SOURCES = {
         "relvlm.data.sources.visual_genome",
         "photos with boxes, attributes and free-form relations",
     ),
+    "sbu": ("relvlm.data.sources.sbu", "photos of Flickr with their captions: a table and photos, or tars"),
+    "cc3m": ("relvlm.data.sources.cc3m", "photos of the web with alt-texts: a table and photos, or tars"),
+    "cc12m": ("relvlm.data.sources.cc12m", "photos of the web with alt-texts: a table and photos, or tars"),
     "gqa": ("relvlm.data.sources.gqa", "Visual Genome photos with cleaned scene graphs"),
 }
 EPILOG = """A shard set is a folder of tars, each sample an image and its JSON, with a manifest.json that holds
