@@ -103,8 +103,7 @@ class Driver:
     def _wanted(self) -> Iterator[Item]:
         """Items that are not excluded and whose photo is there: a shard holds `shard_size` of them."""
         for item in self.source.items(self.faults, self.meter):
-            named = item.image_id, item.photo.name
-            if self.excluded.has(*named) | self.overlap.has(*named):
+            if self.excluded.has(item.image_id, item.photo.name) | self.overlap.has(item.image_id):
                 continue
             self.faults.read["photo"] += 1
             if item.photo.is_there():
