@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # ran with; where pip is configured with an index or a folder of CPU wheels, that is the CPU build.
 TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
 
-.PHONY: demo coco_cc test gpu-check gpu-check-a gpu-check-b lint clean
+.PHONY: demo coco_cc data-13m test gpu-check gpu-check-a gpu-check-b lint clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,15 @@ data/coco_cc/graphs/manifest.json: | $(VENV)/.installed
 	$(BIN)/relvlm data build coco --captions $(COCO_CC)/annotations/captions.json --max-side 160 \
 	    --instances $(COCO_CC)/annotations/instances.json --images $(COCO_CC)/images --out data/coco_cc/photos
 	$(BIN)/relvlm data relate data/coco_cc/photos data/coco_cc/graphs
+
+# The sets of the 13M mix (3M: CONFIG=configs/3m/rex_vlm.yaml) from the raw files in RAW, without the images of test sets.
+# Says what is missing and where to get it, builds what can be built; the same command again goes on where it ended.
+RAW       ?= raw
+CONFIG    ?= configs/13m/rex_vlm.yaml
+PROCESSES ?= $(shell nproc)
+
+data-13m: $(VENV)/.installed
+	$(BIN)/relvlm data recipe --config $(CONFIG) --raw $(RAW) --processes $(PROCESSES)
 
 # On every core a process of one thread. `make test ISA=avx2` is the same as on a machine without AVX-512, where
 # results are rounded otherwise; its compiled layers have a folder of their own, since PyTorch's cache would hand them

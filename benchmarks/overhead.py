@@ -5,9 +5,10 @@
     python benchmarks/overhead.py --zero 1 --rounds 3
 
 Sides take turns on the same steps of the same data with the same optimizer: `plain` loads, computes, clips, updates;
-`engine` does so through DeepSpeed (train_step); `run` is the loop of `relvlm train`, whose rows go to metrics.csv and
-TensorBoard every 20 steps. A step is from one call of the loader to the next; starts and the last save are left out.
-CPU seconds are of all threads of the process; the machine's other work touches them less than wall seconds.
+`engine` does so through DeepSpeed (train_step); `run` is the loop of `relvlm train` with its watchdog, whose rows go to
+metrics.csv and TensorBoard every 20 steps. A step is from one call of the loader to the next; starts and the last save
+are left out. CPU seconds are of all threads of the process; the machine's other work touches them less than wall
+seconds.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from measuring import commit, machine
 from relvlm.config.load import load_config
 from relvlm.config.schema import Config
 from relvlm.data.batches.loader import Loader, build_loader
+from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.data.text import Tokenizer
-from relvlm.engine import distributed, loop
+from relvlm.engine import distributed, heartbeat, loop
 from relvlm.engine.run_state import Progress
 from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
+from relvlm.engine.watchdog import Watchdog
 from relvlm.plan.flops import Sizes
 from relvlm.plan.spent import step_flops
 from relvlm.pretrained import relations_of
@@ -62,6 +65,10 @@ class Marked:
         self.wall.append(time.perf_counter())
         self.cpu.append(time.process_time())
         return next(self.loader)
+
+    @property
+    def signs(self) -> WorkerSigns:
+        return self.loader.signs
 
     def counts(self) -> dict[str, int]:
         return {}
@@ -159,8 +166,10 @@ def _engine_turn(config: Config, engine: Any, start: int) -> dict[str, float]:
 def _run_turn(config: Config, engine: Any, flops: Any, start: int) -> dict[str, float]:
     loader = _loader(config, start)
     loop.build_loader = lambda *_, **__: loader
-    with Told({}) as told:
-        loop._train(replace(config, steps=start + STEPS), engine, Progress(start), CPU, told, flops)
+    out = Path(config.out)
+    number = heartbeat.begin(out, f"{start:06d}")
+    with Told({}) as told, Watchdog(out, number, config.deadlines) as watch:
+        loop._train(replace(config, steps=start + STEPS), engine, Progress(start), CPU, told, watch, flops)
     return loader.seconds()
 
 

@@ -21,7 +21,19 @@ SOURCES = {
         "relvlm.data.sources.visual_genome",
         "photos with boxes, attributes and free-form relations",
     ),
+    "vg_regions": ("relvlm.data.sources.vg_regions", "Visual Genome's region descriptions, as captions or as regions"),
+    "flickr30k": ("relvlm.data.sources.flickr30k", "photos of Flickr with five captions"),
+    "records": ("relvlm.data.sources.records", "any folder of photos with a JSONL of samples"),
+    "sbu": ("relvlm.data.sources.sbu", "photos of Flickr with their captions: a table and photos, or tars"),
+    "cc3m": ("relvlm.data.sources.cc3m", "photos of the web with alt-texts: a table and photos, or tars"),
+    "cc12m": ("relvlm.data.sources.cc12m", "photos of the web with alt-texts: a table and photos, or tars"),
     "gqa": ("relvlm.data.sources.gqa", "Visual Genome photos with cleaned scene graphs"),
+}
+TOOLS = {
+    "recipe": ("relvlm.data.recipes.recipe", "build every set that a config names"),
+    "overlap": ("relvlm.data.recipes.overlap", "list the images of test sets, for `build --overlap`"),
+    "relate": ("relvlm.data.tools.relate", "add spatial relations derived from boxes"),
+    "merge": ("relvlm.data.tools.merge", "join sets that annotate the same photos"),
 }
 EPILOG = """A shard set is a folder of tars, each sample an image and its JSON, with a manifest.json that holds
 checksums and counts. A usual sequence:
@@ -41,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _teach(parser, EPILOG)
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     _add_build(commands.add_parser("build", help="make a shard set from a raw dataset"))
-    _add_relate(commands.add_parser("relate", help="add spatial relations derived from boxes"))
-    _add_merge(commands.add_parser("merge", help="join sets that annotate the same photos"))
+    for name, (module, what) in TOOLS.items():
+        _add_tool(commands.add_parser(name, help=what), module)
     _add_lint(commands.add_parser("lint", help="check checksums, schema, images and duplicates"))
     _add_stats(commands.add_parser("stats", help="counts, histograms of labels and predicates, text lengths"))
     _add_preview(commands.add_parser("preview", help="contact sheet with boxes, captions and relations"))
@@ -76,20 +88,12 @@ def _build(args: argparse.Namespace) -> int:
     return status
 
 
-def _add_relate(parser: argparse.ArgumentParser) -> None:
-    from relvlm.data.tools import relate
-
-    relate.add_arguments(parser)
-    _teach(parser, relate.EPILOG)
-    parser.set_defaults(data_main=relate.main)
-
-
-def _add_merge(parser: argparse.ArgumentParser) -> None:
-    from relvlm.data.tools import merge
-
-    merge.add_arguments(parser)
-    _teach(parser, merge.EPILOG)
-    parser.set_defaults(data_main=merge.main)
+def _add_tool(parser: argparse.ArgumentParser, module: str) -> None:
+    """A subcommand that is a module with `add_arguments`, `main` and an EPILOG."""
+    tool = import_module(module)
+    tool.add_arguments(parser)
+    _teach(parser, tool.EPILOG)
+    parser.set_defaults(data_main=tool.main)
 
 
 def _add_lint(parser: argparse.ArgumentParser) -> None:

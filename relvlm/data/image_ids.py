@@ -16,13 +16,21 @@ from typing import Any, NamedTuple
 
 from relvlm.errors import UserError
 
-DATASETS = {"coco": "coco", "visual_genome": "visual_genome", "gqa": "visual_genome"}  # by a sample's source
+DATASETS = {  # by a sample's source
+    "coco": "coco",
+    "visual_genome": "visual_genome",
+    "vg_regions": "visual_genome",
+    "gqa": "visual_genome",
+    "sbu": "flickr",
+    "flickr30k": "flickr",
+}
 SHOWN = 5  # names that an error or a warning quotes
 _SUFFIX = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?|npy|pt|json)$", re.IGNORECASE)
 _COCO_NAME = re.compile(r"COCO_(?:train|val|test)\d{4}_(\d+)")
 _FOLDERS = (
     (re.compile(r"(?:train|val|test|unlabeled)20\d\d"), "coco"),
     (re.compile(r"VG_100K(?:_2)?"), "visual_genome"),
+    (re.compile(r"flickr30k[-_]images"), "flickr"),
 )
 _WHOLE_FLOAT = re.compile(r"\d+\.0+")  # an id that has been through a table of floats
 

@@ -20,12 +20,12 @@ _DECODE_ERRORS = (
 )
 
 
-def open_image(data: bytes, max_pixels: int) -> Image.Image:
+def open_image(data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """An image whose header has been read and whose pixels have not; raises ValueError."""
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError as error:  # whose own message differs from run to run
-        raise ValueError("not a readable image: neither JPEG nor PNG, or cut short") from error
+        raise ValueError(f"not a readable image: neither {' nor '.join(formats)}, or cut short") from error
     except _DECODE_ERRORS as error:
         raise ValueError(f"not a readable image: {error}") from error
     if image.width * image.height > max_pixels:

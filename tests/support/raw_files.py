@@ -1,7 +1,9 @@
 """Raw annotation files in the official forms, a few records each."""
 
 import argparse
+import io
 import json
+import tarfile
 
 from PIL import Image
 
@@ -53,3 +55,33 @@ def gqa_graph():
 def vg_flags(shared):
     folder = shared / "data" / "vg"
     return ("--relationships", folder / "relationships.json", "--attributes", folder / "attributes.json")
+
+
+def web_photos(folder, names, size=(40, 30)):
+    for name in names:
+        photo(folder / name, size)
+    return folder
+
+
+def encoded(kind="JPEG", size=(40, 30), color="red"):
+    stream = io.BytesIO()
+    Image.new("RGB", size, color).save(stream, kind)
+    return stream.getvalue()
+
+
+def tar_of(path, members):
+    """A tar of (name, bytes), as img2dataset writes it."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def img2dataset_members(key, caption, url="https://a.org/b.jpg", kind="jpg"):
+    """What img2dataset 1.4x puts into a tar for a photo that it could download."""
+    described = {"caption": caption, "url": url, "key": key, "status": "success", "error_message": None}
+    described |= {"width": 40, "height": 30, "original_width": 80, "original_height": 60, "exif": "{}", "sha256": "0"}
+    image = encoded("WEBP" if kind == "webp" else "JPEG")
+    return [(f"{key}.{kind}", image), (f"{key}.json", json.dumps(described).encode()), (f"{key}.txt", caption.encode())]

@@ -48,6 +48,16 @@ class Tally:
             self.predicates.update(r.predicate for r in sample.relations)
             yield key, image, sample
 
+    def to_json(self) -> dict[str, Any]:
+        """The totals in plain JSON types, for `include`."""
+        return {**vars(self), "predicates": sorted(self.predicates)}
+
+    def include(self, part: dict[str, Any]) -> None:
+        """Add the totals that `to_json` of another part says."""
+        for name in ("samples", "captions", "entities", "relations"):
+            setattr(self, name, getattr(self, name) + part[name])
+        self.predicates.update(part["predicates"])
+
 
 def make_manifest(
     entries: list[ShardEntry], tally: Tally, *, source: str, builder_args: dict[str, Any]

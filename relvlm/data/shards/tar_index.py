@@ -54,7 +54,7 @@ def scan_members(path: Path) -> Members:
     total = path.stat().st_size
     rows: dict[str, list[int]] = {}
     repeated = set()
-    for member in _headers(path):
+    for member in headers(path):
         folder, slash, base = member.name.rpartition("/")
         key, _, suffix = base.partition(".")
         column = 0 if suffix in IMAGE_SUFFIXES else 2 if suffix == "json" else None
@@ -69,7 +69,7 @@ def scan_members(path: Path) -> Members:
     return Members(tuple(rows), table, frozenset(repeated))
 
 
-def _headers(path: Path) -> Iterator[tarfile.TarInfo]:
+def headers(path: Path) -> Iterator[tarfile.TarInfo]:
     """Plain files of a tar; `ignore_zeros` makes tarfile look for the next header after a damaged one."""
     try:
         with tarfile.open(path, "r:", ignore_zeros=True) as tar:

@@ -1,111 +1,43 @@
-"""From a source's items to a shard set: photos, faults, excluded images, the builders' flags and report."""
+"""The flags that every builder has, and what it says at its end."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-from tqdm import tqdm
+from typing import Any
 
 from relvlm.data.arguments import positive, share
-from relvlm.data.image_ids import DATASETS, ImageList, read_image_list
-from relvlm.data.shards.store import LOG, SKIPPED, Encoded, check_free, write_shards
-from relvlm.data.sources.faults import LISTED, MAX_SHARE, Faults, RecordFault
-from relvlm.data.sources.raw import NoPhoto, PhotoFault
-from relvlm.errors import UserError
-
-T = TypeVar("T")
-Named = Callable[[T], tuple[str, str]]  # an item's image id and the name of its photo
+from relvlm.data.image_ids import read_image_list
+from relvlm.data.shards.store import LOG, SKIPPED
+from relvlm.data.sources.driver import Driver, Options
+from relvlm.data.sources.faults import LISTED, MAX_SHARE, Faults
+from relvlm.data.sources.item import Source
+from relvlm.data.sources.lookalike import read_lookalikes
 
 
-def without(
-    items: Iterable[T], exclude: Collection[str | int], named: Named[T], faults: Faults
-) -> tuple[list[T], dict[str, int]]:
-    """The items whose image is not excluded, and how many were, for the manifest.
-
-    Raises UserError where `exclude` names images and none of them is here; notes those that are not.
-    """
-    images = ImageList(exclude, DATASETS[faults.source])
-    kept = [item for item in items if not images.has(*named(item))]
-    warning = images.check("--exclude", faults.source)
-    if warning:
-        faults.notes.append(f"warning: {warning}")
-    return kept, images.counts()
+def build_and_report(source: Source, args: argparse.Namespace) -> int:
+    """Build `source` as the flags of `add_output_arguments` say, and say what came of it; returns the exit status."""
+    faults = Faults(source.name, args.max_faults)
+    driver = Driver(source, faults, options(args))
+    manifest, skipped = driver.build(args.out)
+    if driver.overlap.names:
+        print(f"{len(driver.overlap.images)} images of test sets left out (--overlap)", file=sys.stderr)
+    report(args.out, manifest, skipped, faults)
+    return 0
 
 
-def write_set(
-    out: Path,
-    items: Collection[T],
-    make: Callable[[T], Encoded],
-    named: Named[T],
-    images: Sequence[Path],
-    faults: Faults,
-    *,
-    arguments: dict[str, Any],
-    shard_size: int,
-    hint: str = "check --images",
-) -> tuple[dict[str, Any], list[str]]:
-    """Write the shard set `out` of what `make` gives for each item, with its photo from the folders `images`.
-
-    `make` raises PhotoFault or RecordFault for what it cannot use. Returns the manifest and the photos left out, each
-    with its reason; raises UserError where too much is left out, or `out` is taken.
-    """
-    check_free(out)
-    skipped: list[str] = []
-    manifest = write_shards(
-        out,
-        _encoded(items, make, named, images, faults, skipped, hint),
-        source=faults.source,
-        builder_args={**arguments, "shard_size": shard_size, "max_faults": faults.max_share},
-        shard_size=shard_size,
-        skipped=skipped,
-        log=faults.log,
+def options(args: argparse.Namespace) -> Options:
+    """What the flags of `add_output_arguments` say."""
+    return Options(
+        shard_size=args.shard_size,
+        processes=args.processes,
+        max_side=args.max_side,
+        exclude=excluded(args.exclude),
+        overlap=[] if args.overlap is None else read_image_list(args.overlap, "--overlap"),
+        lookalikes=read_lookalikes(args.unlike) if args.unlike else None,
+        unlike=tuple(str(folder) for folder in args.unlike),
     )
-    return manifest, skipped
-
-
-def _encoded(
-    items: Collection[T],
-    make: Callable[[T], Encoded],
-    named: Named[T],
-    images: Sequence[Path],
-    faults: Faults,
-    skipped: list[str],
-    hint: str,
-) -> Iterator[Encoded]:
-    faults.check()
-    faults.read["photo"] = len(items)
-    for item in progress(items, faults.source):
-        try:
-            encoded = make(item)
-        except PhotoFault as fault:
-            skipped.append(str(fault))
-            _count_photo(fault, faults)
-            continue
-        except RecordFault as fault:
-            faults.add("image", f"image {named(item)[0]}", fault)
-            continue
-        yield encoded
-    if items and len(skipped) == len(items):
-        places = ", ".join(map(str, images)) or "no folder given"
-        raise UserError(f"{places}: none of the {len(items)} photos can be used, first: {skipped[0]} ({hint})")
-    faults.check()
-
-
-def _count_photo(fault: PhotoFault, faults: Faults) -> None:
-    if isinstance(fault, NoPhoto):
-        faults.add("photo", fault.name, fault)
-        return
-    faults.add("photo", fault.name, RecordFault(fault.reason, fault.detail))
-    faults.check(["photo"])  # not only after hours
-
-
-def progress(items: Collection[T], what: str) -> Iterable[T]:
-    """`items` with a bar on a terminal, silent elsewhere."""
-    return tqdm(items, desc=what, unit="image", disable=None)
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +46,28 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="DIR", help="new folder for the shards and manifest.json"
     )
     parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
+    parser.add_argument("--processes", type=positive, default=1, metavar="N", help="that make shards (%(default)s)")
+    parser.add_argument(
+        "--max-side",
+        "--resize",
+        type=positive,
+        metavar="N",
+        help="shrink photos whose longer side exceeds N pixels, boxes with them: small shards, quick decoding",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=Path,
+        metavar="FILE",
+        help="images of test sets to leave out, as `relvlm data overlap` writes them; none of them need be here",
+    )
+    parser.add_argument(
+        "--unlike",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders of test photos: leave out what looks like one of them (perceptual hash), whatever its name",
+    )
     parser.add_argument(
         "--exclude",
         type=Path,
@@ -135,14 +89,14 @@ def excluded(file: Path | None) -> list[str]:
     return [] if file is None else read_image_list(file, "--exclude")
 
 
-def report(out: Path, manifest: dict[str, Any], skipped: list[str], faults: Faults) -> None:
+def report(out: Path, manifest: dict[str, Any], skipped: int, faults: Faults) -> None:
     """Say on standard output what was built, on standard error what was left out."""
     totals = manifest["totals"]
     counts = ", ".join(f"{totals[k]} {k}" for k in ("samples", "captions", "entities", "relations"))
     print(f"{out}: {counts} in {totals['shards']} shards")
     report_faults(out, faults)
     if skipped:
-        print(f"skipped {len(skipped)} photos in all, listed in {out / SKIPPED}", file=sys.stderr)
+        print(f"skipped {skipped} photos in all, listed in {out / SKIPPED}", file=sys.stderr)
 
 
 def report_faults(out: Path, faults: Faults) -> None:

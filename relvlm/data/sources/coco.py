@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from relvlm.data.arguments import positive
 from relvlm.data.image_ids import image_id
 from relvlm.data.shards.schema import Entity, Sample
-from relvlm.data.shards.store import Encoded, check_free
-from relvlm.data.sources.building import add_output_arguments, excluded, report, without, write_set
+from relvlm.data.sources.building import add_output_arguments, build_and_report
+from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault, shown
 from relvlm.data.sources.fields import Record, id_order, identifier, mapping, required, side, text
-from relvlm.data.sources.raw import PhotoFault, clipped, load_json, read_xywh, sized_photo, tidy
-from relvlm.data.sources.shrink import shrink
+from relvlm.data.sources.item import FilePhoto, Item, Size
+from relvlm.data.sources.meter import Meter
+from relvlm.data.sources.raw import check_size, clipped, load_json, read_xywh, tidy
 from relvlm.errors import UserError
 
 EPILOG = """example:
@@ -25,6 +26,7 @@ EPILOG = """example:
   relvlm data relate data/coco data/coco_spatial     # spatial relations from the boxes
 """
 BBOX = ("bbox",) * 4
+NOTHING: Record = {"images": [], "annotations": [], "categories": []}
 T = TypeVar("T")
 
 
@@ -37,49 +39,55 @@ class Photo(NamedTuple):
     height: int
 
 
+@dataclass(frozen=True)
+class Coco:
+    """The photos that either file describes."""
+
+    captions: Path | None
+    instances: Path | None
+    images: Path
+    name: str = "coco"
+    hint: str = "check --images"
+
+    def files(self) -> list[Path]:
+        return [file for file in (self.captions, self.instances) if file is not None]
+
+    def arguments(self) -> dict[str, Any]:
+        return {k: f and f.name for k, f in (("captions", self.captions), ("instances", self.instances))}
+
+    def places(self) -> str:
+        return str(self.images)
+
+    def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
+        alike = len({file.name for file in self.files()}) < len(self.files())
+        names = [str(f) if alike else f.name if f else "none" for f in (self.captions, self.instances)]
+        captions, instances = (NOTHING if f is None else load_json(f, dict) for f in (self.captions, self.instances))
+        samples = parse(captions, instances, faults, (names[0], names[1]))
+        meter.total = len(samples)
+        for meter.done, (name, sample) in enumerate(samples, 1):
+            yield Item(sample.image_id, sample.image_id.zfill(12), FilePhoto(name, (self.images,)), sample)
+
+    def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
+        sample: Sample = item.record
+        check_size(item.photo.name, size, (sample.width, sample.height))
+        return sample
+
+
 def build(
-    captions: Path,
-    instances: Path,
+    captions: Path | None,
+    instances: Path | None,
     images: Path,
     out: Path,
     *,
-    exclude: Collection[str | int] = (),
-    shard_size: int = 1000,
-    max_side: int | None = None,
     faults: Faults | None = None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Write the shard set `out`; returns its manifest and the photos left out, each with its reason.
+    options: Options = Options(),  # noqa: B008
+) -> tuple[dict[str, Any], int]:
+    """Write the shard set `out`; returns its manifest and how many photos were left out (`skipped.txt`).
 
-    An image is taken if either file describes it, and shrunk to `max_side` pixels if it is longer. Records that
-    cannot be used go into `faults`. UserError for unreadable input, too many faults or a taken `out`.
+    An image is taken if either file describes it. Records that cannot be used go into `faults`. UserError for
+    unreadable input, too many faults or a taken `out`.
     """
-    check_free(out)
-    faults = faults or Faults("coco")
-    alike = captions.name == instances.name
-    files = (str(captions), str(instances)) if alike else (captions.name, instances.name)
-    samples = parse(load_json(captions, dict), load_json(instances, dict), faults, files)
-    wanted, counts = without(samples, exclude, _named, faults)
-
-    def make(item: tuple[str, Sample]) -> Encoded:
-        name, sample = item
-        return sample.image_id.zfill(12), *_fitted(images, name, sample, max_side)
-
-    arguments = {"captions": captions.name, "instances": instances.name, "excluded": counts, "max_side": max_side}
-    return write_set(out, wanted, make, _named, [images], faults, arguments=arguments, shard_size=shard_size)
-
-
-def _named(item: tuple[str, Sample]) -> tuple[str, str]:
-    return item[1].image_id, item[0]
-
-
-def _fitted(images: Path, name: str, sample: Sample, max_side: int | None) -> tuple[bytes, Sample]:
-    photo = sized_photo([images], name, sample.width, sample.height)
-    if max_side is None:
-        return photo, sample
-    try:
-        return shrink(photo, sample, max_side)
-    except ValueError as error:
-        raise PhotoFault(name, "corrupt image", str(error).removeprefix("corrupt image: ")) from error
+    return Driver(Coco(captions, instances, images), faults or Faults("coco"), options).build(out)
 
 
 def parse(
@@ -227,30 +235,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data build coco`."""
     parser.description = "Build a shard set of COCO photographs with their captions and boxes."
     parser.epilog = EPILOG
-    parser.add_argument("--captions", type=Path, required=True, metavar="FILE", help="captions_*.json")
-    parser.add_argument("--instances", type=Path, required=True, metavar="FILE", help="instances_*.json")
+    parser.add_argument("--captions", type=Path, metavar="FILE", help="captions_*.json")
+    parser.add_argument("--instances", type=Path, metavar="FILE", help="instances_*.json; one of the two, or both")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the photographs")
-    parser.add_argument(
-        "--max-side",
-        type=positive,
-        metavar="N",
-        help="shrink photos whose longer side exceeds N pixels, boxes with them: small shards, quick decoding",
-    )
     add_output_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    faults = Faults("coco", args.max_faults)
-    manifest, skipped = build(
-        args.captions,
-        args.instances,
-        args.images,
-        args.out,
-        exclude=excluded(args.exclude),
-        shard_size=args.shard_size,
-        max_side=args.max_side,
-        faults=faults,
-    )
-    report(args.out, manifest, skipped, faults)
-    return 0
+    if args.captions is None and args.instances is None:
+        raise UserError("neither --captions nor --instances (give one of them, or both)")
+    return build_and_report(Coco(args.captions, args.instances, args.images), args)

@@ -65,6 +65,18 @@ class Faults:
         self.faults[kind, fault.reason] += 1
         self.lines.append(one_line(f"{place}: {fault}"))
 
+    def to_json(self) -> dict[str, Any]:
+        """What was counted, in plain JSON types, for `include`."""
+        faults, left_out = ([[*key, n] for key, n in counts.items()] for counts in (self.faults, self.left_out))
+        return {"read": dict(self.read), "faults": faults, "left_out": left_out, "lines": self.lines}
+
+    def include(self, part: dict[str, Any]) -> None:
+        """Add what `to_json` of another part of the build says."""
+        self.read.update(part["read"])
+        self.faults.update({(kind, reason): n for kind, reason, n in part["faults"]})
+        self.left_out.update({(kind, reason): n for kind, reason, n in part["left_out"]})
+        self.lines += part["lines"]
+
     def check(self, kinds: Iterable[str] | None = None) -> None:
         """Raise UserError, with the table and the first faults, where too many records of a kind are faulty."""
         bad = [kind for kind in (self.read if kinds is None else kinds) if _of(self.faults, kind) > self._borne(kind)]

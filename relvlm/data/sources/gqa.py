@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relvlm.data.image_ids import unpadded
-from relvlm.data.json_keys import RepeatedKeys
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.shards.store import Encoded, check_free
-from relvlm.data.sources.building import add_output_arguments, excluded, report, without, write_set
+from relvlm.data.sources.building import add_output_arguments, build_and_report
+from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault
 from relvlm.data.sources.fields import (
     Record,
@@ -25,7 +25,10 @@ from relvlm.data.sources.fields import (
     side,
     text,
 )
-from relvlm.data.sources.raw import clipped, load_json, read_xywh, sized_photo, tidy
+from relvlm.data.sources.item import FilePhoto, Item, Size
+from relvlm.data.sources.json_stream import object_items
+from relvlm.data.sources.meter import Meter
+from relvlm.data.sources.raw import check_size, clipped, read_xywh, tidy
 
 EPILOG = """example:
   relvlm data build gqa --scene-graphs train_sceneGraphs.json --images images --out data/gqa
@@ -96,51 +99,58 @@ def _relation(record: Record, subject: str, entities: Collection[str], stated: C
     return relation_of(subject, predicate, target, entities)
 
 
+@dataclass(frozen=True)
+class Gqa:
+    """The photos of a scene graph file."""
+
+    scene_graphs: Path
+    images: Path
+    name: str = "gqa"
+    hint: str = "check --images"
+
+    def files(self) -> list[Path]:
+        return [self.scene_graphs]
+
+    def arguments(self) -> dict[str, Any]:
+        return {"scene_graphs": self.scene_graphs.name}
+
+    def places(self) -> str:
+        return str(self.images)
+
+    def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
+        """Graphs by image; of an id that stands twice the first, the others are faults."""
+        found: set[str] = set()
+
+        def read(key: str) -> str:
+            image = as_identifier(key, "image id")
+            if image in found:
+                raise RecordFault("image id: stands twice", key)
+            found.add(image)
+            return image
+
+        for key, graph in object_items(self.scene_graphs, meter):
+            for image in faults.sound("image", [(key, key)], read, self.scene_graphs.name):
+                yield Item(image, image.zfill(8), FilePhoto(f"{image}.jpg", (self.images,)), graph)
+
+    def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
+        sample = to_sample(item.image_id, item.record, faults)
+        check_size(item.photo.name, size, (sample.width, sample.height))
+        return sample
+
+
 def build(
     scene_graphs: Path,
     images: Path,
     out: Path,
     *,
-    exclude: Collection[str | int] = (),
-    shard_size: int = 1000,
     faults: Faults | None = None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Write the shard set `out`; returns its manifest and the photos left out, each with its reason.
+    options: Options = Options(),  # noqa: B008
+) -> tuple[dict[str, Any], int]:
+    """Write the shard set `out`; returns its manifest and how many photos were left out (`skipped.txt`).
 
     Records that cannot be used go into `faults`. UserError for unreadable input, too many faults or a taken `out`.
     """
-    check_free(out)
-    faults = faults or Faults("gqa")
-    graphs = _graphs(load_json(scene_graphs, dict), scene_graphs.name, faults)
-    wanted, counts = without(graphs.items(), exclude, _named, faults)
-
-    def make(item: tuple[str, Any]) -> Encoded:
-        sample = to_sample(*item, faults)
-        photo = sized_photo([images], f"{item[0]}.jpg", sample.width, sample.height)
-        return item[0].zfill(8), photo, sample
-
-    arguments = {"scene_graphs": scene_graphs.name, "excluded": counts}
-    return write_set(out, wanted, make, _named, [images], faults, arguments=arguments, shard_size=shard_size)
-
-
-def _named(item: tuple[str, Any]) -> tuple[str, str]:
-    return item[0], f"{item[0]}.jpg"
-
-
-def _graphs(content: Record, name: str, faults: Faults) -> dict[str, Any]:
-    """Graphs by image id; an id that stands twice is left out, since json keeps its last graph alone."""
-    repeated = content.repeated if isinstance(content, RepeatedKeys) else ()
-    found: dict[str, Any] = {}
-
-    def read(key: str) -> str:
-        image = as_identifier(key, "image id")
-        if key in repeated or image in found:
-            raise RecordFault("image id: stands twice", key)
-        return image
-
-    for key, graph in content.items():
-        found.update({image: graph for image in faults.sound("image", [(key, key)], read, name)})
-    return found
+    return Driver(Gqa(scene_graphs, images), faults or Faults("gqa"), options).build(out)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,14 +164,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    faults = Faults("gqa", args.max_faults)
-    manifest, skipped = build(
-        args.scene_graphs,
-        args.images,
-        args.out,
-        exclude=excluded(args.exclude),
-        shard_size=args.shard_size,
-        faults=faults,
-    )
-    report(args.out, manifest, skipped, faults)
-    return 0
+    return build_and_report(Gqa(args.scene_graphs, args.images), args)

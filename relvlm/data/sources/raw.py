@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from relvlm.data.json_keys import unique_keys
-from relvlm.data.pictures import open_image
+from relvlm.data.pictures import FORMATS, open_image
 from relvlm.data.shards.schema import Box
 from relvlm.data.sources.faults import LeftOut, RecordFault, shown
 from relvlm.data.sources.fields import as_number
 from relvlm.errors import UserError
 
 MIN_SIDE = 1.0  # pixels; what is thinner after clipping is no box
+RAW_FORMATS = (*FORMATS, "WEBP")  # WebP is stored as JPEG
 MAX_PIXELS = 2**31  # a builder copies photos, however large; a training has a limit of its own
 
 
@@ -51,29 +52,12 @@ def load_json(path: Path, kind: type) -> Any:
     return content
 
 
-def read_photo(folders: Sequence[Path], name: str) -> tuple[bytes, int, int]:
-    """(encoded bytes, width, height) of the one `folder/name` there is; raises PhotoFault."""
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise PhotoFault(name, "leaves the photo folder")
+def photo_size(name: str, data: bytes) -> tuple[int, int]:
+    """(width, height) of an encoded photo; raises PhotoFault where it is none of RAW_FORMATS."""
     try:
-        found = list(dict.fromkeys(f.read_bytes() for folder in folders if (f := folder / name).is_file()))
-    except OSError as error:
-        raise PhotoFault(name, "cannot be read", error.strerror or str(error)) from error
-    if not found:
-        raise NoPhoto(name, "no such photo")
-    if len(found) > 1:
-        raise PhotoFault(name, "is another photo in each folder", ", ".join(map(str, folders)))
-    try:
-        return found[0], *open_image(found[0], MAX_PIXELS).size
+        return open_image(data, MAX_PIXELS, RAW_FORMATS).size
     except ValueError as error:
-        raise PhotoFault(name, "not a readable JPEG or PNG", str(error)) from error
-
-
-def sized_photo(folders: Sequence[Path], name: str, width: int, height: int) -> bytes:
-    """Encoded bytes of a photo that has the size its annotation was drawn on; raises PhotoFault."""
-    data, *size = read_photo(folders, name)
-    check_size(name, (size[0], size[1]), (width, height))
-    return data
+        raise PhotoFault(name, "not a readable JPEG, PNG or WebP", str(error)) from error
 
 
 def check_size(name: str, size: tuple[int, int], annotated: tuple[int, int]) -> None:

@@ -27,7 +27,10 @@ from relvlm.data.sources.fields import (
     side,
     text,
 )
-from relvlm.data.sources.raw import clipped, load_json, read_xywh, tidy
+from relvlm.data.sources.json_stream import list_items
+from relvlm.data.sources.meter import Meter
+from relvlm.data.sources.raw import clipped, read_xywh, tidy
+from relvlm.data.sources.spool import Spool
 
 Size = tuple[int, int]
 
@@ -64,50 +67,53 @@ class Mention:
     merged: tuple[str, ...]
 
 
-def read_graphs(files: Files, faults: Faults) -> list[ImageGraph]:
+def read_graphs(files: Files, faults: Faults, meter: Meter | None = None) -> Iterator[ImageGraph]:
     """The raw annotation by image, in the file's order; raises UserError naming the file at fault.
 
-    An image's records are put together where a file has several. Records that cannot be used go into `faults`.
+    An image's records are put together where a file has several, on disk: the files are larger than memory. Records
+    that cannot be used go into `faults`.
     """
-    attributes = _by_image(files.attributes, "attributes", faults)
-    objects = _by_image(files.objects, "objects", faults)
-    sizes = _sizes(files.image_data, faults)
-    return [
-        ImageGraph(i, relationships, attributes.get(i, []), objects.get(i, []), sizes.get(i))
-        for i, relationships in _by_image(files.relationships, "relationships", faults).items()
-    ]
+    spool = Spool()
+    for part in ("attributes", "objects", "relationships"):
+        _by_image(getattr(files, part), part, faults, spool, meter)
+    _sizes(files.image_data, faults, spool, meter)
+
+    def listed(part: str, image: str) -> list[Any]:
+        return [record for records in spool.get(part, image) for record in records]
+
+    for image in spool.images("relationships"):
+        attributes, objects, relationships = (listed(p, image) for p in ("attributes", "objects", "relationships"))
+        sizes = spool.get("size", image)
+        yield ImageGraph(image, relationships, attributes, objects, sizes[0] if sizes else None)
 
 
-def _by_image(file: Path | None, field: str, faults: Faults) -> dict[str, list[Any]]:
+def _by_image(file: Path | None, part: str, faults: Faults, spool: Spool, meter: Meter | None) -> None:
     if file is None:
-        return {}
+        return
 
     def read(record: Any) -> tuple[str, list[Any]]:
-        listed = required(mapping(record), field)
+        listed = required(mapping(record), part)
         if type(listed) is not list:
-            raise RecordFault(f"{field}: no list", shown(listed))
+            raise RecordFault(f"{part}: no list", shown(listed))
         return identifier(record, "image_id"), listed
 
-    found: dict[str, list[Any]] = {}
-    for image, listed in faults.sound("image", enumerate(load_json(file, list)), read, file.name):
-        found[image] = [*found[image], *listed] if image in found else listed
-    return found
+    for image, listed in faults.sound("image", enumerate(list_items(file, meter)), read, file.name):
+        spool.put(part, image, listed)
 
 
-def _sizes(file: Path | None, faults: Faults) -> dict[str, Size]:
+def _sizes(file: Path | None, faults: Faults, spool: Spool, meter: Meter | None) -> None:
     if file is None:
-        return {}
-    found: dict[str, Size] = {}
+        return
 
     def read(record: Any) -> tuple[str, Size]:
         image, size = identifier(mapping(record), "image_id"), (side(record, "width"), side(record, "height"))
-        if found.get(image, size) != size:
-            raise RecordFault("width, height: other than before", f"image {image}: {found[image]}, {size}")
+        before = spool.get("size", image)
+        if before and before[0] != size:
+            raise RecordFault("width, height: other than before", f"image {image}: {before[0]}, {size}")
         return image, size
 
-    for image, size in faults.sound("size", enumerate(load_json(file, list)), read, file.name):
-        found[image] = size
-    return found
+    for image, size in faults.sound("size", enumerate(list_items(file, meter)), read, file.name):
+        spool.put("size", image, size)
 
 
 def to_sample(graph: ImageGraph, faults: Faults, size: Size | None = None) -> Sample | None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relvlm.data.image_ids import DATASETS, ImageList
 from relvlm.data.shards.schema import Sample
-from relvlm.data.shards.store import LOG, RELATIONS, Encoded, check_free, new_folder, write_lines
-from relvlm.data.sources.building import (
-    add_output_arguments,
-    excluded,
-    report,
-    report_faults,
-    without,
-    write_set,
-)
+from relvlm.data.shards.store import LOG, RELATIONS, check_free, new_folder, write_lines
+from relvlm.data.sources.building import add_output_arguments, build_and_report, excluded, report_faults
+from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults
-from relvlm.data.sources.raw import PhotoFault, check_size, read_photo
+from relvlm.data.sources.item import FilePhoto, Item, Size
+from relvlm.data.sources.meter import Meter
+from relvlm.data.sources.raw import PhotoFault, check_size
 from relvlm.data.sources.scene_graphs import Files, ImageGraph, parse, read_graphs, to_sample
 from relvlm.data.tools.statistics import as_text, describe
 from relvlm.errors import UserError
@@ -31,54 +29,56 @@ EPILOG = """examples:
 """
 
 
+@dataclass(frozen=True)
+class VisualGenome:
+    """The photos `ID.jpg` in the folders `images` that the relationships name."""
+
+    annotation: Files
+    images: tuple[Path, ...]
+    name: str = "visual_genome"
+    hint: str = "check --images, or parse the annotation alone with --parse-only"
+
+    def files(self) -> list[Path]:
+        return [file for file in vars(self.annotation).values() if file is not None]
+
+    def arguments(self) -> dict[str, Any]:
+        return {k: v.name for k, v in vars(self.annotation).items() if v is not None}
+
+    def places(self) -> str:
+        return ", ".join(map(str, self.images))
+
+    def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
+        for graph in read_graphs(self.annotation, faults, meter):
+            yield vg_item(graph.image_id, self.images, graph)
+
+    def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
+        graph: ImageGraph = item.record
+        if graph.size:
+            check_size(item.photo.name, size, graph.size)
+        sample = to_sample(graph, faults, size)
+        if sample is None:
+            raise PhotoFault(item.photo.name, "no usable object in its annotation")
+        return sample
+
+
+def vg_item(image_id: str, images: tuple[Path, ...], record: Any) -> Item:
+    """The item of an image of Visual Genome."""
+    return Item(image_id, image_id.zfill(8), FilePhoto(f"{image_id}.jpg", images), record)
+
+
 def build(
     files: Files,
     images: Sequence[Path],
     out: Path,
     *,
-    exclude: Collection[str | int] = (),
-    shard_size: int = 1000,
     faults: Faults | None = None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Write the shard set `out` from the photos `ID.jpg` in the folders `images`.
+    options: Options = Options(),  # noqa: B008
+) -> tuple[dict[str, Any], int]:
+    """Write the shard set `out`; returns its manifest and how many photos were left out (`skipped.txt`).
 
-    Returns the manifest and the photos left out, each with its reason. Records that cannot be used go into `faults`.
-    UserError for unreadable input, too many faults or a taken `out`.
+    Records that cannot be used go into `faults`. UserError for unreadable input, too many faults or a taken `out`.
     """
-    check_free(out)
-    faults = faults or Faults("visual_genome")
-    wanted, counts = without(read_graphs(files, faults), exclude, _named, faults)
-
-    def make(graph: ImageGraph) -> Encoded:
-        return graph.image_id.zfill(8), *_photo_and_sample(graph, images, faults)
-
-    names = {k: v.name for k, v in vars(files).items() if v is not None}
-    return write_set(
-        out,
-        wanted,
-        make,
-        _named,
-        images,
-        faults,
-        arguments={**names, "excluded": counts},
-        shard_size=shard_size,
-        hint="check --images, or parse the annotation alone with --parse-only",
-    )
-
-
-def _named(graph: ImageGraph) -> tuple[str, str]:
-    return graph.image_id, f"{graph.image_id}.jpg"
-
-
-def _photo_and_sample(graph: ImageGraph, images: Sequence[Path], faults: Faults) -> tuple[bytes, Sample]:
-    name = f"{graph.image_id}.jpg"
-    photo, width, height = read_photo(images, name)
-    if graph.size:
-        check_size(name, (width, height), graph.size)
-    sample = to_sample(graph, faults, (width, height))
-    if sample is None:
-        raise PhotoFault(name, "no usable object in its annotation")
-    return photo, sample
+    return Driver(VisualGenome(files, tuple(images)), faults or Faults("visual_genome"), options).build(out)
 
 
 def parse_only(
@@ -91,8 +91,11 @@ def parse_only(
     """
     check_free(out)
     faults = faults or Faults("visual_genome")
-    graphs, _ = without(read_graphs(files, faults), exclude, _named, faults)
+    unwanted = ImageList(exclude, DATASETS["visual_genome"])
+    graphs = (g for g in read_graphs(files, faults) if not unwanted.has(g.image_id, f"{g.image_id}.jpg"))
     samples = list(parse(graphs, faults))
+    warning = unwanted.check("--exclude", "visual_genome")
+    faults.notes += [f"warning: {warning}"] if warning else []
     faults.check()
     if not samples:
         raise UserError(f"{files.relationships}: no image with a usable object")
@@ -135,11 +138,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     files = Files(args.relationships, args.attributes, args.objects, args.image_data)
-    exclude, faults = excluded(args.exclude), Faults("visual_genome", args.max_faults)
-    if args.parse_only:
-        print(as_text(parse_only(files, args.out, exclude=exclude, faults=faults)))
-        report_faults(args.out, faults)
-        return 0
-    manifest, skipped = build(files, args.images, args.out, exclude=exclude, shard_size=args.shard_size, faults=faults)
-    report(args.out, manifest, skipped, faults)
+    if not args.parse_only:
+        return build_and_report(VisualGenome(files, tuple(args.images)), args)
+    faults = Faults("visual_genome", args.max_faults)
+    print(as_text(parse_only(files, args.out, exclude=excluded(args.exclude), faults=faults)))
+    report_faults(args.out, faults)
     return 0

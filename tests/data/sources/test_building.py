@@ -7,8 +7,6 @@ from support.raw_files import dump, gqa_graph, photo, run
 
 from relvlm.data.shards.store import ShardSet
 from relvlm.data.sources import gqa
-from relvlm.data.sources.building import _encoded
-from relvlm.data.sources.faults import Faults, RecordFault
 from relvlm.errors import UserError
 
 
@@ -85,14 +83,3 @@ def test_photos_that_are_all_missing_end_the_build_with_the_first(tmp_path):
         (tmp_path / "images" / f"{n}.jpg").unlink()
     with pytest.raises(UserError, match=r"images: none of the 2 photos can be used, first: .*0\.jpg"):
         run(gqa, *flags, "--out", tmp_path / "out")
-
-
-def test_a_faulty_record_is_named_by_its_image():
-    def make(item):
-        raise RecordFault("field: wrong")
-
-    faults = Faults("toy")
-    faults.read["image"] = 2
-    named = iter([("id 7", "7.jpg")])
-    assert list(_encoded([7], make, lambda _: next(named), [], faults, [], "")) == []
-    assert faults.lines == ["image id 7: field: wrong"]

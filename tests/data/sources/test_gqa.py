@@ -9,6 +9,7 @@ from relvlm.data.shards.schema import Relation
 from relvlm.data.shards.store import ShardSet
 from relvlm.data.sources import gqa
 from relvlm.data.sources.faults import Faults
+from relvlm.data.sources.meter import Meter
 
 
 def test_gqa_builds_scene_graphs(tmp_path):
@@ -76,7 +77,7 @@ def test_gqa_leaves_out_a_graph_that_is_none(tmp_path, place, value, reason):
     graphs = dump(tmp_path / "graphs.json", {"1": gqa_graph(), "2": changed(place, value)})
     faults = Faults("gqa")
     manifest, skipped = gqa.build(graphs, tmp_path / "images", tmp_path / "gqa", faults=faults)
-    assert manifest["totals"]["samples"] == 1 and skipped == []
+    assert manifest["totals"]["samples"] == 1 and skipped == 0
     assert faults.faults == {("image", reason): 1} and faults.lines[0].startswith(f"image 2: {reason}")
     assert faults.lines[0] in (tmp_path / "gqa" / "build.log").read_text()
 
@@ -116,5 +117,7 @@ def test_gqa_an_object_with_a_key_twice_is_left_out(tmp_path):
     assert [e.label for e in ShardSet(tmp_path / "gqa").read(0).sample.entities] == ["man"]
 
 
-def test_an_image_is_named_by_its_id():
-    assert gqa._named(("7", {})) == ("7", "7.jpg")
+def test_an_image_is_named_by_its_id(tmp_path):
+    graphs = dump(tmp_path / "graphs.json", {"7": {}})
+    [item] = gqa.Gqa(graphs, tmp_path).items(Faults("gqa"), Meter())
+    assert (item.image_id, item.photo.name, item.key) == ("7", "7.jpg", "00000007")

@@ -16,7 +16,8 @@ from support.raw_files import dump, node, photo
 
 from relvlm.data.shards.schema import Sample, SchemaError
 from relvlm.data.shards.store import ShardSet
-from relvlm.data.sources import coco, gqa, visual_genome
+from relvlm.data.sources import coco, flickr30k, gqa, records, vg_regions, visual_genome
+from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults
 from relvlm.data.sources.scene_graphs import Files
 from relvlm.errors import UserError
@@ -200,6 +201,45 @@ RECORD = {
     ],
     "relations": [{"subject": "a", "predicate": "near", "object": "b"}],
 }
+
+
+REGION = {"region_id": 1, "width": 9, "height": 8.5, "x": 1, "y": 2, "phrase": "a  Dog"}
+REGIONS = [{"id": n, "regions": [REGION, {**REGION, "region_id": 2, "phrase": "ice"}]} for n in (7, 8)]
+
+
+@EXAMPLES
+@given(disturbed(REGIONS), st.sampled_from(["captions", "regions"]))
+def test_vg_regions(raw, kind):
+    def vg_regions_(folder, out, faults):
+        source = vg_regions.VgRegions(dump(folder / "regions.json", raw), (folder / "images",), kind)
+        Driver(source, Faults("vg_regions", faults.max_share), Options()).build(out)
+
+    check(raw, vg_regions_)
+
+
+SENTENCES = [{"raw": "A  dog.", "tokens": ["a", "dog"]}, {"raw": "Two dogs"}]
+FLICKR = {"images": [{"filename": f"{n}.jpg", "split": "train", "sentences": SENTENCES} for n in (7, 8)]}
+
+
+@EXAMPLES
+@given(disturbed(FLICKR))
+def test_flickr30k(raw):
+    def flickr30k_(folder, out, faults):
+        source = flickr30k.Flickr30k(dump(folder / "a.json", raw), folder / "images")
+        Driver(source, Faults("flickr30k", faults.max_share), Options()).build(out)
+
+    check(raw, flickr30k_)
+
+
+@EXAMPLES
+@given(disturbed([{**RECORD, "image": f"{n}.jpg"} for n in (7, 8)]))
+def test_records(raw):
+    def records_(folder, out, faults):
+        (folder / "a.jsonl").write_text("\n".join(map(json.dumps, raw)))
+        source = records.Records(folder / "a.jsonl", folder / "images")
+        Driver(source, Faults("records", faults.max_share), Options()).build(out)
+
+    check(raw, records_)
 
 
 @settings(EXAMPLES, max_examples=100)

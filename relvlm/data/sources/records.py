@@ -1,0 +1,98 @@
+"""Any photos with a JSONL: each line the photo's file and a sample (relvlm/data/shards/schema.py), read strictly."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from relvlm.data.json_keys import loads_unique
+from relvlm.data.shards.schema import SCHEMA_VERSION, Sample, SchemaError
+from relvlm.data.sources.building import add_output_arguments, build_and_report
+from relvlm.data.sources.faults import Faults, RecordFault
+from relvlm.data.sources.fields import mapping, text
+from relvlm.data.sources.item import FilePhoto, Item, Size
+from relvlm.data.sources.lines import numbered_lines
+from relvlm.data.sources.meter import Meter
+from relvlm.data.sources.raw import check_size
+
+EPILOG = """A line is {"image": FILE} and any of the fields of a sample: image_id (else the file's name without its
+ending), width and height (checked against the photo where they are there), captions, entities
+[{id, label, attributes, box: [x0, y0, x1, y1]}], relations [{subject, predicate, object}]. Other fields are faults.
+Machine-made scene graphs (Synthetic Visual Genome's and the like) come in this way: one line a graph.
+
+example:
+  relvlm data build records --jsonl mine.jsonl --images photos --out data/mine
+"""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The photos that the lines of `jsonl` name."""
+
+    jsonl: Path
+    images: Path
+    name: str = "records"
+    hint: str = "check --images"
+
+    def files(self) -> list[Path]:
+        return [self.jsonl]
+
+    def arguments(self) -> dict[str, Any]:
+        return {"jsonl": self.jsonl.name, "source": self.name}
+
+    def places(self) -> str:
+        return str(self.images)
+
+    def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
+        lines = ((number, (number, line)) for number, line in numbered_lines(self.jsonl, meter))
+        yield from faults.sound("image", lines, self._item, self.jsonl.name)
+
+    def _item(self, numbered: tuple[int, bytes]) -> Item:
+        number, line = numbered
+        try:
+            record = mapping(loads_unique(line))
+        except (ValueError, RecursionError) as error:
+            raise RecordFault("not valid JSON", str(error)) from error
+        name = text(record, "image")
+        checked({**record, "width": record.get("width", 2**31 - 1), "height": record.get("height", 2**31 - 1)})
+        image = record.get("image_id", PurePosixPath(name).stem)
+        return Item(image, f"{number:09d}", FilePhoto(name, (self.images,)), line)
+
+    def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
+        record = json.loads(item.record)
+        told = record.setdefault("width", size[0]), record.setdefault("height", size[1])
+        check_size(item.photo.name, size, told)
+        sample = checked(record)
+        return replace(sample, source=sample.source or self.name)
+
+
+def checked(record: dict[str, Any]) -> Sample:
+    """The line's sample; raises RecordFault naming the field at fault."""
+    fields = {k: v for k, v in record.items() if k != "image"}
+    name = PurePosixPath(record["image"]).stem
+    try:
+        return Sample.from_json({"schema": SCHEMA_VERSION, "image_id": name, **fields})
+    except SchemaError as error:
+        field, _, detail = str(error).partition(": ")
+        raise RecordFault(f"{''.join('n' if c.isdigit() else c for c in field)}: no sample", detail) from error
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `relvlm data build records`."""
+    parser.description = "Build a shard set of a folder of photos and a JSONL of samples."
+    parser.epilog = EPILOG
+    parser.add_argument("--jsonl", type=Path, required=True, metavar="FILE", help="a sample a line")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder that the files are in")
+    parser.add_argument(
+        "--source", default="records", metavar="NAME", help="what the samples say they are of (records)"
+    )
+    add_output_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit status."""
+    return build_and_report(Records(args.jsonl, args.images, args.source), args)

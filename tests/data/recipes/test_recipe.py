@@ -1,0 +1,126 @@
+"""The 13M mix from raw files in their official forms, a few images each."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.raw_files import dump, gqa_graph, img2dataset_members, node, photo, tar_of
+
+from relvlm.data import cli
+from relvlm.data.recipes.recipe import PARTS, sets_of
+from relvlm.data.shards.store import ShardSet
+from relvlm.errors import UserError
+from relvlm.paths import Parser
+
+CONFIG = Path(__file__).parents[3] / "configs" / "13m" / "rex_vlm.yaml"
+FLICKR = "http://static.flickr.com/2723/{}_b0f291553e.jpg"
+
+
+def recipe(raw):
+    parser = Parser()
+    cli.add_arguments(parser)
+    return cli.main(parser.parse_args(["recipe", "--config", str(CONFIG), "--raw", str(raw)]))
+
+
+def write_coco(folder):
+    folder.mkdir()
+    images = [{"id": n, "file_name": f"{n:012d}.jpg", "width": 40, "height": 30} for n in (1, 2)]
+    captions = [{"id": n, "image_id": n, "caption": "a dog"} for n in (1, 2)]
+    boxes = [{"id": n, "image_id": n, "category_id": 18, "bbox": [1, 2, 10, 10]} for n in (1, 2)]
+    dump(folder / "captions_train2017.json", {"images": images, "annotations": captions})
+    categories = [{"id": 18, "name": "dog"}]
+    instances = {"images": images, "annotations": boxes, "categories": categories}
+    dump(folder / "instances_train2017.json", instances)
+    for n in (1, 2):
+        photo(folder / "train2017" / f"{n:012d}.jpg")
+
+
+def write_vg(folder):
+    """Image 12 is COCO's 2, a test image; 13 is of Paragraphs."""
+    folder.mkdir()
+    numbers = (11, 12, 13)
+    pair = {"predicate": "ON", "subject": node(1, "man"), "object": node(2, "ice")}
+    dump(folder / "relationships.json", [{"image_id": n, "relationships": [pair]} for n in numbers])
+    for name in ("objects", "attributes"):
+        dump(folder / f"{name}.json", [{"image_id": n, name: []} for n in numbers])
+    region = {"region_id": 1, "phrase": "a man", "x": 1, "y": 2, "width": 9, "height": 9}
+    dump(folder / "region_descriptions.json", [{"id": n, "regions": [region]} for n in numbers])
+    data = [{"image_id": n, "coco_id": {11: 1, 12: 2}.get(n), "flickr_id": None} for n in numbers]
+    dump(folder / "image_data.json", data)
+    (folder / "VG_100K_2").mkdir()
+    for n in numbers:
+        photo(folder / "VG_100K" / f"{n}.jpg")
+
+
+def write_benchmarks(folder):
+    for name in ("vsr", "sugarcrepe", "paragraphs", "whatsup"):
+        (folder / name).mkdir(parents=True)
+    splits = [{"filename": f"COCO_val2014_{n:012d}.jpg", "split": s} for n, s in ((1, "train"), (2, "test"))]
+    dump(folder / "dataset_coco.json", {"images": splits})
+    dump(folder / "dataset_flickr30k.json", {"images": [{"filename": "4385058960.jpg", "split": "test"}]})
+    (folder / "vsr" / "test.jsonl").write_text(json.dumps({"image": "000000000099.jpg"}) + "\n")
+    dump(folder / "sugarcrepe" / "swap_obj.json", {"0": {"filename": "000000000098.jpg"}})
+    for split in ("val", "test"):
+        dump(folder / "paragraphs" / f"{split}_split.json", [13])
+    for name in ("COCO", "VG"):
+        dump(folder / "whatsup" / f"{name}_QA_one_obj.json", [[97, "a", "b"]])
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    write_coco(folder / "coco")
+    write_vg(folder / "vg")
+    write_benchmarks(folder / "benchmarks")
+    (folder / "gqa").mkdir()
+    dump(folder / "gqa" / "train_sceneGraphs.json", {str(n): gqa_graph() for n in (11, 12)})
+    for n in (11, 12):
+        photo(folder / "gqa" / "images" / f"{n}.jpg")
+    for name in ("sbu", "cc3m", "cc12m"):
+        (folder / name).mkdir()
+        urls = [FLICKR.format(4385058960 + n) for n in range(2)]
+        tar_of(folder / name / "0.tar", [m for n in (0, 1) for m in img2dataset_members(str(n), f"dog {n}", urls[n])])
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def images(name):
+    shards = ShardSet(Path("data") / name)
+    return sorted(shards.read(i).sample.image_id for i in range(len(shards)))
+
+
+def test_every_set_of_the_recipe_is_built_without_the_test_images(raw, capsys):
+    assert recipe(raw) == 0
+    assert images("coco") == images("coco_od") == ["1"]
+    assert images("vg") == images("vg_rd") == images("vg_od") == images("gqa") == ["11"]
+    assert images("sbu") == ["4385058961"]
+    assert images("cc3m") == images("cc12m") == ["0-0", "0-1"]
+    assert "visual_genome: 2 by id, 1 by another id" in capsys.readouterr().out
+    assert recipe(raw) == 0  # nothing left to do
+
+
+def test_what_is_missing_is_named_and_the_rest_is_built(raw, capsys):
+    (raw / "gqa" / "train_sceneGraphs.json").unlink()
+    assert recipe(raw) == 1
+    error = capsys.readouterr().err
+    assert "gqa: " in error and "train_sceneGraphs.json is missing (get it at https://cs.stanford.edu/" in error
+    assert images("coco") == ["1"] and not Path("data/gqa").exists()
+
+
+def test_without_the_benchmarks_nothing_is_built_unless_asked_for(raw):
+    (raw / "benchmarks" / "dataset_coco.json").unlink()
+    with pytest.raises(UserError, match="--with-test-images"):
+        recipe(raw)
+    assert not Path("data").exists()
+
+
+def test_every_recipe_names_sets_that_can_be_built():
+    for size in ("3m", "13m"):
+        for config in sorted(CONFIG.parents[1].joinpath(size).glob("*.yaml")):
+            assert set(sets_of(config)) <= set(PARTS)
+
+
+def test_a_set_of_no_recipe_is_an_error():
+    with pytest.raises(UserError, match="no set of the recipes"):
+        sets_of(CONFIG.parents[1] / "mini" / "rex_vlm.yaml")

@@ -1,0 +1,57 @@
+"""Any folder of photos with a JSONL of samples."""
+
+import json
+
+import pytest
+from support.raw_files import photo, run
+
+from relvlm.data.shards.store import ShardSet
+from relvlm.data.sources import records
+from relvlm.errors import UserError
+
+GRAPH = {
+    "entities": [
+        {"id": "a", "label": "man", "box": [0, 0, 9, 9]},
+        {"id": "b", "label": "horse", "box": [5, 5, 40, 30]},
+    ],
+    "relations": [{"subject": "a", "predicate": "riding", "object": "b"}],
+}
+
+
+def build(folder, lines, *flags):
+    photo(folder / "images" / "a.jpg")
+    photo(folder / "images" / "b.jpg")
+    (folder / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flags = ("--jsonl", folder / "mine.jsonl", "--images", folder / "images", "--out", folder / "out", *flags)
+    run(records, *flags)
+    shards = ShardSet(folder / "out")
+    return [shards.read(i).sample for i in range(len(shards))]
+
+
+def test_lines_become_samples(tmp_path):
+    first, second = build(
+        tmp_path, [{"image": "a.jpg", **GRAPH}, {"image": "b.jpg", "captions": ["x"], "source": "mine"}]
+    )
+    assert (first.image_id, first.width, first.source) == ("a", 40, "records")
+    assert first.relations[0].predicate == "riding" and second.captions == ("x",) and second.source == "mine"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"image": "a.jpg", "caption": ["x"]}, "caption: no sample"),
+        ({"image": "a.jpg", "captions": "x"}, "captions: no sample"),
+        ({"captions": ["x"]}, "image: missing"),
+        ({"image": "a.jpg", **GRAPH, "relations": [{"subject": "a", "predicate": "on", "object": "c"}]}, "relations"),
+        (
+            {"image": "a.jpg", "entities": [{"id": "a", "label": "x", "box": [0, 0, 41, 9]}]},
+            r"entities\[n\].box: no sample",
+        ),
+        ({"image": "a.jpg", "width": 41, "height": 30}, "another size"),
+        ([], "record: no JSON object"),
+    ],
+)
+def test_a_line_that_is_no_sample_is_a_fault(tmp_path, line, reason):
+    with pytest.raises(UserError, match=reason):
+        build(tmp_path, [line, {"image": "b.jpg"}], "--max-faults", "0")
+    assert not (tmp_path / "out").exists()
