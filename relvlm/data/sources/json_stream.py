@@ -31,14 +31,29 @@ def object_items(path: Path, meter: Meter | None = None) -> Iterator[tuple[str, 
     yield from _members(path, "{", meter)
 
 
-def _members(path: Path, opening: str, meter: Meter | None) -> Iterator[tuple[str, Any]]:
+def nested_items(path: Path, name: str, meter: Meter | None = None) -> Iterator[Any]:
+    """The items of the list `name` within the object that the file `path` holds; raises UserError, also without it."""
+    found = False
+    for _, item in _members(path, "{", meter, name):
+        found = True
+        if item is not _START:
+            yield item
+    if not found:
+        raise UserError(f"{path}: '{name}' is missing, or no list (is it another file?)")
+
+
+_START = object()
+
+
+def _members(path: Path, opening: str, meter: Meter | None, nested: str = "") -> Iterator[tuple[str, Any]]:
     try:
         with path.open("rb") as raw:
             encoding = json.detect_encoding(raw.read(4))
         with path.open(encoding=encoding, errors="surrogatepass", newline="") as stream:
             if meter is not None:
                 meter.total += path.stat().st_size
-            yield from _Reader(path, stream, meter).members(opening)
+            reader = _Reader(path, stream, meter)
+            yield from reader.nested(nested) if nested else reader.members(opening)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror} (check the path)") from error
     except (ValueError, RecursionError) as error:
@@ -62,6 +77,37 @@ class _Reader:
             yield from self._listed(opening, closing)
         if self._peek():
             raise ValueError("Extra data after the end")
+
+    def nested(self, name: str) -> Iterator[tuple[str, Any]]:
+        """(name, _START) and (name, item) for each of the list `name`; other members are read over, lists by items."""
+        if self._peek() != "{":
+            self._wrong_top("{")
+        self._at += 1
+        mark, keys = "," if self._peek() != "}" else self._text[self._at], set[str]()
+        self._at += mark == "}"
+        while mark == ",":
+            key = self._key()
+            if key in keys:
+                raise ValueError(f"{key!r} stands twice")
+            keys.add(key)
+            if self._peek() == "[":
+                self._at += 1
+                items = [] if self._closes() else self._listed("[", "]")
+                if key == name:
+                    yield name, _START
+                yield from ((name, item) for _, item in items if key == name)
+            else:
+                self._value()
+            mark = self._peek()
+            self._at += 1
+        if mark != "}" or self._peek():
+            raise ValueError(f"expected ',' or '}}', found {mark!r}" if mark != "}" else "Extra data after the end")
+
+    def _closes(self) -> bool:
+        """Whether the list that was opened is empty; then it is behind."""
+        empty = self._peek() == "]"
+        self._at += empty
+        return empty
 
     def _listed(self, opening: str, closing: str) -> Iterator[tuple[str, Any]]:
         while True:

@@ -24,7 +24,7 @@ EPILOG = """example:
 
 
 def pyarrow_parquet() -> Any:
-    """The module `pyarrow.parquet` (read without threads: workers are forks); raises UserError where it is not installed."""
+    """The module `pyarrow.parquet`; raises UserError where it is not installed."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -80,7 +80,7 @@ class Parquet:
         return f"{len(self.paths)} files"
 
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
-        for path in self.paths:
+        for path in self.paths:  # read without threads, since workers are forks
             try:
                 yield from self._of_file(path, faults, meter)
             except (OSError, ValueError) as error:  # pyarrow's errors are of these two
@@ -95,7 +95,8 @@ class Parquet:
                     raise UserError(f"{path}: no column {column!r} (it has {', '.join(parquet.schema_arrow.names)})")
             meter.total += path.stat().st_size
             for group in range(parquet.num_row_groups):
-                cells = parquet.read_row_group(group, columns=[self.captions], use_threads=False).column(self.captions).to_pylist()
+                texts = parquet.read_row_group(group, columns=[self.captions], use_threads=False)
+                cells = texts.column(self.captions).to_pylist()
                 numbered = ((row, (path, group, row, cell)) for row, cell in enumerate(cells))
                 yield from faults.sound("image", numbered, self._item, f"{path.name}: row group {group}")
             meter.done += path.stat().st_size

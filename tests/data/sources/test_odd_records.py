@@ -257,5 +257,5 @@ def test_a_record_of_a_shard(record):
 
 def test_the_sound_files_build_without_a_fault():
     faults = Faults("coco")
-    assert len(coco.parse(COCO["captions"], COCO["instances"], faults)) == 2
+    assert len(list(coco.parse(COCO["captions"], COCO["instances"], faults))) == 2
     assert not faults.log()
