@@ -17,6 +17,7 @@ SOURCES = {
         "a generated world of shapes, relations and actions (no download)",
     ),
     "coco": ("relvlm.data.sources.coco", "photos with captions and boxes"),
+    "objects365": ("relvlm.data.sources.objects365", "photos with the boxes of 365 categories"),
     "visual_genome": (
         "relvlm.data.sources.visual_genome",
         "photos with boxes, attributes and free-form relations",
