@@ -7,6 +7,7 @@ is a hint for people.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +60,28 @@ def fault_of(checkpoint: Path) -> str | None:
     return next(filter(None, (_fault(checkpoint / name, *record) for name, record in records.items())), None)
 
 
-def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose manifest holds, and what is wrong with the newer ones (reads them all).
+def newest_whole(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest checkpoint whose manifest holds, and the newer ones with what is wrong with each (reads them all).
 
     None where there is none at all; UserError where all are damaged: a run must not begin anew over them.
     """
-    faults: list[str] = []
+    faults: dict[Path, str] = {}
     for checkpoint in reversed(saved(folder)):
         fault = fault_of(checkpoint)
         if fault is None:
             return checkpoint, faults
-        faults.append(fault)
+        faults[checkpoint] = fault
     if faults:
-        raise UserError(f"{folder}: no checkpoint is whole (set another `out`, or remove them):\n" + "\n".join(faults))
-    return None, []
+        listed = "\n".join(faults.values())
+        raise UserError(f"{folder}: no checkpoint is whole (set another `out`, or remove them):\n{listed}")
+    return None, {}
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Give a damaged checkpoint a name under which nobody takes it for one; returns where it is."""
+    aside = checkpoint.with_name(f"damaged_{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    return checkpoint.rename(aside)
 
 
 def _fault(path: Path, size: int, sha256: str) -> str | None:

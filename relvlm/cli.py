@@ -9,6 +9,7 @@ from importlib import import_module
 
 from relvlm.errors import UserError
 from relvlm.paths import Parser
+from relvlm.stopping import leave
 
 COMMANDS = {
     "data": ("relvlm.data.cli", "build, check and look at shard sets"),
@@ -19,6 +20,7 @@ COMMANDS = {
     "eval": ("relvlm.evals.cli", "evaluate a checkpoint, or score files"),
     "convert": ("relvlm.convert.cli", "official checkpoints to ours, and back"),
     "report": ("relvlm.evals.reporting.report_cli", "tables and plots of runs"),
+    "runs": ("relvlm.runs", "runs at a glance: state, step, rate, time left"),
     "compare": ("relvlm.compare", "whether two runs logged the same"),
     "soup": ("relvlm.evals.checkpoints.soup_cli", "average the weights of checkpoints"),
     "pareto": (
@@ -53,7 +55,7 @@ def main() -> None:
     except BrokenPipeError:  # who reads our output, e.g. `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    sys.exit(status)
+    leave(status)
 
 
 def _choose() -> argparse.ArgumentParser:

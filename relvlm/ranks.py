@@ -178,10 +178,6 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return values
 
 
-def mean_over_ranks(values: Tensor) -> Tensor:
-    return sum_over_ranks(values) / world_size()
-
-
 def gather_rows(*tensors: Tensor) -> tuple[Any, ...]:
     """Rows of all ranks (A, ...) of each tensor, with gradient, and last the index of the first own one.
 

@@ -15,14 +15,16 @@ from relvlm.config.load import load_config
 from relvlm.engine.lease import refuse_if_held
 from relvlm.errors import UserError
 from relvlm.paths import Parser
-from relvlm.stopping import REQUEUE, Stopped, end_at_once, end_undisturbed
+from relvlm.stopping import REQUEUE, Stopped, end_at_once, end_undisturbed, leave
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Pretrain a model. `relvlm config --schema` lists what a config may hold."
     parser.epilog = "example: relvlm train --config configs/mini/rex_vlm.yaml out=runs/try steps=200 optim.lr=1e-3"
     parser.add_argument("--config", type=Path, required=True, help="YAML, e.g. configs/mini/rex_vlm.yaml")
-    parser.add_argument("--deepspeed_config", type=Path, help="DeepSpeed JSON: ZeRO stage etc. (default: ZeRO stage 1)")
+    parser.add_argument(
+        "--deepspeed_config", type=Path, help="DeepSpeed JSON: ZeRO stage etc. (default: stage 1; 0 for one process)"
+    )
     parser.add_argument("--deepspeed", action="store_true", help="accepted for the launcher; always on")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted config key and its value")
@@ -51,9 +53,11 @@ def script() -> None:
     parser = Parser("train.py")
     add_arguments(parser)
     try:
-        sys.exit(main(parser.parse_intermixed_args()))
+        status = main(parser.parse_intermixed_args())
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    leave(status)
 
 
 if __name__ == "__main__":

@@ -50,20 +50,35 @@ class Drill:
     ranks: int
     steps: int
     random: random.Random
+    before: int = 0
     wrong: list[str] = field(default_factory=list)
     steps_lost: list[int] = field(default_factory=list)
 
     def begin(self, script: Path | None = None, **environment: str) -> list[subprocess.Popen[str]]:
         """The ranks, just started."""
+        self.before = self.inode()
         return start([*self.command, f"out={self.out}"], self.ranks, script, **environment)
+
+    def inode(self) -> int:
+        """Of metrics.csv, which each start writes anew."""
+        path = self.out / "metrics.csv"
+        return path.stat().st_ino if path.exists() else 0
 
     def under_way(self, processes: list[subprocess.Popen[str]]) -> bool:
         """Wait for a random moment: within the start, or some steps on; whether the run still goes on."""
         if self.random.random() < 0.25:
             time.sleep(self.random.uniform(0, 8))
         else:
-            wait_for(self.done() + self.random.randint(1, 60), self.out, processes)
+            self.wait_for_steps(self.random.randint(1, 60), processes)
         return all(process.poll() is None for process in processes)
+
+    def wait_for_steps(self, more: int, processes: list[subprocess.Popen[str]], most_s: float = MOST_S) -> None:
+        """Until this start has logged so many steps after the newest checkpoint that was there, or has ended."""
+        until, limit = self.saved() + more, time.monotonic() + most_s
+        while all(p.poll() is None for p in processes) and time.monotonic() < limit:
+            if self.inode() != self.before and self.done() >= until:
+                return
+            time.sleep(0.02)
 
     def done(self) -> int:
         """Steps that are logged."""
@@ -90,12 +105,6 @@ class Drill:
         """Remember what was not as it must be."""
         if not right:
             self.wrong.append(f"{name}: " + " | ".join(said.splitlines()[-6:]))
-
-
-def wait_for(steps: int, out: Path, processes: list[subprocess.Popen[str]], most_s: float = MOST_S) -> None:
-    limit = time.monotonic() + most_s
-    while all(p.poll() is None for p in processes) and len(rows(out)) < steps and time.monotonic() < limit:
-        time.sleep(0.02)
 
 
 def has_one_line(said: str) -> bool:
@@ -163,7 +172,7 @@ def time_limit(drill: Drill) -> None:
 def stop(drill: Drill) -> None:
     """SIGSTOP of a rank for good: the others end within the deadline and name it."""
     processes = drill.begin()
-    wait_for(drill.done() + drill.random.randint(2, 60), drill.out, processes)
+    drill.wait_for_steps(drill.random.randint(2, 60), processes)
     stopped = drill.random.choice(processes)
     if stopped.poll() is not None:
         return kill_the_rest(drill, processes)
@@ -186,7 +195,7 @@ def pause(drill: Drill) -> None:
         time.sleep(drill.random.uniform(0, 3))
         for process in processes:
             process.send_signal(signal.SIGCONT)
-        wait_for(drill.done() + 5, drill.out, processes)
+        drill.wait_for_steps(5, processes)
         drill.expect(all(p.poll() in (None, 0) for p in processes), "pause", "a rank has ended")
     kill_the_rest(drill, processes)
 
@@ -197,7 +206,7 @@ def nan(drill: Drill) -> None:
     rank = drill.random.randrange(drill.ranks)
     before = drill.saved()
     processes = drill.begin(POISONED, POISON=f"{at - 1}-{at - 1}:{rank}")
-    wait_for(at + 2, drill.out, processes)
+    drill.wait_for_steps(at + 2 - before, processes)
     kill_the_rest(drill, processes)
     row = next((row for row in rows(drill.out) if row["step"] == str(at)), None)
     drill.expect(row is None or row["skipped"] == "1", "nan", f"row {row}")
@@ -220,8 +229,8 @@ def damage_checkpoint(drill: Drill) -> None:
         content[drill.random.randrange(len(content))] ^= 1 << drill.random.randrange(8)
         path.write_bytes(content)
     processes = drill.begin()
-    wait_for(checkpoints.step_of(found[-2]) + 3, drill.out, processes)
-    time.sleep(1)
+    older = checkpoints.step_of(found[-2]) - checkpoints.step_of(found[-1])
+    drill.wait_for_steps(older + 3, processes)
     _, said = kill_the_rest(drill, processes)
     named = f"{found[-1].name}/" in said and f"goes on from {found[-2]}" in said
     drill.expect(named, f"damage_checkpoint: {how} {path.name}", said)
@@ -237,7 +246,7 @@ def damage_shard(drill: Drill) -> None:
         broken[drill.random.randrange(len(broken))] ^= 0xFF
     shard.write_bytes(broken)
     processes = drill.begin()
-    wait_for(drill.done() + 40, drill.out, processes)
+    drill.wait_for_steps(40, processes)
     statuses, said = kill_the_rest(drill, processes)
     named = "another sample takes its place" in said or has_one_line(said) or set(statuses) <= {-9, 0}
     drill.expect(named, "damage_shard", said)
@@ -248,7 +257,7 @@ def damage_shard(drill: Drill) -> None:
 def second_job(drill: Drill) -> None:
     """Another job in the same folder is refused, and the first is none the worse."""
     processes = drill.begin()
-    wait_for(drill.done() + 3, drill.out, processes)
+    drill.wait_for_steps(3, processes)
     if any(process.poll() is not None for process in processes):
         return kill_the_rest(drill, processes)
     second = start([*drill.command, f"out={drill.out}"])
@@ -267,7 +276,7 @@ def full_disk(drill: Drill) -> None:
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 20))
-    wait_for(drill.done() + 2 * EVERY, drill.out, processes, most_s=30)
+    drill.wait_for_steps(2 * EVERY, processes, most_s=30)
     statuses, said = kill_the_rest(drill, processes)
     filler.unlink()
     drill.expect(all(s in (-9, 0) for s in statuses) or has_one_line(said), "full_disk", said)

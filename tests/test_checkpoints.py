@@ -59,12 +59,19 @@ def test_a_manifest_that_says_nothing_is_a_fault(tmp_path, manifest):
 
 
 def test_the_newest_whole_one_is_taken_and_the_damaged_ones_are_named(tmp_path):
-    assert checkpoints.newest_whole(tmp_path) == (None, [])
+    assert checkpoints.newest_whole(tmp_path) == (None, {})
     older, newer = made(tmp_path, 3), made(tmp_path, 7)
-    assert checkpoints.newest_whole(tmp_path) == (newer, [])
+    assert checkpoints.newest_whole(tmp_path) == (newer, {})
     (newer / "config.json").write_bytes(b'{"step": 4}')
     found, faults = checkpoints.newest_whole(tmp_path)
-    assert found == older and len(faults) == 1 and faults[0].startswith(f"{newer / 'config.json'}: damaged")
+    assert found == older and list(faults) == [newer] and faults[newer].startswith(f"{newer / 'config.json'}: damaged")
+
+
+def test_a_damaged_one_that_is_put_aside_is_none_any_more(tmp_path):
+    for _ in range(2):  # the same step may be damaged again
+        aside = checkpoints.set_aside(made(tmp_path, 7))
+        assert aside == tmp_path / "damaged_step_0000007" and {path.name for path in aside.iterdir()} > FILES.keys()
+        assert checkpoints.saved(tmp_path) == [] and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_run_never_begins_anew_over_damaged_checkpoints(tmp_path):

@@ -26,7 +26,7 @@ def compared(tmp_path: Path, other: str, *options: str) -> int:
 
 def test_equal_logs_are_the_same(tmp_path, capsys):
     assert compared(tmp_path, LOG) == 0
-    assert capsys.readouterr().out == "the same: 2 rows, 5 columns (samples_per_s left out)\n"
+    assert capsys.readouterr().out == "the same: 2 rows, 5 columns (clocks left out)\n"
 
 
 def test_clocks_are_no_difference(tmp_path):

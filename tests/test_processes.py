@@ -96,8 +96,8 @@ def half_of_itc():
     return itc_of(*(x[half] for x in similarities()), ranks.gather_rows)
 
 
-def means():
-    return ranks.mean_over_ranks(torch.tensor([1.0, 2.0 * ranks.rank()])).tolist()
+def sums():
+    return ranks.sum_over_ranks(torch.tensor([1.0, 2.0 * ranks.rank()])).tolist()
 
 
 class Line(torch.nn.Module):
@@ -150,7 +150,7 @@ def two_of_four_chunks():
     return in_chunks(both, [first, first + 1])
 
 
-WORK = [gathered, half_of_itc, means, steps_with_a_nan_on_rank_1, two_of_four_chunks]
+WORK = [gathered, half_of_itc, sums, steps_with_a_nan_on_rank_1, two_of_four_chunks]
 
 
 @pytest.mark.slow
@@ -178,8 +178,8 @@ def test_itc_on_two_processes_is_itc_of_the_whole_batch(both_ranks):
 
 
 @pytest.mark.slow
-def test_numbers_are_averaged_over_ranks(both_ranks):
-    assert [rank["means"] for rank in both_ranks] == [[1.0, 1.0]] * 2
+def test_numbers_are_summed_over_ranks(both_ranks):
+    assert [rank["sums"] for rank in both_ranks] == [[2.0, 2.0]] * 2
 
 
 @pytest.mark.slow

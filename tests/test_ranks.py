@@ -253,14 +253,14 @@ def test_a_rows_gradient_is_the_sum_of_what_every_rank_says_of_it(threads):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_numbers_are_averaged_and_objects_listed(size, threads):
+def test_numbers_are_summed_and_objects_listed(size, threads):
     def work(rank: int) -> tuple[list[float], list[str], tuple[int, int]]:
         ranks.barrier()
-        mean = ranks.mean_over_ranks(torch.tensor([1.0, 3.0 * rank])).tolist()
-        return mean, ranks.gather_objects("abc"[rank]), (ranks.rank(), ranks.world_size())
+        total = ranks.sum_over_ranks(torch.tensor([1.0, 3.0 * rank])).tolist()
+        return total, ranks.gather_objects("abc"[rank]), (ranks.rank(), ranks.world_size())
 
-    mean, listed = [1.0, 1.5 * (size - 1)], list("abc"[:size])
-    assert threads(size, work) == [(mean, listed, (rank, size)) for rank in range(size)]
+    total, listed = [size, 1.5 * size * (size - 1)], list("abc"[:size])
+    assert threads(size, work) == [(total, listed, (rank, size)) for rank in range(size)]
     assert ranks.dist.calls == 3 * size
 
 
@@ -269,7 +269,7 @@ def test_a_rank_alone_waits_for_nobody(threads):
         x = torch.ones(2, 2)
         ranks.barrier()
         assert ranks.gather_rows(x, x) == (x, x, 0) and ranks.gather_objects(5) == [5]
-        assert ranks.mean_over_ranks(x) is not None and (ranks.rank(), ranks.world_size()) == (0, 1)
+        assert ranks.sum_over_ranks(x) is x and (ranks.rank(), ranks.world_size()) == (0, 1)
 
     threads(1, work)
     assert ranks.dist.calls == 0
@@ -280,7 +280,7 @@ def test_without_a_group_there_is_one_rank():
     rows, first = ranks.gather_rows(x)
     assert rows is x and first == 0
     assert (ranks.rank(), ranks.world_size()) == (0, 1)
-    assert torch.equal(ranks.mean_over_ranks(x), x)
+    assert ranks.sum_over_ranks(x) is x
 
 
 def test_what_rank_0_is_refused_is_raised_on_every_rank(monkeypatch):

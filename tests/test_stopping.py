@@ -24,6 +24,16 @@ def test_when_all_is_saved_nothing_disturbs_the_end():
     assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
+@pytest.mark.parametrize(("world", "ended"), [("1", "out\nat the end\n"), ("2", "out\n")])
+@pytest.mark.parametrize("status", [0, 3, None])
+def test_one_of_several_processes_ends_without_taking_itself_down(world, ended, status):
+    script = f"""
+import atexit, sys; from relvlm.stopping import leave
+atexit.register(print, "at the end"); print("out"); print("error", file=sys.stderr, end=""); leave({status})"""
+    done = programs.run("-c", script, WORLD_SIZE=world)
+    assert (done.returncode, done.stdout, done.stderr) == (status or 0, ended, "error")
+
+
 def test_no_process_that_a_signal_killed_has_a_higher_status():
     """srun returns the highest of its tasks', and kills those that are left with SIGKILL."""
     assert all(128 + number < REQUEUE < 253 for number in range(1, signal.NSIG))

@@ -10,6 +10,8 @@ from relvlm.config.schema import Config, DataConfig, ModelConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.kinds import KINDS, datasets_of
 
+SERVICES = ("wandb", "trackio")  # that have the same functions (relvlm/engine/loggers.py)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -45,6 +47,7 @@ def all_problems(config: Config) -> Iterator[Problem]:
         *_queue(config),
         *_lengths(config),
         *_accepted(config),
+        *_loggers(config),
     )
 
 
@@ -203,3 +206,9 @@ def _accepted(config: Config) -> Iterator[Problem]:
     for place, key in enumerate(config.resume.accept):
         if not is_key(key):
             yield Problem(f"resume.accept[{place}]", f"{key!r} is no key of a config{near_keys(key)}")
+
+
+def _loggers(config: Config) -> Iterator[Problem]:
+    for place, name in enumerate(config.loggers):
+        if name not in SERVICES:
+            yield Problem(f"loggers[{place}]", f"{name!r} is none of {', '.join(SERVICES)}")

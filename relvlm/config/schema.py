@@ -21,6 +21,7 @@ from relvlm.config.ranges import (
     PATH,
     SHARE,
     WEIGHT,
+    Length,
     Range,
 )
 from relvlm.config.training import (
@@ -240,6 +241,15 @@ class Config:
     seed: Annotated[int, "of weights, samples and dropout", Range(0, 2**31 - 1)] = 0
     steps: Annotated[int, "updates of the weights", Range(1, LAST_STEP)] = 200_000
     log_every: Annotated[int, "steps between lines of the log", Range(1, LAST_STEP), FREE] = 20
+    loggers: Annotated[
+        list[str], "where rows go beside metrics.csv and TensorBoard: wandb, trackio", Length(0, 2, NAME), FREE
+    ] = field(default_factory=list)
+    device_tflops: Annotated[
+        float,
+        "10^12 FLOP/s of a rank's device, for mfu; 0: a GPU's by its name, a CPU's measured",
+        Range(0, 1_000_000),
+        FREE,
+    ] = 0.0
     threads: Annotated[int, "CPU threads of a rank; 0 leaves them to torch", Range(0, 4096), FREE] = 0
     accumulate: Annotated[
         int, "chunks that a step goes through one after another, for the memory of one", Range(1, 1_000_000)

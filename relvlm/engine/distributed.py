@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from relvlm.config.schema import Config
 from relvlm.errors import UserError
-from relvlm.ranks import TIMEOUT, rendezvous
+from relvlm.ranks import TIMEOUT, rendezvous, world_size
 from relvlm_kernels.malloc import keep_freed_memory
 
 OURS = {"optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"}
@@ -55,6 +56,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def default_settings(config: Config) -> dict[str, Any]:
+    """Where no DeepSpeed config is given: a rank alone has nothing to share, and ZeRO's copies cost it a tenth."""
+    stage = 0 if world_size() == 1 and config.dtype == "fp32" else DEFAULT_ZERO["stage"]
+    return {"zero_optimization": DEFAULT_ZERO | {"stage": stage}}
+
+
 def start(threads: int, timeout: timedelta = TIMEOUT) -> torch.device:
     """Join the process group (gloo or nccl), where nobody waits longer than `timeout`; returns this rank's device."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
@@ -77,6 +84,12 @@ def start(threads: int, timeout: timedelta = TIMEOUT) -> torch.device:
     return device
 
 
+def collective_backend() -> Any:
+    """What DeepSpeed's collectives go through; None where it has not been started."""
+    module = sys.modules.get("deepspeed.comm.comm")
+    return module and module.cdb
+
+
 def initialize(model: torch.nn.Module, optimizer: Any, scheduler: Any, config: Config, settings: dict) -> Any:
     """DeepSpeed's engine around the model; our loader decides the batches, so its own sizes are 1."""
     import deepspeed
@@ -94,6 +107,9 @@ def initialize(model: torch.nn.Module, optimizer: Any, scheduler: Any, config: C
     )
     if hasattr(engine.optimizer, "fp32_groups"):
         _undo_first_step(engine.optimizer)
+    if engine.zero_optimization_stage() == 0 and config.dtype == "fp32":
+        engine.clip_fp32_gradients = lambda: None  # train_step clips by the norm that it needs anyway
+        engine.enable_backward_allreduce = world_size() > 1  # one rank's sum is its own gradient
     return engine
 
 

@@ -8,6 +8,7 @@ import functools
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -28,8 +29,11 @@ from relvlm.data.batches.worker_signs import WorkerWatch
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import distributed, heartbeat, resume, rollback, run_state, trouble
+from relvlm.engine.clock import collectives_timed
+from relvlm.engine.ending import clear_ending, note_ending
 from relvlm.engine.lease import Lease
-from relvlm.engine.monitor import Monitor
+from relvlm.engine.loggers import check_loggers
+from relvlm.engine.monitor import Flops, Monitor, uncounted
 from relvlm.engine.saver import Saver, clear
 from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
 from relvlm.engine.signals import Told
@@ -37,6 +41,8 @@ from relvlm.engine.train_step import train_step
 from relvlm.engine.watchdog import Watchdog
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
+from relvlm.plan.flops import Sizes
+from relvlm.plan.spent import step_flops
 from relvlm.pretrained import checkpoint_folder, latest, relations_of
 from relvlm.pretraining.means import Ranks
 from relvlm.pretraining.step import Pretraining
@@ -59,6 +65,8 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     folder = Path(config.out) / "checkpoints"
     _check_may_resume(config, folder)
     device = distributed.start(config.threads, timedelta(seconds=config.deadlines.longest + LAST_S))
+    if deepspeed_config is None:
+        settings = distributed.default_settings(config)
     check_ranks(config.data, world_size(), config.accumulate)
     lease = Lease(Path(config.out))
     on_first_rank(lease.take)
@@ -71,12 +79,15 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
             engine = _build_engine(pretraining, config, settings, device)
             start = _restore(engine, newest, config) if newest else run_state.Progress()
             with Told(os.environ) as told:
-                last = _train(config, engine, start, device, told, watch)
+                flops = functools.partial(step_flops, Sizes(config.model, vocab_size, len(relations)))
+                last = _train(config, engine, start, device, told, watch, flops)
                 stop()
             if told.reason and last.name != checkpoints.name_of(config.steps):
                 raise Stopped(told.reason, last)
             return last
     finally:
+        if lease.path is not None:
+            note_ending(Path(config.out), sys.exception())
         lease.release()
 
 
@@ -92,8 +103,6 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     """The checkpoint to go on from, and what a run says of itself at its start; rank 0, when the folder is its own."""
     rollback.remove_undone(Path(config.out))
     newest, faults = checkpoints.newest_whole(folder)
-    for fault in faults:
-        log.warning("%s (goes on from %s)", fault, newest)
     if newest:
         notes = [f"goes on from {newest} with another {each}" for each in resume.check(newest, config, inputs)]
     else:
@@ -101,6 +110,9 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     out = Path(config.out)
     with storage.writing(out, "out"):
         clear(folder)
+        for damaged, fault in faults.items():
+            log.warning("%s (goes on from %s; put aside as %s)", fault, newest, checkpoints.set_aside(damaged).name)
+        clear_ending(out)
         dump(config, out / "config.yaml")
         storage.write_whole(out / resume.RUN, resume.description(config, inputs))
     for note in [*notes, *remarks(config), *(f"trained with {option}" for option in not_exact(config))]:
@@ -126,6 +138,7 @@ def _restore(engine: Any, checkpoint: Path, config: Config) -> run_state.Progres
 def _check_inputs(config: Config) -> tuple[int, list[str]]:
     """Word and relation vocabularies, after every shard set has been opened once; UserError with all that is wrong."""
     checks: list[Callable[[], object]] = [lambda: storage.check_folder(Path(config.out), "out")]
+    checks.append(lambda: check_loggers(config.loggers))
     if config.model.compile:
         checks.append(check_compiler)
     if "mrc" in config.data.trained:
@@ -181,13 +194,19 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
 
 
 def _train(
-    config: Config, engine: Any, start: run_state.Progress, device: torch.device, told: Told, watch: Watchdog
+    config: Config,
+    engine: Any,
+    start: run_state.Progress,
+    device: torch.device,
+    told: Told,
+    watch: Watchdog,
+    flops: Flops = uncounted,
 ) -> Path:
     """The last checkpoint; after too many bad steps in a row the run goes back, on all ranks together."""
     while True:
         try:
             with dead_workers_named():
-                return _train_from(config, engine, start, device, told, watch)
+                return _train_from(config, engine, start, device, told, watch, flops)
         except trouble.TooManyBadSteps as found:
             watch.begin(config.deadlines.start, found.progress.step)
             watch.at("start")
@@ -196,31 +215,39 @@ def _train(
 
 
 def _train_from(
-    config: Config, engine: Any, start: run_state.Progress, device: torch.device, told: Told, watch: Watchdog
+    config: Config,
+    engine: Any,
+    start: run_state.Progress,
+    device: torch.device,
+    told: Told,
+    watch: Watchdog,
+    flops: Flops,
 ) -> Path:
     folder = Path(config.out) / "checkpoints"
-    monitor = Monitor(config, Path(config.out), start.step, start.spiking)
     saver = Saver(folder, config, folder / checkpoints.name_of(start.step))
     loader = _build_loader(config, engine, start)
     watch.look_at_workers = WorkerWatch(loader.signs).look
     progress = start
     engine.train()
-    with contextlib.closing(monitor), contextlib.closing(saver):
+    monitor = Monitor(config, Path(config.out), start.step, device, flops, start.spiking)
+    clock = monitor.clock
+    with contextlib.closing(monitor), contextlib.closing(saver), collectives_timed(clock):
         for step in range(start.step + 1, config.steps + 1):
             watch.begin_step(step, start.step + 1)
             watch.at("data")
             asked = told.ask()
-            chunks = [chunk.to(device) for chunk in next(loader)]
+            with clock.phase("data"):
+                chunks = [chunk.to(device) for chunk in next(loader)]
             lr = engine.optimizer.param_groups[0]["lr"]
             run_state.seed_step(config.seed, step + start.data_offset)
-            values, stepped = train_step(engine, chunks, watch.at)
-            samples = sum(chunk.images for chunk in chunks) * world_size()
-            monitor.record(step, chunks[0].kind, chunks[0].dataset, lr, samples, values, not stepped)
-            progress = trouble.counted(progress, stepped)
-            if not stepped:
+            update = train_step(engine, chunks, clock, watch.at)
+            progress = trouble.counted(progress, update.stepped)
+            if not update.stepped:
                 trouble.report_skipped(progress, chunks[0])
             watch.at("agree")
-            ends = told.agreed(asked)
+            with clock.phase("communication"):
+                ends = told.agreed(asked)
+            monitor.record(step, chunks, lr, update, progress.skipped_in_all)
             save = ends or step % config.checkpoint.every == 0 or step == config.steps
             watch.at("log")
             if save or step % config.log_every == 0 or trouble.is_too_much(progress, config):
@@ -228,11 +255,12 @@ def _train_from(
                 progress = dataclasses.replace(progress, spiking=monitor.spikes.in_a_row)
             if trouble.is_too_much(progress, config):
                 saver.wait(config.checkpoint.max_failed)
-                raise trouble.TooManyBadSteps(progress, trouble.diagnosis(progress, chunks[0], values))
+                raise trouble.TooManyBadSteps(progress, trouble.diagnosis(progress, chunks[0], update.values))
             if save:
                 watch.begin(config.deadlines.save, step)
                 watch.at("save")
-                saver.save(engine, progress)
+                with clock.phase("saving"):
+                    saver.save(engine, progress)
             if ends:
                 break
         watch.begin(config.deadlines.save, progress.step)

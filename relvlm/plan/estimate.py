@@ -14,11 +14,11 @@ from relvlm.kinds import BatchKind
 from relvlm.model import RelVLM
 from relvlm.plan import flops, memory, traffic
 from relvlm.plan.devices import Device
-from relvlm.plan.flops import GQA_RELATIONS, Flops, Sizes
+from relvlm.plan.flops import GQA_RELATIONS, Count, Flops, Sizes
 from relvlm.plan.memory import Bytes
 from relvlm.plan.workload import Workload, workloads
 
-WAYS: dict[str, tuple[Callable[[Sizes, Workload], Flops], Callable[[Sizes, Workload, int], Bytes]]] = {
+WAYS: dict[str, tuple[Count, Callable[[Sizes, Workload, int], Bytes]]] = {
     "ours": (flops.packed, memory.packed_activations),
     "official": (flops.official, memory.official_activations),
 }
@@ -129,11 +129,9 @@ def _step(
     count, keep = WAYS[way]
     shares = [_share(work, cluster.gpus) for work in works]
     kept = _sum(keep(sizes, _chunk(share, chunks), element) for share in shares)
-    computed = {name: flops.TRAINING * n for name, n in _sum(count(sizes, work) for work in works).items()}
-    computed |= _sum(flops.teacher(sizes, work, padded=way == "official") for work in works)
+    computed = flops.trained(sizes, works, chunks, count)
     if chunks > 1 and any(work.aligned for work in works):
         kept |= _sum(memory.features(sizes, share, element) for share in shares)
-        computed |= _sum(flops.encoders(sizes, work) for work in works)
     features = [traffic.contrast(sizes, share, cluster.gpus) for share in shares]
     sent = _sum([traffic.collectives(parameters, cluster.stage, cluster.gpus, element, chunks), *features])
     return Step(

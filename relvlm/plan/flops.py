@@ -8,6 +8,8 @@ D text width, Dv image width, S image tokens, L text length.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from relvlm.config.schema import ModelConfig
@@ -42,6 +44,9 @@ class Sizes:
         return 1 + self.model.vision.kept_patches(self.image_tokens - 1)
 
 
+Count = Callable[[Sizes, Workload], Flops]
+
+
 def packed(sizes: Sizes, work: Workload) -> Flops:
     """Our step: each image and text once, one pass over the rows that are read, K and V once per image."""
     groups, encoded = work.images * work.groups, work.images * work.encodes
@@ -49,7 +54,7 @@ def packed(sizes: Sizes, work: Workload) -> Flops:
     tokens = sizes.kept_tokens(work)
     return {
         "vision encoder": encoded * image_flops(sizes.model, tokens),
-        "text encoder": (2 if work.aligned else 1) * groups * text_flops(sizes.model, work.tokens),
+        "text encoder": (work.distinct + work.aligned) * groups * text_flops(sizes.model, work.tokens),
         "image K, V": encoded * keys_values(sizes, tokens),
         "fusion layers": groups * sum(fused),
     } | _heads(sizes, work)
@@ -61,7 +66,18 @@ def encoders(sizes: Sizes, work: Workload) -> Flops:
     return {"encoders beforehand": step["vision encoder"] + step["text encoder"]}
 
 
-def _looks(sizes: Sizes, work: Workload) -> list[tuple[float, int, float]]:
+def trained(sizes: Sizes, works: Sequence[Workload], chunks: int = 1, count: Count = packed) -> Flops:
+    """A step of one or several sections, forward and backward, in so many chunks; `count` is packed or official."""
+    total: Counter[str] = Counter()
+    for work in works:
+        total.update({name: TRAINING * n for name, n in count(sizes, work).items()})  # type: ignore[arg-type]
+        total.update(teacher(sizes, work, padded=count is official))  # type: ignore[arg-type]
+        if chunks > 1 and any(other.aligned for other in works):
+            total.update(encoders(sizes, work))  # type: ignore[arg-type]
+    return dict(total)
+
+
+def _looks(sizes: Sizes, work: Workload) -> list[tuple[float, float, float]]:
     """How often a group's text goes through the fusion encoder, how many rows are then read, and the keys seen."""
     keys = 1 + work.seen * (sizes.kept_tokens(work) - 1)
     if not work.aligned:
@@ -132,7 +148,7 @@ def _layer_token(width: int, ratio: float) -> float:
     return 8 * width**2 + 4 * ratio * width**2
 
 
-def text_flops(model: ModelConfig, length: int) -> float:
+def text_flops(model: ModelConfig, length: float) -> float:
     """The text encoder on one text."""
     text = model.text
     return text.layers * length * (_layer_token(text.width, text.mlp_ratio) + 4 * length * text.width)
@@ -144,12 +160,12 @@ def keys_values(sizes: Sizes, tokens: int) -> float:
     return model.fusion.layers * 4.0 * tokens * sizes.image_width * model.text.width
 
 
-def padded_text(model: ModelConfig, length: int, keys: float) -> float:
+def padded_text(model: ModelConfig, length: float, keys: float) -> float:
     """All fusion layers on one text, but for the image's K and V."""
     return model.fusion.layers * length * _fusion_row(model, length, keys)
 
 
-def fused_text(model: ModelConfig, length: int, read: int, keys: float) -> float:
+def fused_text(model: ModelConfig, length: float, read: float, keys: float) -> float:
     """The same where the last layer computes `read` rows, and of the others their K and V."""
     full = (model.fusion.layers - 1) * length * _fusion_row(model, length, keys)
     width = model.text.width
@@ -157,7 +173,7 @@ def fused_text(model: ModelConfig, length: int, read: int, keys: float) -> float
     return full + last
 
 
-def _fusion_row(model: ModelConfig, length: int, keys: float) -> float:
+def _fusion_row(model: ModelConfig, length: float, keys: float) -> float:
     """One row of a fusion layer: self-attention, cross-attention (Q and output alone), feed-forward."""
     text = model.text
     linear = _layer_token(text.width, text.mlp_ratio) + 4 * text.width**2

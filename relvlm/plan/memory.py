@@ -74,7 +74,7 @@ def official_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
     }
 
 
-def _text(sizes: Sizes, tokens: int, element: int) -> float:
+def _text(sizes: Sizes, tokens: float, element: int) -> float:
     """The text encoder on so many tokens."""
     text = sizes.model.text
     masks = TEXT_MASKS if text.dropout else 0

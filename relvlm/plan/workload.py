@@ -20,20 +20,22 @@ class Workload:
     `masked`: MLM tokens of a group. `seen`: share of the patches that a group looks at. `relations`: MRC triplets
     an image. `boxes`: groups whose box is predicted from the full image. `aligned`: trained with ITC, ITM and MLM.
     `encodes`: its images are encoded for it, not yet for an earlier section of the same joint step.
-    `beside_boxes`: sections of its joint step see boxes.
+    `beside_boxes`: sections of its joint step see boxes. `distinct`: share of the texts that no earlier one equals,
+    which alone are encoded. Of a batch that is there (relvlm/plan/spent.py) all but `images` may be means.
     """
 
     kind: BatchKind
     images: int
-    groups: int
-    tokens: int
+    groups: float
+    tokens: float
     padded: int
-    masked: int = 0
+    masked: float = 0
     seen: float = 1.0
-    relations: int = 0
-    boxes: int = 0
+    relations: float = 0
+    boxes: float = 0
     encodes: bool = True
     beside_boxes: bool = False
+    distinct: float = 1.0
 
     @property
     def aligned(self) -> bool:

@@ -43,6 +43,7 @@ def drawing(kind: str, batch: int = 4) -> list[str]:
         (["data.captions=[{path: x, weight: 0}]"], "data.captions: every weight is 0, but data.ratio.captions draws"),
         (["data.max_text_tokens=2"], "data.max_text_tokens: 2: with data.sep, a word needs 3"),
         (["resume.accept=[optim.l]"], "resume.accept[0]: 'optim.l' is no key of a config (did you mean 'optim.lr'?)"),
+        (["loggers=[wandb, wandv]"], "loggers[1]: 'wandv' is none of wandb, trackio"),
         ([SWIN, LATE], "model.fusion.region_mask: late_vision needs a ViT"),
         ([LATE, "model.vision.late_blocks=0"], "model.vision.late_blocks: 0: must be within the 12 layers"),
         ([LATE, "model.vision.late_blocks=13"], "model.vision.late_blocks: 13: must be within the 12 layers"),

@@ -110,6 +110,7 @@ def test_limits_stay_as_they_are():
                 "data.vocab out",
             ]
         ),
+        "0 to 2 entries, each not empty": "loggers",
         "at least 0 and at most 2,147,483,647": "seed",
         "at least 1 and at most 9,999,999": "log_every steps",
         "at least 0 and at most 4,096": "threads",
@@ -147,7 +148,7 @@ def test_limits_stay_as_they_are():
                 "data.captions[].weight data.entities[].weight data.graphs[].weight data.joint[].weight",
                 "data.joint_weights.captions data.joint_weights.entities data.joint_weights.mrc",
                 "data.joint_weights.vsg data.max_masks data.ratio.captions data.ratio.entities data.ratio.joint",
-                "data.ratio.mrc data.ratio.vsg",
+                "data.ratio.mrc data.ratio.vsg device_tflops",
             ]
         ),
         "at least 0 and at most 1,024": "data.workers",

@@ -52,7 +52,10 @@ def test_a_deepspeed_config_that_is_no_text_is_refused(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 def test_the_engine_is_told_what_our_config_decides(monkeypatch, dtype):
-    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(initialize=lambda **of: (SimpleNamespace(**of), 0)))
+    engine = SimpleNamespace(zero_optimization_stage=lambda: 0)
+    monkeypatch.setitem(
+        sys.modules, "deepspeed", SimpleNamespace(initialize=lambda **of: (vars(engine).update(of) or engine, 0))
+    )
     config = Config(dtype=dtype, accumulate=3)
     told = distributed.initialize(torch.nn.Linear(1, 1), "optimizer", "scheduler", config, {"wall_clock": True})
     assert told.config == {
@@ -60,6 +63,8 @@ def test_the_engine_is_told_what_our_config_decides(monkeypatch, dtype):
         "gradient_clipping": config.optim.clip_norm, "bf16": {"enabled": dtype == "bf16"},
         "zero_allow_untested_optimizer": True, "steps_per_print": 10**9,
     }  # fmt: skip
+    alone = dtype == "fp32"  # one rank without ZeRO neither sums nor has DeepSpeed clip
+    assert hasattr(told, "clip_fp32_gradients") == alone and getattr(told, "enable_backward_allreduce", True) != alone
 
 
 @pytest.mark.parametrize(("cuda", "device", "backend"), [(True, "cuda:5", "nccl"), (False, "cpu", "gloo")])
@@ -80,3 +85,11 @@ def test_a_rank_takes_its_device_and_the_threads_asked_for(monkeypatch, cuda, de
     assert distributed.start(threads) == torch.device(device)
     assert joined["dist_backend"] == backend and os.environ["DS_ACCELERATOR"] == torch.device(device).type
     assert set_threads == ([7] if threads else [])
+
+
+@pytest.mark.parametrize(("ranks", "dtype", "stage"), [(1, "fp32", 0), (1, "bf16", 1), (2, "fp32", 1)])
+def test_a_rank_alone_shares_nothing_where_nobody_says_how(ranks, dtype, stage, monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: ranks)
+    settings = distributed.default_settings(Config(dtype=dtype))
+    assert settings["zero_optimization"] == {**distributed.DEFAULT_ZERO, "stage": stage}
+    assert distributed.DEFAULT_ZERO["stage"] == 1

@@ -1,8 +1,10 @@
 """The training loop around a stand-in engine: when it saves, when it gives up, what it refuses beforehand."""
 
 import csv
+import itertools
 import json
 import shutil
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from relvlm.config.schema import CheckpointConfig, Config, DataConfig, DatasetCo
 from relvlm.config.trouble import SpikesConfig
 from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.engine import loop
+from relvlm.engine.columns import PHASES
 from relvlm.engine.run_state import Progress
 from relvlm.engine.signals import Told
 from relvlm.engine.watchdog import Watchdog
@@ -29,7 +32,7 @@ NAN = float("nan")
 class Batch(SimpleNamespace):
     """A batch of one number, the loss."""
 
-    kind, dataset, images = "captions", "coco", 4
+    kind, dataset, images, text_ids, samples_hash = "captions", "coco", 4, range(12), 5
 
     def to(self, device: torch.device) -> "Batch":
         return self
@@ -155,6 +158,28 @@ def test_told_to_end_it_saves_the_step_that_it_is_in_and_ends(config, monkeypatc
     assert [row["step"] for row in rows(config)] == ["3"]
 
 
+def test_a_step_is_in_one_phase_after_another(config, monkeypatch):
+    """Of a clock that goes a second at each look: the first steps load, train and log, the last ones save too."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    train(replace(config, checkpoint=CheckpointConfig(every=4)), [1.0] * 6, monkeypatch)
+    found = rows(config)
+    for row in found:
+        assert sum(float(row[f"{phase}_s"]) for phase in PHASES) == pytest.approx(float(row["step_s"]))
+        assert all(float(row[f"{phase}_s"]) for phase in ("data", "forward", "backward", "optimizer", "logging"))
+    assert [float(row["saving_s"]) > 0 for row in found] == [False] * 4 + [True, False]  # in the row after it
+
+
+def test_skipped_steps_are_counted_in_their_rows(config, monkeypatch):
+    train(config, [1.0, NAN, NAN, 2.0, NAN, 3.0], monkeypatch)
+    assert [row["skipped_so_far"] for row in rows(config)] == ["0", "1", "2", "2", "3", "3"]
+
+
+def test_a_logger_that_is_not_there_is_named_before_any_work(config):
+    with pytest.raises(UserError, match=r"loggers: wandb is not installed \(pip install wandb"):
+        loop._check_inputs(replace(config, loggers=["wandb"]))
+
+
 def test_rows_are_written_at_the_interval(config, monkeypatch):
     flushed = []
     flush = loop.Monitor.flush
@@ -166,18 +191,11 @@ def test_rows_are_written_at_the_interval(config, monkeypatch):
 def test_the_loader_goes_on_at_the_step_with_patches_of_the_model(config, monkeypatch):
     asked = {}
     monkeypatch.setattr(loop, "world_size", lambda: 3)
-    record = loop.Monitor.record
-    monkeypatch.setattr(
-        loop.Monitor, "record",
-        lambda self, step, kind, name, lr, samples, values, skipped: (
-            asked.setdefault("samples", samples), record(self, step, kind, name, lr, samples, values, skipped)
-        ),
-    )  # fmt: skip
     monkeypatch.setattr(loop, "build_loader", lambda data, **of: asked.update(of) or Loader([1.0] * 6))
     monkeypatch.setattr(loop, "Saver", lambda *of: Saves(*of, []))
     loop._train(config, Engine(), Progress(2), torch.device("cpu"), Told({}), watch_of(config))
     assert asked["patch_size"] == config.model.image_size // 2 and asked["start_step"] == 2
-    assert (asked["rank"], asked["world_size"], asked["samples"]) == (0, 3, 12)
+    assert (asked["rank"], asked["world_size"]) == (0, 3)
 
 
 @pytest.mark.parametrize(("stage", "refused"), [(2, False), (3, True), (None, False)])
@@ -319,4 +337,5 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_names_the_damaged_on
     monkeypatch.setattr(loop.resume, "check", lambda newest, *_: [f"value of {newest.name}"])
     with caplog.at_level("INFO"):
         assert loop._begin(config, {}, folder) == folder / "step_0000003"
+    assert sorted(path.name for path in folder.iterdir()) == ["damaged_step_0000005", "step_0000003"]
     assert f"{made / 'config.json'}: damaged" in caplog.text and "another value of step_0000003" in caplog.text

@@ -9,6 +9,7 @@ from toys import NOISY, toy_pretraining
 from relvlm.config.schema import Config, OptimConfig
 from relvlm.data.batches.batch import Batch
 from relvlm.engine import distributed, run_state
+from relvlm.engine.clock import Clock
 from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.engine.train_step import train_step
 from relvlm.plan.workload import Workload
@@ -36,9 +37,9 @@ def made_engine(stage: int, dtype: str = "fp32"):
     return distributed.initialize(model, optimizer, None, config, settings)
 
 
-def plain_steps() -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
-    """Tensors after the steps, and the sums of each step's values."""
-    step, sums = toy_pretraining(NOISY), []
+def plain_steps() -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]], list[float]]:
+    """Tensors after the steps, the sums of each step's values, and its gradient's norm before clipping."""
+    step, sums, norms = toy_pretraining(NOISY), [], []
     for seed, chunks in enumerate(steps()):
         torch.manual_seed(seed)
         step.zero_grad()
@@ -47,22 +48,23 @@ def plain_steps() -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]
             total, values = step(batch, chunk)
             total.backward()
             found.append(values)
-        torch.nn.utils.clip_grad_norm_(step.parameters(), CLIP)
+        norms.append(torch.nn.utils.clip_grad_norm_(step.parameters(), CLIP).item())
         with torch.no_grad():
             for parameter in step.parameters():
                 parameter -= RATE * parameter.grad
         sums.append({name: sum(values[name] for values in found) for name in found[0]})
     tensors = {name: x.detach() for name, x in step.model.state_dict().items() if name != "mlm_head.decoder.weight"}
-    return tensors, sums
+    return tensors, sums, norms
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_every_zero_stage_updates_as_plain_pytorch_does(stage, process_group):
-    engine, (expected, sums) = made_engine(stage), plain_steps()
-    for seed, (chunks, values) in enumerate(zip(steps(), sums, strict=True)):
+    engine, (expected, sums, norms) = made_engine(stage), plain_steps()
+    assert min(norms) < CLIP < max(norms)
+    for seed, (chunks, values, expected_norm) in enumerate(zip(steps(), sums, norms, strict=True)):
         torch.manual_seed(seed)
-        found, stepped = train_step(engine, chunks)
-        assert stepped and found.keys() == values.keys()
+        found, stepped, norm = train_step(engine, chunks)
+        assert stepped and found.keys() == values.keys() and float(norm) == pytest.approx(expected_norm, rel=1e-4)
         for name in values:
             torch.testing.assert_close(found[name], values[name], rtol=1e-5, atol=1e-5)
     tensors = run_state.full_tensors(engine)
@@ -73,13 +75,29 @@ def test_every_zero_stage_updates_as_plain_pytorch_does(stage, process_group):
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_bf16_follows_fp32(stage, process_group):
-    engine, (_, sums) = made_engine(stage, "bf16"), plain_steps()
-    for seed, (chunks, values) in enumerate(zip(steps(), sums, strict=True)):
+    engine, (_, sums, norms) = made_engine(stage, "bf16"), plain_steps()
+    for seed, (chunks, values, expected_norm) in enumerate(zip(steps(), sums, norms, strict=True)):
         torch.manual_seed(seed)
-        found, stepped = train_step(engine, chunks)
-        assert stepped
+        found, stepped, norm = train_step(engine, chunks)
+        assert stepped and float(norm) == pytest.approx(expected_norm, rel=0.1)
         for name in (name for name in values if "accuracy" not in name):
             assert found[name].item() == pytest.approx(values[name].item(), rel=0.05), name
+
+
+def test_a_rank_alone_takes_its_own_gradient_and_one_norm(process_group, monkeypatch):
+    engine = made_engine(0)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_, **__: pytest.fail("a sum over one rank"))
+    monkeypatch.setattr("deepspeed.runtime.engine.clip_grad_norm_", lambda **_: pytest.fail("a second norm"))
+    assert train_step(engine, steps()[0]).stepped
+
+
+def test_forward_backward_and_update_are_phases(process_group):
+    engine, clock = made_engine(1), Clock(torch.device("cpu"))
+    train_step(engine, steps()[0], clock)
+    clock.lap()
+    (seconds,) = clock.read()
+    spent = {phase for phase, s in seconds.items() if s}
+    assert spent == {"forward", "backward", "optimizer", "other"}
 
 
 class Root(torch.nn.Module):

@@ -17,6 +17,7 @@ import yaml
 
 import relvlm
 from relvlm.checkpoints import saved, step_of
+from relvlm.engine.columns import CLOCKS, PHASES
 from relvlm.pretrained import latest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ def train(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
 
 def losses(out: Path) -> list[dict[str, str]]:
     with (out / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "samples_per_s"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,18 @@ def test_the_other_three_models_train_from_their_configs(name, left_out, tiny, t
     model = relvlm.load(tmp_path / "run")
     assert {head for head in ("box_head", "mrc_head") if getattr(model, head) is None} == left_out
     assert (tmp_path / "run/checkpoints/step_0000004/teacher.pt").exists() == (name == "albef")
+
+
+def test_where_a_steps_time_goes_comes_to_the_step(unbroken):
+    """Within the digits that are written; what each step must do has taken time."""
+    with (unbroken / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        seconds = {phase: float(row[f"{phase}_s"]) for phase in PHASES}
+        assert sum(seconds.values()) == pytest.approx(float(row["step_s"]), rel=1e-4)
+        assert all(seconds[phase] > 0 for phase in ("data", "forward", "backward", "optimizer", "logging"))
+        assert all(float(row[name]) > 0 for name in ("grad_norm", "mfu", "memory_gb", "samples_per_s", "tokens_per_s"))
+    assert [row["step"] for row in rows if float(row["saving_s"])] == [str(step) for step in range(6, 41, 5)]
 
 
 def test_joint_steps_log_every_objective_of_every_kind(tiny, relworld, tmp_path):
@@ -165,14 +178,16 @@ def test_a_run_in_chunks_goes_on_from_a_checkpoint_as_if_unbroken(name, tiny, tm
     assert (out / "checkpoints/step_0000008/model.safetensors").read_bytes() == model
 
 
-def test_two_processes_with_the_deepspeed_launcher(tiny, tmp_path):
+def test_two_processes_with_the_deepspeed_launcher(tiny, unbroken, tmp_path):
     out = tmp_path / "run"
     launcher = [str(Path(sys.executable).with_name("deepspeed")), "--num_accelerators", "2"]
     script = ["--master_port", str(free_port()), "relvlm/train.py", "--deepspeed"]
     script += ["--deepspeed_config", "configs/deepspeed/zero1.json", *tiny, f"out={out}", "steps=4"]
     done = subprocess.run(launcher + script, capture_output=True, text=True, env=ENVIRONMENT | path_of_venv(), cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(losses(out)) == 4
+    alone, both = losses(unbroken)[:4], losses(out)
+    assert [row["samples_hash"] for row in both] == [row["samples_hash"] for row in alone]
+    assert len({row["samples_hash"] for row in both}) == 4
     states = sorted(path.name for path in latest(out / "checkpoints").glob("state_*"))
     assert states == ["state_00000.safetensors", "state_00001.safetensors"]
 
@@ -187,6 +202,7 @@ def test_every_zero_stage_gives_the_losses_of_stage_1(stage, tiny, unbroken, tmp
     often = ["checkpoint.every=40", "log_every=40"]
     train(*tiny, "--deepspeed_config", str(config), f"out={tmp_path / 'run'}", *often)
     for found, expected in zip(losses(tmp_path / "run"), losses(unbroken), strict=True):
+        assert float(found["grad_norm"]) == pytest.approx(float(expected["grad_norm"]), rel=1e-2)
         for name in (n for n, value in expected.items() if value and "/" in n and "accuracy" not in n):
             assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-3), (
                 name,

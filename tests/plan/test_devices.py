@@ -1,6 +1,8 @@
 """The figures of the makers' data sheets."""
 
-from relvlm.plan.devices import DEVICES, GIB, Device
+import pytest
+
+from relvlm.plan.devices import DEVICES, GIB, Device, peak_flops
 
 
 def test_gpus_are_as_their_data_sheets_say():
@@ -13,3 +15,20 @@ def test_gpus_are_as_their_data_sheets_say():
         "h200": Device(989e12, 141_000_000_000, 450e9, 400e9 / 8),
         "b200": Device(2250e12, 180_000_000_000, 900e9, 400e9 / 8),
     } == DEVICES
+
+
+@pytest.mark.parametrize(
+    ("name", "bf16", "fp32"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 312e12, 19.5e12),
+        ("NVIDIA H100 80GB HBM3", 989e12, 67e12),
+        ("NVIDIA H100 PCIe", 756e12, 51e12),
+        ("NVIDIA H200", 989e12, 67e12),
+        ("NVIDIA H200 NVL", 835e12, 60e12),
+        ("NVIDIA B200", 2250e12, None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None, None),
+        ("Tesla T4", None, None),
+    ],
+)
+def test_a_gpus_rate_is_known_by_its_name_or_not_at_all(name, bf16, fp32):
+    assert (peak_flops(name, "bf16"), peak_flops(name, "fp32")) == (bf16, fp32)

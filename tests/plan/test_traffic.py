@@ -17,6 +17,7 @@ from relvlm.plan.workload import Workload
 SCRIPT = """
 import json, sys
 import torch, deepspeed
+from relvlm.stopping import leave
 from deepspeed.comm.comm import comms_logger
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 deepspeed.init_distributed("gloo", verbose=False)
@@ -42,7 +43,7 @@ sizes = {op: sum(size * calls[0] for size, calls in log.items()) for op, log in 
 if torch.distributed.get_rank() == 0:
     print("LOG", json.dumps([sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters()), sizes]))
 torch.distributed.barrier()
-torch.distributed.destroy_process_group()
+leave(0)
 """
 NAMES = {"all_gather_into_tensor": "all_gather", "reduce_scatter_tensor": "reduce_scatter"}
 

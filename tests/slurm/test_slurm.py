@@ -144,6 +144,54 @@ def test_a_submitted_job_that_is_told_to_end_is_requeued_and_loses_no_step(tiny,
     check_trained_on_two_nodes(out, text, steps=60)
 
 
+SUBMIT = [sys.executable, "slurm/submit.py", "--timeout-min", "30"]
+
+
+def jobs_of(printed: str) -> list[str]:
+    return re.findall(r"^job (\d+): logs in", printed, re.M)
+
+
+def wait_for(jobs: list[str]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while any(set(state_of(job).split()) & UNFINISHED for job in jobs):
+        assert time.monotonic() < deadline, f"{jobs} have not ended in {DEADLINE_S} s"
+        time.sleep(0.5)
+
+
+def test_seeds_are_an_array_whose_jobs_and_runs_are_listed(tiny, tmp_path):
+    options = ["--array", "3,4", "--logs", str(tmp_path / "logs"), *tiny, f"out={tmp_path / 'run'}", "steps=3"]
+    previewed = call(*SUBMIT, "--dry-run", *options)
+    (job,) = jobs_of(call(*SUBMIT, *options))
+    status = call(*SUBMIT, "--status", *options)
+    assert f"{job}_0" in status and f"{job}_1" in status
+    wait_for([job])
+    script = next((tmp_path / "logs").rglob("*_submission.sh")).read_text()
+    assert script.strip() in previewed  # what was previewed is what was submitted
+    for seed in (3, 4):
+        out = tmp_path / f"run/seed_{seed}"
+        assert f"seed: {seed}\n" in (out / "config.yaml").read_text()
+        assert (out / "checkpoints/latest").read_text() == "step_0000003"
+    listed = call(sys.executable, "-m", "relvlm.cli", "runs", str(tmp_path / "run"))
+    assert [line.split()[1:4] for line in listed.splitlines()[1:]] == [["ended", "3", "3"]] * 2
+
+
+def test_the_jobs_of_a_chain_run_one_after_another_in_one_folder(tiny, tmp_path):
+    out = tmp_path / "run"
+    options = ["--chain", "2", "--logs", str(tmp_path / "logs"), *tiny, f"out={out}", "steps=4"]
+    first, second = jobs_of(call(*SUBMIT, *options))
+    assert call("squeue", "--noheader", f"--jobs={second}", "--format=%T %r %E").split()[:2] == [
+        "PENDING",
+        "Dependency",
+    ]
+    wait_for([first, second])
+    assert state_of(first) == state_of(second) == "COMPLETED"
+    ends = [call("scontrol", "show", "job", job) for job in (first, second)]
+    times = [dict(re.findall(r"(StartTime|EndTime)=(\S+)", text)) for text in ends]
+    assert times[0]["EndTime"] <= times[1]["StartTime"]
+    with (out / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+
+
 def test_an_error_in_the_training_fails_the_job(ends, logs):
     options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
     job = call("sbatch", "--parsable", *options, "slurm/rex_13m.sh", "--config", "configs/none.yaml")

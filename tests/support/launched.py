@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from relvlm.engine.columns import CLOCKS
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -42,12 +44,12 @@ def free_port() -> int:
 
 
 def rows(out: Path) -> list[dict[str, str]]:
-    """Of metrics.csv, without its clock."""
+    """Of metrics.csv, without its clocks."""
     path = out / "metrics.csv"
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "samples_per_s"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in CLOCKS} for row in csv.DictReader(file)]
 
 
 def wait_for_steps(out: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -75,6 +75,7 @@ class Batch:
     pool: Tensor | None = None  # (G,) int64, the pool of each group in the global batch; None: all are one pool
     draws: Tensor | None = None  # (G', 2) float32 in [0, 1) for the groups with negatives; None: drawn when needed
     region_patches: int | None = None  # in the boxes of `region`; None: counted on the device, if asked for
+    samples_hash: int = 0  # sum of its views' `sample`, modulo 2^64: the same however a step is shared out
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on `device`."""
@@ -142,13 +143,15 @@ class Group:
 class View:
     """One image, as augmented, with the texts that look at it, by the kind of section that they are for.
 
-    `triplets` holds (subject, object, relation class), subject and object being places in the `mrc` groups.
+    `triplets` holds (subject, object, relation class), subject and object being places in the `mrc` groups. `sample`
+    is a hash of which record it is, of which epoch.
     """
 
     pixels: np.ndarray  # (H, W, 3) uint8
     image_key: int
     groups: Mapping[BatchKind, Sequence[Group]]
     triplets: Sequence[tuple[int, int, int]] = ()
+    sample: int = 0
 
 
 def assemble(
@@ -194,6 +197,7 @@ def assemble(
         pool=None if pools is None else torch.tensor([pools.of_image[image] for _, image, _ in placed]),
         draws=None if pools is None else torch.from_numpy(pools.draws([at[:2] for at in placed[: len(masked)]])),
         region_patches=sum(_area(*g.region.patches) for g in groups if not g.region.whole),
+        samples_hash=sum(view.sample for view in views) % 2**64,
     )
 
 

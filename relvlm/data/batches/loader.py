@@ -107,7 +107,8 @@ class StepDataset(Dataset[list[Batch] | UserError]):
             rng = Random(text_key(f"{self.seed}/{self.streams[stream].name}/{epoch}/{index}/{attempt}"))
             chosen = rng.randrange(self.streams[stream].size) if attempt else index
             try:
-                return self._build(kind, shards.read(chosen), rng)
+                view = self._build(kind, shards.read(chosen), rng)
+                return dataclasses.replace(view, sample=text_key(f"{self.streams[stream].name}/{epoch}/{chosen}"))
             except Unusable as error:
                 reason = str(error)
                 self.builder.counts["unusable"] += 1

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from relvlm.engine.columns import SECONDS, WORDS
 from relvlm.errors import UserError
 
 Curve = list[tuple[int, float]]
 SMOOTHING = 0.9
-NOT_CURVES = ("step", "dataset")
+NOT_CURVES = ("step", *WORDS)
 
 
 def read_log(path: Path) -> dict[str, Curve]:
@@ -33,7 +34,10 @@ def read_log(path: Path) -> dict[str, Curve]:
 
 
 def plot_losses(curves: Mapping[str, Curve], folder: Path) -> list[Path]:
-    """One PNG for each objective (the part of a column after its last `/`), a line for each kind of batch."""
+    """One PNG for each objective (the part of a column after its last `/`), a line for each kind of batch.
+
+    Where a step's time goes is one PNG, too.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -72,6 +76,8 @@ def _by_objective(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
     grouped: dict[str, dict[str, Curve]] = defaultdict(dict)
     for column, curve in curves.items():
         kind, _, objective = column.rpartition("/")
+        if column in SECONDS:
+            kind, objective = column, "seconds"
         grouped[objective][kind or objective] = curve
     return grouped
 

@@ -106,6 +106,17 @@ def test_mrc_batches_draw_nothing(config):
     assert first(config, "mrc").draws.shape == (0, 2)
 
 
+def test_the_hash_of_a_steps_samples_does_not_depend_on_who_reads_them(config):
+    whole = [batch.samples_hash for batch in load(config, 12)]
+    assert len(set(whole)) == 12 and all(0 < value < 2**64 for value in whole)
+    shares = [load(config, 12, rank=r, world_size=2) for r in range(2)]
+    assert [sum(batch.samples_hash for batch in step) % 2**64 for step in zip(*shares, strict=True)] == whole
+    chunked = steps(replace(config, graphs=[replace(config.graphs[0], block=1)]), 12, accumulate=2)
+    alone = load(replace(config, graphs=[replace(config.graphs[0], block=1)]), 12)
+    assert [sum(chunk.samples_hash for chunk in step) % 2**64 for step in chunked] == [b.samples_hash for b in alone]
+    assert whole[0] != load(config, 1, seed=1)[0].samples_hash
+
+
 @pytest.mark.parametrize("chunks", [2, 3])
 def test_the_chunks_of_a_step_hold_its_samples_in_order(config, chunks):
     augmented = replace(config, crop_scale=0.5, flip=0.5, randaugment=True)
