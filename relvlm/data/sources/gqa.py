@@ -26,7 +26,7 @@ from relvlm.data.sources.fields import (
     text,
 )
 from relvlm.data.sources.item import FilePhoto, Item, Size
-from relvlm.data.sources.json_stream import object_items
+from relvlm.data.sources.json_stream import object_texts, value_of
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import check_size, clipped, read_xywh, tidy
 
@@ -128,12 +128,12 @@ class Gqa:
             found.add(image)
             return image
 
-        for key, graph in object_items(self.scene_graphs, meter):
+        for key, graph in object_texts(self.scene_graphs, meter):
             for image in faults.sound("image", [(key, key)], read, self.scene_graphs.name):
                 yield Item(image, image.zfill(8), FilePhoto(f"{image}.jpg", (self.images,)), graph)
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
-        sample = to_sample(item.image_id, item.record, faults)
+        sample = to_sample(item.image_id, value_of(item.record), faults)
         check_size(item.photo.name, size, (sample.width, sample.height))
         return sample
 

@@ -39,6 +39,8 @@ def test_items_are_those_of_json(chunk, tmp_path, encoding, indent):
     named = {str(n): value for n, value in enumerate(VALUES)}
     file.write_text(json.dumps(named, indent=indent, ensure_ascii=False), encoding=encoding)
     assert list(json_stream.object_items(file)) == list(named.items())
+    texts = list(json_stream.object_texts(file))
+    assert [(key, json_stream.value_of(text)) for key, text in texts] == list(named.items())
 
 
 def test_what_json_would_lose_is_seen(tmp_path):
