@@ -18,6 +18,7 @@ SOURCES = {
     ),
     "coco": ("relvlm.data.sources.coco", "photos with captions and boxes"),
     "objects365": ("relvlm.data.sources.objects365", "photos with the boxes of 365 categories"),
+    "open_images": ("relvlm.data.sources.open_images", "photos with boxes, attributes and relations"),
     "visual_genome": (
         "relvlm.data.sources.visual_genome",
         "photos with boxes, attributes and free-form relations",
