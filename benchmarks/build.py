@@ -1,6 +1,6 @@
 """Building a shard set: rate by processes, memory by size, what a kill costs.
 
-    python benchmarks/build.py                                    # 20,000 tiny photos, GQA and a table of captions
+    python benchmarks/build.py                                    # 20,000 tiny photos, GQA, a table, COCO
     python benchmarks/build.py --images 200000 --json benchmarks/results/build.json
 
 Photos are 64 x 48 JPEGs, so what is measured is the builder, not decoding. Sides are interleaved, figures are medians.
@@ -70,7 +70,24 @@ def write_cc3m(folder: Path, count: int) -> list[str]:
     return ["cc3m", "--table", str(file), "--images", str(folder / "photos"), "--photo-name", "{url_name}"]
 
 
-FORMATS = {"gqa": write_gqa, "cc3m": write_cc3m}
+def write_coco(folder: Path, count: int) -> list[str]:
+    """Five captions and seven boxes for each of the first `count` photos; the builder's flags."""
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48} for n in range(count)]
+    texts = [{"id": n, "image_id": n // 5, "caption": f"a dog, number {n}"} for n in range(5 * count)]
+    boxes = [{"id": n, "image_id": n // 7, "category_id": 1, "bbox": [n % 7, 2, 9, 9]} for n in range(7 * count)]
+    contents = {
+        "captions": {"images": images, "annotations": texts},
+        "instances": {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "dog"}]},
+    }
+    flags = ["coco", "--images", str(folder / "photos")]
+    for name, content in contents.items():
+        file = folder / f"{name}{count}.json"
+        file.write_text(json.dumps(content))
+        flags += [f"--{name}", str(file)]
+    return flags
+
+
+FORMATS = {"gqa": write_gqa, "cc3m": write_cc3m, "coco": write_coco}
 
 
 def command(flags: list[str], out: Path, processes: int) -> list[str]:
@@ -187,7 +204,7 @@ def main() -> None:
         folder = Path(name)
         write_photos(folder / "photos", args.images)
         rows = [measure(form, folder, args.images, args.repeats) for form in args.formats]
-    print(table(rows))
+    print(table(rows), flush=True)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
 

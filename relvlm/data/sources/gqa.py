@@ -33,7 +33,7 @@ from relvlm.errors import UserError
 
 MIRRORED = {"to the left of": "to the right of", "to the right of": "to the left of"}
 EPILOG = """MRC's classes are the predicates of relations.txt in their order. By default these are those of the photos
-that were found; with --relations FILE they are that list, whatever is found, and other predicates are left out and counted.
+that were found; with --relations FILE they are that list, whatever is found, and others are left out and counted.
 The paper's 310 are all relation strings of GQA's scene graphs: what a build of all photos lists.
 
 example:
