@@ -119,7 +119,7 @@ def parse(
 def _list(file: Any, name: str, meter: Meter | None = None) -> Iterable[Any]:
     """The records of a file's list, read one by one where the file is a path."""
     if isinstance(file, Path):
-        return nested_items(file, name, meter)
+        return nested_items(file, name, meter, whole=name == "annotations")
     try:
         records = required(mapping(file, "top level"), name)
     except RecordFault as fault:

@@ -7,7 +7,7 @@ stand twice are marked, NaN and Infinity are floats. (ijson would say neither.)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -44,18 +44,23 @@ def value_of(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique_keys)
 
 
-def nested_items(path: Path, name: str, meter: Meter | None = None) -> Iterator[Any]:
-    """The items of the list `name` within the object that the file `path` holds; raises UserError, also without it."""
+def nested_items(path: Path, name: str, meter: Meter | None = None, whole: bool = True) -> Iterator[Any]:
+    """The items of the list `name` within the object that the file `path` holds; raises UserError, also without it.
+
+    Unless it is to be read `whole`, nobody looks at what stands behind the list.
+    """
     found = False
     for _, item in _members(path, "{", meter, name):
         found = True
-        if item is not _START:
+        if item is _END and not whole:
+            return
+        if item is not _START and item is not _END:
             yield item
     if not found:
         raise UserError(f"{path}: '{name}' is missing, or no list (is it another file?)")
 
 
-_START = object()
+_START, _END = object(), object()  # of a nested list
 
 
 def _members(
@@ -95,7 +100,7 @@ class _Reader:
             raise ValueError("Extra data after the end")
 
     def nested(self, name: str) -> Iterator[tuple[str, Any]]:
-        """(name, _START) and (name, item) for each of the list `name`; other members are read over, lists by items."""
+        """(name, item) for each of the list `name`, between _START and _END; other members are read over."""
         if self._peek() != "{":
             self._wrong_top("{")
         self._at += 1
@@ -108,16 +113,25 @@ class _Reader:
             keys.add(key)
             if self._peek() == "[":
                 self._at += 1
-                items = [] if self._closes() else self._listed("[", "]")
+                items: Iterable[Any] = () if self._closes() else self._listed("[", "]")
                 if key == name:
                     yield name, _START
-                yield from ((name, item) for _, item in items if key == name)
+                    yield from items
+                    yield name, _END
+                else:
+                    self._read_over(items)
             else:
                 self._value()
             mark = self._peek()
             self._at += 1
         if mark != "}" or self._peek():
             raise ValueError(f"expected ',' or '}}', found {mark!r}" if mark != "}" else "Extra data after the end")
+
+    def _read_over(self, items: Iterable[Any]) -> None:
+        strict, self._decoder = self._decoder, json.JSONDecoder()  # quicker; nobody sees the items
+        for _ in items:
+            pass
+        self._decoder = strict
 
     def _closes(self) -> bool:
         """Whether the list that was opened is empty; then it is behind."""

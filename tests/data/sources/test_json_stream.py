@@ -93,6 +93,8 @@ def test_a_list_within_an_object(chunk, tmp_path, indent):
     assert list(json_stream.nested_items(file, "b")) == VALUES
     assert list(json_stream.nested_items(file, "c")) == [[2], 3]
     assert list(json_stream.nested_items(file, "empty")) == []
+    file.write_text('{"b": [1, 2], "c": [')
+    assert list(json_stream.nested_items(file, "b", whole=False)) == [1, 2]
 
 
 @pytest.mark.parametrize(
