@@ -17,6 +17,8 @@ SOURCES = {
         "a generated world of shapes, relations and actions (no download)",
     ),
     "coco": ("relvlm.data.sources.coco", "photos with captions and boxes"),
+    "objects365": ("relvlm.data.sources.objects365", "photos with the boxes of 365 categories"),
+    "open_images": ("relvlm.data.sources.open_images", "photos with boxes, attributes and relations"),
     "visual_genome": (
         "relvlm.data.sources.visual_genome",
         "photos with boxes, attributes and free-form relations",
@@ -24,6 +26,7 @@ SOURCES = {
     "vg_regions": ("relvlm.data.sources.vg_regions", "Visual Genome's region descriptions, as captions or as regions"),
     "flickr30k": ("relvlm.data.sources.flickr30k", "photos of Flickr with five captions"),
     "records": ("relvlm.data.sources.records", "any folder of photos with a JSONL of samples"),
+    "parquet": ("relvlm.data.sources.parquet", "parquet files of the Hugging Face Hub (needs pyarrow)"),
     "sbu": ("relvlm.data.sources.sbu", "photos of Flickr with their captions: a table and photos, or tars"),
     "cc3m": ("relvlm.data.sources.cc3m", "photos of the web with alt-texts: a table and photos, or tars"),
     "cc12m": ("relvlm.data.sources.cc12m", "photos of the web with alt-texts: a table and photos, or tars"),

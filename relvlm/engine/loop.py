@@ -34,7 +34,7 @@ from relvlm.engine.saver import Saver, clear
 from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import train_step
-from relvlm.engine.watchdog import Watchdog
+from relvlm.engine.watchdog import Watchdog, meeting
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
@@ -57,13 +57,14 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
     _check_stage(config, settings)
     folder = Path(config.out) / "checkpoints"
     read = attempt_ahead(lambda: read_inputs(config))
-    device = distributed.start(config.threads, timedelta(seconds=config.deadlines.longest + LAST_S))
-    if deepspeed_config is None:
-        settings = distributed.default_settings(config)
-    inputs = share(read)
-    on_first_rank(lambda: check_ranks(config.data, world_size(), config.accumulate))
     lease = Lease(Path(config.out))
-    on_first_rank(lease.take)
+    with meeting(config.deadlines.start):
+        device = distributed.start(config.threads, timedelta(seconds=config.deadlines.longest + LAST_S))
+        if deepspeed_config is None:
+            settings = distributed.default_settings(config)
+        inputs = share(read)
+        on_first_rank(lambda: check_ranks(config.data, world_size(), config.accumulate))
+        on_first_rank(lease.take)
     try:
         number = on_first_rank(lambda: heartbeat.begin(Path(config.out), lease.number))
         with Watchdog(Path(config.out), number, config.deadlines) as watch:

@@ -17,7 +17,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +41,25 @@ FOLLOW_S = 30.0  # for the rank that looks for the cause
 SLOWER = 5.0  # a step may take so many times as long as the longest so far
 LOST = re.compile(r"gloo|nccl|processgroup|connection|broken pipe|socket", re.IGNORECASE)
 log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def meeting(deadline: float) -> Iterator[None]:
+    """End this process where the ranks have not found each other by then; no folder is theirs yet to write into."""
+    timer = threading.Timer(deadline, _give_up_meeting, (deadline,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _give_up_meeting(deadline: float) -> None:
+    who = f"rank {os.environ.get('RANK', '0')} of {os.environ.get('WORLD_SIZE', '1')}"
+    print(f"error: {who} has not met the others for {deadline:.0f} s (deadlines.start): one has died, or cannot be "
+          "reached (MASTER_ADDR, MASTER_PORT)", file=sys.stderr, flush=True)  # fmt: skip
+    os._exit(TROUBLE)
 
 
 class Watchdog:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from support import programs
 
 from relvlm.config.trouble import DeadlinesConfig
 from relvlm.engine import heartbeat, process, watchdog
@@ -163,3 +164,13 @@ def test_trouble_is_requeued_where_something_was_saved_since_the_last(tmp_path):
 )
 def test_a_lost_connection_is_told_from_other_errors(error, lost):
     assert is_lost_connection(error) == lost
+
+
+def test_ranks_that_do_not_meet_end_and_say_so():
+    script = "import time; from relvlm.engine.watchdog import meeting\nwith meeting({}): time.sleep({})\nprint('met')"
+    done = programs.run("-c", script.format(0.1, 60), RANK="1", WORLD_SIZE="2")
+    assert done.returncode == TROUBLE and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: rank 1 of 2 has not met the others for 0 s (deadlines.start)"
+    )
+    assert programs.run("-c", script.format(1, 0) + "; time.sleep(1.5); print('on')").stdout == "met\non\n"

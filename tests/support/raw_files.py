@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import tarfile
+import zlib
 
 from PIL import Image
 
@@ -83,5 +84,6 @@ def img2dataset_members(key, caption, url="https://a.org/b.jpg", kind="jpg"):
     """What img2dataset 1.4x puts into a tar for a photo that it could download."""
     described = {"caption": caption, "url": url, "key": key, "status": "success", "error_message": None}
     described |= {"width": 40, "height": 30, "original_width": 80, "original_height": 60, "exif": "{}", "sha256": "0"}
-    image = encoded("WEBP" if kind == "webp" else "JPEG")
+    color = f"#{zlib.crc32(key.encode()) & 0xFFFFFF:06x}"  # each photo another
+    image = encoded("WEBP" if kind == "webp" else "JPEG", color=color)
     return [(f"{key}.{kind}", image), (f"{key}.json", json.dumps(described).encode()), (f"{key}.txt", caption.encode())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from relvlm.data.sources.item import Source
 from relvlm.data.sources.lookalike import read_lookalikes
 
 
-def build_and_report(source: Source, args: argparse.Namespace) -> int:
-    """Build `source` as the flags of `add_output_arguments` say, and say what came of it; returns the exit status."""
+def build_and_report(source: Source, args: argparse.Namespace, relations: tuple[str, ...] = ()) -> int:
+    """Build `source` as the flags of `add_output_arguments` say, and say what came of it; returns the exit status.
+
+    `relations` is the fixed list for `relations.txt`, where the source has one.
+    """
     faults = Faults(source.name, args.max_faults)
-    driver = Driver(source, faults, options(args))
+    driver = Driver(source, faults, replace(options(args), relations=relations))
     manifest, skipped = driver.build(args.out)
     if driver.overlap.names:
         print(f"{len(driver.overlap.images)} images of test sets left out (--overlap)", file=sys.stderr)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,8 +15,10 @@ from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault, shown
 from relvlm.data.sources.fields import Record, id_order, identifier, mapping, required, side, text
 from relvlm.data.sources.item import FilePhoto, Item, Size
+from relvlm.data.sources.json_stream import nested_items
 from relvlm.data.sources.meter import Meter
-from relvlm.data.sources.raw import check_size, clipped, load_json, read_xywh, tidy
+from relvlm.data.sources.raw import check_size, clipped, read_xywh, tidy
+from relvlm.data.sources.spool import Spool
 from relvlm.errors import UserError
 
 EPILOG = """example:
@@ -61,10 +62,8 @@ class Coco:
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
         alike = len({file.name for file in self.files()}) < len(self.files())
         names = [str(f) if alike else f.name if f else "none" for f in (self.captions, self.instances)]
-        captions, instances = (NOTHING if f is None else load_json(f, dict) for f in (self.captions, self.instances))
-        samples = parse(captions, instances, faults, (names[0], names[1]))
-        meter.total = len(samples)
-        for meter.done, (name, sample) in enumerate(samples, 1):
+        files = self.captions or NOTHING, self.instances or NOTHING
+        for name, sample in parse(*files, faults, (names[0], names[1]), meter):
             yield Item(sample.image_id, sample.image_id.zfill(12), FilePhoto(name, (self.images,)), sample)
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
@@ -91,29 +90,36 @@ def build(
 
 
 def parse(
-    captions: Record,
-    instances: Record,
+    captions: Record | Path,
+    instances: Record | Path,
     faults: Faults | None = None,
     files: tuple[str, str] = ("captions", "instances"),
-) -> list[tuple[str, Sample]]:
+    meter: Meter | None = None,
+) -> Iterator[tuple[str, Sample]]:
     """(file name, sample) of each image in either file, by image id; crowds and degenerate boxes are left out.
 
-    What cannot be used goes into `faults`, under the names of the files. Raises UserError for a file that is none
-    of COCO's.
+    Captions and boxes are put together by image on disk. What cannot be used goes into `faults`, under the names of
+    the files. Raises UserError for a file that is none of COCO's.
     """
     faults = faults or Faults("coco")
-    stated = [(files[0], _list(captions, "images")), (files[1], _list(instances, "images"))]
-    photos = _photos(stated, faults)
-    known = _Known(photos, {_stated_id(r) for _, records in stated for r in records}, _categories(instances, files[1]))
-    texts = _by_image(captions, "caption", known.caption, files[0], faults)
-    boxes = _by_image(instances, "box", known.box, files[1], faults)
-    return [
-        (p.file_name, Sample(p.id, p.width, p.height, "coco", tuple(texts[p.id]), tuple(boxes[p.id])))
-        for p in sorted(photos.values(), key=lambda p: id_order(p.id))
-    ]
+    contents = list(zip(files, (captions, instances), strict=True))
+    photos = _photos([(name, _list(content, "images")) for name, content in contents], faults)
+    stated = {_stated_id(record) for _, content in contents for record in _list(content, "images")}
+    known = _Known(photos, stated, _categories(instances, files[1]))
+    spool = Spool()
+    _spool(captions, "caption", known.caption, files[0], faults, spool, meter)
+    _spool(instances, "box", known.box, files[1], faults, spool, meter)
+    for photo in sorted(photos.values(), key=lambda photo: id_order(photo.id)):
+        texts, boxes = (_of_image(spool, kind, photo.id) for kind in ("caption", "box"))
+        entities = _unrepeated(boxes, f"{files[1]}: annotations", faults)
+        sample = Sample(photo.id, photo.width, photo.height, "coco", tuple(text for *_, text in texts), entities)
+        yield photo.file_name, sample
 
 
-def _list(file: Any, name: str) -> list[Any]:
+def _list(file: Any, name: str, meter: Meter | None = None) -> Iterable[Any]:
+    """The records of a file's list, read one by one where the file is a path."""
+    if isinstance(file, Path):
+        return nested_items(file, name, meter, whole=name == "annotations")
     try:
         records = required(mapping(file, "top level"), name)
     except RecordFault as fault:
@@ -124,7 +130,7 @@ def _list(file: Any, name: str) -> list[Any]:
     return records
 
 
-def _photos(stated: list[tuple[str, list[Any]]], faults: Faults) -> dict[str, Photo]:
+def _photos(stated: list[tuple[str, Iterable[Any]]], faults: Faults) -> dict[str, Photo]:
     """By image id; an image of which the files say different things is left out."""
     photos: dict[str, Photo] = {}
     contradicted: set[str] = set()
@@ -155,7 +161,7 @@ def _stated_id(record: Any) -> str:
         return ""
 
 
-def _categories(instances: Record, name: str) -> dict[str, str]:
+def _categories(instances: Record | Path, name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, record in enumerate(_list(instances, "categories")):
         try:
@@ -172,7 +178,6 @@ class _Known:
 
     def __init__(self, photos: dict[str, Photo], stated: set[str], categories: dict[str, str]) -> None:
         self.photos, self.stated, self.categories = photos, stated, categories
-        self._boxes: set[tuple[str, str]] = set()
 
     def caption(self, record: Any) -> tuple[Photo, str, str]:
         """(photo, annotation id, caption)"""
@@ -191,9 +196,6 @@ class _Known:
         if category not in self.categories:
             raise RecordFault("category_id: names no category", category)
         entity = Entity(name, self.categories[category], clipped(corners, photo.width, photo.height))
-        if (photo.id, name) in self._boxes:
-            raise RecordFault("id: another box of its image has it", name)
-        self._boxes.add((photo.id, name))
         return photo, name, entity
 
     def _photo_of(self, record: Record) -> Photo:
@@ -219,16 +221,39 @@ def _bbox(record: Record) -> tuple[float, float, float, float]:
     return read_xywh(values, BBOX)
 
 
-def _by_image(
-    file: Record, kind: str, read: Callable[[Any], tuple[Photo, str, T]], name: str, faults: Faults
-) -> defaultdict[str, list[T]]:
-    """What `read` makes of the annotations, by image and in the order of their ids."""
-    numbered = enumerate(_list(file, "annotations"))
-    found = list(faults.sound(kind, numbered, read, f"{name}: annotations"))
-    grouped: defaultdict[str, list[T]] = defaultdict(list)
-    for photo, _, value in sorted(found, key=lambda item: id_order(item[1])):
-        grouped[photo.id].append(value)
-    return grouped
+def _spool(
+    file: Record | Path,
+    kind: str,
+    read: Callable[[Any], tuple[Photo, str, T]],
+    name: str,
+    faults: Faults,
+    spool: Spool,
+    meter: Meter | None,
+) -> None:
+    """Keep (annotation id, its place in the file, what `read` makes of it) by image."""
+
+    def numbered(record: tuple[int, Any]) -> tuple[str, tuple[str, int, T]]:
+        photo, annotation, value = read(record[1])
+        return photo.id, (annotation, record[0], value)
+
+    records = ((n, (n, record)) for n, record in enumerate(_list(file, "annotations", meter)))
+    for image, value in faults.sound(kind, records, numbered, f"{name}: annotations"):
+        spool.put(kind, image, value)
+
+
+def _of_image(spool: Spool, kind: str, image: str) -> list[tuple[str, int, Any]]:
+    """An image's annotations in the order of their ids."""
+    return sorted(spool.get(kind, image), key=lambda found: (id_order(found[0]), found[1]))
+
+
+def _unrepeated(boxes: list[tuple[str, int, Entity]], place: str, faults: Faults) -> tuple[Entity, ...]:
+    """The first box of each id; the others are faults."""
+    found: dict[str, Entity] = {}
+    for name, number, entity in boxes:
+        if name in found:
+            faults.add("box", f"{place}[{number}]", RecordFault("id: another box of its image has it", name))
+        found.setdefault(name, entity)
+    return tuple(found.values())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,7 @@ class Options:
     exclude: Collection[str | int] = ()
     overlap: Collection[str | int] = ()
     lookalikes: Lookalikes | None = None
+    relations: tuple[str, ...] = ()  # of `relations.txt`; without any, those that were found
     unlike: tuple[str, ...] = ()  # the folders that these were read from
 
 
@@ -153,7 +154,7 @@ class Driver:
         chosen |= {"shard_size": options.shard_size, "max_faults": self.faults.max_share}
         arguments = {**self.source.arguments(), **chosen}
         manifest = make_manifest(self.entries, self.tally, source=self.source.name, builder_args=arguments)
-        write_lines(folder / RELATIONS, sorted(self.tally.predicates))
+        write_lines(folder / RELATIONS, list(options.relations) or sorted(self.tally.predicates))
         write_lines(folder / LOG, self.faults.log())
         if self.skipped:
             (folder / JOURNAL / SKIPPED).rename(folder / SKIPPED)

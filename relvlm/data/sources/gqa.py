@@ -26,16 +26,38 @@ from relvlm.data.sources.fields import (
     text,
 )
 from relvlm.data.sources.item import FilePhoto, Item, Size
-from relvlm.data.sources.json_stream import object_items
+from relvlm.data.sources.json_stream import object_texts, value_of
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import check_size, clipped, read_xywh, tidy
+from relvlm.errors import UserError
 
-EPILOG = """example:
+MIRRORED = {"to the left of": "to the right of", "to the right of": "to the left of"}
+EPILOG = """MRC's classes are the predicates of relations.txt in their order. By default these are those of the photos
+that were found; with --relations FILE they are that list, whatever is found, and others are left out and counted.
+The paper's 310 are all relation strings of GQA's scene graphs: what a build of all photos lists.
+
+example:
   relvlm data build gqa --scene-graphs train_sceneGraphs.json --images images --out data/gqa
 """
 
 
-def to_sample(image_id: str, graph: Any, faults: Faults) -> Sample:
+@dataclass(frozen=True)
+class Policy:
+    """Which relations are kept: those of a fixed list (all, without one), each of a mirrored pair or one."""
+
+    predicates: frozenset[str] = frozenset()
+    mirrored: bool = True
+
+    def check(self, relation: Relation, found: Collection[Relation]) -> None:
+        """Raise LeftOut where `relation` goes; `found` are the image's before it."""
+        if self.predicates and relation.predicate not in self.predicates:
+            raise LeftOut("predicate: not in --relations")
+        mirrored = MIRRORED.get(relation.predicate)
+        if not self.mirrored and mirrored and Relation(relation.object, mirrored, relation.subject) in found:
+            raise LeftOut("says what another says the other way round (--mirrored drop)")
+
+
+def to_sample(image_id: str, graph: Any, faults: Faults, policy: Policy = Policy()) -> Sample:
     """One scene graph as a sample; objects with less than a pixel inside the image go with their relations.
 
     Objects, attributes and relations that cannot be used go into `faults`; RecordFault where the graph is none.
@@ -45,7 +67,7 @@ def to_sample(image_id: str, graph: Any, faults: Faults) -> Sample:
     objects = mapping(required(graph, "objects"), "objects")
     place = f"image {image_id}: objects"
     entities = _entities(objects, size, place, faults)
-    relations = _relations(objects, entities, place, faults)
+    relations = _relations(objects, entities, place, faults, policy)
     return Sample(image_id, *size, "gqa", (), tuple(entities.values()), relations)
 
 
@@ -76,7 +98,9 @@ def _attributes(node: Record, place: str, faults: Faults) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word))
 
 
-def _relations(objects: Record, entities: Collection[str], place: str, faults: Faults) -> tuple[Relation, ...]:
+def _relations(
+    objects: Record, entities: Collection[str], place: str, faults: Faults, policy: Policy
+) -> tuple[Relation, ...]:
     stated = {unpadded(i) for i in objects}
     found: dict[Relation, None] = {}
     for i, node in objects.items():
@@ -84,11 +108,14 @@ def _relations(objects: Record, entities: Collection[str], place: str, faults: F
             continue  # counted as an object
 
         def read(record: Any, subject: str = unpadded(i)) -> Relation:
-            return _relation(mapping(record, "relation"), subject, entities, stated)
+            relation = _relation(mapping(record, "relation"), subject, entities, stated)
+            policy.check(relation, found)
+            return relation
 
         where = f"{place}[{i}].relations"
         relations = faults.sound("relation", items(faults, "relation", node, "relations", where), read, where)
-        found.update(dict.fromkeys(relations))
+        for relation in relations:
+            found[relation] = None
     return tuple(found)
 
 
@@ -105,6 +132,7 @@ class Gqa:
 
     scene_graphs: Path
     images: Path
+    policy: Policy = Policy()
     name: str = "gqa"
     hint: str = "check --images"
 
@@ -112,7 +140,9 @@ class Gqa:
         return [self.scene_graphs]
 
     def arguments(self) -> dict[str, Any]:
-        return {"scene_graphs": self.scene_graphs.name}
+        predicates = {"predicates": len(self.policy.predicates)} if self.policy.predicates else {}
+        mirrored = {} if self.policy.mirrored else {"mirrored": "drop"}
+        return {"scene_graphs": self.scene_graphs.name, **predicates, **mirrored}
 
     def places(self) -> str:
         return str(self.images)
@@ -128,12 +158,12 @@ class Gqa:
             found.add(image)
             return image
 
-        for key, graph in object_items(self.scene_graphs, meter):
+        for key, graph in object_texts(self.scene_graphs, meter):
             for image in faults.sound("image", [(key, key)], read, self.scene_graphs.name):
                 yield Item(image, image.zfill(8), FilePhoto(f"{image}.jpg", (self.images,)), graph)
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
-        sample = to_sample(item.image_id, item.record, faults)
+        sample = to_sample(item.image_id, value_of(item.record), faults, self.policy)
         check_size(item.photo.name, size, (sample.width, sample.height))
         return sample
 
@@ -159,9 +189,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("--scene-graphs", type=Path, required=True, metavar="FILE", help="train_sceneGraphs.json")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of ID.jpg")
+    parser.add_argument("--relations", type=Path, metavar="FILE", help="the predicates to keep, one a line, in order")
+    parser.add_argument(
+        "--mirrored",
+        choices=("keep", "drop"),
+        default="keep",
+        help="of `a left of b` and `b right of a` keep both, or the first (keep)",
+    )
     add_output_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    return build_and_report(Gqa(args.scene_graphs, args.images), args)
+    predicates = () if args.relations is None else read_predicates(args.relations)
+    source = Gqa(args.scene_graphs, args.images, Policy(frozenset(predicates), args.mirrored == "keep"))
+    return build_and_report(source, args, predicates)
+
+
+def read_predicates(file: Path) -> tuple[str, ...]:
+    """The lines of a list of predicates; raises UserError."""
+    try:
+        found = tuple(line for line in file.read_text(encoding="utf-8").splitlines() if line)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read: {error} (check --relations)") from error
+    odd = [line for line in found if tidy(line) != line] or [line for line in found if found.count(line) > 1]
+    if odd or not found:
+        what = f"{odd[0]!r} is there twice, or not in lower case with single spaces" if odd else "empty"
+        raise UserError(f"{file}: {what} (check --relations)")
+    return found

@@ -28,12 +28,7 @@ class Spool:
         query = "SELECT value FROM record WHERE part = ? AND image = ? ORDER BY rowid"
         return [pickle.loads(value) for (value,) in self._database.execute(query, (part, image))]
 
-    def images(self, part: str) -> Iterator[str]:
-        """The images that have a value, in the order in which they first came."""
-        query = "SELECT image FROM record WHERE part = ? GROUP BY image ORDER BY MIN(rowid)"
-        return (image for (image,) in self._database.execute(query, (part,)))
-
-    def count(self, part: str) -> int:
-        """How many images have a value."""
-        query = "SELECT COUNT(DISTINCT image) FROM record WHERE part = ?"
-        return int(self._database.execute(query, (part,)).fetchone()[0])
+    def images(self, part: str = "") -> Iterator[str]:
+        """The images that have a value, of that part if one is named, in the order in which they first came."""
+        query = "SELECT image FROM record WHERE part = ? OR ? GROUP BY image ORDER BY MIN(rowid)"
+        return (image for (image,) in self._database.execute(query, (part, not part)))

@@ -33,6 +33,12 @@ def test_the_real_benchmarks(shared, tmp_path):
     assert {image.dataset for image in found["vsr"]} == {"coco"} and len(found["vsr"]) > 1000
 
 
+def test_photos_of_vsr_that_are_trained_on_stay(tmp_path):
+    for split, number in (("train", 1), ("dev", 2), ("test", 3)):
+        (tmp_path / f"{split}.jsonl").write_text(f'{{"image": "{number:012d}.jpg"}}\n')
+    assert held_out({"vsr": tmp_path})["vsr"] == {Image("coco", "2"), Image("coco", "3")}
+
+
 def test_whatsup_names_coco_and_visual_genome(tmp_path):
     dump(tmp_path / "COCO_QA_one_obj.json", [[397133, "a", "b"]])
     dump(tmp_path / "VG_QA_two_obj.json", [["2345", "a", "b"]])
@@ -41,7 +47,7 @@ def test_whatsup_names_coco_and_visual_genome(tmp_path):
 
 def test_twins_are_followed_across_the_three_datasets():
     vg, coco, flickr = Image("visual_genome", "1"), Image("coco", "2"), Image("flickr", "3")
-    twins = [(coco, flickr), (vg, coco), (Image("visual_genome", "9"), Image("coco", "8"))]
+    twins = [(vg, coco), (coco, flickr), (Image("visual_genome", "9"), Image("coco", "8"))]
     assert with_twins({flickr}, twins) == {vg, coco, flickr}
     assert with_twins({Image("coco", "1")}, twins) == {Image("coco", "1")}
 

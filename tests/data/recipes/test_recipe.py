@@ -9,6 +9,7 @@ from support.raw_files import dump, gqa_graph, img2dataset_members, node, photo,
 from relvlm.data import cli
 from relvlm.data.recipes.recipe import PARTS, sets_of
 from relvlm.data.shards.store import ShardSet
+from relvlm.data.tools.inspect import lint
 from relvlm.errors import UserError
 from relvlm.paths import Parser
 
@@ -98,6 +99,8 @@ def test_every_set_of_the_recipe_is_built_without_the_test_images(raw, capsys):
     assert images("cc3m") == images("cc12m") == ["0-0", "0-1"]
     assert "visual_genome: 2 by id, 1 by another id" in capsys.readouterr().out
     assert recipe(raw) == 0  # nothing left to do
+    faults = {name: list(lint(Path("data") / name)) for name in sets_of(CONFIG)}
+    assert not any(faults.values()), faults
 
 
 def test_what_is_missing_is_named_and_the_rest_is_built(raw, capsys):

@@ -143,7 +143,7 @@ def parsed(captions=(), boxes=(), images=(), categories=()):
     kinds = [{"id": 18, "name": "dog"}, *categories]
     faults = Faults("coco")
     texts = {"images": stated, "annotations": list(captions)}
-    samples = coco.parse(texts, {"images": [], "annotations": list(boxes), "categories": kinds}, faults)
+    samples = list(coco.parse(texts, {"images": [], "annotations": list(boxes), "categories": kinds}, faults))
     return [sample for _, sample in samples], faults
 
 
@@ -290,3 +290,14 @@ def test_a_list_that_excludes_nothing_is_an_error(tmp_path):
         options = Options(exclude=["VG_100K/7.jpg"])
         coco.build(captions, instances, tmp_path / "images", tmp_path / "out", options=options)
     assert not (tmp_path / "out").exists()
+
+
+def test_either_file_alone_will_do(tmp_path):
+    captions, instances = coco_files(tmp_path)
+    photo(tmp_path / "images" / "7.jpg")
+    for flag, file, kinds in (("--captions", captions, (1, 0)), ("--instances", instances, (0, 1))):
+        run(coco, flag, file, "--images", tmp_path / "images", "--out", tmp_path / flag)
+        sample = ShardSet(tmp_path / flag).read(0).sample
+        assert (len(sample.captions), len(sample.entities)) == kinds
+    with pytest.raises(UserError, match="neither --captions nor --instances"):
+        run(coco, "--images", tmp_path / "images", "--out", tmp_path / "out")

@@ -10,6 +10,7 @@ from relvlm.data.shards.store import ShardSet
 from relvlm.data.sources import gqa
 from relvlm.data.sources.faults import Faults
 from relvlm.data.sources.meter import Meter
+from relvlm.errors import UserError
 
 
 def test_gqa_builds_scene_graphs(tmp_path):
@@ -121,3 +122,33 @@ def test_an_image_is_named_by_its_id(tmp_path):
     graphs = dump(tmp_path / "graphs.json", {"7": {}})
     [item] = gqa.Gqa(graphs, tmp_path).items(Faults("gqa"), Meter())
     assert (item.image_id, item.photo.name, item.key) == ("7", "7.jpg", "00000007")
+
+
+def build_with(tmp_path, *flags):
+    """A graph in which 5 is left of 9 and riding it, and 9 right of 5."""
+    photo(tmp_path / "images" / "1.jpg")
+    graph = changed(("9", "relations"), [{"name": "to the right of", "object": "5"}])
+    graphs = dump(tmp_path / "graphs.json", {"1": graph})
+    run(gqa, "--scene-graphs", graphs, "--images", tmp_path / "images", "--out", tmp_path / "gqa", *flags)
+    return [r.predicate for r in ShardSet(tmp_path / "gqa").read(0).sample.relations]
+
+
+def test_a_fixed_list_of_predicates_stays_whatever_is_found(tmp_path):
+    (tmp_path / "relations.txt").write_text("to the left of\nholding\n")
+    assert build_with(tmp_path, "--relations", tmp_path / "relations.txt") == ["to the left of"]
+    assert (tmp_path / "gqa" / "relations.txt").read_text() == "to the left of\nholding\n"
+    log = (tmp_path / "gqa" / "build.log").read_text()
+    assert "2 of 5 relation records left out, by rule: predicate: not in --relations" in log
+
+
+@pytest.mark.parametrize(("mirrored", "kept"), [("keep", 3), ("drop", 2)])
+def test_the_mirrored_of_a_pair_is_kept_or_dropped_and_counted(tmp_path, mirrored, kept):
+    assert len(build_with(tmp_path, "--mirrored", mirrored)) == kept
+    assert ("the other way round" in (tmp_path / "gqa" / "build.log").read_text()) == (mirrored == "drop")
+
+
+@pytest.mark.parametrize("text", ["", "on\non\n", "On\n"])
+def test_an_odd_list_of_predicates_is_an_error(tmp_path, text):
+    (tmp_path / "relations.txt").write_text(text)
+    with pytest.raises(UserError, match=r"relations\.txt: .*check --relations"):
+        build_with(tmp_path, "--relations", tmp_path / "relations.txt")

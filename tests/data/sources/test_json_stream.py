@@ -39,6 +39,8 @@ def test_items_are_those_of_json(chunk, tmp_path, encoding, indent):
     named = {str(n): value for n, value in enumerate(VALUES)}
     file.write_text(json.dumps(named, indent=indent, ensure_ascii=False), encoding=encoding)
     assert list(json_stream.object_items(file)) == list(named.items())
+    texts = list(json_stream.object_texts(file))
+    assert [(key, json_stream.value_of(text)) for key, text in texts] == list(named.items())
 
 
 def test_what_json_would_lose_is_seen(tmp_path):
@@ -82,3 +84,33 @@ def test_no_more_than_a_chunk_is_held(tmp_path, monkeypatch):
     meter = Meter()
     next(json_stream.list_items(tmp_path / "a.json", meter))
     assert meter.done <= 100 < meter.total
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_list_within_an_object(chunk, tmp_path, indent):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"info": {"a": [1]}, "b": VALUES, "empty": [], "c": [[2], 3]}, indent=indent))
+    assert list(json_stream.nested_items(file, "b")) == VALUES
+    assert list(json_stream.nested_items(file, "c")) == [[2], 3]
+    assert list(json_stream.nested_items(file, "empty")) == []
+    file.write_text('{"b": [1, 2], "c": [')
+    assert list(json_stream.nested_items(file, "b", whole=False)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "'b' is missing"),
+        ('{"b": 1}', "'b' is missing, or no list"),
+        ('{"b": [1], "b": [2]}', "'b' stands twice"),
+        ('{"b": [1}', "not valid JSON"),
+        ('{"b": [1]', "not valid JSON"),
+        ('{"b": [1],}', "not valid JSON"),
+        ('{"b": [1]} x', "not valid JSON"),
+        ("[]", "expected a dict"),
+    ],
+)
+def test_a_damaged_object_with_a_list_is_one_error(chunk, tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        list(json_stream.nested_items(tmp_path / "a.json", "b"))

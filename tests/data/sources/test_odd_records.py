@@ -5,6 +5,7 @@ must have stood in the file as text: nothing is converted on the way.
 """
 
 import copy
+import csv
 import json
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from support.raw_files import dump, node, photo
 
 from relvlm.data.shards.schema import Sample, SchemaError
 from relvlm.data.shards.store import ShardSet
-from relvlm.data.sources import coco, flickr30k, gqa, records, vg_regions, visual_genome
+from relvlm.data.sources import cc3m, coco, flickr30k, gqa, open_images, records, vg_regions, visual_genome, web
 from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults
 from relvlm.data.sources.scene_graphs import Files
@@ -242,6 +243,52 @@ def test_records(raw):
     check(raw, records_)
 
 
+NUMBERS, TEXTS = ["1", "0.5", "-7", "nan"], ["0a1b", "", "/m/1", "man", "on", "a,b", '"', "\0", "http://a/7.jpg", "é"]
+CELLS = st.sampled_from(NUMBERS + TEXTS)
+SIDES = ("XMin", "XMax", "YMin", "YMax")
+VRD = ["ImageID", "LabelName1", "LabelName2", *(side + n for n in "12" for side in SIDES), "RelationshipLabel"]
+BOX = ["ImageID", "LabelName", *SIDES]
+SOUND_BOX, SOUND_VRD = ["7", "/m/1", "0", "1", "0", "1"], ["7", "/m/1", "/m/1", *("0", "1") * 4, "on"]
+
+
+@st.composite
+def rows(draw, sound):
+    """Rows of which some have a cell replaced, or one too many."""
+    made = []
+    for _ in range(draw(st.integers(1, 4))):
+        row = list(sound)
+        if draw(st.booleans()):
+            row[draw(st.integers(0, len(row) - 1))] = draw(CELLS)
+        made.append(row + draw(st.lists(CELLS, max_size=1)))
+    return made
+
+
+@EXAMPLES
+@given(rows(SOUND_BOX), rows(SOUND_VRD))
+def test_open_images(boxes, triplets):
+    def open_images_(folder, out, faults):
+        for name, content in (("boxes", [BOX, *boxes]), ("vrd", [VRD, *triplets]), ("labels", [["/m/1", "man"]])):
+            with (folder / f"{name}.csv").open("w", newline="") as stream:
+                csv.writer(stream).writerows(content)
+        files = (folder / f"{name}.csv" for name in ("boxes", "vrd", "labels"))
+        source = open_images.OpenImages(next(files), next(files), tuple(files), folder / "images")
+        Driver(source, Faults("open_images", faults.max_share), Options()).build(out)
+
+    check([*boxes, *triplets, ["man"]], open_images_)
+
+
+@EXAMPLES
+@given(rows(["a  dog", "http://a.org/7.jpg"]), st.binary(max_size=9))
+def test_web_tables(table, more):
+    def web_(folder, out, faults):
+        lines = ["\t".join(row).encode() for row in table]
+        (folder / "a.tsv").write_bytes(b"\n".join([*lines, more]))
+        source = web.WebRows(cc3m.CC3M, folder / "a.tsv", folder / "images", "{url_name}")
+        Driver(source, Faults("cc3m", faults.max_share), Options()).build(out)
+
+    check([*table, more.decode(errors="replace")], web_)
+
+
 @settings(EXAMPLES, max_examples=100)
 @given(disturbed(RECORD))
 def test_a_record_of_a_shard(record):
@@ -257,5 +304,5 @@ def test_a_record_of_a_shard(record):
 
 def test_the_sound_files_build_without_a_fault():
     faults = Faults("coco")
-    assert len(coco.parse(COCO["captions"], COCO["instances"], faults)) == 2
+    assert len(list(coco.parse(COCO["captions"], COCO["instances"], faults))) == 2
     assert not faults.log()
