@@ -154,12 +154,23 @@ def _gives_signs(entry: lease.Entry, holder: lease.Holder | None) -> bool:
 
 
 def trouble_of(folder: Path, rows: list[dict[str, str]]) -> str | None:
-    """Why it failed, or how many steps it skipped."""
+    """Why it failed, the last cause that its watchdog has found, or how many steps it skipped."""
     ending = read_ending(folder)
     if ending and ending.how == "failed":
         return str(ending.reason)
+    if cause := _last_cause(folder):
+        return cause
     skipped = _number(rows[-1], "skipped_so_far") if rows else None
     return f"{skipped:.0f} steps skipped" if skipped else None
+
+
+def _last_cause(folder: Path) -> str:
+    """The first line of the newest trouble/NUMBER/cause.txt; empty where there is none."""
+    try:
+        paths = sorted((folder / "trouble").glob("*/cause.txt"))
+        return paths[-1].read_text(errors="replace").partition("\n")[0] if paths else ""
+    except OSError:
+        return ""
 
 
 def newest_checkpoint(folder: Path) -> int | None:

@@ -107,6 +107,16 @@ def test_skipped_steps_are_trouble(tmp_path):
     assert runs.read_run(make_run(tmp_path / "a", skipped=3)).trouble == "3 steps skipped"
 
 
+def test_the_last_cause_that_a_watchdog_found_is_trouble_too(tmp_path):
+    folder = make_run(tmp_path / "a", skipped=3)
+    for number, cause in (("000002", "rank 1 on gpu7 died"), ("000001", "rank 0 is behind")):
+        (folder / "trouble" / number).mkdir(parents=True)
+        (folder / "trouble" / number / "cause.txt").write_text(f"{cause}\n\nrank 0 on gpu7: step 3\n")
+    assert runs.read_run(folder).trouble == "rank 1 on gpu7 died"
+    (folder / "trouble/000002/cause.txt").write_bytes(b"\xff")
+    assert runs.table([runs.read_run(folder)])
+
+
 def test_the_checkpoint_may_be_all_that_says_the_step(tmp_path):
     folder = make_run(tmp_path / "a", saved=(7, 20))
     (folder / "metrics.csv").unlink()
