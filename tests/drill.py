@@ -391,7 +391,7 @@ def differences(there: Path, here: Path, steps: int) -> list[str]:
 
 def run(folder: Path, faults: int, seed: int, ranks: int) -> dict[str, object]:
     """Both runs; what was found."""
-    steps = 200 + STEPS_A_FAULT * faults
+    steps = EVERY + STEPS_A_FAULT * faults
     command = made_world(folder / "world", steps)
     unbroken = Drill(folder / "unbroken", command, ranks, steps, random.Random(0))
     statuses, said = unbroken.end(unbroken.begin(), "unbroken")

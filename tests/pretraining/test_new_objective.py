@@ -17,7 +17,7 @@ from toys import WORDS, five_groups, toy_pretraining
 from relvlm.config.load import load_config
 from relvlm.config.schema import DataConfig, KindRatios
 from relvlm.data.batches.batch import Batch, Section
-from relvlm.engine.monitor import objectives as logged
+from relvlm.engine.columns import objectives as logged
 from relvlm.kinds import KINDS
 from relvlm.losses.precision import at_least_fp32
 from relvlm.model import RelVLM

@@ -21,8 +21,8 @@ def test_each_model_has_a_script():
     assert {path.stem for path in SCRIPTS} == set(CONFIGS)
 
 
-def test_all_ask_for_the_same_resources():
-    asked = {tuple(re.findall(r"^#SBATCH --(?!job-name)(.*)$", path.read_text(), re.M)) for path in SCRIPTS}
+def test_all_ask_for_the_same_resources_but_for_nodes():
+    asked = {tuple(re.findall(r"^#SBATCH --(?!job-name|nodes)(.*)$", path.read_text(), re.M)) for path in SCRIPTS}
     assert len(asked) == 1
     assert {"requeue", "signal=USR1@120", "open-mode=append"} < set(asked.pop())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -188,11 +189,21 @@ def dead_workers_named() -> Iterator[None]:
     """A UserError in the place of torch's RuntimeError, which comes at any moment after a worker has died."""
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        word = str(error if isinstance(error, RuntimeError) else _word_of_torch(error))
+        if not word.startswith("DataLoader worker"):
             raise
-        died = str(error).splitlines()[0].removeprefix("DataLoader").strip()
+        died = word.splitlines()[0].removeprefix("DataLoader").strip()
         raise UserError(f"data.workers: loader {died} (out of memory? take fewer workers)") from error
+
+
+def _word_of_torch(error: Exception) -> Exception:
+    """Its RuntimeError for a dead worker, which a signal brings: the end of a connection to one may be seen before."""
+    try:
+        time.sleep(1.0)
+    except RuntimeError as word:
+        return word
+    return error
 
 
 def build_loader(

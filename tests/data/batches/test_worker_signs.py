@@ -79,6 +79,16 @@ def test_a_worker_that_is_killed_is_named(loader):
             time.sleep(0.01)
 
 
-def test_another_error_of_the_loop_comes_through():
-    with pytest.raises(RuntimeError, match="of another kind"), dead_workers_named():
-        raise RuntimeError("of another kind")
+def test_a_connection_that_ends_before_torch_has_its_word_is_that_worker_too(loader):
+    next(loader)
+    pid = int(loader.signs.rows[1, PID])
+    named = pytest.raises(UserError, match=rf"loader worker \(pid\(?s?\)? {pid}\)")
+    with named, dead_workers_named():
+        os.kill(pid, signal.SIGKILL)
+        raise ConnectionResetError("by peer")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("of another kind"), ConnectionResetError("of another kind")])
+def test_another_error_of_the_loop_comes_through(error):
+    with pytest.raises(type(error), match="of another kind"), dead_workers_named():
+        raise error
