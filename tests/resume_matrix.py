@@ -67,7 +67,7 @@ def settings(world: int, everything: bool) -> list[Setting]:
         for each in itertools.product(STAGES, DTYPES, (False, True))
         if not (each[0] == 3 and each[2])  # refused: the teacher needs whole parameters
     ]
-    few = {(0, "fp32", True), (1, "bf16", True), (1, "fp32", False), (2, "bf16", False), (3, "fp32", False)}
+    few = {(0, "fp32", True), (1, "bf16", True), (2, "bf16", False), (3, "fp32", False)}
     return [s for s in found if everything or (s.stage, s.dtype, s.teacher) in few]
 
 

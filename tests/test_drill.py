@@ -10,5 +10,5 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(torch.cuda.is_available(), re
 
 
 def test_a_run_that_is_broken_a_few_times_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    found = run(tmp_path, faults=3, seed=1, ranks=2)
-    assert found["wrong"] == [] and found["most_steps_lost"] == 0 and sum(found["faults"].values()) == 3
+    found = run(tmp_path, faults=2, seed=1, ranks=2)
+    assert found["wrong"] == [] and found["most_steps_lost"] == 0 and sum(found["faults"].values()) == 2

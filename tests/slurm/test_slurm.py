@@ -222,8 +222,7 @@ def test_the_cluster_is_there():
     assert int(call("sinfo", "--noheader", "--format=%D").split()[0]) >= 2
 
 
-@pytest.mark.parametrize(("number", "cause"), [(signal.SIGKILL, ""), (signal.SIGSTOP, "has said nothing since step ")])
-def test_a_job_whose_rank_dies_or_stops_is_requeued_with_its_cause(number, cause, tiny, ends, logs, tmp_path):
+def test_a_job_whose_rank_stops_is_requeued_with_its_cause(tiny, ends, logs, tmp_path):
     out = tmp_path / "run"
     options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
     often = ["steps=150", "checkpoint.every=40", "log_every=1", "deadlines.step=10"]
@@ -231,8 +230,8 @@ def test_a_job_whose_rank_dies_or_stops_is_requeued_with_its_cause(number, cause
     wait_until_it_trains(job, out, rows=60)
     (said,) = (out / "heartbeats").glob("*/rank_00001.json")
     rank = json.loads(said.read_text())["process"]
-    os.kill(rank["pid"], number)
+    os.kill(rank["pid"], signal.SIGSTOP)
     state, text = ends(job, logs)
     assert state == "COMPLETED" and text.count("error: rank ") == 1 and "Traceback" not in text
-    assert f"error: rank 1 on {rank['host']} (pid {rank['pid']}) {cause}" in text
+    assert f"error: rank 1 on {rank['host']} (pid {rank['pid']}) has said nothing since step " in text
     check_trained_on_two_nodes(out, text, steps=150)
