@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.model_folders import write_toy
 from toys import LATE_CLIP, SWIN, VIT
 from transformers import AutoConfig, AutoModel
 
@@ -26,9 +27,9 @@ def inputs(texts: int = 2) -> dict[str, torch.Tensor]:
 
 
 @KINDS
-def test_what_was_trained_is_what_is_loaded(config, written):
+def test_what_was_trained_is_what_is_loaded(config, tmp_path):
     """Swin's tables too, which no file holds."""
-    folder = written(config)
+    folder = write_toy(tmp_path, config)
     theirs, ours = AutoModel.from_pretrained(folder).eval(), relvlm.load(folder)
     assert type(theirs) is RelVLMModel
     for name, tensor in [*ours.named_parameters(), *ours.named_buffers()]:
@@ -38,8 +39,8 @@ def test_what_was_trained_is_what_is_loaded(config, written):
 
 
 @KINDS
-def test_saved_again_it_has_the_same_bytes(config, written, tmp_path):
-    folder = written(config)
+def test_saved_again_it_has_the_same_bytes(config, tmp_path):
+    folder = write_toy(tmp_path, config)
     model = AutoModel.from_pretrained(folder)
     for again in (tmp_path / "once", tmp_path / "twice"):
         model.save_pretrained(again)

@@ -10,7 +10,7 @@ from relvlm.config.load import to_tree
 from relvlm.config.schema import Config
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Cell, ModelRows
-from relvlm.hub.card import Facts, card, datasets, run_config
+from relvlm.evals.reporting.card import Facts, card, datasets, run_config
 
 DATA = {"captions": [{"path": "/home/me/coco"}, {"path": "/home/me/cc3m"}], "graphs": [{"path": "/home/me/coco"}]}
 CELLS = {

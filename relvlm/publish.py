@@ -11,9 +11,9 @@ from typing import Any
 import relvlm
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import ModelRows
+from relvlm.evals.reporting.card import SECTIONS, Facts, card, run_config
 from relvlm.evals.reporting.run import Run, read_run
 from relvlm.evals.scoring.weights import weights_hash
-from relvlm.hub.card import SECTIONS, Facts, card, run_config
 from relvlm.model import RelVLM
 from relvlm.pretrained import (
     MODEL_TYPE,

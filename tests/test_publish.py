@@ -8,13 +8,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.model_folders import write_toy
 from transformers import AutoModel, AutoProcessor
 
 import relvlm
+import relvlm.hub  # for the Auto classes
+from relvlm import publish
+from relvlm.config.schema import DatasetConfig
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate
-from relvlm.hub import publish
 
 
 def run(*arguments: object) -> None:
@@ -24,10 +28,13 @@ def run(*arguments: object) -> None:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_toy(tmp_path)
+
+
+@pytest.fixture
 def evals(folder: Path, tmp_path: Path) -> Path:
     """Results of the checkpoint on a few rows of Winoground."""
-    from PIL import Image
-
     photos = tmp_path / "photos"
     photos.mkdir()
     for name, colour in (("0", (250, 0, 0)), ("1", (0, 0, 250))):
@@ -54,10 +61,8 @@ def test_a_published_folder_loads_by_its_card_and_as_a_checkpoint(folder, evals,
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_it_says_nothing_of_ones_own_folders(written, tmp_path):
-    from relvlm.config.schema import DatasetConfig
-
-    folder = written(captions=[DatasetConfig("/home/me/coco")])
+def test_it_says_nothing_of_ones_own_folders(tmp_path):
+    folder = write_toy(tmp_path, captions=[DatasetConfig("/home/me/coco")])
     assert "/home/me" in (folder / "config.json").read_text()
     run(folder, tmp_path / "out", "--license", "other")
     for name in ("config.json", "README.md"):
