@@ -8,9 +8,9 @@ TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' ||
 
 .PHONY: demo coco_cc data-13m test gpu-check gpu-check-a gpu-check-b lint clean
 
-$(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
+$(VENV)/.installed: pyproject.toml setup.py kernels/VERSION $(wildcard csrc/*.py csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet '$(TORCH)' --editable '.[train,dev]'
+	$(BIN)/pip install --quiet '$(TORCH)' --editable '.[train,eval,dev]'
 	touch $@
 
 # The main job in small: a world with web captions, boxes and few scene graphs; ReX-VLM pretrained on it by 2 CPU
