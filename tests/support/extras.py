@@ -36,6 +36,5 @@ def run_with(extra: str, program: str) -> str:
 def command(*words: object) -> str:
     """Program that runs `relvlm WORDS`."""
     argv = ["relvlm", *map(str, words)]
-    return (
-        f"import relvlm.cli\nsys.argv = {argv}\ntry: relvlm.cli.main()\nexcept SystemExit as end: assert not end.code\n"
-    )
+    lines = ["import relvlm.cli", f"sys.argv = {argv}", "try: relvlm.cli.main()"]
+    return "\n".join([*lines, "except SystemExit as end: assert not end.code", ""])
