@@ -82,7 +82,7 @@ class Marked:
 
 def main() -> None:
     args = _arguments()
-    config = _config(args.data)
+    config = mini(args.data)
     settings = {"zero_optimization": {**distributed.DEFAULT_ZERO, "stage": args.zero}}
     distributed.start(threads=1)
     logging.basicConfig(level=logging.WARNING)
@@ -173,7 +173,7 @@ def _run_turn(config: Config, engine: Any, flops: Any, start: int) -> dict[str, 
     return loader.seconds()
 
 
-def _config(data: Path) -> Config:
+def mini(data: Path) -> Config:
     """`mini` on a RelWorld, without checkpoints within a turn."""
     sets = [f"data.{kind}=[{{path: {data / kind}}}]" for kind in ("captions", "entities")]
     sets += [f"data.graphs=[{{path: {data / 'graphs'}, block: 2}}]", f"data.vocab={data / 'vocab.txt'}"]
