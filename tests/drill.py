@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.drill_faults import FAULTS, NEED_A_DISK
-from support.drilled_run import DEADLINES, EVERY, Drill, finished
+from support.drilled_run import DEADLINES, EVERY, Drill, finished, last_lines
 from support.launched import ROOT
 
 from relvlm import checkpoints
@@ -79,7 +79,7 @@ def run(folder: Path, faults: int, seed: int, ranks: int) -> dict[str, object]:
     command = made_world(folder / "world", steps)
     unbroken = Drill(folder / "unbroken", command, ranks, steps, random.Random(0))
     statuses, said = unbroken.end(unbroken.begin(), "unbroken")
-    assert set(statuses) == {0}, said[-3000:]
+    assert set(statuses) == {0}, "\n".join(last_lines(said))
     with disk(folder / "disk") as own_disk:
         drill = Drill(folder / "disk/run", command, ranks, steps, random.Random(seed))
         possible = [name for name in FAULTS if own_disk or name not in NEED_A_DISK]

@@ -76,7 +76,12 @@ class Drill:
                 self.wrong.append(f"{name}: a rank was still there after {MOST_S} s")
                 process.kill()
                 texts.append(process.communicate()[1])
-        return [process.returncode for process in processes], "\n".join(texts)
+        statuses = [process.returncode for process in processes]
+        ends = [
+            f"{text}\n(rank {n} ended with {status})"
+            for n, (text, status) in enumerate(zip(texts, statuses, strict=True))
+        ]
+        return statuses, "\n".join(ends)
 
     def expect_no_step_lost(self, name: str, said: str) -> None:
         """After a start that was told to end: all that it has made is saved, if it came to make any."""
@@ -87,7 +92,14 @@ class Drill:
     def expect(self, right: bool, name: str, said: str) -> None:
         """Remember what was not as it must be."""
         if not right:
-            self.wrong.append(f"{name}: " + " | ".join(said.splitlines()[-6:]))
+            self.wrong.append(f"{name}: " + " | ".join(last_lines(said)))
+
+
+def last_lines(said: str) -> list[str]:
+    """A few of each rank."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    ends = [place for place, line in enumerate(lines) if line.startswith("(rank ")]
+    return [line for end in ends for line in lines[max(end - 4, 0) : end + 1]] or lines[-6:]
 
 
 def has_one_line(said: str) -> bool:
