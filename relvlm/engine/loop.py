@@ -24,6 +24,7 @@ from relvlm.data.batches.pools import check_ranks
 from relvlm.engine import distributed, heartbeat, resume, rollback, run_state
 from relvlm.engine.ending import clear_ending, note_ending
 from relvlm.engine.inputs import check_words, read_inputs
+from relvlm.engine.judging import Judge
 from relvlm.engine.lease import Lease
 from relvlm.engine.saver import clear
 from relvlm.engine.schedule import build_optimizer, build_scheduler
@@ -43,15 +44,16 @@ LAST_S = 60.0  # by which the watchdog is earlier than a collective's own end
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, deepspeed_config: Path | None = None) -> Path:
+def run(config: Config, deepspeed_config: Path | None = None, judge: Judge | None = None) -> Path:
     """Train to `config.steps`, going on from the newest checkpoint in `config.out`; returns the last checkpoint.
 
+    `judge` evaluates the checkpoints that `config.eval` asks for; without one none is.
     Raises UserError before any work for what can be known to fail, Stopped once it has saved where it is told to end.
     """
     settings = distributed.read_deepspeed_config(deepspeed_config)
     _check_stage(config, settings)
     folder = Path(config.out) / "checkpoints"
-    read = attempt_ahead(lambda: read_inputs(config))
+    read = attempt_ahead(lambda: read_inputs(config, judge))
     lease = Lease(Path(config.out))
     with meeting(config.deadlines.start):
         device = distributed.start(config.threads, timedelta(seconds=config.deadlines.longest + LAST_S))
@@ -70,7 +72,7 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
             start = restore(engine, newest, config) if newest else run_state.Progress()
             with Told(os.environ) as told:
                 flops = functools.partial(step_flops, Sizes(config.model, inputs.vocab_size, len(inputs.relations)))
-                last = Training(config, inputs, engine, device, told, watch, flops).run(start)
+                last = Training(config, inputs, engine, device, told, watch, flops, judge).run(start)
                 stop()
             if told.reason and last.name != checkpoints.name_of(config.steps):
                 raise Stopped(told.reason, last)

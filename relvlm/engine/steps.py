@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -17,9 +18,10 @@ from relvlm.config.schema import Config
 from relvlm.data.batches.batch import Batch
 from relvlm.data.batches.loader import Loader, build_loader, dead_workers_named
 from relvlm.data.batches.worker_signs import WorkerWatch
-from relvlm.engine import rollback, run_state, trouble
+from relvlm.engine import judging, rollback, run_state, trouble
 from relvlm.engine.clock import collectives_timed
 from relvlm.engine.inputs import RunInputs
+from relvlm.engine.judging import Judge
 from relvlm.engine.monitor import Flops, Monitor, uncounted
 from relvlm.engine.run_state import Progress
 from relvlm.engine.saver import Saver
@@ -27,6 +29,7 @@ from relvlm.engine.schedule import keep_settings, settings_of
 from relvlm.engine.signals import Told
 from relvlm.engine.train_step import Update, train_step
 from relvlm.engine.watchdog import Watchdog
+from relvlm.errors import UserError
 from relvlm.ranks import on_first_rank, rank, world_size
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Training:
     told: Told
     watch: Watchdog
     flops: Flops = uncounted
+    judge: Judge | None = None
 
     def run(self, start: Progress) -> Path:
         """Steps after `start`; the last checkpoint. After too many bad ones all ranks go back together.
@@ -73,7 +77,7 @@ class Stretch:
 
     def __init__(self, training: Training, start: Progress) -> None:
         self.config, self.engine, self.device = training.config, training.engine, training.device
-        self.told, self.watch = training.told, training.watch
+        self.told, self.watch, self.judge = training.told, training.watch, training.judge
         self.start = self.progress = start
         out = Path(self.config.out)
         folder = out / "checkpoints"
@@ -87,6 +91,8 @@ class Stretch:
     def run(self) -> Path:
         """The last checkpoint. Raises TooManyBadSteps once what is being saved is whole."""
         with contextlib.closing(self.monitor), contextlib.closing(self.saver), collectives_timed(self.clock):
+            if self.judge is not None and on_first_rank(self._was_not_evaluated):
+                self._evaluate(self.start.step)
             for step in range(self.start.step + 1, self.config.steps + 1):
                 if self._make(step):
                     break
@@ -112,12 +118,15 @@ class Stretch:
         with self.clock.phase("communication"):
             ends = self.told.agreed(asked)
         self.monitor.record(step, chunks, lr, update, self.progress.skipped_in_all)
-        save = ends or step % self.config.checkpoint.every == 0 or step == self.config.steps
+        judged = self.judge is not None and judging.is_due(step, self.config)
+        save = ends or judged or step % self.config.checkpoint.every == 0 or step == self.config.steps
         self._log(chunks, update, due=save or step % self.config.log_every == 0)
         if save:
             self._begin_saving()
             with self.clock.phase("saving"):
                 self.saver.save(self.engine, self.progress)
+        if judged and not ends:
+            self._evaluate(step)
         return ends
 
     def _log(self, chunks: list[Batch], update: Update, due: bool) -> None:
@@ -128,6 +137,29 @@ class Stretch:
         if trouble.is_too_much(self.progress, self.config):
             self.saver.wait(self.config.checkpoint.max_failed)
             raise trouble.TooManyBadSteps(self.progress, trouble.diagnosis(self.progress, chunks[0], update.values))
+
+    def _evaluate(self, step: int) -> None:
+        """The checkpoint of this step, once it is whole; a failure is one line, and training goes on."""
+        with self.clock.phase("saving"):
+            checkpoint = self.saver.wait(self.config.checkpoint.max_failed)
+        if checkpoint.name != checkpoints.name_of(step):
+            return  # it could not be saved, which has been said
+        self.watch.begin(self.config.deadlines.evaluation, step)
+        self.watch.at("evaluate")
+        with self.clock.phase("evaluation"):
+            try:
+                figures = cast(Judge, self.judge).figures(checkpoint, self.device)
+                on_first_rank(lambda: self._note(checkpoint, figures))
+            except UserError as error:
+                if rank() == 0:
+                    log.warning("step %d: not evaluated: %s", step, error)
+
+    def _was_not_evaluated(self) -> bool:
+        return judging.is_missing(self.start.step, Path(self.config.out), self.config)
+
+    def _note(self, checkpoint: Path, figures: Mapping[str, float]) -> None:
+        judging.note(Path(self.config.out), checkpoint, figures, self.config.checkpoint.keep_best)
+        self.monitor.note(checkpoints.step_of(checkpoint), figures)
 
     def _begin_saving(self) -> None:
         self.watch.begin(self.config.deadlines.save, self.progress.step)

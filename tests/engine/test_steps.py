@@ -11,12 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from relvlm import checkpoints
 from relvlm.config.schema import CheckpointConfig, Config
+from relvlm.config.training import EvalConfig
 from relvlm.config.trouble import SpikesConfig
 from relvlm.data.batches.worker_signs import WorkerSigns
-from relvlm.engine import steps
+from relvlm.engine import judging, steps
 from relvlm.engine.columns import PHASES
 from relvlm.engine.inputs import RunInputs
+from relvlm.engine.judging import Judge
 from relvlm.engine.run_state import Progress
 from relvlm.engine.signals import Told
 from relvlm.engine.steps import Training
@@ -114,15 +117,36 @@ def training_of(config: Config, engine: Engine | None = None, told: Told | None 
 
 
 def train(
-    config: Config, losses: list[float], monkeypatch, start: int = 0, told: Told | None = None
+    config: Config,
+    losses: list[float],
+    monkeypatch,
+    start: int = 0,
+    told: Told | None = None,
+    judge: Judge | None = None,
 ) -> tuple[Engine, Path, list[int]]:
     saved: list[int] = []
     monkeypatch.setattr(steps, "build_loader", lambda *_, start_step, **__: Loader(losses))
     monkeypatch.setattr(steps, "Saver", lambda *of: Saves(*of, saved))
     engine = Engine()
-    last = training_of(config, engine, told).run(Progress(start))
+    last = replace(training_of(config, engine, told), judge=judge).run(Progress(start))
     assert last.parent == Path(config.out) / "checkpoints"
     return engine, last, saved
+
+
+class OneFigure:
+    """A judge that finds the checkpoint's step, and cannot judge one of the steps."""
+
+    def __init__(self, unable: int = 0) -> None:
+        self.unable, self.judged = unable, []
+
+    def check(self) -> None: ...
+
+    def figures(self, checkpoint: Path, device: torch.device) -> dict[str, float]:
+        step = checkpoints.step_of(checkpoint)
+        if step == self.unable:
+            raise UserError("no photos")
+        self.judged.append(step)
+        return {"VSR": float(step)}
 
 
 def rows(config: Config) -> list[dict[str, str]]:
@@ -231,3 +255,29 @@ def test_a_streak_of_skipped_steps_goes_on_after_a_start_and_is_saved(config, mo
     with pytest.raises(UserError, match="step 5: "):
         training_of(config).run(Progress(2, skipped=2))
     assert found == [(3, 3), (4, 4)]
+
+
+def test_checkpoints_are_evaluated_at_their_interval_and_at_the_end(config, monkeypatch):
+    config = replace(config, eval=EvalConfig(every=4, suite="here"), checkpoint=CheckpointConfig(every=3))
+    judge = OneFigure()
+    _, _, saved = train(config, [1.0] * 6, monkeypatch, judge=judge)
+    assert saved == [3, 4, 6] and judge.judged == [4, 6]
+    assert judging.read(Path(config.out)) == [("4", "VSR", "4"), ("6", "VSR", "6")]
+    assert float(rows(config)[4]["evaluation_s"]) > 0 == float(rows(config)[3]["evaluation_s"])
+
+
+def test_an_evaluation_that_the_last_start_did_not_come_to_is_made_up_for(config, monkeypatch):
+    config = replace(config, eval=EvalConfig(every=2, suite="here"))
+    told, judge = Told({}), OneFigure()
+    told.reason = "enough"
+    train(config, [1.0] * 6, monkeypatch, start=3, told=told, judge=judge)
+    assert judge.judged == []  # its time is over
+    train(config, [1.0] * 2, monkeypatch, start=4, judge=judge)
+    assert judge.judged == [4, 6]
+
+
+def test_what_cannot_be_evaluated_is_one_line_and_training_goes_on(config, monkeypatch, caplog):
+    config = replace(config, eval=EvalConfig(every=2, suite="here"))
+    engine, _, _ = train(config, [1.0] * 6, monkeypatch, judge=OneFigure(unable=4))
+    assert len(engine.updates) == 6 and "step 4: not evaluated: no photos" in caplog.text
+    assert [row[0] for row in judging.read(Path(config.out))] == ["2", "6"]
