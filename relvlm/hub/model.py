@@ -49,17 +49,21 @@ class RelVLMModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; but UserError where a weight is absent or of another shape, and would be random."""
         asked = kwargs.pop("output_loading_info", False)
-        model, found = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        kwargs["output_loading_info"] = True
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model, found = loaded
         wrong = sorted([*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])])
         if wrong:
             some = ", ".join(name.removeprefix(f"{INNER}.") for name in wrong[:3])
             raise UserError(f"{pretrained_model_name_or_path}: {len(wrong)} weights absent or of other shapes: {some}")
         return (model, found) if asked else model
 
-    def save_pretrained(self, save_directory: Any, *args: Any, state_dict: Any = None, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: Any, is_main_process: bool = True, state_dict: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
         """Under the names of RelVLM, tied weights once: a folder that `relvlm.load` reads, too."""
         tensors = {name: tensor for name, tensor in self.relvlm.state_dict().items() if name != TIED}
-        super().save_pretrained(save_directory, *args, state_dict=state_dict or tensors, **kwargs)
+        super().save_pretrained(save_directory, is_main_process, state_dict or tensors, *args, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Weights begin as RelVLM makes them; only what no file holds was lost where transformers allocated anew."""
