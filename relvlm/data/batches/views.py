@@ -130,8 +130,9 @@ class ViewBuilder:
         return Texts(present)
 
     def _mrc(self, sample: Sample, crop: Box, rng: Random) -> Texts:
+        config = self.config
         chosen, unknown = choose_relations(
-            sample, self.relations, self.config.mrc_relations, self.config.mrc_entities, rng
+            sample, self.relations, config.mrc_relations, config.mrc_entities, rng, config.relation_weights
         )
         self.counts["unknown_predicates"] += unknown
         if not chosen:
@@ -148,7 +149,7 @@ class ViewBuilder:
         return Texts(groups, triplets)
 
     def _vsg(self, sample: Sample, crop: Box, rng: Random) -> Texts:
-        triplets = choose_triplets(sample, self.config.vsg_triplets, rng)
+        triplets = choose_triplets(sample, self.config.vsg_triplets, rng, self.config.relation_weights)
         phrases = [pre_caption(phrase, NO_LIMIT) for phrase in verbalise(sample, triplets, rng)]
         ids, kept, dropped = encode_triplets(phrases, self.tokenizer, self.config.max_vsg_tokens)
         self.counts["dropped_triplets"] += dropped
