@@ -28,14 +28,14 @@ from relvlm.data.batches.regions import (
 from relvlm.data.batches.transforms import (
     colour_augment,
     flip_box,
-    flip_image,
+    flip_pixels,
     flip_sample,
     geometry_augment,
     random_crop,
     resize_square,
 )
 from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
-from relvlm.data.pictures import open_image
+from relvlm.data.decoders import open_picture
 from relvlm.data.shards.schema import Box, Sample
 from relvlm.data.shards.store import Record
 from relvlm.data.text import Tokenizer, pre_caption, text_key
@@ -191,12 +191,13 @@ class ViewBuilder:
     ) -> np.ndarray:
         """Decoded last: what is unusable has not cost the decoding."""
         sample = record.sample
-        image = open_image(record.image, self.config.max_pixels)
-        if image.size != (sample.width, sample.height):
-            raise ValueError(f"image is {image.width}x{image.height}, annotation {sample.width}x{sample.height}")
-        square = resize_square(image, self.image_size, flip_box(crop, sample.width) if flip else crop)
+        picture = open_picture(record.image, self.config.max_pixels)
+        if picture.size != (sample.width, sample.height):
+            width, height = picture.size
+            raise ValueError(f"image is {width}x{height}, annotation {sample.width}x{sample.height}")
+        square_HWC = resize_square(picture, self.image_size, flip_box(crop, sample.width) if flip else crop)
         if flip:
-            square = flip_image(square)
+            square_HWC = flip_pixels(square_HWC)
         if self.config.randaugment:
-            square = augment(square, rng)
-        return np.asarray(square)
+            square_HWC = np.asarray(augment(Image.fromarray(square_HWC), rng))
+        return square_HWC

@@ -14,7 +14,7 @@ from relvlm.data.batches.transforms import (
     CLIP_STD,
     colour_augment,
     eval_transform,
-    flip_image,
+    flip_pixels,
     flip_sample,
     geometry_augment,
     normalise,
@@ -22,7 +22,7 @@ from relvlm.data.batches.transforms import (
     resize_square,
     swap_left_right,
 )
-from relvlm.data.pictures import open_image
+from relvlm.data.decoders import open_picture
 from relvlm.data.shards.schema import Entity, Relation, Sample
 
 LIMIT = 1_000_000
@@ -76,21 +76,21 @@ def test_flipped_box_holds_the_same_pixels():
     image = Image.new("RGB", (40, 20))
     image.paste((255, 0, 0), (5, 2, 12, 9))
     box = flip_sample(Sample("1", 40, 20, entities=(Entity("a", "x", (5, 2, 12, 9)),))).entities[0].box
-    assert flip_image(image).getbbox() == box
+    assert Image.fromarray(flip_pixels(np.asarray(image))).getbbox() == box
 
 
 @pytest.mark.parametrize("crop", [None, (101, 50, 301, 250), (7, 3, 590, 400)])
 def test_shrunk_decoding_shows_the_same_crop(crop):
     image = smooth(600, 400)
     expected = image.resize((64, 64), Image.Resampling.BICUBIC, box=crop)
-    shrunk = resize_square(open_image(encode(image), LIMIT), 64, crop)
-    difference = np.abs(np.asarray(shrunk, float) - np.asarray(expected, float))
+    shrunk = resize_square(open_picture(encode(image), LIMIT), 64, crop)
+    difference = np.abs(shrunk.astype(float) - np.asarray(expected, float))
     assert difference.mean() < 2
 
 
 def test_no_resize_where_none_is_needed():
     image = smooth(64, 64)
-    assert np.array_equal(np.asarray(resize_square(open_image(encode(image, "PNG"), LIMIT), 64)), np.asarray(image))
+    assert np.array_equal(resize_square(open_picture(encode(image, "PNG"), LIMIT), 64), np.asarray(image))
 
 
 def test_eval_transform_normalises_by_clip():
@@ -102,10 +102,17 @@ def test_eval_transform_normalises_by_clip():
 
 
 def test_normalise_keeps_axes_apart():
-    images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
-    pixels = normalise(images)
-    assert pixels.is_contiguous()
-    assert pixels[1, 2, 3, 5].item() == pytest.approx((images[1, 3, 5, 2] / 255 - CLIP_MEAN[2]) / CLIP_STD[2], abs=1e-5)
+    images_BHWC = torch.randint(0, 256, (2, 4, 6, 3), dtype=torch.uint8)
+    pixels = normalise(images_BHWC.permute(0, 3, 1, 2))
+    assert pixels.is_contiguous() and pixels.dtype == torch.float32
+    expected = (images_BHWC[1, 3, 5, 2].item() / 255 - CLIP_MEAN[2]) / CLIP_STD[2]
+    assert pixels[1, 2, 3, 5].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_normalising_leaves_the_bytes_as_they_are():
+    pixels = torch.full((1, 3, 2, 2), 7, dtype=torch.uint8)
+    normalise(pixels)
+    assert (pixels == 7).all()
 
 
 def test_random_crop_stays_inside_and_above_the_area():
