@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from random import Random
 
 import numpy as np
@@ -135,9 +135,13 @@ def flip_pixels(pixels_HWC: np.ndarray) -> np.ndarray:
     return pixels_HWC[:, ::-1]
 
 
+def _unchanged(image: Image.Image) -> Image.Image:
+    return image
+
+
 _STRENGTH = 0.7 * 1.8 + 0.1  # magnitude 7 of 10
 _COLOUR_OPS: tuple[Callable[[Image.Image], Image.Image], ...] = (
-    lambda image: image,
+    _unchanged,
     ImageOps.autocontrast,
     ImageOps.equalize,
     lambda image: ImageEnhance.Brightness(image).enhance(_STRENGTH),
@@ -161,22 +165,35 @@ def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_GREY)
 
 
-def colour_augment(image: Image.Image, rng: Random) -> Image.Image:
+Operation = Callable[[Image.Image], Image.Image]
+
+
+def colour_augment(pixels_HWC: np.ndarray, rng: Random) -> np.ndarray:
     """X-VLM's colour-only RandAugment(2, 7): two operations are drawn, each applied with probability .5."""
-    for operation in (rng.choice(_COLOUR_OPS), rng.choice(_COLOUR_OPS)):
-        if rng.random() < 0.5:
-            image = operation(image)
-    return image
+    drawn = rng.choice(_COLOUR_OPS), rng.choice(_COLOUR_OPS)
+    return _applied([operation for operation in drawn if rng.random() < 0.5], pixels_HWC)
 
 
-def geometry_augment(image: Image.Image, rng: Random) -> Image.Image:
+def geometry_augment(pixels_HWC: np.ndarray, rng: Random) -> np.ndarray:
     """RandAugment(2, 7) of ALBEF's and X-VLM's captions: the colour operations, shears, shifts and turns."""
-    operations = range(len(_COLOUR_OPS) + len(_GEOMETRY_OPS))
-    for drawn in (rng.choice(operations), rng.choice(operations)):
+    numbers = range(len(_COLOUR_OPS) + len(_GEOMETRY_OPS))
+    chosen: list[Operation] = []
+    for number in (rng.choice(numbers), rng.choice(numbers)):
         if rng.random() >= 0.5:
             continue
-        if drawn < len(_COLOUR_OPS):
-            image = _COLOUR_OPS[drawn](image)
+        if number < len(_COLOUR_OPS):
+            chosen.append(_COLOUR_OPS[number])
         else:
-            image = _GEOMETRY_OPS[drawn - len(_COLOUR_OPS)](image, rng.choice((-1, 1)))
-    return image
+            chosen.append(partial(_GEOMETRY_OPS[number - len(_COLOUR_OPS)], sign=rng.choice((-1, 1))))
+    return _applied(chosen, pixels_HWC)
+
+
+def _applied(operations: Sequence[Operation], pixels_HWC: np.ndarray) -> np.ndarray:
+    """Where nothing is to be done, no Pillow image is made: to and fro costs as much as an operation."""
+    changing = [operation for operation in operations if operation is not _unchanged]
+    if not changing:
+        return pixels_HWC
+    image = Image.fromarray(pixels_HWC)
+    for operation in changing:
+        image = operation(image)
+    return np.asarray(image)

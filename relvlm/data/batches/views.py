@@ -10,7 +10,6 @@ from random import Random
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from relvlm.config.schema import DataConfig
 from relvlm.data.batches.batch import Group, View
@@ -187,7 +186,7 @@ class ViewBuilder:
         crop: Box,
         flip: bool,
         rng: Random,
-        augment: Callable[[Image.Image, Random], Image.Image],
+        augment: Callable[[np.ndarray, Random], np.ndarray],
     ) -> np.ndarray:
         """Decoded last: what is unusable has not cost the decoding."""
         sample = record.sample
@@ -199,5 +198,5 @@ class ViewBuilder:
         if flip:
             square_HWC = flip_pixels(square_HWC)
         if self.config.randaugment:
-            square_HWC = np.asarray(augment(Image.fromarray(square_HWC), rng))
+            square_HWC = augment(square_HWC, rng)
         return square_HWC
