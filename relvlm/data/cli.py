@@ -154,8 +154,8 @@ def _add_stats(parser: argparse.ArgumentParser) -> None:
 
 def _stats(args: argparse.Namespace) -> int:
     from relvlm.data.shards.store import ShardSet
+    from relvlm.data.statistics import Pairs, as_text, describe
     from relvlm.data.tools.inspect import report_damaged, sound_samples
-    from relvlm.data.tools.statistics import Pairs, as_text, describe
 
     damaged: list[str] = []
     samples, pairs = sound_samples(ShardSet(args.folder), damaged), Pairs()

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -184,8 +184,12 @@ def geometry_augment(pixels_HWC: np.ndarray, rng: Random) -> np.ndarray:
         if number < len(_COLOUR_OPS):
             chosen.append(_COLOUR_OPS[number])
         else:
-            chosen.append(partial(_GEOMETRY_OPS[number - len(_COLOUR_OPS)], sign=rng.choice((-1, 1))))
+            chosen.append(_towards(_GEOMETRY_OPS[number - len(_COLOUR_OPS)], rng.choice((-1, 1))))
     return _applied(chosen, pixels_HWC)
+
+
+def _towards(operation: Callable[[Image.Image, int], Image.Image], sign: int) -> Operation:
+    return lambda image: operation(image, sign)
 
 
 def _applied(operations: Sequence[Operation], pixels_HWC: np.ndarray) -> np.ndarray:

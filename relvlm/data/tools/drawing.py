@@ -10,7 +10,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from relvlm.data.shards.schema import Box, Relation, Sample
 
-ARROWS = 8  # of a picture; more of them show nothing
+ARROWS = 8  # of a picture; more of them show nothing, nor does a second one between the same two
 FONT = 12
 PLACES = 24  # down and up from a label's first place
 
@@ -22,7 +22,10 @@ def color(number: int) -> tuple[int, int, int]:
 
 
 def draw(canvas: Image.Image, sample: Sample, scale: float, relations: Sequence[Relation]) -> None:
-    """Draw on a photo at `scale` its numbered boxes, the first `relations` as arrows, and the labels of both."""
+    """Draw on a photo at `scale` its numbered boxes, the first `relations` as arrows, and the labels of both.
+
+    Two entities have one arrow: their other relations, mirrored ones above all, are for the text beside it.
+    """
     pen = ImageDraw.Draw(canvas)
     boxes = {e.id: _scaled(e.box, scale) for e in sample.entities}
     for number, box in enumerate(boxes.values()):
@@ -30,14 +33,18 @@ def draw(canvas: Image.Image, sample: Sample, scale: float, relations: Sequence[
     taken: list[Box] = []
     number_of = {name: number for number, name in enumerate(boxes)}
     middles = []
-    for relation in relations[:ARROWS]:
+    first: dict[frozenset[str], Relation] = {}
+    for relation in relations:
+        first.setdefault(frozenset((relation.subject, relation.object)), relation)
+    shown = list(first.values())[:ARROWS]
+    for relation in shown:
         ends = _arrow(boxes[relation.subject], boxes[relation.object])
         draw_arrow(pen, *ends, color(number_of[relation.subject]))
         middles.append(((ends[0][0] + ends[1][0]) / 2, (ends[0][1] + ends[1][1]) / 2))
     for number, (entity, box) in enumerate(zip(sample.entities, boxes.values(), strict=True)):
         text = f"{number} {' '.join((*entity.attributes, entity.label))}"
         _label(pen, canvas.size, text, _beside(box), color(number), "white", taken)
-    for relation, middle in zip(relations, middles, strict=False):
+    for relation, middle in zip(shown, middles, strict=True):
         number = number_of[relation.subject]
         _label(pen, canvas.size, relation.predicate, [middle], (255, 255, 255), color(number), taken)
 

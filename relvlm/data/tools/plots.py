@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from relvlm.data.tools.statistics import PAIRS, Pairs
+from relvlm.data.statistics import PAIRS, Pairs
 from relvlm.errors import UserError
 
 TOP = 25  # words of an axis

@@ -59,7 +59,22 @@ def test_an_arrow_is_of_its_subjects_colour_and_has_its_head_at_the_object():
         assert wide[head] > wide[tail] > 0
 
 
+def test_two_entities_have_one_arrow():
+    relations = [Relation("0", "left of", "1"), Relation("1", "right of", "0"), Relation("0", "near", "1")]
+    assert np.array_equal(canvas_of(relations), canvas_of(relations[:1]))
+    assert not np.array_equal(canvas_of(relations), canvas_of(relations[1:]))
+
+
 @pytest.mark.parametrize("count", [ARROWS, ARROWS + 1])
 def test_so_many_arrows_at_most(count):
-    relations = [Relation("0", "on", "1")] * count
-    assert np.array_equal(canvas_of(relations), canvas_of(relations[:ARROWS]))
+    entities = tuple(Entity(str(n), "x", (20 * n, 10, 20 * n + 15, 30)) for n in range(ARROWS + 2))
+    relations = [Relation("0", "on", str(n + 1)) for n in range(ARROWS + 1)]
+    drawn = []
+    for given in (relations[:count], relations[:ARROWS]):
+        canvas = Image.new("RGB", (300, 220), "black")
+        draw(canvas, Sample("1", 300, 220, entities=entities), 1.0, given)
+        drawn.append(np.asarray(canvas))
+    assert np.array_equal(*drawn)
+    canvas = Image.new("RGB", (300, 220), "black")
+    draw(canvas, Sample("1", 300, 220, entities=entities), 1.0, relations[: ARROWS - 1])
+    assert not np.array_equal(drawn[0], np.asarray(canvas))

@@ -3,8 +3,8 @@
 import pytest
 
 from relvlm.data.shards.schema import Entity, Relation, Sample
+from relvlm.data.statistics import Pairs, describe
 from relvlm.data.tools.plots import TOP, tails, together, write_plots
-from relvlm.data.tools.statistics import Pairs, describe
 from relvlm.errors import UserError
 
 

@@ -1,7 +1,7 @@
 """What a collection of samples holds."""
 
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.tools.statistics import BAR, TOP, Pairs, as_text, describe
+from relvlm.data.statistics import BAR, TOP, Pairs, as_text, describe
 
 
 def sample(number, **changes):
