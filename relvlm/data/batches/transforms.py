@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from random import Random
@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from relvlm.data.decoders import Picture
@@ -45,7 +45,7 @@ def resize_square(picture: Picture, size: int, crop: Box | None = None) -> np.nd
     square = Image.fromarray(pixels_HWC).resize(
         (size, size), Image.Resampling.BICUBIC, box=(x0 * sx, y0 * sy, x1 * sx, y1 * sy)
     )
-    return np.asarray(square)
+    return np.array(square)
 
 
 def _resize(pixels_HWC: np.ndarray, size: int) -> np.ndarray:
@@ -135,17 +135,44 @@ def flip_pixels(pixels_HWC: np.ndarray) -> np.ndarray:
     return pixels_HWC[:, ::-1]
 
 
-def _unchanged(image: Image.Image) -> Image.Image:
-    return image
-
-
+Operation = Callable[[np.ndarray], np.ndarray]
 _STRENGTH = 0.7 * 1.8 + 0.1  # magnitude 7 of 10
-_COLOUR_OPS: tuple[Callable[[Image.Image], Image.Image], ...] = (
-    _unchanged,
-    ImageOps.autocontrast,
-    ImageOps.equalize,
-    lambda image: ImageEnhance.Brightness(image).enhance(_STRENGTH),
-    lambda image: ImageEnhance.Sharpness(image).enhance(_STRENGTH),
+
+
+def _in_pillow(operation: Callable[[Image.Image], Image.Image]) -> Operation:
+    return lambda pixels_HWC: np.array(operation(Image.fromarray(pixels_HWC)))
+
+
+def _brighten(pixels_HWC: np.ndarray) -> np.ndarray:
+    """ImageEnhance.Brightness, value for value; a third of the time, most of which is Pillow's to and fro."""
+    brighter = torch.from_numpy(np.ascontiguousarray(pixels_HWC)).to(torch.float32).mul_(_STRENGTH)
+    return brighter.clamp_(max=255).to(torch.uint8).numpy()
+
+
+def _sharpen(pixels_HWC: np.ndarray) -> np.ndarray:
+    """ImageEnhance.Sharpness, value for value, in a quarter of the time; the outermost pixels stay.
+
+    1.36 p - .36 s, s being the mean of a pixel (five times) and its eight neighbours, rounded to a whole number.
+    """
+    wide = pixels_HWC.astype(np.int16)
+    rows = wide[:-2] + wide[1:-1] + wide[2:]
+    sums, centre = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:], wide[1:-1, 1:-1]
+    sums += 4 * centre + 6
+    sums //= 13
+    sums *= -9  # 25 times what is sought: no 16 bits are exceeded
+    sums += 34 * centre
+    sums //= 25
+    sharper = pixels_HWC.copy()
+    sharper[1:-1, 1:-1] = sums.clip(0, 255)
+    return sharper
+
+
+_COLOUR_OPS: tuple[Operation, ...] = (
+    lambda pixels_HWC: pixels_HWC,
+    _in_pillow(ImageOps.autocontrast),
+    _in_pillow(ImageOps.equalize),
+    _brighten,
+    _sharpen,
 )
 
 
@@ -165,39 +192,23 @@ def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_GREY)
 
 
-Operation = Callable[[Image.Image], Image.Image]
-
-
 def colour_augment(pixels_HWC: np.ndarray, rng: Random) -> np.ndarray:
     """X-VLM's colour-only RandAugment(2, 7): two operations are drawn, each applied with probability .5."""
-    drawn = rng.choice(_COLOUR_OPS), rng.choice(_COLOUR_OPS)
-    return _applied([operation for operation in drawn if rng.random() < 0.5], pixels_HWC)
+    for operation in (rng.choice(_COLOUR_OPS), rng.choice(_COLOUR_OPS)):
+        if rng.random() < 0.5:
+            pixels_HWC = operation(pixels_HWC)
+    return pixels_HWC
 
 
 def geometry_augment(pixels_HWC: np.ndarray, rng: Random) -> np.ndarray:
     """RandAugment(2, 7) of ALBEF's and X-VLM's captions: the colour operations, shears, shifts and turns."""
-    numbers = range(len(_COLOUR_OPS) + len(_GEOMETRY_OPS))
-    chosen: list[Operation] = []
-    for number in (rng.choice(numbers), rng.choice(numbers)):
+    operations = range(len(_COLOUR_OPS) + len(_GEOMETRY_OPS))
+    for drawn in (rng.choice(operations), rng.choice(operations)):
         if rng.random() >= 0.5:
             continue
-        if number < len(_COLOUR_OPS):
-            chosen.append(_COLOUR_OPS[number])
+        if drawn < len(_COLOUR_OPS):
+            pixels_HWC = _COLOUR_OPS[drawn](pixels_HWC)
         else:
-            chosen.append(_towards(_GEOMETRY_OPS[number - len(_COLOUR_OPS)], rng.choice((-1, 1))))
-    return _applied(chosen, pixels_HWC)
-
-
-def _towards(operation: Callable[[Image.Image, int], Image.Image], sign: int) -> Operation:
-    return lambda image: operation(image, sign)
-
-
-def _applied(operations: Sequence[Operation], pixels_HWC: np.ndarray) -> np.ndarray:
-    """Where nothing is to be done, no Pillow image is made: to and fro costs as much as an operation."""
-    changing = [operation for operation in operations if operation is not _unchanged]
-    if not changing:
-        return pixels_HWC
-    image = Image.fromarray(pixels_HWC)
-    for operation in changing:
-        image = operation(image)
-    return np.asarray(image)
+            move, sign = _GEOMETRY_OPS[drawn - len(_COLOUR_OPS)], rng.choice((-1, 1))
+            pixels_HWC = np.array(move(Image.fromarray(pixels_HWC), sign))
+    return pixels_HWC

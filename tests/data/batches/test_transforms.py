@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 from relvlm.data.batches.transforms import (
     _COLOUR_OPS,
@@ -129,26 +129,53 @@ def test_crop_scale_of_one_keeps_the_image():
 
 
 def test_colour_augment_keeps_geometry():
-    pixels = np.asarray(smooth(32, 32))
+    pixels = np.array(smooth(32, 32))
     results = [colour_augment(pixels, Random(seed)) for seed in range(30)]
     assert 10 <= sum(not np.array_equal(r, pixels) for r in results) <= 25  # 16 of 25
     for result in results:  # the first plane rises from left to right under every operation
         assert np.all(np.diff(result[16, 1:-1, 0].astype(int)) >= 0)
 
 
+BY_PILLOW = (
+    lambda image: image,
+    ImageOps.autocontrast,
+    ImageOps.equalize,
+    lambda image: ImageEnhance.Brightness(image).enhance(0.7 * 1.8 + 0.1),
+    lambda image: ImageEnhance.Sharpness(image).enhance(0.7 * 1.8 + 0.1),
+)
+
+
+def random_pixels(*shape, low=0, high=256):
+    return np.random.default_rng(3).integers(low, high, (*shape, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize(
+    "pixels", [random_pixels(224, 200), random_pixels(64, 64, low=100, high=140), np.arange(768, dtype=np.uint16)]
+)
+def test_colour_operations_are_pillows_value_for_value(number, pixels):
+    if pixels.ndim == 1:
+        pixels = (pixels % 256).astype(np.uint8).reshape(16, 16, 3)
+    before = pixels.copy()
+    expected = np.asarray(BY_PILLOW[number](Image.fromarray(pixels)))
+    for given in (pixels, pixels[:, ::-1]):  # as it comes from a flip
+        found = _COLOUR_OPS[number](given)
+        assert np.array_equal(found if given is pixels else found[:, ::-1], expected)
+    assert np.array_equal(pixels, before)
+
+
 def test_operations_are_applied_in_the_order_in_which_they_are_drawn():
-    """The random numbers of Pillow's images, which runs from before have drawn."""
-    pixels = np.asarray(smooth(32, 32))
+    pixels = np.array(smooth(32, 32))
     for seed in range(40):
         rng, image = Random(seed), Image.fromarray(pixels)
-        for operation in (rng.choice(_COLOUR_OPS), rng.choice(_COLOUR_OPS)):
+        for operation in (rng.choice(BY_PILLOW), rng.choice(BY_PILLOW)):
             if rng.random() < 0.5:
                 image = operation(image)
         assert np.array_equal(colour_augment(pixels, Random(seed)), np.asarray(image))
 
 
 def test_geometry_augment_moves_things_and_fills_with_grey():
-    red = np.asarray(Image.new("RGB", (40, 40), (200, 10, 10)))
+    red = np.array(Image.new("RGB", (40, 40), (200, 10, 10)))
     results = [geometry_augment(red, Random(seed)) for seed in range(60)]
     assert all(result.shape == (40, 40, 3) for result in results)
     moved = [result for result in results if (result == 128).all(-1).any()]
@@ -182,9 +209,9 @@ def test_crops_are_of_aspect_3_to_4_at_most():
 
 
 def test_colour_operations_are_of_strength_7():
-    grey = Image.new("RGB", (4, 4), (100, 100, 100))
+    grey = np.full((4, 4, 3), 100, np.uint8)
     assert len(_COLOUR_OPS) == 5
-    assert {operation(grey).getpixel((0, 0)) for operation in _COLOUR_OPS} == {(100,) * 3, (136,) * 3}
+    assert {tuple(operation(grey)[0, 0].tolist()) for operation in _COLOUR_OPS} == {(100,) * 3, (136,) * 3}
 
 
 @pytest.mark.parametrize(
