@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +68,7 @@ class ViewBuilder:
         self.patch_size = patch_size
         self.resize(image_size)
         self.tokenizer, self.relations = tokenizer, relations
+        self.joined = [kind for kind in SECTION_KINDS if getattr(config.joint_weights, kind)]
         self.counts: Counter[str] = Counter()
         self._groups: dict[BatchKind, Callable[[Sample, Box, Random], Texts]] = {
             "captions": self._captions,
@@ -92,8 +92,7 @@ class ViewBuilder:
         flip = rng.random() < self.config.flip
         sample = flip_sample(record.sample) if flip else record.sample
         crop = self._crop(kind, sample, rng)
-        weighted = dataclasses.asdict(self.config.joint_weights)
-        kinds = [k for k in SECTION_KINDS if weighted[k]] if kind == "joint" else [kind]
+        kinds = self.joined if kind == "joint" else [kind]
         parts = {k: self._groups[k](sample, crop, rng) for k in kinds}
         triplets = parts["mrc"].triplets if "mrc" in parts else ()
         geometry = kind == "captions" and self.config.randaugment_geometry

@@ -93,6 +93,13 @@ def test_no_resize_where_none_is_needed():
     assert np.array_equal(resize_square(open_picture(encode(image, "PNG"), LIMIT), 64), np.asarray(image))
 
 
+@pytest.mark.parametrize("crop", [None, (7, 3, 190, 170)])
+def test_a_square_is_one_block_of_memory(crop):
+    """A batch is made of such by copying, and Pillow reads them as they are; planes would have to be interleaved."""
+    square = resize_square(open_picture(encode(smooth(200, 180)), LIMIT), 64, crop)
+    assert square.flags.c_contiguous and square.flags.writeable
+
+
 def test_eval_transform_normalises_by_clip():
     pixels = eval_transform(16)(Image.new("RGB", (40, 30), (255, 0, 128)))
     expected = (torch.tensor([1, 0, 128 / 255]) - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
