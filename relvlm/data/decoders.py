@@ -55,7 +55,7 @@ class JpegPicture(NamedTuple):
         import simplejpeg
 
         by = _step(shrink)
-        width, height = (0 if by == 1 else -(-side // by) for side in self.size)  # 0: as stored
+        width, height = (-(-side // by) for side in self.size)
         try:
             found: np.ndarray = simplejpeg.decode_jpeg(self.data, "RGB", min_height=height, min_width=width)
         except ValueError:
