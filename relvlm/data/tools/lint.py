@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -87,7 +88,10 @@ def _mapped(folder: Path, tasks: list[Sequence[int] | None], processes: int) -> 
         return
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes, context, _open, (folder, os.getpid())) as pool:
-        yield pool.map(_inspect, tasks)
+        try:
+            yield pool.map(_inspect, tasks)
+        except BrokenProcessPool as error:
+            raise UserError(f"{folder}: a process ended by itself (out of memory? fewer --processes)") from error
 
 
 _shards: ShardSet | None = None

@@ -13,11 +13,14 @@ from relvlm.data.statistics import PAIRS, Pairs
 from relvlm.errors import UserError
 
 TOP = 25  # words of an axis
+COUNTED = ("labels", "attributes", "predicates")
 NAMES = {"subject": "subject's label", "predicate": "predicate", "object": "object's label"}
 
 
 def write_plots(folder: Path, figures: dict[str, Any], pairs: Pairs) -> list[Path]:
     """`tails.png` of `figures` (statistics.py) and, where there are relations, `together.png`; raises UserError."""
+    if not any(figures[name] for name in COUNTED):
+        raise UserError(f"{folder}: nothing to draw: the set has no entities and no relations (leave out --plots)")
     drawn = {"tails.png": tails(figures)}
     if pairs.counts[PAIRS[0]]:
         drawn["together.png"] = together(pairs)
@@ -34,7 +37,7 @@ def tails(figures: dict[str, Any]) -> Figure:
     """Count by rank, both logarithmic, and the share of all that the most frequent ones have together."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     ranked, share = figure.subplots(1, 2)
-    for name in ("labels", "attributes", "predicates"):
+    for name in COUNTED:
         counts = np.array(list(figures[name].values()))
         if len(counts):
             ranks = np.arange(1, len(counts) + 1)

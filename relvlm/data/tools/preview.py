@@ -38,7 +38,7 @@ def preview(path: Path, out: Path, count: int = 24, chosen: Chosen = ALL) -> tup
     shards = ShardSet(path)
     cards, faults = find_cards(shards, min(count, len(shards)), chosen)
     if not cards:
-        raise _nothing(path, min(count, len(shards)) if chosen.all else len(shards), faults)
+        raise _nothing(path, min(count, len(shards)) if chosen.all else len(shards), chosen, faults)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".html":
@@ -50,11 +50,13 @@ def preview(path: Path, out: Path, count: int = 24, chosen: Chosen = ALL) -> tup
     return len(cards), faults
 
 
-def _nothing(path: Path, looked_at: int, faults: Sequence[str]) -> UserError:
+def _nothing(path: Path, looked_at: int, chosen: Chosen, faults: Sequence[str]) -> UserError:
     if faults:
         return UserError(
             f"{path}: none of {looked_at} samples can be shown, first: {faults[0]} (run: relvlm data lint)"
         )
+    if chosen.faults:
+        return UserError(f"{path}: none of {looked_at} samples is faulty and what was asked for (leave out --faults)")
     return UserError(f"{path}: none of {looked_at} samples is what was asked for (run: relvlm data stats {path})")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import signal
 import tarfile
 
 import pytest
@@ -130,6 +131,13 @@ def test_two_processes_find_what_one_finds_in_the_same_order(tmp_path, monkeypat
     assert [f.kind for f in found] == ["checksum or count"] * 3 + [unreadable] * 3
     assert [f.line.split(": ")[1] for f in found[3:]] == ["k1", "k4", "k8"]
     assert faults_of(folder, processes=2) == found
+
+
+def test_a_process_that_is_killed_is_one_error(tmp_path, monkeypatch):
+    folder = write_toys(tmp_path / "set", 3)
+    monkeypatch.setattr(linting, "inspect_record", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match=r"set: a process ended by itself \(out of memory\? fewer --processes\)"):
+        faults_of(folder, processes=2)
 
 
 def test_a_sample_is_a_part_the_same_each_time_and_has_no_checksums(tmp_path):

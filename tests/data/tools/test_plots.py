@@ -43,6 +43,11 @@ def test_files_are_written(tmp_path, relations, names):
     assert [file.name for file in files] == names and all(file.stat().st_size > 10_000 for file in files)
 
 
+def test_a_set_of_captions_alone_has_nothing_to_draw(tmp_path):
+    with pytest.raises(UserError, match="nothing to draw: the set has no entities and no relations"):
+        write_plots(tmp_path / "look", describe([Sample("1", 10, 10, "toy", ("a dog",))]), Pairs())
+
+
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
     (tmp_path / "look").write_text("")
     with pytest.raises(UserError, match=r"look: cannot be written: .* \(choose another --plots\)"):

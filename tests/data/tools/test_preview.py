@@ -164,6 +164,11 @@ def test_what_is_not_there_is_one_error(varied, tmp_path):
         preview(varied, tmp_path / "look.html", chosen=Chosen(labels=("yak",)))
 
 
+def test_a_sound_set_has_no_faults_to_show(varied, tmp_path):
+    with pytest.raises(UserError, match=r"none of 12 samples is faulty and what was asked for \(leave out --faults\)"):
+        preview(varied, tmp_path / "look.html", chosen=Chosen(faults=True))
+
+
 def test_no_more_of_the_chosen_than_the_count(varied, tmp_path):
     assert preview(varied, tmp_path / "look.html", 3, Chosen(labels=("cow",))) == (3, [])
 
