@@ -145,7 +145,7 @@ def _in_pillow(operation: Callable[[Image.Image], Image.Image]) -> Operation:
 
 
 def _brighten(pixels_HWC: np.ndarray) -> np.ndarray:
-    """ImageEnhance.Brightness, value for value; in a third of the time: no image has to be made of the array and back."""
+    """ImageEnhance.Brightness, value for value, in a third of the time: no image is made of the array and back."""
     brighter = torch.from_numpy(np.ascontiguousarray(pixels_HWC)).to(torch.float32).mul_(_STRENGTH)
     return brighter.clamp_(max=255).to(torch.uint8).numpy()
 
