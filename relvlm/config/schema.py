@@ -166,14 +166,17 @@ class JointWeights:
     vsg: Annotated[float, "weight in a joint step; 0 leaves the kind out", WEIGHT] = 1.0
 
 
+READINESS = Range(0, 1_000_000, above=True)  # at 0, a record could be of no use that its index says is of use
+
+
 @dataclass(frozen=True)
 class RelationWeights:
     """How readily relations are drawn for MRC and VSG by where they come from (`provenance` in the shards)."""
 
-    human: Annotated[float, "readiness of a person's, and of those that do not say", WEIGHT] = 1.0
-    boxes: Annotated[float, "readiness of those derived from boxes; 0 leaves them out", WEIGHT] = 1.0
-    parser: Annotated[float, "readiness of those parsed out of captions; 0 leaves them out", WEIGHT] = 1.0
-    model: Annotated[float, "readiness of those that a model made; 0 leaves them out", WEIGHT] = 1.0
+    human: Annotated[float, "readiness of a person's, and of those that do not say", READINESS] = 1.0
+    boxes: Annotated[float, "readiness of those derived from boxes", READINESS] = 1.0
+    parser: Annotated[float, "readiness of those parsed out of captions", READINESS] = 1.0
+    model: Annotated[float, "readiness of those that a model made", READINESS] = 1.0
 
 
 @dataclass(frozen=True)

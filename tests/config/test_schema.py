@@ -149,8 +149,13 @@ def test_limits_stay_as_they_are():
                 "data.captions[].weight data.entities[].weight data.graphs[].weight data.joint[].weight",
                 "data.joint_weights.captions data.joint_weights.entities data.joint_weights.mrc",
                 "data.joint_weights.vsg data.max_masks data.ratio.captions data.ratio.entities data.ratio.joint",
-                "data.ratio.mrc data.ratio.vsg data.relation_weights.boxes data.relation_weights.human",
-                "data.relation_weights.model data.relation_weights.parser device_tflops",
+                "data.ratio.mrc data.ratio.vsg device_tflops",
+            ]
+        ),
+        "above 0 and at most 1,000,000": " ".join(
+            [
+                "data.relation_weights.boxes data.relation_weights.human data.relation_weights.model",
+                "data.relation_weights.parser",
             ]
         ),
         "at least 0 and at most 1,024": "data.workers",

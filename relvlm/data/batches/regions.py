@@ -106,13 +106,13 @@ def describe(entity: Entity, rng: Random) -> str:
 def draw_relations(relations: Sequence[Relation], limit: int, weights: RelationWeights, rng: Random) -> list[Relation]:
     """At most `limit` relations in random order; where provenances weigh differently, the heavier ones rather first.
 
-    With weights they are draws without replacement (Efraimidis and Spirakis, 2006); what weighs 0 is left out.
+    With weights they are draws without replacement (Efraimidis and Spirakis, 2006).
     """
     weight = [getattr(weights, r.provenance or "human") for r in relations]
-    if len(set(weight)) <= 1 and any(weight):
+    if len(set(weight)) <= 1:
         return rng.sample(relations, min(limit, len(relations)))
-    late = {i: -math.log(1 - rng.random()) / w for i, w in enumerate(weight) if w}
-    return [relations[i] for i in sorted(late, key=late.__getitem__)[:limit]]
+    late = [-math.log(1 - rng.random()) / w for w in weight]
+    return [relations[i] for i in sorted(range(len(late)), key=late.__getitem__)[:limit]]
 
 
 def choose_relations(

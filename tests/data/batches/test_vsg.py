@@ -37,10 +37,11 @@ def test_no_more_than_the_limit():
     assert drawn == {("r", "b"), ("r", "c"), ("b", "c")}
 
 
-def test_what_weighs_nothing_is_in_no_text():
+def test_what_weighs_little_is_seldom_in_a_text():
     marked = (replace(RELATIONS[0], provenance="boxes"), *RELATIONS[1:])
-    weights = RelationWeights(boxes=0)
-    assert [t.subject for t in choose_triplets(replace(SAMPLE, relations=marked), 8, Random(0), weights)] == ["r", "b"]
+    weights, sample = RelationWeights(boxes=1e-6), replace(SAMPLE, relations=marked)
+    assert [t.subject for t in choose_triplets(sample, 2, Random(0), weights)] == ["r", "b"]
+    assert len(choose_triplets(sample, 3, Random(0), weights)) == 3
 
 
 def test_verbalised_triplets_name_attribute_and_label():
