@@ -1,4 +1,4 @@
-"""`relvlm data`: build, relate, merge, lint, stats and preview shard sets."""
+"""`relvlm data`: build, relate, merge, index, lint, stats and preview shard sets."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ TOOLS = {
     "overlap": ("relvlm.data.recipes.overlap", "list the images of test sets, for `build --overlap`"),
     "relate": ("relvlm.data.tools.relate", "add spatial relations derived from boxes"),
     "merge": ("relvlm.data.tools.merge", "join sets that annotate the same photos"),
+    "index": ("relvlm.data.tools.index", "index a set that was built elsewhere, once"),
 }
 EPILOG = """A shard set is a folder of tars, each sample an image and its JSON, with a manifest.json that holds
 checksums and counts. A usual sequence:

@@ -225,9 +225,8 @@ def _train_from(
         watch.begin(config.deadlines.save, progress.step)
         watch.at("save")
         last = saver.wait()
-    left_out = {name: count for name, count in loader.counts().items() if count}
-    if left_out and rank() == 0:
-        log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
+    if rank() == 0 and (left_out := str(monitor.left_out)):
+        log.info("left out by the loaders of all ranks, after step %d: %s", start.step, left_out)
     return last
 
 

@@ -52,7 +52,8 @@ def inputs_of(config: Config) -> Inputs:
         for place, dataset in enumerate(getattr(config.data, section)):
             path = Path(dataset.path)
             entries = shard_entries(path / MANIFEST, read_manifest(path))
-            inputs[f"data.{section}[{place}].path"] = _hash(f"{e.name} {e.sha256} {e.samples}" for e in entries)
+            lines = [f"{e.name} {e.sha256} {e.samples} {e.index}" for e in entries]
+            inputs[f"data.{section}[{place}].path"] = _hash(lines)
     return inputs
 
 

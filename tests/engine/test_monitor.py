@@ -32,7 +32,7 @@ COLUMNS = [f"{kind}/{name}" for kind, names in NAMES.items() for name in names]
 def chunk(step: int, images: int = 8) -> SimpleNamespace:
     kind = "captions" if step % 2 else "mrc"
     return SimpleNamespace(
-        kind=kind, dataset=f"set{step}", images=images, text_ids=range(5 * images), samples_hash=step
+        kind=kind, dataset=f"set{step}", images=images, text_ids=range(5 * images), samples_hash=step, left_out=[0] * 5
     )
 
 

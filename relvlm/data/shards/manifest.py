@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,19 @@ _SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tar")
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """A shard's line in the manifest."""
+    """A shard's line in the manifest; `index` is the SHA-256 of its index, empty where it has none.
+
+    `captions`, `entities`, `relations`: samples that have such, with words.
+    """
 
     name: str
     sha256: str
     bytes: int
     samples: int
+    index: str = ""
+    captions: int = 0
+    entities: int = 0
+    relations: int = 0
 
 
 @dataclass
@@ -137,12 +144,12 @@ def _entry(record: Any, place: str) -> ShardEntry:
         entry = ShardEntry(**record)
     except TypeError as error:
         raise UserError(f"{place}: {error} (build it again)") from error
-    for name, text in (("name", entry.name), ("sha256", entry.sha256)):
-        if type(text) is not str:
-            raise UserError(f"{place}.{name}: {text!r} is no text (build it again)")
-    for name, count in (("bytes", entry.bytes), ("samples", entry.samples)):
-        if type(count) is not int or count < 0:
-            raise UserError(f"{place}.{name}: {count!r} is no count (build it again)")
+    for field_ in fields(entry):
+        value, is_text = getattr(entry, field_.name), field_.type == "str"
+        if is_text and type(value) is not str:
+            raise UserError(f"{place}.{field_.name}: {value!r} is no text (build it again)")
+        if not is_text and (type(value) is not int or value < 0):
+            raise UserError(f"{place}.{field_.name}: {value!r} is no count (build it again)")
     if not _SHARD_NAME.fullmatch(entry.name):
         raise UserError(f"{place}.name: {entry.name!r} is no plain file name *.tar")
     return entry
@@ -152,6 +159,13 @@ def _check_total(file: Path, manifest: dict[str, Any], samples: int) -> None:
     total = manifest.get("totals", {}).get("samples", samples)
     if total != samples:
         raise UserError(f"{file}: totals.samples: {total!r}, its shards hold {samples} (edited? build it again)")
+
+
+def check_indexed(folder: Path, entries: Iterable[ShardEntry]) -> None:
+    """Raise UserError unless the manifest of the set in `folder` lists an index for each shard."""
+    bare = next((entry.name for entry in entries if not entry.index), None)
+    if bare:
+        raise UserError(f"{folder / MANIFEST}: lists no index of {bare} (run once: relvlm data index {folder})")
 
 
 def check_size(path: Path, entry: ShardEntry) -> None:

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from relvlm.config.schema import DataConfig
 from relvlm.data.json_keys import loads_unique
 from relvlm.data.pictures import decode
-from relvlm.data.shards.manifest import MANIFEST, check_size, read_manifest, shard_entries
+from relvlm.data.shards.index import ShardIndex, index_name
+from relvlm.data.shards.manifest import MANIFEST, check_indexed, check_size, read_manifest, shard_entries
 from relvlm.data.shards.schema import Sample
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.errors import UserError
@@ -67,16 +68,19 @@ def report_damaged(damaged: Sequence[str]) -> None:
 def lint(folder: Path) -> Iterator[str]:
     """Every fault of the set, one line each; reads and decodes everything. UserError if there is no manifest.
 
-    Shards that are missing or of a wrong size end the search: positions in such a set mean nothing.
+    Shards that are missing, of a wrong size or without their index end the search: nothing in them can be found.
     """
-    torn = list(_size_faults(folder))
+    torn = list(_layout_faults(folder))
     yield from torn or _content_faults(ShardSet(folder))
 
 
-def _size_faults(folder: Path) -> Iterator[str]:
-    for entry in shard_entries(folder / MANIFEST, read_manifest(folder)):
+def _layout_faults(folder: Path) -> Iterator[str]:
+    entries = shard_entries(folder / MANIFEST, read_manifest(folder))
+    check_indexed(folder, entries)
+    for entry in entries:
         try:
             check_size(folder / entry.name, entry)
+            ShardIndex(folder / index_name(entry.name), entry.index, entry.samples)
         except UserError as error:
             yield str(error)
 

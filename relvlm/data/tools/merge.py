@@ -17,7 +17,8 @@ from tqdm import tqdm
 from relvlm.data.arguments import positive
 from relvlm.data.image_ids import DATASETS
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
-from relvlm.data.shards.store import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
+from relvlm.data.shards.shard_file import Encoded
+from relvlm.data.shards.store import SKIPPED, DataFault, ShardSet, check_free, write_shards
 from relvlm.data.tools.inspect import refuse_repeated, sound_samples
 from relvlm.errors import UserError
 

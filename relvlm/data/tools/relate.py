@@ -31,7 +31,8 @@ from tqdm import tqdm
 
 from relvlm.data.arguments import positive, share
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
-from relvlm.data.shards.store import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
+from relvlm.data.shards.shard_file import Encoded
+from relvlm.data.shards.store import SKIPPED, DataFault, ShardSet, check_free, write_shards
 from relvlm.data.tools.inspect import refuse_repeated
 
 MIRROR = {

@@ -10,7 +10,8 @@ from support.shards import shard_set, toy_photo, toy_sample
 
 from relvlm.data import cli
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.shards.store import DataFault, Record, ShardSet, encode_sample, write_shards
+from relvlm.data.shards.shard_file import encode_sample
+from relvlm.data.shards.store import DataFault, Record, ShardSet, write_shards
 from relvlm.data.tools.inspect import LISTED, picture, report_damaged
 from relvlm.data.tools.preview import WIDTH, png_sheet
 from relvlm.errors import UserError
