@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from relvlm.config.cache import CacheConfig
 from relvlm.config.ranges import (
     BELOW_ONE,
     BY_CONTENT,
@@ -202,6 +203,7 @@ class DataConfig:
     max_fault_rate: Annotated[
         float, "share of the records read, over all ranks, that may be faulty; more end the run", SHARE, FREE
     ] = 0.01
+    cache: CacheConfig = field(default_factory=CacheConfig)
     max_pixels: Annotated[int, "pixels of an image above which it counts as corrupt", Range(1, 178_956_970)] = (
         178_956_970
     )

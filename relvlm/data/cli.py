@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from relvlm.data.arguments import positive
+from relvlm.data.arguments import positive, shard_set
 from relvlm.paths import Parser
 
 SOURCES = {
@@ -162,4 +162,5 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="shard set (the folder with manifest.json)")
+    what = "shard set: the folder with manifest.json, or its address (s3://, gs://, hf://, https://, ...)"
+    parser.add_argument("folder", type=shard_set, metavar="DIR", help=what)

@@ -101,6 +101,7 @@ def test_limits_stay_as_they_are():
         "model.vision.",
         "deadlines.",
         "spikes.",
+        "data.cache.",
     )
     assert limits("", without=elsewhere) == {
         "not empty": "name",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
 
+from relvlm.config.cache import CacheConfig
 from relvlm.config.schema import DataConfig, DatasetConfig
 from relvlm.data.batches.pools import dealing_of
 from relvlm.data.batches.regions import read_relations
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 def open_streams(config: DataConfig) -> tuple[list[Stream], list[UsableRecords]]:
     """A stream and its records for each dataset of each kind that is drawn; kinds share the shard sets."""
     streams, records = [], []
-    open_set = cache(_open_set)
+    opened: dict[str, ShardSet] = {}
     for kind in BATCH_KINDS:
         ratio, section = getattr(config.ratio, kind), datasets_of(kind)
         if ratio <= 0:
@@ -32,7 +32,9 @@ def open_streams(config: DataConfig) -> tuple[list[Stream], list[UsableRecords]]
             raise UserError(f"data.{section}: no dataset of positive weight, but data.ratio.{kind} is {ratio}")
         for i, dataset in enumerate(datasets):
             field = f"data.{section}[{i}].path"
-            usable = _usable(config, kind, dataset, open_set(dataset.path, field), field)
+            if dataset.path not in opened:
+                opened[dataset.path] = _open_set(dataset.path, config.cache, field)
+            usable = _usable(config, kind, dataset, opened[dataset.path], field)
             deal = dealing_of(config, kind, dataset)
             probability = ratio * dataset.weight / total
             streams.append(Stream(kind, f"{kind}/{i}", usable.sizes, deal.images, probability, deal.block, deal.pool))
@@ -40,9 +42,9 @@ def open_streams(config: DataConfig) -> tuple[list[Stream], list[UsableRecords]]
     return streams, records
 
 
-def _open_set(path: str, field: str) -> ShardSet:
+def _open_set(path: str, cache: CacheConfig, field: str) -> ShardSet:
     try:
-        shards = ShardSet(path)
+        shards = ShardSet(path, cache)
     except UserError as error:
         raise UserError(f"{field}: {error}") from error
     if not len(shards):

@@ -11,10 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from relvlm.config.cache import CacheConfig
+from relvlm.data.shards.address import Address, Place
+from relvlm.data.shards.fetching import read_address
 from relvlm.data.shards.schema import SCHEMA_VERSION, Sample
 from relvlm.errors import UserError
 
 MANIFEST = "manifest.json"
+TRIES = CacheConfig.tries
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tar")
 
 
@@ -101,15 +105,17 @@ def builder_version() -> str:
         return "not installed"
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the shard set in folder `path`; raises UserError."""
+def read_manifest(path: Place, tries: int = TRIES) -> dict[str, Any]:
+    """The manifest of the shard set in a folder, or at an address that is asked `tries` times; raises UserError."""
     file = path / MANIFEST
-    if not file.is_file():
-        raise UserError(f"{path}: no {MANIFEST} in {path} (run: relvlm data build --help)")
     try:
-        manifest = json.loads(file.read_bytes())
+        data = read_address(file, tries) if isinstance(file, Address) else file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: no {MANIFEST} in {path} (run: relvlm data build --help)") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        manifest = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not valid JSON: {error} (build the shard set again)") from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
@@ -121,7 +127,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def shard_entries(file: Path, manifest: dict[str, Any]) -> list[ShardEntry]:
+def shard_entries(file: Place, manifest: dict[str, Any]) -> list[ShardEntry]:
     """The shards that `manifest` (read from `file`) lists; raises UserError, also for a name with a folder."""
     records = manifest.get("shards", [])
     if not isinstance(records, list):
@@ -155,13 +161,13 @@ def _entry(record: Any, place: str) -> ShardEntry:
     return entry
 
 
-def _check_total(file: Path, manifest: dict[str, Any], samples: int) -> None:
+def _check_total(file: Place, manifest: dict[str, Any], samples: int) -> None:
     total = manifest.get("totals", {}).get("samples", samples)
     if total != samples:
         raise UserError(f"{file}: totals.samples: {total!r}, its shards hold {samples} (edited? build it again)")
 
 
-def check_indexed(folder: Path, entries: Iterable[ShardEntry]) -> None:
+def check_indexed(folder: Place, entries: Iterable[ShardEntry]) -> None:
     """Raise UserError unless the manifest of the set in `folder` lists an index for each shard."""
     bare = next((entry.name for entry in entries if not entry.index), None)
     if bare:

@@ -18,13 +18,15 @@ from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
-from relvlm.data.shards.index import NOTHING, ODD_HEADER, REPEATED, Row, ShardIndex, check_is_there, index_name
+from relvlm.config.cache import CacheConfig
+from relvlm.data.shards.address import Place, place_of
+from relvlm.data.shards.files import files_of
+from relvlm.data.shards.index import NOTHING, ODD_HEADER, REPEATED, Row, ShardIndex
 from relvlm.data.shards.manifest import (
     MANIFEST,
     ShardEntry,
     Tally,
     check_indexed,
-    check_size,
     file_sha256,
     make_manifest,
     read_manifest,
@@ -40,6 +42,7 @@ RELATIONS = "relations.txt"
 SKIPPED = "skipped.txt"
 LOG = "build.log"
 OPEN_SHARDS = 64  # file descriptors that one reader keeps
+DEFAULT_CACHE = CacheConfig()
 
 
 class DataFault(Exception):
@@ -151,15 +154,18 @@ class ShardSet:
     manifest promises; a promised sample that is damaged or gone raises DataFault when it is read.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        """Raises UserError naming the file if the manifest, a shard or its index is missing, or of another size."""
-        self.path = Path(path)
-        self.manifest = read_manifest(self.path)
+    def __init__(self, path: Path | str, cache: CacheConfig = DEFAULT_CACHE) -> None:
+        """Raises UserError naming the file if the manifest, a shard or its index is missing, or of another size.
+
+        `path` is a folder or an address, whose shards come through `cache` and are looked at when they do.
+        """
+        self.path: Place = place_of(path) if isinstance(path, str) else path
+        self.files = files_of(self.path, cache)
+        self.manifest = read_manifest(self.path, cache.tries)
         self.shards = shard_entries(self.path / MANIFEST, self.manifest)
         check_indexed(self.path, self.shards)
         for entry in self.shards:
-            check_size(self.path / entry.name, entry)
-            check_is_there(self.path / index_name(entry.name))
+            self.files.check(entry)
         self._ends = list(accumulate(entry.samples for entry in self.shards))
         self._forget()
 
@@ -192,6 +198,8 @@ class ShardSet:
         try:
             members = read_members(self._file(shard), row.image, row.text)
             key = self._key(shard, position, row, [split_name(member) for member, _ in members])
+        except UserError:  # of a cache: a full disk is no fault of the sample, though an OSError
+            raise
         except OSError as error:
             raise fault(f"cannot be read: {error}") from error
         if row.bits & REPEATED:
@@ -218,20 +226,19 @@ class ShardSet:
 
     def _verify(self, entry: ShardEntry) -> Iterator[str]:
         try:
-            if file_sha256(self.path / entry.name) != entry.sha256:
+            if self.files.tar(entry, file_sha256) != entry.sha256:
                 yield f"{entry.name}: SHA-256 differs from the manifest"
-        except OSError as error:
+        except (OSError, UserError) as error:
             yield f"{entry.name}: cannot be read: {error}"
 
     def _open(self, shard: int) -> PositionedFile:
-        return PositionedFile(self.path / self.shards[shard].name)
+        return self.files.tar(self.shards[shard], PositionedFile)
 
     def _open_index(self, shard: int) -> ShardIndex:
-        entry = self.shards[shard]
-        return ShardIndex(self.path / index_name(entry.name), entry.index, entry.samples)
+        return self.files.index(self.shards[shard])
 
     def _walk(self, shard: int) -> list[str]:
-        return [found.key for found in scan_members(self.path / self.shards[shard].name)]
+        return [found.key for found in self.files.tar(self.shards[shard], scan_members)]
 
     def _forget(self) -> None:
         self._file = lru_cache(maxsize=OPEN_SHARDS)(self._open)

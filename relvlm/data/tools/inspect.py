@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
@@ -13,10 +12,11 @@ from tqdm import tqdm
 from relvlm.config.schema import DataConfig
 from relvlm.data.json_keys import loads_unique
 from relvlm.data.pictures import decode
-from relvlm.data.shards.index import ShardIndex, index_name
-from relvlm.data.shards.manifest import MANIFEST, check_indexed, check_size, read_manifest, shard_entries
+from relvlm.data.shards.address import Place
+from relvlm.data.shards.files import files_of
+from relvlm.data.shards.manifest import MANIFEST, check_indexed, read_manifest, shard_entries
 from relvlm.data.shards.schema import Sample
-from relvlm.data.shards.store import DataFault, Record, ShardSet
+from relvlm.data.shards.store import DEFAULT_CACHE, DataFault, Record, ShardSet
 from relvlm.errors import UserError
 
 LISTED = 5  # damaged samples that a command names
@@ -65,7 +65,7 @@ def report_damaged(damaged: Sequence[str]) -> None:
         print(f"damaged: {len(damaged)} samples in all (relvlm data lint lists them)", file=sys.stderr)
 
 
-def lint(folder: Path) -> Iterator[str]:
+def lint(folder: Place) -> Iterator[str]:
     """Every fault of the set, one line each; reads and decodes everything. UserError if there is no manifest.
 
     Shards that are missing, of a wrong size or without their index end the search: nothing in them can be found.
@@ -74,13 +74,14 @@ def lint(folder: Path) -> Iterator[str]:
     yield from torn or _content_faults(ShardSet(folder))
 
 
-def _layout_faults(folder: Path) -> Iterator[str]:
+def _layout_faults(folder: Place) -> Iterator[str]:
     entries = shard_entries(folder / MANIFEST, read_manifest(folder))
     check_indexed(folder, entries)
+    files = files_of(folder, DEFAULT_CACHE)
     for entry in entries:
         try:
-            check_size(folder / entry.name, entry)
-            ShardIndex(folder / index_name(entry.name), entry.index, entry.samples)
+            files.check(entry)
+            files.index(entry)
         except UserError as error:
             yield str(error)
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from relvlm.data.arguments import positive
+from relvlm.data.arguments import positive, shard_set
 from relvlm.data.image_ids import DATASETS
+from relvlm.data.shards.address import Place
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.shards.shard_file import Encoded
 from relvlm.data.shards.store import SKIPPED, DataFault, ShardSet, check_free, write_shards
@@ -25,7 +26,7 @@ from relvlm.errors import UserError
 MAX_STRETCH = 1.01  # how far the aspect of a photo may differ between two sets: rounding of a resize
 
 
-def merge(sets: Sequence[Path], out: Path, shard_size: int = 1000) -> tuple[dict[str, Any], list[str]]:
+def merge(sets: Sequence[Place], out: Path, shard_size: int = 1000) -> tuple[dict[str, Any], list[str]]:
     """Write to `out` the photos that every set holds, by `image_id`, with the annotation of all.
 
     Photos, order and keys are the first set's; boxes follow where another set holds a photo in another size.
@@ -49,7 +50,7 @@ def merge(sets: Sequence[Path], out: Path, shard_size: int = 1000) -> tuple[dict
     return manifest, skipped
 
 
-def _check_datasets(sets: Sequence[Path], sources: Sequence[str]) -> None:
+def _check_datasets(sets: Sequence[Place], sources: Sequence[str]) -> None:
     """COCO's photo 42 is not Visual Genome's, though both have the id "42"."""
     known = {
         DATASETS[part]: path for path, s in zip(sets, sources, strict=True) for part in s.split("+") if part in DATASETS
@@ -140,7 +141,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data merge`."""
     parser.description = "Join shard sets that annotate the same photos: those that every set holds."
     parser.epilog = EPILOG
-    parser.add_argument("sets", type=Path, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
+    parser.add_argument("sets", type=shard_set, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
 

@@ -11,6 +11,7 @@ from textwrap import wrap
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from relvlm.data.shards.address import Place
 from relvlm.data.shards.schema import Sample
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.tools import inspect
@@ -26,7 +27,7 @@ figure{margin:0;padding:12px;background:#fff;border:1px solid #ddd}img{width:100
 ul{margin:6px 0;padding-left:18px}b{color:#036}small{color:#777}"""
 
 
-def preview(path: Path, out: Path, count: int = 24) -> tuple[int, list[str]]:
+def preview(path: Place, out: Path, count: int = 24) -> tuple[int, list[str]]:
     """Write a sheet of `count` samples spread evenly over the set to `out` (.html or .png).
 
     Returns how many it shows, and the faults of those that cannot be read or decoded. Raises UserError for another

@@ -29,7 +29,8 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from relvlm.data.arguments import positive, share
+from relvlm.data.arguments import positive, shard_set, share
+from relvlm.data.shards.address import Place
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.shards.shard_file import Encoded
 from relvlm.data.shards.store import SKIPPED, DataFault, ShardSet, check_free, write_shards
@@ -144,7 +145,9 @@ def relate_sample(sample: Sample, rules: Rules = Rules()) -> Sample:
     return replace(sample, relations=tuple(dict.fromkeys((*sample.relations, *derived))))
 
 
-def relate(source: Path, out: Path, rules: Rules = Rules(), shard_size: int = 1000) -> tuple[dict[str, Any], list[str]]:
+def relate(
+    source: Place, out: Path, rules: Rules = Rules(), shard_size: int = 1000
+) -> tuple[dict[str, Any], list[str]]:
     """Copy the shard set `source` to `out` with spatial relations added; photos stay byte for byte.
 
     Returns the manifest and the damaged samples that were left out. UserError if `source` is no shard set or
@@ -192,7 +195,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Copy a shard set, adding the spatial relations that its boxes decide clearly."
     parser.epilog = EPILOG
     rules = Rules()
-    parser.add_argument("source", type=Path, metavar="IN", help="shard set with boxes")
+    parser.add_argument("source", type=shard_set, metavar="IN", help="shard set with boxes")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
     parser.add_argument(
         "--predicates",
