@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from hashlib import sha256
+from io import BytesIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,14 +91,25 @@ class ShardIndex:
     def __init__(self, path: Path, digest: str, records: int) -> None:
         """Raises UserError where the file is not the one of that SHA-256, or has another number of rows."""
         self.path = path
-        check_is_there(path)
         try:
-            self._check(sha256(path.read_bytes()).hexdigest() == digest, "is not the file that manifest.json lists")
-            self.rows = np.asarray(np.load(path, mmap_mode="r"))
-        except OSError as error:
+            with path.open("rb") as stream:
+                self._data = mmap(stream.fileno(), 0, access=ACCESS_READ)
+        except FileNotFoundError:
+            check_is_there(path)
+            raise
+        except (OSError, ValueError) as error:  # ValueError: of an empty file
             raise UserError(f"{path}: cannot be read: {error} {_mend(path)}") from error
-        sound = self.rows.dtype == np.dtype("<u4") and self.rows.shape == (records, 4)
-        self._check(sound, f"holds no index of {records} records")
+        self._check(sha256(self._data).hexdigest() == digest, "is not the file that manifest.json lists")
+        header, start = self._header()
+        self._end = start + 16 * records
+        form = b"'<u4'" in header and b"'shape': (%d, 4)" % records in header and len(self._data) > self._end
+        self._check(form, f"holds no index of {records} records")
+        self.rows = np.frombuffer(self._data, "<u4", 4 * records, start).reshape(-1, 4)
+
+    def _header(self) -> tuple[bytes, int]:
+        """Of the first array, and where that begins; numpy parses it as Python, which takes as long as all else."""
+        start = 10 + int.from_bytes(self._data[8:10], "little")
+        return self._data[:start], start
 
     def __getitem__(self, position: int) -> Row:
         image, image_size, text, about = self.rows[position].tolist()
@@ -106,18 +119,12 @@ class ShardIndex:
         """(N,) int64: the records that have all of `bits` and, if given, a relation of the `vocabulary`, increasing."""
         fit = self.rows[:, 3] & np.uint32(bits) == bits
         if vocabulary is not None:
-            pairs = self._predicates()
+            pairs = np.load(BytesIO(self._data[self._end :]))
+            self._check(pairs.dtype == PREDICATE, "holds no predicates behind its rows")
             known = np.zeros(len(fit), bool)
             known[pairs["record"][np.isin(pairs["key"], vocabulary)]] = True
             fit &= known
         return np.flatnonzero(fit)
-
-    def _predicates(self) -> np.ndarray:
-        with self.path.open("rb") as stream:
-            np.load(stream)
-            pairs = np.load(stream)
-        self._check(pairs.dtype == PREDICATE and pairs.ndim == 1, "holds no predicates behind its rows")
-        return pairs
 
     def _check(self, sound: bool, fault: str) -> None:
         if not sound:

@@ -11,6 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from relvlm import storage
+from relvlm.data.arguments import shard_set
+from relvlm.data.shards.address import Address
 from relvlm.data.shards.index import LARGEST_TEXT, NOTHING, REPEATED, IndexRows
 from relvlm.data.shards.manifest import (
     MANIFEST,
@@ -85,11 +87,15 @@ def _sample(found: Found, shard: str, file: PositionedFile) -> Sample:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data index`."""
     parser.description = "Write the index of each shard: where its records lie, which kinds of batches can use them."
-    parser.add_argument("folder", type=Path, metavar="DIR", help="shard set (the folder with manifest.json)")
+    parser.add_argument("folder", type=shard_set, metavar="DIR", help="shard set (the folder with manifest.json)")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status, 1 where a record cannot be read."""
+    if isinstance(args.folder, Address):
+        raise UserError(
+            f"{args.folder}: indexes are written beside the shards (index a copy in a folder, then upload it)"
+        )
     faulty: list[str] = []
     entries = index_set(args.folder, faulty)
     for line in faulty:

@@ -5,6 +5,7 @@ import http.server
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -14,12 +15,13 @@ import pytest
 from support.shards import toy_sample, write_toys
 
 from relvlm.config.cache import CacheConfig
+from relvlm.data import cli
 from relvlm.data.shards import cache as cache_module
 from relvlm.data.shards import fetching
-from relvlm.data.shards.address import Address, place_of
 from relvlm.data.shards.cache import ShardCache
 from relvlm.data.shards.store import ShardSet
 from relvlm.errors import UserError
+from relvlm.paths import Parser
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -67,6 +69,20 @@ def test_a_set_in_a_store_reads_as_one_in_a_folder(address, cache, asked, tmp_pa
     assert [there.read(i).sample for i in range(7)] == [toy_sample(i) for i in range(7)]
     assert max(asked.values()) == 1 and len(asked) == 7
     assert there.verify() == [] and there.path.name == "set"
+
+
+def test_the_data_commands_take_an_address(address, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for command in ("lint", "stats"):
+        parser = Parser()
+        cli.add_arguments(parser)
+        assert cli.main(parser.parse_args([command, address])) == 0
+    assert f"{address}: sound" in capsys.readouterr().err
+    put(address, "000001.tar", b"")
+    assert cli.main(parser.parse_args(["lint", address])) == 0  # what is in the cache is whole
+    shutil.rmtree(tmp_path / ".cache")
+    with pytest.raises(UserError, match=r"set/000001\.tar: cannot be fetched, 5 tries"):
+        cli.main(parser.parse_args(["lint", address]))
 
 
 def test_another_process_finds_what_one_has_fetched(address, cache, asked):
@@ -176,22 +192,6 @@ def test_a_full_disk_is_named_and_asked_about_once(address, cache, asked, monkey
     monkeypatch.setattr(cache_module.ShardCache, "_reserve", full)
     with pytest.raises(UserError, match=r"data\.cache\.folder: \S+cache: cannot be written: .*No space left"):
         ShardSet(address, cache).read(0)
-
-
-@pytest.mark.parametrize("text", ["pipe:cat x.tar", "pipe:aws s3 cp s3://a/b -"])
-def test_a_pipe_is_refused_with_a_reason(text):
-    with pytest.raises(UserError, match=r"^pipe:.*once and in its own order"):
-        place_of(text)
-
-
-def test_an_unknown_protocol_is_refused(cache):
-    with pytest.raises(UserError, match=r"^nonsense://a/manifest\.json: .*nonsense"):
-        ShardSet("nonsense://a", cache)
-
-
-@pytest.mark.parametrize(("text", "address"), [("a/b", False), ("/a:b", False), ("s3://a/b", True), ("file.v2", False)])
-def test_an_address_is_told_from_a_folder(text, address):
-    assert isinstance(place_of(text), Address) == address and str(place_of(text)) == text
 
 
 def read_all(folder: str, address: str, cache: CacheConfig, start, results) -> None:

@@ -60,6 +60,11 @@ def test_records_that_cannot_be_read_are_named_and_have_no_use(tmp_path, capsys)
             shards.read(position)
 
 
+def test_an_address_is_refused():
+    with pytest.raises(UserError, match=r"s3://bucket/set: indexes are written beside the shards"):
+        run("s3://bucket/set")
+
+
 def test_a_tar_that_is_not_the_manifests_is_refused_and_nothing_changes(tmp_path):
     folder = write_toys(tmp_path / "set", 5)
     strip(folder)
