@@ -162,10 +162,10 @@ def main() -> None:
     try:
         write_set(folder / "set", args.photos, args.shards)
         configs = {n: data_config(folder / "set", folder / "vocab.txt", n) for n in (1, WORKERS)}
-        rows = {
+        rows = {  # memory first: what others leave free would hide a growth
+            "memory": memory(configs[WORKERS], (10_000, 100_000)),
             "opening": opening(folder / "set", 3 * args.repeats),
             "worker": one_of_many(configs, args.steps, args.repeats),
-            "memory": memory(configs[WORKERS], (10_000, 100_000)),
             "epoch": turns(args.repeats),
         }
     finally:
