@@ -52,7 +52,7 @@ class IndexRows:
         """A record; `sample` is None where there is none to be read. ValueError for a JSON that no row can say."""
         if text[1] > LARGEST_TEXT:
             raise ValueError(f"JSON of {text[1]} bytes, at most {LARGEST_TEXT} can be indexed")
-        bits, predicates = (0, ()) if sample is None or marks & REPEATED else _content(with_words(sample))
+        bits, predicates = (0, ()) if sample is None else _content(with_words(sample))
         record = len(self.rows)
         self.rows.append((image[0] // BLOCK, image[1], text[0] // BLOCK, text[1] << 8 | bits | marks))
         self.predicates += [(record, text_key(predicate)) for predicate in sorted(predicates)]

@@ -76,6 +76,15 @@ def test_counts_of_the_manifest_are_enough_for_one_need(shards, opened):
     assert opened == [0, 0, 1, 2]
 
 
+def test_shards_without_a_relation_are_not_asked_for_their_predicates(tmp_path, monkeypatch):
+    toys = [(f"k{n}", toy_photo(n), without(n, *(["relations"] if n < 2 else []))) for n in range(4)]
+    write_shards(tmp_path / "set", toys, source="toy", builder_args={}, shard_size=2)
+    shards, found = ShardSet(tmp_path / "set"), []
+    real = shards.index
+    monkeypatch.setattr(shards, "index", lambda shard: found.append(shard) or real(shard))
+    assert indices(UsableRecords(shards, ["mrc"], NEAR)) == [2, 3] and found == [1]
+
+
 def test_only_a_shard_of_which_a_part_is_used_is_looked_at(shards, opened):
     captions = UsableRecords(shards, ["captions"], NOTHING)
     assert captions.index(5) == 7 and opened == []

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import io
 import json
 import multiprocessing
 import os
@@ -152,6 +153,16 @@ def test_a_damaged_index_is_not_taken_either(address, cache):
     put(address, "000000.idx.npy", b"\x93NUMPY")
     with pytest.raises(UserError, match=r"000000\.idx\.npy: cannot be fetched, 3 tries; .* SHA-256"):
         ShardSet(address, cache).read(0)
+
+
+def test_nothing_is_left_of_a_try_that_brought_too_much(address, cache, tmp_path, monkeypatch):
+    real, wrong = fetching.open_address, [b"x" * 9000]
+
+    def first_wrong(of):
+        return io.BytesIO(wrong.pop()) if of.name.endswith("npy") and wrong else real(of)
+
+    monkeypatch.setattr(fetching, "open_address", first_wrong)
+    assert ShardSet(address, cache).read(0).sample == toy_sample(0) and not wrong
 
 
 def test_a_shard_that_is_missing_is_asked_for_once(address, cache, asked):

@@ -4,6 +4,7 @@ import pytest
 from support.shards import shard_set, toy_photo, toy_sample
 
 from relvlm.data.shards.index import REPEATED
+from relvlm.data.shards.members import PositionedFile
 from relvlm.data.shards.shard_file import encode_sample
 from relvlm.data.shards.store import DataFault
 from relvlm.data.shards.tar_walk import scan_members
@@ -23,6 +24,15 @@ def test_an_image_and_its_json_may_lie_apart(tmp_path):
     shards = shard_set(tmp_path / "set", members, 2)
     found = {(r.key, r.image, r.sample) for r in map(shards.read, range(2))}
     assert found == {(key, toy_photo(n), toy_sample(n)) for key, n in (("a", 1), ("b", 2))}
+
+
+@pytest.mark.parametrize(("between", "reads"), [([], 1), ([("x.bin", bytes(10_000))], 2)])
+def test_neighbours_are_read_at_once_and_nothing_that_lies_between_others(tmp_path, monkeypatch, between, reads):
+    shards = shard_set(tmp_path / "set", [image("a", 1), *between, annotation("a", 1)], 1)
+    found, real = [], PositionedFile.read
+    monkeypatch.setattr(PositionedFile, "read", lambda *of: found.append(of[2]) or real(*of))
+    assert shards.read(0).sample == toy_sample(1)
+    assert len(found) == reads and sum(found) < 4000
 
 
 @pytest.mark.parametrize(
