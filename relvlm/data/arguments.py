@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from relvlm.data.shards.address import Address, Place, place_of
+from relvlm.errors import UserError
+from relvlm.paths import argument
 
 
 def positive(text: str) -> int:
@@ -14,6 +19,23 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return number
+
+
+def shard_set(text: str) -> Place:
+    """A folder, or an address."""
+    try:
+        place = place_of(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return place if isinstance(place, Address) else argument(text)
+
+
+def local_set(text: str) -> Path:
+    """A folder: what is built goes through a set more than once."""
+    place = shard_set(text)
+    if isinstance(place, Address):
+        raise argparse.ArgumentTypeError(f"{text}: sets are built of folders (copy it to one first)")
+    return place
 
 
 def share(text: str) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from relvlm.data.arguments import local_set
 from relvlm.data.image_ids import DATASETS
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.sources.building import add_driver_arguments
@@ -143,7 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data merge`."""
     parser.description = "Join shard sets that annotate the same photos: those that every set holds."
     parser.epilog = EPILOG
-    parser.add_argument("sets", type=Path, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
+    parser.add_argument("sets", type=local_set, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     add_driver_arguments(parser)
 
