@@ -31,7 +31,8 @@ from measuring import commit, machine
 
 from relvlm.config.load import load_config
 from relvlm.config.schema import Config
-from relvlm.data.batches.loader import Loader, build_loader, open_streams
+from relvlm.data.batches.loader import Loader, build_loader
+from relvlm.data.batches.streams import open_streams
 from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.data.text import Tokenizer
 from relvlm.engine import distributed, heartbeat, loop, steps

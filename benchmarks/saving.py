@@ -30,7 +30,8 @@ from overhead import CPU, ROOT, mini
 from relvlm import checkpoints
 from relvlm.config.load import load_config
 from relvlm.config.schema import Config
-from relvlm.data.batches.loader import build_loader, open_streams
+from relvlm.data.batches.loader import build_loader
+from relvlm.data.batches.streams import open_streams
 from relvlm.data.text import Tokenizer
 from relvlm.engine import distributed, loop
 from relvlm.engine.run_state import Progress

@@ -52,7 +52,7 @@ def made_world(folder: Path, steps: int) -> list[str]:
     build = ["data", "build", "relworld", "--out", str(folder), "--images", "600", "--seed", "1", "--image-size", "32"]
     subprocess.run([sys.executable, "-m", "relvlm.cli", *build], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     data = [f"data.{kind}=[{{path: {folder / kind}}}]" for kind in ("captions", "entities")]
-    data += [f"data.graphs=[{{path: {folder / 'graphs'}, block: 2}}]", "data.workers=1", "data.max_faults=100000"]
+    data += [f"data.graphs=[{{path: {folder / 'graphs'}, block: 2}}]", "data.workers=1", "data.max_fault_rate=1"]
     data += [f"data.vocab={folder / 'vocab.txt'}", f"data.relations={folder / 'relations.txt'}"]
     sizes = ["data.batch={captions: 8, entities: 8, mrc: 8, vsg: 8}"]
     sizes += ["data.negative_pool={captions: 4, entities: 2, vsg: 4}"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from relvlm.config.cache import CacheConfig
 from relvlm.config.ranges import (
     BELOW_ONE,
     BY_CONTENT,
@@ -214,7 +215,10 @@ class DataConfig:
     randaugment: Annotated[bool, "colours changed at random"] = False
     randaugment_geometry: Annotated[bool, "captions' images also sheared, shifted, rotated (ALBEF, X-VLM)"] = False
     workers: Annotated[int, "loader processes of a rank; 0 is the rank itself", Range(0, 1024), FREE] = 0
-    max_faults: Annotated[int, "corrupt samples that end the run when exceeded", Range(0, 1_000_000_000), FREE] = 100
+    max_fault_rate: Annotated[
+        float, "share of the records read, over all ranks, that may be faulty; more end the run", SHARE, FREE
+    ] = 0.01
+    cache: CacheConfig = field(default_factory=CacheConfig)
     max_pixels: Annotated[int, "pixels of an image above which it counts as corrupt", Range(1, 178_956_970)] = (
         178_956_970
     )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from relvlm.data.shards.address import Address, Place, place_of
+from relvlm.errors import UserError
+from relvlm.paths import argument
+
 
 def positive(text: str) -> int:
     """A whole number above 0; argparse names the flag in its message."""
@@ -14,6 +18,15 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return number
+
+
+def shard_set(text: str) -> Place:
+    """A folder, or an address."""
+    try:
+        place = place_of(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return place if isinstance(place, Address) else argument(text)
 
 
 def share(text: str) -> float:

@@ -1,4 +1,4 @@
-"""`relvlm data`: build, relate, merge, lint, stats and preview shard sets."""
+"""`relvlm data`: build, relate, merge, index, lint, stats and preview shard sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relvlm.data.arguments import positive
+from relvlm.data.arguments import positive, shard_set
 from relvlm.paths import Parser
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ TOOLS = {
     "overlap": ("relvlm.data.recipes.overlap", "list the images of test sets, for `build --overlap`"),
     "relate": ("relvlm.data.tools.relate", "add spatial relations derived from boxes"),
     "merge": ("relvlm.data.tools.merge", "join sets that annotate the same photos"),
+    "index": ("relvlm.data.tools.index", "index a set that was built elsewhere, once"),
 }
 EPILOG = """A shard set is a folder of tars, each sample an image and its JSON, with a manifest.json that holds
 checksums and counts. A usual sequence:
@@ -203,4 +204,5 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="shard set (the folder with manifest.json)")
+    what = "shard set: the folder with manifest.json, or its address (s3://, gs://, hf://, https://, ...)"
+    parser.add_argument("folder", type=shard_set, metavar="DIR", help=what)

@@ -13,10 +13,10 @@ from typing import Any, cast
 from relvlm import storage
 from relvlm.config.schema import Config
 from relvlm.convert.init import check_init
-from relvlm.data.batches.loader import open_streams
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import Stream
-from relvlm.data.shards.store import ShardSet
+from relvlm.data.batches.streams import open_streams
+from relvlm.data.batches.usable import UsableRecords
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import resume
@@ -29,12 +29,12 @@ from relvlm.ranks import attempt
 
 @dataclass(frozen=True)
 class RunInputs:
-    """Size of the vocabulary, names of the relations, shard sets with their streams, and the hashes of them all."""
+    """Size of the vocabulary, names of the relations, streams with their records, and the hashes of them all."""
 
     vocab_size: int
     relations: list[str]
     streams: list[Stream]
-    sets: list[ShardSet]
+    sets: list[UsableRecords]
     hashes: resume.Inputs
 
 
@@ -59,7 +59,7 @@ def read_inputs(config: Config, judge: Judge | None = None) -> RunInputs:
     refusals = [*(attempt(check).refusal for check in checks), opened.refusal, *(attempt(c).refusal for c in later)]
     faults = [refusal for refusal in refusals if refusal is not None]
     if faults:
-        raise UserError("\n".join(faults))
+        raise UserError("\n".join(dict.fromkeys(faults)))
     words, (streams, sets) = Tokenizer(config.data.vocab_file).vocab_size, cast(Any, opened.result)
     return RunInputs(words, relations_of(config), streams, sets, resume.inputs_of(config))
 

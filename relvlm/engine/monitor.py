@@ -19,9 +19,10 @@ from torch import Tensor
 
 from relvlm import storage
 from relvlm.config.schema import Config
-from relvlm.data.batches.batch import Batch
+from relvlm.data.batches.batch import LEFT_OUT, Batch
 from relvlm.engine.clock import Clock
 from relvlm.engine.columns import PHASES, columns
+from relvlm.engine.left_out import LeftOut
 from relvlm.engine.line import Line
 from relvlm.engine.loggers import Board, NotStarted, Service
 from relvlm.engine.memory import memory_bytes
@@ -62,7 +63,7 @@ class Record:
     dataset: str
     lr: float
     skipped_so_far: int
-    counts: list[float]  # images, text tokens, FLOPs, the parts of the samples' hash
+    counts: list[float]  # images, text tokens, FLOPs, what was left out, the parts of the samples' hash
     update: Update
 
 
@@ -77,6 +78,7 @@ class Monitor:
         self.lost: Counter[str] = Counter()  # rows that could not be written, by log
         self.logs: dict[str, Log] = {}
         self.spikes = Spikes(config.spikes, spiking)
+        self.left_out = LeftOut(config.data.max_fault_rate)
         self.peak: float | None = None
         if rank() == 0:
             self.peak = peak_rate(config, device)
@@ -99,6 +101,7 @@ class Monitor:
                 sum(chunk.images for chunk in chunks),
                 sum(len(chunk.text_ids) for chunk in chunks),
                 self.flops(chunks),
+                *(sum(numbers) for numbers in zip(*(chunk.left_out for chunk in chunks), strict=True)),
                 *(float(samples >> 16 * part & 0xFFFF) for part in range(HASH_PARTS)),
             ]
             first = chunks[0]
@@ -106,7 +109,10 @@ class Monitor:
             self.clock.lap()
 
     def flush(self) -> None:
-        """Gather the pending steps of all ranks, in one collective, and write them. Every rank must call it."""
+        """Gather the pending steps of all ranks, in one collective, and write them. Every rank must call it.
+
+        Raises UserError, on all of them, where too many of the records were faulty (`data.max_fault_rate`).
+        """
         if not self.pending:
             return
         with self.clock.phase("logging"):
@@ -118,6 +124,7 @@ class Monitor:
                 for name, each in self.logs.items():
                     self._try(name, each.errors, partial(each.write, rows), len(rows))
                 self.line.write(rows)
+        self.left_out.check()
 
     def note(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of an evaluation, as `eval/NAME` where a log has scalars; rank 0 alone."""
@@ -159,6 +166,7 @@ class Monitor:
     def _row(self, record: Record, numbers: Iterator[float]) -> Row:
         world = world_size()
         images, tokens, flops = (next(numbers) for _ in range(3))
+        self.left_out.add(images, [next(numbers) for _ in LEFT_OUT])
         samples = sum(int(next(numbers)) << 16 * part for part in range(HASH_PARTS)) % 2**64
         seconds = {f"{phase}_s": next(numbers) / world for phase in PHASES}
         took = sum(seconds.values())

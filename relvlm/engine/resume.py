@@ -20,6 +20,7 @@ from relvlm.config.load import to_tree
 from relvlm.config.ranges import Resume
 from relvlm.config.schema import Config
 from relvlm.config.tree import FAULTY, Faults, read_section
+from relvlm.data.shards.address import place_of
 from relvlm.data.shards.manifest import MANIFEST, read_manifest, shard_entries
 from relvlm.errors import UserError
 from relvlm.kinds import datasets_of
@@ -50,9 +51,10 @@ def inputs_of(config: Config) -> Inputs:
         inputs["data.relations"] = _hash(relations)
     for section in sorted({datasets_of(kind) for kind in config.data.drawn}):
         for place, dataset in enumerate(getattr(config.data, section)):
-            path = Path(dataset.path)
-            entries = shard_entries(path / MANIFEST, read_manifest(path))
-            inputs[f"data.{section}[{place}].path"] = _hash(f"{e.name} {e.sha256} {e.samples}" for e in entries)
+            path = place_of(dataset.path)
+            entries = shard_entries(path / MANIFEST, read_manifest(path, config.data.cache.tries))
+            lines = [f"{e.name} {e.sha256} {e.samples} {e.index}" for e in entries]
+            inputs[f"data.{section}[{place}].path"] = _hash(lines)
     return inputs
 
 

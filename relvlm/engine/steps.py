@@ -166,9 +166,8 @@ class Stretch:
         self.watch.at("save")
 
     def _report_left_out(self) -> None:
-        left_out = {name: count for name, count in self.loader.counts().items() if count}
-        if left_out and rank() == 0:
-            log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
+        if rank() == 0 and (left_out := str(self.monitor.left_out)):
+            log.info("left out by the loaders of all ranks, after step %d: %s", self.start.step, left_out)
 
 
 def _build_loader(training: Training, start: Progress) -> Loader:

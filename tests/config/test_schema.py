@@ -85,7 +85,7 @@ def test_by_default_nothing_is_drawn_nor_changed():
         False,
     )
     assert set(vars(data.joint_weights).values()) == {1.0}
-    assert (data.workers, data.max_faults, data.max_pixels) == (0, 100, 178_956_970)  # beyond it PIL refuses
+    assert (data.workers, data.max_fault_rate, data.max_pixels) == (0, 0.01, 178_956_970)  # beyond it PIL refuses
     assert vars(data.negative_pool) == {"captions": 64, "entities": 48, "vsg": 64, "joint": 48}
     dataset = DatasetConfig("x")
     assert (dataset.weight, dataset.block) == (1.0, 1)
@@ -102,6 +102,7 @@ def test_limits_stay_as_they_are():
         "model.vision.",
         "deadlines.",
         "spikes.",
+        "data.cache.",
     )
     assert limits("", without=elsewhere) == {
         "not empty": "name",
@@ -128,7 +129,8 @@ def test_limits_stay_as_they_are():
         "above 0 and at most 100": "model.temperature",
         "at least 0 and at most 1": " ".join(
             [
-                "data.flip data.skipgram_probability model.itm_floor model.momentum.alpha model.momentum.decay",
+                "data.flip data.max_fault_rate data.skipgram_probability model.itm_floor model.momentum.alpha",
+                "model.momentum.decay",
             ]
         ),
         "at least 1 and at most 1,000": " ".join(
@@ -159,7 +161,6 @@ def test_limits_stay_as_they_are():
             ]
         ),
         "at least 0 and at most 1,024": "data.workers",
-        "at least 0 and at most 1,000,000,000": "data.max_faults",
         "at least 1 and at most 178,956,970": "data.max_pixels",
         "at least 0 and at most 10,000,000": " ".join(
             [

@@ -60,8 +60,8 @@ def test_manifests_and_shards_are_looked_at_by_the_first_rank_alone(config, monk
         patch.setattr(ranks, "dist", threads)
         found = count_looks(patch)
         threads.run(lambda rank: loader_of_rank(config, rank) and None)
-    shards = {name for _, name in found if name.endswith(".tar")}
-    assert len(shards) == 3 and all(found[0, name] for name in [*shards, "manifest.json"])
+    shards = {name for _, name in found if name.endswith((".tar", ".idx.npy"))}
+    assert len(shards) == 6 and all(found[0, name] for name in [*shards, "manifest.json"])
     assert not any(found[1, name] for name in [*shards, "manifest.json"])
 
 

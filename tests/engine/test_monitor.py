@@ -22,6 +22,7 @@ from relvlm.engine import monitor as monitor_module
 from relvlm.engine.columns import HEAD
 from relvlm.engine.monitor import Monitor, uncounted
 from relvlm.engine.train_step import Update
+from relvlm.errors import UserError
 
 CPU = torch.device("cpu")
 CONFIG = Config(steps=9, device_tflops=0.001, data=DataConfig(ratio=KindRatios(captions=1, mrc=1)))
@@ -32,7 +33,7 @@ COLUMNS = [f"{kind}/{name}" for kind, names in NAMES.items() for name in names]
 def chunk(step: int, images: int = 8) -> SimpleNamespace:
     kind = "captions" if step % 2 else "mrc"
     return SimpleNamespace(
-        kind=kind, dataset=f"set{step}", images=images, text_ids=range(5 * images), samples_hash=step
+        kind=kind, dataset=f"set{step}", images=images, text_ids=range(5 * images), samples_hash=step, left_out=[0] * 5
     )
 
 
@@ -137,6 +138,28 @@ def test_of_several_ranks_losses_are_averaged_counts_and_hashes_added_and_memory
     expected = {"captions/itc": 1, "samples_per_s": 12, "memory_gb": 3, "step_s": 2, "mfu": 0.5, "grad_norm": 4}
     assert {name: float(row[name]) for name in expected} == pytest.approx(expected)
     assert threads.calls == 3  # one collective
+
+
+def test_too_many_faults_on_one_rank_end_the_run_on_all_in_the_collective_that_logs(tmp_path, monkeypatch):
+    threads = Threads(3)
+    monkeypatch.setattr(ranks, "dist", threads)
+
+    def work(rank: int) -> str:
+        monitor = made(tmp_path)
+        for step in (1, 3):
+            own = chunk(step)
+            own.left_out = [6 * (rank == 1), 0, rank, 0, 0]
+            monitor.record(step, [own], 0.1, Update({"itc": torch.tensor(1.0)}, True, 4.0))
+        with pytest.raises(UserError) as caught:
+            monitor.flush()
+        monitor.close()
+        return f"{type(caught.value).__name__} {caught.value} {monitor.left_out}"
+
+    found = threads.run(work)
+    assert all("12 of 60 records read on all ranks are faulty (20.00%), at most 1.00%" in said for said in found)
+    assert [said.split()[0] for said in found] == ["UserError", "ToldByFirstRank", "ToldByFirstRank"]
+    assert all(said.endswith("faults 12, cut_captions 6") for said in found)
+    assert threads.calls == 3 and len(rows(tmp_path)) == 2
 
 
 def replace_hash(batch: SimpleNamespace, value: int) -> SimpleNamespace:

@@ -11,7 +11,9 @@ from relvlm.config.schema import (
     DatasetConfig,
     KindRatios,
 )
-from relvlm.data.batches.loader import Loader, build_loader, open_streams
+from relvlm.data.batches.batch import LEFT_OUT
+from relvlm.data.batches.loader import Loader, build_loader
+from relvlm.data.batches.streams import open_streams
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.shards.store import write_shards
 
@@ -66,6 +68,12 @@ def steps(config, count, **kwargs):
 
 def load(config, count, **kwargs):
     return [batch for (batch,) in steps(config, count, **kwargs)]
+
+
+def left_out(steps):
+    """What the batches of some steps say was left out."""
+    numbers = [chunk.left_out for step in steps for chunk in step]
+    return dict(zip(LEFT_OUT, map(sum, zip(*numbers, strict=True)), strict=True))
 
 
 def first(config, kind, **kwargs):

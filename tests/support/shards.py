@@ -10,6 +10,7 @@ from PIL import Image
 
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.shards.store import ShardSet, write_shards
+from relvlm.data.tools.index import index_set
 
 
 def toy_photo(number: int, size: tuple[int, int] = (8, 6)) -> bytes:
@@ -43,10 +44,11 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
 
 
 def shard_set(folder: Path, members: list[tuple[str, bytes]], samples: int) -> ShardSet:
-    """A set of one shard of these members, for which the manifest promises `samples`."""
+    """A set of one shard of these members, for which the manifest promises `samples`, indexed."""
     folder.mkdir()
     tar = write_tar(folder / "0.tar", members)
     data = tar.read_bytes()
     entry = {"name": tar.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "samples": samples}
     (folder / "manifest.json").write_text(json.dumps({"schema": 1, "source": "toy", "shards": [entry]}))
+    index_set(folder, [])
     return ShardSet(folder)

@@ -22,6 +22,9 @@ from relvlm.data.batches.transforms import normalise
 from relvlm.kinds import KINDS, SECTION_KINDS, BatchKind
 from relvlm_kernels import Regions
 
+# What a step's records did not give: records that cannot be read (others took their places), texts and triplets.
+LEFT_OUT = ("faults", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
+
 
 class Section(NamedTuple):
     """The groups of one kind in a batch, its masked tokens (of M) and its regions (of `Batch.region`)."""
@@ -76,6 +79,7 @@ class Batch:
     draws: Tensor | None = None  # (G', 2) float32 in [0, 1) for the groups with negatives; None: drawn when needed
     region_patches: int | None = None  # in the boxes of `region`; None: counted on the device, if asked for
     samples_hash: int = 0  # sum of its views' `sample`, modulo 2^64: the same however a step is shared out
+    left_out: tuple[int, ...] = (0,) * len(LEFT_OUT)  # numbers of these; of a step in chunks the first has them
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on `device`, and its pixels normalised there: bytes travel, not floats."""

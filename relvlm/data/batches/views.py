@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -32,12 +33,14 @@ from relvlm.data.batches.transforms import (
     random_crop,
     resize_square,
 )
+from relvlm.data.batches.usable import sections_of
 from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
 from relvlm.data.decoders import open_picture
 from relvlm.data.shards.schema import Box, Sample
 from relvlm.data.shards.store import Record
+from relvlm.data.shards.words import with_words
 from relvlm.data.text import Tokenizer, pre_caption, text_key
-from relvlm.kinds import SECTION_KINDS, BatchKind
+from relvlm.kinds import BatchKind
 
 NO_LIMIT = sys.maxsize
 
@@ -68,7 +71,6 @@ class ViewBuilder:
         self.patch_size = patch_size
         self.resize(image_size)
         self.tokenizer, self.relations = tokenizer, relations
-        self.joined = [kind for kind in SECTION_KINDS if getattr(config.joint_weights, kind)]
         self.counts: Counter[str] = Counter()
         self._groups: dict[BatchKind, Callable[[Sample, Box, Random], Texts]] = {
             "captions": self._captions,
@@ -90,10 +92,15 @@ class ViewBuilder:
         The photo of a joint view is whole, as relations want it, with the texts of each kind that has a weight.
         """
         flip = rng.random() < self.config.flip
+        try:
+            return self._view(kind, record, flip, rng)
+        except Unusable:  # by chance: of a text without words, or of predicates whose mirror images are not known
+            return self._view(kind, replace(record, sample=with_words(record.sample)), False, rng)
+
+    def _view(self, kind: BatchKind, record: Record, flip: bool, rng: Random) -> View:
         sample = flip_sample(record.sample) if flip else record.sample
         crop = self._crop(kind, sample, rng)
-        kinds = self.joined if kind == "joint" else [kind]
-        parts = {k: self._groups[k](sample, crop, rng) for k in kinds}
+        parts = {k: self._groups[k](sample, crop, rng) for k in sections_of(kind, self.config.joint_weights)}
         triplets = parts["mrc"].triplets if "mrc" in parts else ()
         geometry = kind == "captions" and self.config.randaugment_geometry
         pixels = self._pixels(record, crop, flip, rng, geometry_augment if geometry else colour_augment)
@@ -168,7 +175,9 @@ class ViewBuilder:
         clean = " ".join(words[: self.config.max_words])
         if not clean:
             return None
+        before = self.tokenizer.truncated
         (ids,) = self.tokenizer.encode([clean], self.config.max_text_tokens, self.config.sep)
+        self.counts["truncated_texts"] += self.tokenizer.truncated - before
         if rng is None:
             return Group(ids, text_key(clean), region, ids, [], [])
         return self._masked(ids, clean, region, rng)

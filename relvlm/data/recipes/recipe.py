@@ -11,6 +11,7 @@ from pathlib import Path
 from relvlm.config.load import load_config
 from relvlm.data.arguments import positive
 from relvlm.data.recipes.overlap import write_overlap
+from relvlm.data.shards.address import Address, place_of
 from relvlm.data.shards.manifest import MANIFEST
 from relvlm.errors import UserError
 from relvlm.paths import Parser
@@ -74,7 +75,11 @@ IMAGE_DATA = "vg/image_data.json"
 def sets_of(config: Path) -> dict[str, Path]:
     """Name -> folder of every shard set that a config trains on; raises UserError for one without a builder here."""
     data = load_config(config).data
-    paths = [Path(entry.path) for entries in (data.captions, data.entities, data.graphs) for entry in entries]
+    places = [place_of(entry.path) for entries in (data.captions, data.entities, data.graphs) for entry in entries]
+    afar = [place for place in places if isinstance(place, Address)]
+    if afar:
+        raise UserError(f"{config}: {', '.join(afar)}: sets are built in folders (build there, then copy them)")
+    paths = [place for place in places if isinstance(place, Path)]
     unknown = [str(path) for path in paths if path.name not in PARTS]
     if unknown:
         raise UserError(f"{config}: {', '.join(unknown)}: no set of the recipes (known are {', '.join(PARTS)})")

@@ -6,26 +6,37 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from relvlm.config.cache import CacheConfig
+from relvlm.data.shards.address import Address, Place
+from relvlm.data.shards.fetching import read_address
 from relvlm.data.shards.schema import SCHEMA_VERSION, Sample
 from relvlm.errors import UserError
 
 MANIFEST = "manifest.json"
+TRIES = CacheConfig.tries
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tar")
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """A shard's line in the manifest."""
+    """A shard's line in the manifest; `index` is the SHA-256 of its index, empty where it has none.
+
+    `captions`, `entities`, `relations`: samples that have such, with words.
+    """
 
     name: str
     sha256: str
     bytes: int
     samples: int
+    index: str = ""
+    captions: int = 0
+    entities: int = 0
+    relations: int = 0
 
 
 @dataclass
@@ -94,15 +105,17 @@ def builder_version() -> str:
         return "not installed"
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the shard set in folder `path`; raises UserError."""
+def read_manifest(path: Place, tries: int = TRIES) -> dict[str, Any]:
+    """The manifest of the shard set in a folder, or at an address that is asked `tries` times; raises UserError."""
     file = path / MANIFEST
-    if not file.is_file():
-        raise UserError(f"{path}: no {MANIFEST} in {path} (run: relvlm data build --help)")
     try:
-        manifest = json.loads(file.read_bytes())
+        data = read_address(file, tries) if isinstance(file, Address) else file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: no {MANIFEST} in {path} (run: relvlm data build --help)") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        manifest = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not valid JSON: {error} (build the shard set again)") from error
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
@@ -114,7 +127,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def shard_entries(file: Path, manifest: dict[str, Any]) -> list[ShardEntry]:
+def shard_entries(file: Place, manifest: dict[str, Any]) -> list[ShardEntry]:
     """The shards that `manifest` (read from `file`) lists; raises UserError, also for a name with a folder."""
     records = manifest.get("shards", [])
     if not isinstance(records, list):
@@ -137,21 +150,28 @@ def _entry(record: Any, place: str) -> ShardEntry:
         entry = ShardEntry(**record)
     except TypeError as error:
         raise UserError(f"{place}: {error} (build it again)") from error
-    for name, text in (("name", entry.name), ("sha256", entry.sha256)):
-        if type(text) is not str:
-            raise UserError(f"{place}.{name}: {text!r} is no text (build it again)")
-    for name, count in (("bytes", entry.bytes), ("samples", entry.samples)):
-        if type(count) is not int or count < 0:
-            raise UserError(f"{place}.{name}: {count!r} is no count (build it again)")
+    for field_ in fields(entry):
+        value, is_text = getattr(entry, field_.name), field_.type == "str"
+        if is_text and type(value) is not str:
+            raise UserError(f"{place}.{field_.name}: {value!r} is no text (build it again)")
+        if not is_text and (type(value) is not int or value < 0):
+            raise UserError(f"{place}.{field_.name}: {value!r} is no count (build it again)")
     if not _SHARD_NAME.fullmatch(entry.name):
         raise UserError(f"{place}.name: {entry.name!r} is no plain file name *.tar")
     return entry
 
 
-def _check_total(file: Path, manifest: dict[str, Any], samples: int) -> None:
+def _check_total(file: Place, manifest: dict[str, Any], samples: int) -> None:
     total = manifest.get("totals", {}).get("samples", samples)
     if total != samples:
         raise UserError(f"{file}: totals.samples: {total!r}, its shards hold {samples} (edited? build it again)")
+
+
+def check_indexed(folder: Place, entries: Iterable[ShardEntry]) -> None:
+    """Raise UserError unless the manifest of the set in `folder` lists an index for each shard."""
+    bare = next((entry.name for entry in entries if not entry.index), None)
+    if bare:
+        raise UserError(f"{folder / MANIFEST}: lists no index of {bare} (run once: relvlm data index {folder})")
 
 
 def check_size(path: Path, entry: ShardEntry) -> None:

@@ -8,38 +8,41 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
+from relvlm.config.cache import CacheConfig
+from relvlm.data.shards.address import Place, place_of
+from relvlm.data.shards.files import files_of
+from relvlm.data.shards.index import NOTHING, ODD_HEADER, REPEATED, Row, ShardIndex
 from relvlm.data.shards.manifest import (
     MANIFEST,
     ShardEntry,
     Tally,
-    check_size,
+    check_indexed,
     file_sha256,
     make_manifest,
     read_manifest,
     shard_entries,
 )
+from relvlm.data.shards.members import IMAGE_SUFFIXES, PositionedFile, read_members, split_name
 from relvlm.data.shards.schema import Sample, SchemaError
-from relvlm.data.shards.tar_index import Members, PositionedFile, scan_members
+from relvlm.data.shards.shard_file import Encoded, write_shard
+from relvlm.data.shards.tar_walk import scan_members
 from relvlm.errors import UserError
 
 RELATIONS = "relations.txt"
 SKIPPED = "skipped.txt"
 LOG = "build.log"
 OPEN_SHARDS = 64  # file descriptors that one reader keeps
-_KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
-
-Encoded = tuple[str, bytes, Sample]  # key, encoded image, annotation
+DEFAULT_CACHE = CacheConfig()
 
 
 class DataFault(Exception):
@@ -128,36 +131,6 @@ def check_free(out: Path) -> None:
         raise UserError(f"{out}: already exists and is not an empty folder (remove it, or choose another --out)")
 
 
-def write_shard(path: Path, samples: Iterable[Encoded]) -> ShardEntry:
-    """Write one tar and return its manifest entry; raises ValueError for a bad key, image or sample."""
-    from webdataset import TarWriter  # imports torch: 2 s that a reader need not pay
-
-    keys: set[str] = set()
-    with path.open("wb") as stream, TarWriter(stream, encoder=False, mtime=0) as writer:
-        for key, image, sample in samples:
-            if not _KEY.fullmatch(key) or key in keys:
-                raise ValueError(f"key {key!r}: not unique in its shard, or not of the form {_KEY.pattern}")
-            keys.add(key)
-            writer.write({"__key__": key, image_suffix(image): image, "json": encode_sample(sample)})
-    return ShardEntry(path.name, file_sha256(path), path.stat().st_size, len(keys))
-
-
-def encode_sample(sample: Sample) -> bytes:
-    """The sample's JSON, checked against the schema (SchemaError)."""
-    record = sample.to_json()
-    Sample.from_json(record)
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def image_suffix(image: bytes) -> str:
-    """`jpg` or `png` by the first bytes; raises ValueError for anything else."""
-    if image.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    if image.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    raise ValueError(f"image: neither JPEG nor PNG (first bytes {image[:8]!r})")
-
-
 def write_lines(path: Path, lines: list[str]) -> None:
     """A text file of these lines; none where there are none."""
     if lines:
@@ -181,13 +154,18 @@ class ShardSet:
     manifest promises; a promised sample that is damaged or gone raises DataFault when it is read.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        """Raises UserError naming the file if the manifest or a shard is missing or of another size."""
-        self.path = Path(path)
-        self.manifest = read_manifest(self.path)
+    def __init__(self, path: Path | str, cache: CacheConfig = DEFAULT_CACHE) -> None:
+        """Raises UserError naming the file if the manifest, a shard or its index is missing, or of another size.
+
+        `path` is a folder or an address, whose shards come through `cache` and are looked at when they do.
+        """
+        self.path: Place = place_of(path) if isinstance(path, str) else path
+        self.files = files_of(self.path, cache)
+        self.manifest = read_manifest(self.path, cache.tries)
         self.shards = shard_entries(self.path / MANIFEST, self.manifest)
+        check_indexed(self.path, self.shards)
         for entry in self.shards:
-            check_size(self.path / entry.name, entry)
+            self.files.check(entry)
         self._ends = list(accumulate(entry.samples for entry in self.shards))
         self._forget()
 
@@ -199,72 +177,84 @@ class ShardSet:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)} in {self.path}")
         shard = bisect_right(self._ends, index)
-        return shard, index - (self._ends[shard - 1] if shard else 0)
+        return shard, index - self.first(shard)
+
+    def first(self, shard: int) -> int:
+        """The index of a shard's first sample."""
+        return self._ends[shard - 1] if shard else 0
 
     def read(self, index: int, decode: Callable[[bytes], Any] = json.loads) -> Record:
-        """Sample `index`; raises DataFault if it is damaged, IndexError outside [0, len). `decode` reads its JSON."""
-        shard, position = self.locate(index)
-        name = self.shards[shard].name
-        try:
-            members = self._members(shard)
-            if not position < len(members.keys) <= self.shards[shard].samples:
-                raise DataFault(name, f"position {position}", self._miscounted(shard, len(members.keys)))
-            image, annotation = (self._bytes(shard, *place) for place in members.places(position))
-        except OSError as error:
-            raise DataFault(name, f"position {position}", f"cannot be read: {error}") from error
-        key = members.keys[position]
-        if key in members.repeated:
-            raise DataFault(name, key, "the key is there more than once: which image its JSON belongs to is unknown")
-        if image is None or annotation is None:
-            raise DataFault(name, key, "no image" if image is None else "no JSON")
-        return Record(key, name, image, _parse(name, key, annotation, decode))
+        """Sample `index`; raises DataFault if it is damaged, IndexError outside [0, len). `decode` reads its JSON.
 
-    def _miscounted(self, shard: int, found: int) -> str:
-        promised = self.shards[shard].samples
-        if found > promised:  # positions mean nothing, and some samples would never be seen
-            return f"{found} samples found in the tar, {MANIFEST} says {promised} (build the shard set again)"
-        return f"only {found} samples found in the tar"
+        Raises UserError where the index of its shard is not the one that the manifest lists.
+        """
+        shard, position = self.locate(index)
+        name, row = self.shards[shard].name, self.index(shard)[position]
+        fault = partial(DataFault, name, f"position {position}")
+        if NOTHING in (row.image, row.text):
+            raise fault("no image" if row.image == NOTHING else "no JSON")
+        if max(sum(row.image), sum(row.text)) > self.shards[shard].bytes:
+            raise fault("its index leads beyond the tar (run: relvlm data index)")
+        try:
+            members = read_members(self._file(shard), row.image, row.text)
+            key = self._key(shard, position, row, [split_name(member) for member, _ in members])
+        except UserError:  # of a cache: a full disk is no fault of the sample, though an OSError
+            raise
+        except OSError as error:
+            raise fault(f"cannot be read: {error}") from error
+        if row.bits & REPEATED:
+            raise DataFault(name, key, "the key is there more than once: which image its JSON belongs to is unknown")
+        (_, image), (_, annotation) = members
+        return Record(key, name, image, parse_sample(name, key, annotation, decode))
+
+    def _key(self, shard: int, position: int, row: Row, names: list[tuple[str, str]]) -> str:
+        if row.bits & ODD_HEADER:
+            return self._walked(shard)[position]
+        (key, image), (other, text) = names
+        if key != other or image not in IMAGE_SUFFIXES or text != "json":
+            reason = "no image and JSON of one key where the index says (damaged, or not the tar that was indexed)"
+            raise DataFault(self.shards[shard].name, f"position {position}", reason)
+        return key
+
+    def index(self, shard: int) -> ShardIndex:
+        """Where the samples of a shard lie, and what they have."""
+        return self._index(shard)
 
     def verify(self) -> list[str]:
-        """Faults against the manifest's checksums and counts (reads every byte); [] if sound."""
-        return [fault for shard in range(len(self.shards)) for fault in self._verify(shard)]
+        """Faults against the manifest's checksums (reads every byte); [] if sound."""
+        return [fault for entry in self.shards for fault in self._verify(entry)]
 
-    def _verify(self, shard: int) -> Iterator[str]:
-        entry = self.shards[shard]
+    def _verify(self, entry: ShardEntry) -> Iterator[str]:
         try:
-            if file_sha256(self.path / entry.name) != entry.sha256:
+            if self.files.tar(entry, file_sha256) != entry.sha256:
                 yield f"{entry.name}: SHA-256 differs from the manifest"
-            found = len(self._members(shard).keys)
-        except OSError as error:
+        except (OSError, UserError) as error:
             yield f"{entry.name}: cannot be read: {error}"
-            return
-        if found != entry.samples:
-            yield f"{entry.name}: {found} samples, the manifest says {entry.samples}"
-
-    def _members(self, shard: int) -> Members:
-        if shard not in self._indexes:
-            self._indexes[shard] = scan_members(self.path / self.shards[shard].name)
-        return self._indexes[shard]
-
-    def _bytes(self, shard: int, offset: int, size: int) -> bytes | None:
-        return None if offset < 0 else self._file(shard).read(offset, size)
 
     def _open(self, shard: int) -> PositionedFile:
-        return PositionedFile(self.path / self.shards[shard].name)
+        return self.files.tar(self.shards[shard], PositionedFile)
+
+    def _open_index(self, shard: int) -> ShardIndex:
+        return self.files.index(self.shards[shard])
+
+    def _walk(self, shard: int) -> list[str]:
+        return [found.key for found in self.files.tar(self.shards[shard], scan_members)]
 
     def _forget(self) -> None:
-        self._indexes: dict[int, Members] = {}
         self._file = lru_cache(maxsize=OPEN_SHARDS)(self._open)
+        self._index = lru_cache(maxsize=OPEN_SHARDS)(self._open_index)
+        self._walked = lru_cache(maxsize=1)(self._walk)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_indexes", "_file")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_file", "_index", "_walked")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget()
 
 
-def _parse(shard: str, key: str, annotation: bytes, decode: Callable[[bytes], Any] = json.loads) -> Sample:
+def parse_sample(shard: str, key: str, annotation: bytes, decode: Callable[[bytes], Any] = json.loads) -> Sample:
+    """The sample of a record's JSON; raises DataFault."""
     try:
         return Sample.from_json(decode(annotation))
     except SchemaError as error:

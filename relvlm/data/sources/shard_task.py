@@ -7,12 +7,13 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from relvlm.data.shards.manifest import Tally
-from relvlm.data.shards.store import Encoded, write_shard
+from relvlm.data.shards.index import index_name
+from relvlm.data.shards.manifest import ShardEntry, Tally
+from relvlm.data.shards.shard_file import Encoded, write_shard
 from relvlm.data.sources.faults import Faults, RecordFault
 from relvlm.data.sources.item import Item, Source
 from relvlm.data.sources.lookalike import Lookalikes
@@ -46,9 +47,16 @@ def finished(folder: Path, number: int, items: list[Item]) -> dict[str, Any] | N
         entry = json.loads((folder / JOURNAL / f"{number:06d}.json").read_bytes())
     except (OSError, ValueError):
         return None
-    shard = folder / f"{number:06d}.tar"
-    there = not entry["shard"] or (shard.is_file() and shard.stat().st_size == entry["shard"]["bytes"])
+    there = not entry["shard"] or _is_there(folder, entry["shard"])
     return entry if there and entry["fingerprint"] == fingerprint(items) else None
+
+
+def _is_there(folder: Path, shard: dict[str, Any]) -> bool:
+    """Whether a shard that the journal tells of lies there, made by this version."""
+    if shard.keys() != {field.name for field in fields(ShardEntry)}:
+        return False
+    tar, index = folder / shard["name"], folder / index_name(shard["name"])
+    return tar.is_file() and index.is_file() and tar.stat().st_size == shard["bytes"]
 
 
 def make_shard(maker: Maker, number: int, items: list[Item]) -> dict[str, Any]:
@@ -57,7 +65,8 @@ def make_shard(maker: Maker, number: int, items: list[Item]) -> dict[str, Any]:
     tar = maker.folder / JOURNAL / f"{number:06d}.tar"
     shard = write_shard(tar, tally.count(_encoded(maker, items, faults, skipped)))
     if shard.samples:
-        tar.rename(maker.folder / tar.name)
+        for file in (tar.with_name(index_name(tar.name)), tar):
+            file.rename(maker.folder / file.name)
     entry = {
         "fingerprint": fingerprint(items),
         "images": len(items),

@@ -12,7 +12,7 @@ from typing import Any
 
 from relvlm.data.json_keys import unique_keys
 from relvlm.data.shards.schema import Sample
-from relvlm.data.shards.tar_index import headers
+from relvlm.data.shards.tar_walk import headers
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault
 from relvlm.data.sources.fields import as_text, mapping
 from relvlm.data.sources.item import Item, Size, SlicePhoto

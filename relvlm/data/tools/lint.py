@@ -11,16 +11,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from relvlm.data.json_keys import loads_unique
-from relvlm.data.shards.manifest import MANIFEST, check_size, read_manifest, shard_entries
+from relvlm.data.shards.address import Place
+from relvlm.data.shards.files import files_of
+from relvlm.data.shards.manifest import MANIFEST, check_indexed, read_manifest, shard_entries
 from relvlm.data.shards.schema import Sample
-from relvlm.data.shards.store import DataFault, ShardSet
+from relvlm.data.shards.store import DEFAULT_CACHE, DataFault, ShardSet
 from relvlm.data.sources.workers import end_with
 from relvlm.data.tools.inspect import picture
 from relvlm.errors import UserError
@@ -46,25 +47,29 @@ class Inspected(NamedTuple):
     faults: list[Fault]
 
 
-def lint(folder: Path, sample: int | None = None, processes: int = 1) -> Iterator[Fault]:
+def lint(folder: Place, sample: int | None = None, processes: int = 1) -> Iterator[Fault]:
     """Every fault of the set; reads and decodes everything, or `sample` records. UserError if there is no manifest.
 
-    Shards that are missing or of a wrong size end the search: positions in such a set mean nothing. With `sample`,
-    records are drawn by chance, the same each time, and no checksum is computed.
+    Shards that are missing, of a wrong size or without their index end the search: nothing in them can be found. With
+    `sample`, records are drawn by chance, the same each time, and no checksum is computed.
     """
-    torn = [Fault("torn shard", line) for line in _size_faults(folder)]
+    torn = [Fault("torn shard", line) for line in _layout_faults(folder)]
     yield from torn or _content_faults(folder, sample, processes)
 
 
-def _size_faults(folder: Path) -> Iterator[str]:
-    for entry in shard_entries(folder / MANIFEST, read_manifest(folder)):
+def _layout_faults(folder: Place) -> Iterator[str]:
+    entries = shard_entries(folder / MANIFEST, read_manifest(folder))
+    check_indexed(folder, entries)
+    files = files_of(folder, DEFAULT_CACHE)
+    for entry in entries:
         try:
-            check_size(folder / entry.name, entry)
+            files.check(entry)
+            files.index(entry)
         except UserError as error:
             yield str(error)
 
 
-def _content_faults(folder: Path, sample: int | None, processes: int) -> Iterator[Fault]:
+def _content_faults(folder: Place, sample: int | None, processes: int) -> Iterator[Fault]:
     count = len(ShardSet(folder))
     indices: Sequence[int] = range(count)
     if sample is not None and sample < count:
@@ -80,7 +85,7 @@ def _content_faults(folder: Path, sample: int | None, processes: int) -> Iterato
 
 
 @contextmanager
-def _mapped(folder: Path, tasks: list[Sequence[int] | None], processes: int) -> Iterator[Iterable[list[Inspected]]]:
+def _mapped(folder: Place, tasks: list[Sequence[int] | None], processes: int) -> Iterator[Iterable[list[Inspected]]]:
     """`_inspect` of each task, in their order."""
     if processes == 1:
         _open(folder)
@@ -97,7 +102,7 @@ def _mapped(folder: Path, tasks: list[Sequence[int] | None], processes: int) -> 
 _shards: ShardSet | None = None
 
 
-def _open(folder: Path, parent: int | None = None) -> None:
+def _open(folder: Place, parent: int | None = None) -> None:
     global _shards
     _shards = ShardSet(folder)
     if parent is not None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from relvlm.data.arguments import shard_set
 from relvlm.data.image_ids import DATASETS
+from relvlm.data.shards.address import Place
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.sources.building import add_driver_arguments
 from relvlm.data.sources.faults import Faults, RecordFault
@@ -69,7 +71,7 @@ class Merged(StoredSets):
             raise RecordFault("sets that do not fit together", str(error)) from error
 
 
-def _check_datasets(sets: Sequence[Path], sources: Sequence[str]) -> None:
+def _check_datasets(sets: Sequence[Place], sources: Sequence[str]) -> None:
     """COCO's photo 42 is not Visual Genome's, though both have the id "42"."""
     known = {
         DATASETS[part]: path for path, s in zip(sets, sources, strict=True) for part in s.split("+") if part in DATASETS
@@ -79,7 +81,7 @@ def _check_datasets(sets: Sequence[Path], sources: Sequence[str]) -> None:
         raise UserError(f"relvlm data merge: {said}: their ids mean different photos (merge sets of one dataset)")
 
 
-def _spool(others: Spool, part: str, folder: Path, faults: Faults) -> None:
+def _spool(others: Spool, part: str, folder: Place, faults: Faults) -> None:
     """Annotation by image_id; of a photo that is there twice, the first, and the others are faults."""
     images = set[str]()
     for _, record in sound_records(opened(folder), faults):
@@ -143,7 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data merge`."""
     parser.description = "Join shard sets that annotate the same photos: those that every set holds."
     parser.epilog = EPILOG
-    parser.add_argument("sets", type=Path, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
+    parser.add_argument("sets", type=shard_set, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     add_driver_arguments(parser)
 

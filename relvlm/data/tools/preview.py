@@ -11,6 +11,7 @@ from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont
 
+from relvlm.data.shards.address import Place
 from relvlm.data.shards.store import ShardSet
 from relvlm.data.tools import inspect
 from relvlm.data.tools.chosen import ALL, Card, Chosen, find_cards
@@ -27,7 +28,7 @@ figure{margin:0;padding:12px;background:#fff;border:1px solid #ddd}img{width:100
 ul{margin:6px 0;padding-left:18px}b{color:#036}small{color:#777}.fault{color:#b00}"""
 
 
-def preview(path: Path, out: Path, count: int = 24, chosen: Chosen = ALL) -> tuple[int, list[str]]:
+def preview(path: Place, out: Path, count: int = 24, chosen: Chosen = ALL) -> tuple[int, list[str]]:
     """Write a sheet of `count` chosen samples spread over the set to `out` (.html or .png).
 
     Returns how many it shows, and the faults of those that cannot be read or decoded. Raises UserError for another
@@ -50,7 +51,7 @@ def preview(path: Path, out: Path, count: int = 24, chosen: Chosen = ALL) -> tup
     return len(cards), faults
 
 
-def _nothing(path: Path, looked_at: int, chosen: Chosen, faults: Sequence[str]) -> UserError:
+def _nothing(path: Place, looked_at: int, chosen: Chosen, faults: Sequence[str]) -> UserError:
     if faults:
         return UserError(
             f"{path}: none of {looked_at} samples can be shown, first: {faults[0]} (run: relvlm data lint)"

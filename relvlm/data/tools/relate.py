@@ -29,7 +29,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from relvlm.data.arguments import positive, share
+from relvlm.data.arguments import positive, shard_set, share
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.sources.building import add_driver_arguments
 from relvlm.data.sources.faults import Faults
@@ -189,7 +189,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Copy a shard set, adding the spatial relations that its boxes decide clearly."
     parser.epilog = EPILOG
     rules = Rules()
-    parser.add_argument("source", type=Path, metavar="IN", help="shard set with boxes")
+    parser.add_argument("source", type=shard_set, metavar="IN", help="shard set with boxes")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
     parser.add_argument(
         "--predicates",

@@ -1,11 +1,11 @@
-"""Samples that cannot be read or used: replaced, counted, limited in number."""
+"""Samples that cannot be read: replaced, counted, logged; those that cannot be used: no part of an epoch."""
 
 import json
 import logging
 from dataclasses import replace
 
 import pytest
-from support.scenes import COUNT, load, loader_of, only, same, scene, texts, write
+from support.scenes import COUNT, left_out, load, only, same, scene, steps, texts, write
 from support.shards import shard_set
 
 from relvlm.config.schema import (
@@ -13,8 +13,9 @@ from relvlm.config.schema import (
     KindCounts,
     KindRatios,
 )
-from relvlm.data.shards.store import image_suffix
+from relvlm.data.shards.shard_file import image_suffix
 from relvlm.data.text import text_key
+from relvlm.data.tools.index import index_set
 from relvlm.errors import UserError
 
 
@@ -31,19 +32,18 @@ def damaged(number):
 def faulty(config, tmp_path):
     dataset = write(tmp_path, "damaged", map(damaged, range(COUNT)))
     captions = replace(config, captions=[dataset], ratio=KindRatios(captions=1))
-    return replace(captions, batch=KindCounts(captions=COUNT))
+    return replace(captions, batch=KindCounts(captions=COUNT - 1))  # an epoch: one has no caption
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_faulty_samples_are_replaced_and_counted(faulty, workers, caplog):
-    loader = loader_of(replace(faulty, workers=workers))
     with caplog.at_level(logging.WARNING):
-        (batch,) = next(loader)
+        ((batch,),) = steps(replace(faulty, workers=workers), 1)
     bad = [text_key(f"scenes/{i}") for i in (3, 7, 11)]
-    assert batch.images == COUNT
+    assert batch.images == COUNT - 1
     assert not set(bad) & set(batch.image_key.tolist())
-    assert loader.counts()["faults"] >= 2
-    assert loader.counts()["unusable"] >= 1
+    assert len(set(batch.image_key.tolist())) >= COUNT - 3 - 1  # but for those that take their places
+    assert left_out([[batch]])["faults"] >= 2
     if workers == 0:  # workers write to their own log
         assert "000000.tar: 0003: corrupt image" in caplog.text
         assert "000001.tar: 0011: corrupt image" in caplog.text
@@ -56,19 +56,10 @@ def test_replacement_does_not_depend_on_workers_or_resume(faulty):
     assert same(run[2], load(replace(faulty, workers=1), 3)[2])
 
 
-def test_a_fault_is_logged_and_counted_once(faulty, caplog):
-    loader = loader_of(faulty)
+def test_a_fault_is_logged_once_and_counted_wherever_it_is_met(faulty, caplog):
     with caplog.at_level(logging.WARNING):
-        for _ in range(4):
-            next(loader)
-    assert loader.counts()["faults"] == len(caplog.records) == 2
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_too_many_faults_end_the_run(faulty, workers):
-    config = replace(faulty, max_faults=1, workers=workers)
-    with pytest.raises(UserError, match=r"^\S+damaged: 2 faulty samples, data.max_faults is 1; the last: 00000"):
-        load(config, 1)
+        read = steps(faulty, 4)
+    assert left_out(read)["faults"] >= 8 and len(caplog.records) == 2
 
 
 def test_a_dataset_of_no_use_for_its_kind_ends_the_run(config, tmp_path):
@@ -78,19 +69,30 @@ def test_a_dataset_of_no_use_for_its_kind_ends_the_run(config, tmp_path):
 
     dataset = write(tmp_path, "bare", map(bare, range(COUNT)))
     captions = replace(only(config, "captions"), captions=[dataset])
-    with pytest.raises(UserError, match="no use for captions batches; the last: no caption"):
+    message = r"data\.captions\[0\]\.path: \S+bare: none of its 24 records has what captions batches need, caption \("
+    with pytest.raises(UserError, match=message):
         load(captions, 1)
 
 
-def test_annotation_of_another_size_is_a_fault(config, tmp_path):
+def test_a_dataset_of_damaged_photos_ends_the_run(config, tmp_path):
+    def torn(number):
+        key, image, sample = scene(number)
+        return key, image[: len(image) // 2], sample
+
+    captions = replace(only(config, "captions"), captions=[write(tmp_path, "torn", map(torn, range(COUNT)))])
+    with pytest.raises(UserError, match=r"no use for captions batches; the last: 00000.*corrupt image"):
+        load(captions, 1)
+
+
+def test_annotation_of_another_size_is_a_fault(config, tmp_path, caplog):
     def shrunk(number):
         key, image, sample = scene(number)
         return key, image, replace(sample, width=640, height=480) if number == 0 else sample
 
     dataset = write(tmp_path, "sizes", map(shrunk, range(COUNT)))
     sizes = replace(only(config, "captions"), captions=[dataset], batch=KindCounts(captions=COUNT))
-    with pytest.raises(UserError, match="0000: image is 64x48, annotation 640x480"):
-        load(replace(sizes, max_faults=0), 1)
+    assert left_out(steps(sizes, 1))["faults"] >= 1
+    assert "000000.tar: 0000: image is 64x48, annotation 640x480" in caplog.text
 
 
 ODD = [
@@ -104,7 +106,7 @@ ODD = [
 
 
 @pytest.mark.parametrize(("change", "reason"), ODD)
-def test_a_record_of_another_form_is_logged_counted_and_replaced(config, tmp_path, caplog, change, reason):
+def test_a_record_of_another_form_is_named_by_the_index_and_no_part_of_an_epoch(config, tmp_path, change, reason):
     members = []
     for number in range(COUNT):
         key, image, sample = scene(number)
@@ -114,18 +116,24 @@ def test_a_record_of_another_form_is_logged_counted_and_replaced(config, tmp_pat
         members += [(f"{key}.{image_suffix(image)}", image), (f"{key}.json", json.dumps(record).encode())]
     shard_set(tmp_path / "odd", members, COUNT)
     captions = replace(only(config, "captions"), captions=[DatasetConfig(str(tmp_path / "odd"))])
-    loader = loader_of(replace(captions, batch=KindCounts(captions=COUNT)))
-    (batch,) = next(loader)
-    assert loader.counts()["faults"] == 1 and text_key("scenes/5") not in batch.image_key.tolist()
-    assert f"{tmp_path / 'odd'}: 0.tar: 0005: invalid sample: {reason}" in caplog.text
+    ((batch,),) = steps(replace(captions, batch=KindCounts(captions=COUNT - 1)), 1)
+    assert set(batch.image_key.tolist()) == {text_key(f"scenes/{i}") for i in range(COUNT) if i != 5}
+    faulty = []
+    index_set(tmp_path / "odd", faulty)
+    assert len(faulty) == 1 and faulty[0].startswith(f"0.tar: 0005: invalid sample: {reason}")
 
 
 def test_long_captions_are_cut_and_counted(config):
     short = replace(only(config, "captions"), max_text_tokens=4)
-    loader = loader_of(short)
-    (batch,) = next(loader)
+    ((batch,),) = steps(short, 1)
     assert all(len(t.split()) <= 4 for t in texts(batch))
-    assert loader.counts()["truncated_texts"] == 8
-    wordy = loader_of(replace(only(config, "captions"), max_words=2))
-    assert set(texts(*next(wordy))) == {"[CLS] picture number [SEP]"}
-    assert wordy.counts()["cut_captions"] == 8
+    assert left_out([[batch]])["truncated_texts"] == 8
+    ((wordy,),) = steps(replace(only(config, "captions"), max_words=2), 1)
+    assert set(texts(wordy)) == {"[CLS] picture number [SEP]"}
+    assert left_out([[wordy]])["cut_captions"] == 8
+
+
+def test_a_step_in_chunks_tells_what_was_left_out_once(faulty):
+    chunked = replace(faulty, batch=KindCounts(captions=20), max_words=2)
+    whole, (one, two) = steps(chunked, 1)[0], steps(chunked, 1, accumulate=2)[0]
+    assert one.left_out == whole[0].left_out and one.left_out[2] >= 20 and set(two.left_out) == {0}

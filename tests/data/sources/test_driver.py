@@ -103,6 +103,29 @@ def test_a_shard_of_other_photos_is_made_anew(tmp_path, monkeypatch):
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("lost", ["index", "its count"])
+def test_a_shard_without_its_index_is_made_anew(tmp_path, monkeypatch, lost):
+    """Also one that a version made which knew of none."""
+    flags = files(tmp_path)
+    run(gqa, *flags, "--out", tmp_path / "whole")
+    with monkeypatch.context() as broken:
+        fails_at(broken, 3)
+        with pytest.raises(OSError):
+            run(gqa, *flags, "--out", tmp_path / "out")
+    unfinished = tmp_path / ".out.building"
+    if lost == "index":
+        (unfinished / "000001.idx.npy").unlink()
+    else:
+        journal = unfinished / "journal" / "000001.json"
+        entry = json.loads(journal.read_text())
+        del entry["shard"]["relations"]
+        journal.write_text(json.dumps(entry))
+    made, real = [], shard_task.make_shard
+    monkeypatch.setattr(workers, "make_shard", lambda m, number, items: made.append(number) or real(m, number, items))
+    run(gqa, *flags, "--out", tmp_path / "out")
+    assert made == [1, 3, 4] and content(tmp_path / "out") == content(tmp_path / "whole")
+
+
 def test_an_end_between_the_manifest_and_the_name_is_made_up_for(tmp_path, monkeypatch):
     flags = files(tmp_path)
     run(gqa, *flags, "--out", tmp_path / "whole")

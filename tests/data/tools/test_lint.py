@@ -12,7 +12,8 @@ from support.shards import shard_set, toy_photo, toy_sample, write_toys
 
 from relvlm.data import cli
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.shards.store import encode_sample, write_shards
+from relvlm.data.shards.shard_file import encode_sample
+from relvlm.data.shards.store import write_shards
 from relvlm.data.tools import lint as linting
 from relvlm.data.tools.lint import SHOWN, Fault, lint, summary
 from relvlm.errors import UserError

@@ -3,8 +3,12 @@
 import pytest
 from support.shards import shard_set, toy_photo, toy_sample
 
-from relvlm.data.shards.store import DataFault, encode_sample
-from relvlm.data.shards.tar_index import scan_members
+from relvlm.data.shards.index import REPEATED
+from relvlm.data.shards.members import PositionedFile
+from relvlm.data.shards.shard_file import encode_sample
+from relvlm.data.shards.store import DataFault
+from relvlm.data.shards.tar_walk import scan_members
+from relvlm.errors import UserError
 
 
 def image(key, number):
@@ -22,6 +26,15 @@ def test_an_image_and_its_json_may_lie_apart(tmp_path):
     assert found == {(key, toy_photo(n), toy_sample(n)) for key, n in (("a", 1), ("b", 2))}
 
 
+@pytest.mark.parametrize(("between", "reads"), [([], 1), ([("x.bin", bytes(10_000))], 2)])
+def test_neighbours_are_read_at_once_and_nothing_that_lies_between_others(tmp_path, monkeypatch, between, reads):
+    shards = shard_set(tmp_path / "set", [image("a", 1), *between, annotation("a", 1)], 1)
+    found, real = [], PositionedFile.read
+    monkeypatch.setattr(PositionedFile, "read", lambda *of: found.append(of[2]) or real(*of))
+    assert shards.read(0).sample == toy_sample(1)
+    assert len(found) == reads and sum(found) < 4000
+
+
 @pytest.mark.parametrize(
     "twice",
     [
@@ -35,14 +48,18 @@ def test_a_key_that_is_there_twice_is_a_fault_and_no_guess(tmp_path, twice):
     with pytest.raises(DataFault, match=r"0\.tar: a: the key is there more than once"):
         shards.read(0)
     assert shards.read(1).sample == toy_sample(3)
-    assert scan_members(tmp_path / "set" / "0.tar").repeated == {"a"}
+    assert [(found.key, found.marks) for found in scan_members(tmp_path / "set" / "0.tar")] == [
+        ("a", REPEATED),
+        ("b", 0),
+    ]
 
 
-def test_samples_beyond_those_promised_are_a_fault_of_the_shard(tmp_path):
+@pytest.mark.parametrize("promised", [2, 4])
+def test_a_tar_of_more_or_fewer_samples_than_promised_is_refused(tmp_path, promised):
     members = [m for n in range(3) for m in (image(f"k{n}", n), annotation(f"k{n}", n))]
     assert shard_set(tmp_path / "sound", members, 3).read(1).key == "k1"
-    with pytest.raises(DataFault, match=r"3 samples found in the tar, manifest.json says 2"):
-        shard_set(tmp_path / "set", members, 2).read(0)
+    with pytest.raises(UserError, match=f"holds 3 samples, manifest.json says {promised}"):
+        shard_set(tmp_path / "set", members, promised)
 
 
 @pytest.mark.parametrize("data", [b"[]", b"null", b'"x"', b"[" * 100_000, b"\xff", b'{"schema": NaN}', b""])
