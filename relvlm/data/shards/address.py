@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from relvlm.errors import UserError
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]*://|pipe:")
-CHUNK = 1 << 22  # bytes of one read
+CHUNK = 1 << 24  # bytes of one read
 
 
 class Address(str):

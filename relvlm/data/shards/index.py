@@ -30,14 +30,14 @@ REPEATED, ODD_HEADER = 64, 128  # its key is there more than once; its header do
 PREDICATE = np.dtype([("record", "<u4"), ("key", "<i8")])
 NOTHING = (0, 0)
 
-Place = tuple[int, int]  # offset and size in bytes
+Span = tuple[int, int]  # of a member's data: offset and size in bytes
 
 
 class Row(NamedTuple):
     """Where a record's members lie, NOTHING for one that is not there, and its bits."""
 
-    image: Place
-    text: Place
+    image: Span
+    text: Span
     bits: int
 
 
@@ -48,7 +48,7 @@ class IndexRows:
         self.rows: list[tuple[int, int, int, int]] = []
         self.predicates: list[tuple[int, int]] = []
 
-    def add(self, image: Place, text: Place, sample: Sample | None, marks: int = 0) -> None:
+    def add(self, image: Span, text: Span, sample: Sample | None, marks: int = 0) -> None:
         """A record; `sample` is None where there is none to be read. ValueError for a JSON that no row can say."""
         if text[1] > LARGEST_TEXT:
             raise ValueError(f"JSON of {text[1]} bytes, at most {LARGEST_TEXT} can be indexed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from relvlm.data.shards.index import BLOCK, Place
+from relvlm.data.shards.index import BLOCK, Span
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png")
 _NAME, _SIZE, _PREFIX = slice(0, 100), slice(124, 136), slice(345, 500)  # of a header
@@ -28,7 +28,7 @@ class PositionedFile:
             os.close(self._descriptor)
 
 
-def read_members(file: PositionedFile, first: Place, second: Place) -> list[tuple[str, bytes]]:
+def read_members(file: PositionedFile, first: Span, second: Span) -> list[tuple[str, bytes]]:
     """(name, data) of both members, in one read where they are neighbours.
 
     The name is empty where there is no header of a member of that size.

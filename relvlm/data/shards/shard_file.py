@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from relvlm.data.shards.index import BLOCK, CAPTION, ENTITY, RELATION, IndexRows, Place, index_name
+from relvlm.data.shards.index import BLOCK, CAPTION, ENTITY, RELATION, IndexRows, Span, index_name
 from relvlm.data.shards.manifest import ShardEntry, file_sha256
 from relvlm.data.shards.schema import Sample
 
@@ -34,7 +34,7 @@ def write_shard(path: Path, samples: Iterable[Encoded]) -> ShardEntry:
     return write_index(path, rows)
 
 
-def _places(members: dict[str, bytes], offset: int) -> tuple[Place, Place]:
+def _places(members: dict[str, bytes], offset: int) -> tuple[Span, Span]:
     """Where the image and the JSON come to lie in a tar that is `offset` bytes long: in the order of their suffixes."""
     places = {}
     for suffix, data in sorted(members.items()):

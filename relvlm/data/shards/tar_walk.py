@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relvlm.data.shards.index import BLOCK, NOTHING, ODD_HEADER, REPEATED, Place
+from relvlm.data.shards.index import BLOCK, NOTHING, ODD_HEADER, REPEATED, Span
 from relvlm.data.shards.members import IMAGE_SUFFIXES, PositionedFile, read_header, split_name
 
 
@@ -17,7 +17,7 @@ class Found:
     """A key's members, of those that it has twice the last; the members of a key may be apart."""
 
     key: str
-    places: dict[str, Place] = field(default_factory=lambda: {"image": NOTHING, "json": NOTHING})
+    places: dict[str, Span] = field(default_factory=lambda: {"image": NOTHING, "json": NOTHING})
     marks: int = 0  # REPEATED, ODD_HEADER
 
 
