@@ -37,7 +37,8 @@ from PIL import Image
 from relvlm.config.schema import DataConfig, DatasetConfig, KindCounts, KindRatios
 from relvlm.data import decoders
 from relvlm.data.batches import views
-from relvlm.data.batches.loader import build_loader, open_streams
+from relvlm.data.batches.loader import build_loader
+from relvlm.data.batches.streams import open_streams
 from relvlm.data.batches.transforms import random_crop
 from relvlm.data.shards.store import ShardSet, write_shards
 from relvlm.data.sources.shrink import shrink

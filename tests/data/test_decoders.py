@@ -38,6 +38,16 @@ def by_pillow(data, shrink=1):
     return open_by_pillow(data, LIMIT).pixels(shrink)
 
 
+def test_a_run_says_which_decoder_it_does_without(without_simplejpeg):
+    assert decoders.remarks() == [
+        "JPEGs are decoded by Pillow; simplejpeg gives the same pixels sooner (pip install 'relvlm[fast]')"
+    ]
+
+
+def test_a_run_with_simplejpeg_has_nothing_to_say(fast):
+    assert decoders.remarks() == []
+
+
 @pytest.mark.parametrize("shrink", [1, 2, 3, 4, 8, 11])
 @pytest.mark.parametrize(
     "options",
@@ -126,8 +136,10 @@ def test_real_photos_are_the_same_squares_with_and_without_simplejpeg(shared, fa
         assert np.array_equal(square, resize_square(open_picture(data, LIMIT), size, crop))
 
 
-def test_a_shrunk_photo_is_cut_where_its_crop_begins(shared):
+@pytest.mark.parametrize("decoder", ["simplejpeg", "Pillow"])
+def test_a_shrunk_photo_is_cut_where_its_crop_begins(decoder, request):
     """At an eighth of its size a crop begins between two pixels; it must not move by a part of one."""
+    request.getfixturevalue("fast" if decoder == "simplejpeg" else "without_simplejpeg")
     data = photo(1600, 1200, quality=95)
     crop = (101, 51, 101 + 1100, 51 + 1100)
     square = resize_square(open_picture(data, LIMIT), 128, crop).astype(float)

@@ -71,9 +71,6 @@ class ViewBuilder:
         self.patch_size = patch_size
         self.resize(image_size)
         self.tokenizer, self.relations = tokenizer, relations
-        self.sections: dict[BatchKind, list[BatchKind]] = {
-            kind: sections_of(kind, config.joint_weights) for kind in BATCH_KINDS
-        }
         self.counts: Counter[str] = Counter()
         self._groups: dict[BatchKind, Callable[[Sample, Box, Random], Texts]] = {
             "captions": self._captions,
@@ -103,7 +100,7 @@ class ViewBuilder:
     def _view(self, kind: BatchKind, record: Record, flip: bool, rng: Random) -> View:
         sample = flip_sample(record.sample) if flip else record.sample
         crop = self._crop(kind, sample, rng)
-        parts = {k: self._groups[k](sample, crop, rng) for k in self.sections[kind]}
+        parts = {k: self._groups[k](sample, crop, rng) for k in sections_of(kind, self.config.joint_weights)}
         triplets = parts["mrc"].triplets if "mrc" in parts else ()
         geometry = kind == "captions" and self.config.randaugment_geometry
         pixels = self._pixels(record, crop, flip, rng, geometry_augment if geometry else colour_augment)

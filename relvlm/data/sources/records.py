@@ -21,8 +21,8 @@ from relvlm.data.sources.raw import check_size
 
 EPILOG = """A line is {"image": FILE} and any of the fields of a sample: image_id (else the file's name without its
 ending), width and height (checked against the photo where they are there), captions, entities
-[{id, label, attributes, box: [x0, y0, x1, y1]}], relations [{subject, predicate, object}]. Other fields are faults.
-Machine-made scene graphs (Synthetic Visual Genome's and the like) come in this way: one line a graph.
+[{id, label, attributes, box: [x0, y0, x1, y1]}], relations [{subject, predicate, object, provenance}]. Other fields are
+faults. Machine-made scene graphs (Synthetic Visual Genome's and the like) come in this way: one line a graph.
 
 example:
   relvlm data build records --jsonl mine.jsonl --images photos --out data/mine

@@ -50,8 +50,8 @@ class Inspected(NamedTuple):
 def lint(folder: Place, sample: int | None = None, processes: int = 1) -> Iterator[Fault]:
     """Every fault of the set; reads and decodes everything, or `sample` records. UserError if there is no manifest.
 
-    Shards that are missing, of a wrong size or without their index end the search: positions in such a set mean
-    nothing. With `sample`, records are drawn by chance, the same each time, and no checksum is computed.
+    Shards that are missing, of a wrong size or without their index end the search: nothing in them can be found. With
+    `sample`, records are drawn by chance, the same each time, and no checksum is computed.
     """
     torn = [Fault("torn shard", line) for line in _layout_faults(folder)]
     yield from torn or _content_faults(folder, sample, processes)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from relvlm.data.arguments import local_set
+from relvlm.data.arguments import shard_set
 from relvlm.data.image_ids import DATASETS
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.sources.building import add_driver_arguments
@@ -80,7 +80,7 @@ def _check_datasets(sets: Sequence[Path], sources: Sequence[str]) -> None:
         raise UserError(f"relvlm data merge: {said}: their ids mean different photos (merge sets of one dataset)")
 
 
-def _spool(others: Spool, part: str, folder: Path, faults: Faults) -> None:
+def _spool(others: Spool, part: str, folder: Place, faults: Faults) -> None:
     """Annotation by image_id; of a photo that is there twice, the first, and the others are faults."""
     images = set[str]()
     for _, record in sound_records(opened(folder), faults):

@@ -29,7 +29,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from relvlm.data.arguments import local_set, positive, share
+from relvlm.data.arguments import positive, shard_set, share
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.sources.building import add_driver_arguments
 from relvlm.data.sources.faults import Faults

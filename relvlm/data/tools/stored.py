@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from relvlm.data.shards.address import Place
 from relvlm.data.shards.manifest import MANIFEST
 from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.sources.building import report
@@ -23,7 +24,7 @@ class StoredPhoto(NamedTuple):
     """The photo of record `number` of the set in `folder`."""
 
     name: str
-    folder: Path
+    folder: Place
     number: int
 
     def is_there(self) -> bool:
@@ -37,7 +38,7 @@ class StoredPhoto(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def opened(folder: Path) -> ShardSet:
+def opened(folder: Place) -> ShardSet:
     """The set, opened once a process."""
     return ShardSet(folder)
 
@@ -46,11 +47,11 @@ def opened(folder: Path) -> ShardSet:
 class StoredSets:
     """What is the same for every source that reads shard sets; photos are those of the first."""
 
-    folders: tuple[Path, ...]
+    folders: tuple[Place, ...]
     hint: str = "run: relvlm data lint"
 
     def files(self) -> Sequence[Path]:
-        return [folder / MANIFEST for folder in self.folders]
+        return [folder / MANIFEST for folder in self.folders if isinstance(folder, Path)]
 
     def places(self) -> str:
         return ", ".join(map(str, self.folders))

@@ -14,7 +14,7 @@ GRAPH = {
         {"id": "a", "label": "man", "box": [0, 0, 9, 9]},
         {"id": "b", "label": "horse", "box": [5, 5, 40, 30]},
     ],
-    "relations": [{"subject": "a", "predicate": "riding", "object": "b"}],
+    "relations": [{"subject": "a", "predicate": "riding", "object": "b", "provenance": "model"}],
 }
 
 
@@ -33,7 +33,8 @@ def test_lines_become_samples(tmp_path):
         tmp_path, [{"image": "a.jpg", **GRAPH}, {"image": "b.jpg", "captions": ["x"], "source": "mine"}]
     )
     assert (first.image_id, first.width, first.source) == ("a", 40, "records")
-    assert first.relations[0].predicate == "riding" and second.captions == ("x",) and second.source == "mine"
+    assert (first.relations[0].predicate, first.relations[0].provenance) == ("riding", "model")
+    assert second.captions == ("x",) and second.source == "mine"
 
 
 @pytest.mark.parametrize(
