@@ -42,7 +42,7 @@ def heat_address(heat_N: Tensor, grid: tuple[int, int]) -> str:
     values = values / max(values.max(), np.finfo(np.float64).tiny)
     places = np.linspace(0, 1, len(RAMP))
     colour = np.stack([np.interp(values, places, RAMP[:, channel]) for channel in range(3)], axis=-1)
-    opacity = 255 * 0.9 * values**0.7
+    opacity = 255 * 0.9 * values
     return address(Image.fromarray(np.dstack([colour, opacity]).round().astype(np.uint8), "RGBA"), "PNG")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from torch import Tensor
+
 from relvlm.explain.explanation import EntityView, Explanation, RelationBar, Reply
 from relvlm.explain.heat import positive
 from relvlm.explain.overlay import DrawnBox, heat_address, photo_address, view
@@ -139,12 +141,12 @@ def _of_entity(entity: EntityView) -> list[DrawnBox]:
     return [DrawnBox(entity.box, entity.role, "", given=bool(entity.given))] if entity.box else []
 
 
-def _heat(x: Explanation, heat_N, caption: str, of: str, boxes: Sequence[DrawnBox] = ()) -> str:
-    share = f" <span class=pale>{_peak(x, heat_N)}</span>"
+def _heat(x: Explanation, heat_N: Tensor, caption: str, of: str, boxes: Sequence[DrawnBox] = ()) -> str:
+    share = f" <span class=pale>{_peak(heat_N)}</span>"
     return _figure(view(boxes, heat_address(heat_N, x.grid), of), caption + share)
 
 
-def _peak(x: Explanation, heat_N) -> str:
+def _peak(heat_N: Tensor) -> str:
     """How much of the map its warmest patch holds, for maps have scales of their own."""
     return f"warmest patch {_percent(positive(heat_N).max().item())}"
 

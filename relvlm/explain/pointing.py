@@ -66,7 +66,7 @@ def pointings(model: RelVLM, shards: ShardSet, limit: int, faults: list[str]) ->
 
 def figures(found: Sequence[Pointing]) -> dict[str, dict[str, float]]:
     """In percent, by role: mean share of heat inside, hit rate, mean area (chance), and how many."""
-    result = {}
+    result: dict[str, dict[str, float]] = {}
     for role in dict.fromkeys(each.role for each in found):
         part = [each for each in found if each.role == role]
         result[role] = {

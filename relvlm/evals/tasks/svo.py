@@ -77,7 +77,14 @@ def _verdict(pair: Contrast) -> Verdict:
     images = (right.get("image", ""), wrong.get("image", ""))
     what = f"left {right.get('pos_triplet', '')}, right {right.get('neg_triplet', '')}"
     marks = dict.fromkeys(verdict.names(right, changed), pair.won)
-    return Verdict(pair.identity, pair.rows, marks, Card(images, shown, pair.won, changed, what))
+    card = Card(images, shown, pair.won, changed, what, relation=_relation(right.get("pos_triplet", "")))
+    return Verdict(pair.identity, pair.rows, marks, card)
+
+
+def _relation(triplet: str) -> str:
+    """Of `subject,relation,object`; "" where it is something else."""
+    parts = triplet.split(",")
+    return parts[1].strip() if len(parts) == 3 else ""
 
 
 def _example(number: int, record: Record) -> Example:
