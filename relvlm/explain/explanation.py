@@ -12,7 +12,7 @@ from torch import Tensor
 from relvlm.data.batches.transforms import eval_transform
 from relvlm.explain.boxes import UnitBox, predicted_boxes, relation_shares
 from relvlm.explain.heat import Heat, heat
-from relvlm.explain.query import Query, Triplet, words_of
+from relvlm.explain.query import Query, Triplet
 from relvlm.explain.reading import encode, read_text
 from relvlm.model import RelVLM
 
@@ -22,7 +22,10 @@ ROLES = ("subject", "object")
 
 @dataclass(frozen=True)
 class EntityView:
-    """An entity: heat of its words within the sentence, the box that the model predicts, and the one that was given."""
+    """An entity: heat of its label as a text of its own, the box that the model predicts, and the one that was given.
+
+    Alone, for its words within the sentence point worse (docs/where_it_looks.md).
+    """
 
     role: str
     label: str
@@ -78,7 +81,7 @@ def explain(
     if query.triplet is None:
         box = predicted_boxes(model, tokens_SD, [query.text])[0] if model.box_head else None
         return Explanation(photo, model.vision.grid, Reply(query, found, ()), None, (), box, _notes(model, query, ()))
-    entities = _entities(model, tokens_SD, query.triplet, found, given)
+    entities = _entities(model, tokens_SD, query.triplet, given)
     other = Query(query.triplet.swapped.text, query.triplet.swapped)
     swapped = heat(model, tokens_SD, read_text(model, other.text))
     return Explanation(
@@ -93,14 +96,14 @@ def explain(
 
 
 def _entities(
-    model: RelVLM, tokens_SD: Tensor, triplet: Triplet, found: Heat, given: Sequence[UnitBox | None]
+    model: RelVLM, tokens_SD: Tensor, triplet: Triplet, given: Sequence[UnitBox | None]
 ) -> tuple[EntityView, ...]:
-    labels, end = (triplet.subject, triplet.object), len(found.reading.words)
-    spans = ((0, len(words_of(triplet.subject))), (end - len(words_of(triplet.object)), end))
+    labels = (triplet.subject, triplet.object)
+    maps = [heat(model, tokens_SD, read_text(model, label)).whole_N for label in labels]
     boxes = predicted_boxes(model, tokens_SD, labels) if model.box_head else (None, None)
     return tuple(
-        EntityView(role, label, found.of_words(*span), box, known)
-        for role, label, span, box, known in zip(ROLES, labels, spans, boxes, given, strict=True)
+        EntityView(role, label, map_N, box, known)
+        for role, label, map_N, box, known in zip(ROLES, labels, maps, boxes, given, strict=True)
     )
 
 

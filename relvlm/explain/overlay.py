@@ -14,6 +14,7 @@ from torch import Tensor
 
 from relvlm.explain.boxes import UnitBox
 
+ROOM = 0.09  # of the photo's height, that a label takes
 LONGEST = 640  # pixels of the photo's longer side in a page
 # Cold to hot; dark ones are nearly transparent, so that the photo shows through.
 RAMP = np.array([(66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], dtype=np.float64)
@@ -70,8 +71,14 @@ def _rectangle(box: DrawnBox) -> str:
 
 
 def _tag(box: DrawnBox) -> str:
-    """The label, inside the photo: above the box where there is room, else within it."""
-    x0, y0, *_ = box.box
-    rise = "" if y0 < 0.09 else ";transform:translateY(-100%)"
-    side = f"left:{100 * x0:.2f}%" if x0 < 0.7 else f"right:{100 * (1 - box.box[2]):.2f}%"
-    return f'<span class="tag {box.kind}" style="{side};top:{100 * y0:.2f}%{rise}">{escape(box.label)}</span>'
+    """The label, inside the photo: an object's below its box, others' above, or within where there is no room.
+
+    So that two boxes at one place still show both.
+    """
+    x0, y0, x1, y1 = box.box
+    side = f"left:{100 * x0:.2f}%" if x0 < 0.7 else f"right:{100 * (1 - x1):.2f}%"
+    below = box.kind == "object"
+    room = y1 <= 1 - ROOM if below else y0 >= ROOM
+    place = f"top:{100 * (y1 if below else y0):.2f}%"
+    shift = ";transform:translateY(-100%)" if below != room else ""
+    return f'<span class="tag {box.kind}" style="{side};{place}{shift}">{escape(box.label)}</span>'

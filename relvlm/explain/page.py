@@ -79,7 +79,7 @@ def _looks(x: Explanation, of: str) -> str:
         shown.append(_heat(x, x.swapped.heat.whole_N, f"Swapped: {escape(x.swapped.query.text)}", of))
     about = (
         "Gradient times input of the match's log odds at each patch: what the match rests on. Each map has a scale of "
-        "its own; what speaks against a match is left blank."
+        "its own; what speaks against a match is left blank. Of subject and object: their labels alone, as texts."
     )
     return f"<h2>Where it looks</h2><p class=pale>{about}</p><div class=grid>{''.join(shown)}</div>"
 
@@ -148,6 +148,8 @@ def _heat(x: Explanation, heat_N: Tensor, caption: str, of: str, boxes: Sequence
 
 def _peak(heat_N: Tensor) -> str:
     """How much of the map its warmest patch holds, for maps have scales of their own."""
+    if not bool((heat_N > 0).any()):
+        return "no patch speaks for a match"
     return f"warmest patch {_percent(positive(heat_N).max().item())}"
 
 

@@ -1,7 +1,8 @@
 """The pointing game on annotated photos: how much heat falls into the box of what a text names.
 
 Zhang et al., 2016: a hit is a map whose maximum lies in the box. Of several boxes of one label in a photo any is right.
-Chance of both figures is about the share of the photo that the boxes cover.
+A map is no finer than its patches, so all is counted twice: in pixels, a patch's heat spread evenly over it, and in the
+patches that the boxes touch, as the model itself reads boxes. Chance is about the share of the photo in either.
 """
 
 from __future__ import annotations
@@ -30,18 +31,31 @@ FINE = 16  # places a patch is looked at along each side, for boxes that cut it
 
 @dataclass(frozen=True)
 class Pointing:
-    """One map: `heat_inside` its share in the boxes, `hit` whether its warmest patch's centre is, `area` theirs."""
+    """One map: of its heat the share in the boxes, whether its warmest patch's centre is in one, and their area.
+
+    The same for the patches that the boxes `touch`.
+    """
+
+    heat: float
+    hit: bool
+    area: float
+    touched_heat: float
+    touched_hit: bool
+    touched_area: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """The map of `label`, in a text of its own or within a triplet's."""
 
     image_id: str
     role: Role
     text: str
     label: str
-    heat_inside: float
-    hit: bool
-    area: float
+    pointing: Pointing
 
 
-def pointings(model: RelVLM, shards: ShardSet, limit: int, faults: list[str]) -> Iterator[Pointing]:
+def pointings(model: RelVLM, shards: ShardSet, limit: int, faults: list[str]) -> Iterator[Example]:
     """Of the first `limit` photos that have entities (0: of all): each label alone, each entity within its triplets.
 
     What cannot be read is left out and appended to `faults`.
@@ -64,23 +78,19 @@ def pointings(model: RelVLM, shards: ShardSet, limit: int, faults: list[str]) ->
             yield from _of_triplets(model, tokens_SD, record.sample)
 
 
-def figures(found: Sequence[Pointing]) -> dict[str, dict[str, float]]:
-    """In percent, by role: mean share of heat inside, hit rate, mean area (chance), and how many."""
+def figures(found: Sequence[Example]) -> dict[str, dict[str, float]]:
+    """By role, means in percent, and how many; chance of `heat` and `hit` is `area`."""
     result: dict[str, dict[str, float]] = {}
     for role in dict.fromkeys(each.role for each in found):
-        part = [each for each in found if each.role == role]
-        result[role] = {
-            "heat_inside": 100 * fmean(each.heat_inside for each in part),
-            "hits": 100 * fmean(each.hit for each in part),
-            "chance": 100 * fmean(each.area for each in part),
-            "n": len(part),
-        }
+        rows = [asdict(each.pointing) for each in found if each.role == role]
+        result[role] = {name: round(100 * fmean(row[name] for row in rows), 2) for name in rows[0]} | {"n": len(rows)}
     return result
 
 
-def as_row(found: Pointing) -> dict[str, object]:
+def as_row(found: Example) -> dict[str, object]:
     """A line of the file of examples."""
-    return asdict(found)
+    row = asdict(found)
+    return row | row.pop("pointing")
 
 
 def inside(boxes: Sequence[UnitBox], grid: tuple[int, int]) -> Tensor:
@@ -92,23 +102,26 @@ def inside(boxes: Sequence[UnitBox], grid: tuple[int, int]) -> Tensor:
     return covered.unflatten(0, (grid[0], FINE)).unflatten(2, (grid[1], FINE)).float().mean((1, 3)).flatten()
 
 
-def point(heat_N: Tensor, boxes: Sequence[UnitBox], grid: tuple[int, int]) -> tuple[float, bool, float]:
-    """Share of the positive heat inside, whether the warmest patch's centre is, and the boxes' share of the photo."""
-    covered_N = inside(boxes, grid)
+def point(heat_N: Tensor, boxes: Sequence[UnitBox], grid: tuple[int, int]) -> Pointing:
+    """Of the positive heat on a map of `grid` patches, row by row."""
+    covered_N, positive_N = inside(boxes, grid), positive(heat_N)
+    touched_N = (covered_N > 0).to(covered_N.dtype)
     row, column = divmod(int(heat_N.argmax()), grid[1])
     x, y = (column + 0.5) / grid[1], (row + 0.5) / grid[0]
     hit = any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in boxes)
-    return (positive(heat_N) * covered_N).sum().item(), hit, covered_N.mean().item()
+    shares = [((positive_N * seen_N).sum().item(), seen_N.mean().item()) for seen_N in (covered_N, touched_N)]
+    touched_hit = bool(touched_N[int(heat_N.argmax())])
+    return Pointing(shares[0][0], hit, shares[0][1], shares[1][0], touched_hit, shares[1][1])
 
 
-def _of_labels(model: RelVLM, tokens_SD: Tensor, sample: Sample) -> Iterator[Pointing]:
+def _of_labels(model: RelVLM, tokens_SD: Tensor, sample: Sample) -> Iterator[Example]:
     for label in dict.fromkeys(entity.label for entity in sample.entities):
         if words_of(label):
             whole_N = heat(model, tokens_SD, read_text(model, label)).whole_N
-            yield _pointing(model, sample, "label", label, label, whole_N)
+            yield _example(model, sample, "label", label, label, whole_N)
 
 
-def _of_triplets(model: RelVLM, tokens_SD: Tensor, sample: Sample) -> Iterator[Pointing]:
+def _of_triplets(model: RelVLM, tokens_SD: Tensor, sample: Sample) -> Iterator[Example]:
     """Heat of an entity's words within `subject predicate object`, each wording once."""
     label = {entity.id: entity.label for entity in sample.entities}
     named = [Triplet(label[r.subject], r.predicate, label[r.object]) for r in sample.relations]
@@ -118,14 +131,13 @@ def _of_triplets(model: RelVLM, tokens_SD: Tensor, sample: Sample) -> Iterator[P
             continue
         found = heat(model, tokens_SD, read_text(model, triplet.text))
         end = len(found.reading.words)
-        yield _pointing(model, sample, "subject", triplet.text, triplet.subject, found.of_words(0, subject))
-        yield _pointing(model, sample, "object", triplet.text, triplet.object, found.of_words(end - target, end))
+        yield _example(model, sample, "subject", triplet.text, triplet.subject, found.of_words(0, subject))
+        yield _example(model, sample, "object", triplet.text, triplet.object, found.of_words(end - target, end))
 
 
-def _pointing(model: RelVLM, sample: Sample, role: Role, text: str, label: str, heat_N: Tensor) -> Pointing:
+def _example(model: RelVLM, sample: Sample, role: Role, text: str, label: str, heat_N: Tensor) -> Example:
     boxes = [_unit(entity, sample) for entity in sample.entities if entity.label == label]
-    share, hit, area = point(heat_N, boxes, model.vision.grid)
-    return Pointing(sample.image_id, role, text, label, share, hit, area)
+    return Example(sample.image_id, role, text, label, point(heat_N, boxes, model.vision.grid))
 
 
 def _unit(entity: Entity, sample: Sample) -> UnitBox:

@@ -9,7 +9,7 @@ STYLE = """
 body{margin:0 auto;max-width:82rem;padding:1.2rem;font:16px/1.45 system-ui,sans-serif;background:var(--back);
 color:var(--ink)}
 h1{font-size:1.5rem;margin:.2rem 0 .8rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:1.6rem 0 .2rem}
-p{margin:.2rem 0 .7rem;max-width:75ch}.pale{color:var(--pale);font-size:.9em}
+p{margin:.2rem 0 .7rem;max-width:75ch}.pale{color:var(--pale);font-size:.9em;overflow-wrap:anywhere}
 .grid{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,14.4rem),1fr));align-items:start}
 .grid.small{grid-template-columns:repeat(auto-fill,minmax(min(46%,9.5rem),1fr));gap:.7rem}
 .grid.wide{grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr))}

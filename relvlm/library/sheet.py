@@ -19,7 +19,7 @@ body{margin:0 auto;max-width:82rem;padding:1.2rem;font:16px/1.45 system-ui,sans-
 color:var(--ink)}h1{font-size:1.5rem;margin:.2rem 0;overflow-wrap:anywhere}.pale{color:var(--pale);font-size:.9em}
 main{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,15rem),1fr));align-items:start}
 figure{margin:0;padding:.6rem;background:var(--card);border:1px solid var(--line);border-radius:8px}
-img{display:block;width:100%;border-radius:4px}figcaption{padding-top:.4rem;overflow-wrap:anywhere;font-size:.9em}
+img{display:block;width:100%;aspect-ratio:4/3;object-fit:contain;background:var(--track);border-radius:4px}figcaption{padding-top:.4rem;overflow-wrap:anywhere;font-size:.9em}
 b{font-variant-numeric:tabular-nums}
 .meter{display:block;height:.5rem;border-radius:3px;background:var(--track);overflow:hidden;margin:.3rem 0}
 .meter span{display:block;height:100%;background:var(--bar)}

@@ -48,7 +48,7 @@ def test_pointing_prints_one_object_and_writes_a_line_a_map(
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 8 and rows[0].keys() == {
         *("image_id", "role", "text", "label"),
-        *("heat_inside", "hit", "area"),
+        *("heat", "hit", "area", "touched_heat", "touched_hit", "touched_area"),
     }
 
 

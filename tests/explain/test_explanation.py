@@ -45,10 +45,11 @@ def test_probabilities_are_those_of_evaluation(tmp_path: Path) -> None:
     assert bars["riding"] == pytest.approx(expected[0], abs=1e-5)
 
 
-def test_entities_have_the_heat_of_their_words(tmp_path: Path) -> None:
-    found = explain(reader(tmp_path), noise(0), TRIPLET)
-    torch.testing.assert_close(found.entities[0].heat_N, found.reply.heat.of_words(0, 1))
-    torch.testing.assert_close(found.entities[1].heat_N, found.reply.heat.of_words(2, 4))
+def test_entities_have_the_heat_of_their_labels_alone(tmp_path: Path) -> None:
+    model = reader(tmp_path)
+    for entity in explain(model, noise(0), TRIPLET).entities:
+        alone = explain(model, noise(0), read_query(entity.label))
+        torch.testing.assert_close(entity.heat_N, alone.reply.heat.whole_N)
 
 
 def test_given_boxes_stand_in_for_predicted_ones(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 
 import numpy as np
 import pytest
@@ -42,8 +41,16 @@ def test_a_box_is_drawn_in_its_colour_dashed_if_given() -> None:
     assert drawn.count("class=edge") == 2 and drawn.count('class="tag') == 1
 
 
-@pytest.mark.parametrize(("y0", "above"), [(0.0, False), (0.5, True)])
-def test_a_label_stays_in_the_photo(y0: float, above: bool) -> None:
-    drawn = view([DrawnBox((0.8, y0, 1.0, 1.0), "subject", "man")])
-    assert ("translateY(-100%)" in drawn) == above
-    assert re.search(r"right:0\.00%", drawn)
+@pytest.mark.parametrize(
+    ("kind", "box", "top", "risen"),
+    [
+        ("subject", (0.8, 0.0, 1.0, 1.0), 0, False),
+        ("subject", (0.8, 0.5, 1.0, 1.0), 50, True),
+        ("object", (0.8, 0.0, 1.0, 0.5), 50, False),
+        ("object", (0.8, 0.0, 1.0, 1.0), 100, True),
+    ],
+)
+def test_a_label_stays_in_the_photo(kind: str, box: tuple[float, ...], top: int, risen: bool) -> None:
+    drawn = view([DrawnBox(box, kind, "man")])
+    assert ("translateY(-100%)" in drawn) == risen
+    assert f"right:0.00%;top:{top}.00%" in drawn

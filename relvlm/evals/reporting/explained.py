@@ -18,7 +18,7 @@ from relvlm.evals.scoring.weights import weights_hash
 from relvlm.evals.tasks.task import Card
 from relvlm.explain.explanation import explain
 from relvlm.explain.page import page
-from relvlm.explain.query import Query
+from relvlm.explain.query import Query, Triplet
 from relvlm.model import RelVLM
 from relvlm.pretrained import load
 
@@ -88,9 +88,17 @@ def _page(model: RelVLM, folder: Path, card: Card, title: str) -> str:
             image = photo.open(photo.read(), DataConfig.max_pixels)
         except UserError:  # it was whole when it was scored
             return ""
-        found += [explain(model, image, Query(text)) for text in texts[:MOST_TEXTS]]
+        found += [explain(model, image, _query(card, text)) for text in texts[:MOST_TEXTS]]
     about = " / ".join(filter(None, (card.piece, card.what, "; ".join(_line(*line) for line in card.lines))))
     return page(title, found, about)
+
+
+def _query(card: Card, text: str) -> Query:
+    """With its triplet, of which boxes and relations are shown, where the annotations name one."""
+    if len(card.entities) == 2 and card.relation:
+        subject, target = card.entities
+        return Query(text, Triplet(subject, card.relation, target))
+    return Query(text)
 
 
 def _line(kind: str, text: str, score: float) -> str:

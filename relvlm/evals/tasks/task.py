@@ -50,7 +50,7 @@ class Card:
     """One example in the error browser: image names, (description, text, score) lines, whether the model is right.
 
     `piece`: the part of the benchmark that it is of; `what`: what it tests; `box`: the part of the images scored;
-    `relation`: that of its text, where the annotations name one.
+    `relation` and `entities`: that of its text, and subject and object, where the annotations name them.
     """
 
     images: tuple[str, ...]
@@ -60,6 +60,7 @@ class Card:
     what: str = ""
     box: CropBox | None = None
     relation: str = ""
+    entities: tuple[str, ...] = ()
 
 
 class Task(Protocol):

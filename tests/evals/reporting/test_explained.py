@@ -57,6 +57,13 @@ def test_each_task_has_pages_that_the_report_links(run: Path, tmp_path: Path) ->
             assert example["lines"][0][1] in page and "Word by word" in page
 
 
+def test_boxes_and_relations_are_shown_where_the_annotation_names_the_triplet(run: Path, tmp_path: Path) -> None:
+    report([run], tmp_path / "report", explain=1)
+    for task, shown in (("svo", True), ("vsr", False)):
+        page = (tmp_path / f"report/explain/run/{task}/001.html").read_text()
+        assert ("<table class=bars>" in page) == shown and ("Swapped" in page) == shown
+
+
 def test_weights_that_were_not_evaluated_are_refused(run: Path, tmp_path: Path, suite: Path, model) -> None:
     evaluate(model, model.tokenizer, "vsr", suite / "vsr", suite / "images", tmp_path / "other/eval/vsr")
     with pytest.raises(UserError, match=r"--explain: .*other: no checkpoint in it"):
