@@ -3,6 +3,7 @@
 import http.client
 import io
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,15 @@ from support.readers import noise
 
 from relvlm.errors import UserError
 from relvlm.library import server
+from relvlm.library.form import FORM
 from relvlm.library.server import Server, serve
 from relvlm.model import RelVLM
+
+SENDING = """<script>
+fetch('data:image/png;base64,PHOTO').then(answer => answer.blob()).then(blob => {
+  take(new File([blob], 'photo.png')); form.elements.text.value = 'man; riding; horse'; form.requestSubmit();
+});
+</script></html>"""
 
 
 @pytest.fixture()
@@ -86,6 +94,12 @@ def test_an_address_that_is_taken_is_an_error(running: Server, model: RelVLM) ->
 
 @pytest.mark.skipif(CHROMIUM is None, reason=ABSENT)
 @pytest.mark.slow
-def test_a_real_browser_shows_the_form(running: Server, tmp_path: Path) -> None:
-    shown, console = rendered(f"http://127.0.0.1:{running.server_port}/", tmp_path / "profile")
+def test_a_real_browser_sends_a_photo_and_shows_the_answer(
+    running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo is put in and sent by a script, as by hand."""
+    monkeypatch.setattr(server, "FORM", FORM.replace("</html>", SENDING.replace("PHOTO", b64encode(photo()).decode())))
+    address, profile = f"http://127.0.0.1:{running.server_port}/", tmp_path / "profile"
+    shown, console = rendered(address, profile, "--virtual-time-budget=20000")
     assert console == [] and "Where does it look?" in shown
+    assert "man riding horse" in shown.partition("srcdoc=")[2] and 'style="display: block;"' in shown

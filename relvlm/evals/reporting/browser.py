@@ -142,7 +142,9 @@ def records_of(
     records = []
     for folder in folders:
         figures, of_card = read_json(folder / "metrics.json"), pages.get(folder, {})
-        chosen = dict.fromkeys([*of_card, *choose(cards_of(folder), per_side)])
+        chosen = choose(cards_of(folder), per_side)
+        chosen += [card for card in of_card if card not in chosen]
+        chosen.sort(key=lambda card: card not in of_card)
         records += [_record(model, figures, card, pictures, of_card.get(card, "")) for card in chosen]
     return records
 
