@@ -19,7 +19,7 @@ from relvlm.errors import UserError
 from relvlm.evals.evaluate import Source, score_source
 from relvlm.evals.files import Row, read_object
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
-from relvlm.ranks import rank, world_size
+from relvlm.ranks import on_first_rank, rank, world_size
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def evaluate_checkpoints(
     checkpoints: Sequence[Path], sources: Sequence[Source], out: Path, options: ScoreOptions
 ) -> list[Progress]:
     """Score what is not done; a checkpoint that fails does not stop the others, all failures are one UserError."""
-    found = [progress(checkpoint, sources, out, options) for checkpoint in checkpoints]
+    found = on_first_rank(lambda: [progress(checkpoint, sources, out, options) for checkpoint in checkpoints])
     failures = []
     for each in found:
         try:
