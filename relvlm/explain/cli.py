@@ -16,10 +16,10 @@ from relvlm.data.pictures import decode
 from relvlm.data.shards.store import ShardSet
 from relvlm.data.tools.inspect import report_damaged
 from relvlm.errors import UserError
-from relvlm.explain.boxes import UnitBox
 from relvlm.explain.explanation import explain
 from relvlm.explain.page import page
 from relvlm.explain.pointing import as_row, figures, pointings
+from relvlm.explain.predictions import UnitBox
 from relvlm.explain.query import read_query
 from relvlm.pretrained import load
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from relvlm.data.batches.transforms import eval_transform
-from relvlm.explain.boxes import UnitBox, predicted_boxes, relation_shares
 from relvlm.explain.heat import Heat, heat
+from relvlm.explain.predictions import UnitBox, predicted_boxes, relation_shares
 from relvlm.explain.query import Query, Triplet
 from relvlm.explain.reading import encode, read_text
 from relvlm.model import RelVLM

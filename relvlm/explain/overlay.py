@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from relvlm.explain.boxes import UnitBox
+from relvlm.explain.predictions import UnitBox
 
 ROOM = 0.09  # of the photo's height, that a label takes
 LONGEST = 640  # pixels of the photo's longer side in a page

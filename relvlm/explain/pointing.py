@@ -19,8 +19,8 @@ from relvlm.data.batches.transforms import eval_transform
 from relvlm.data.shards.schema import Entity, Sample
 from relvlm.data.shards.store import DataFault, ShardSet
 from relvlm.data.tools import inspect
-from relvlm.explain.boxes import UnitBox
 from relvlm.explain.heat import heat, positive
+from relvlm.explain.predictions import UnitBox
 from relvlm.explain.query import Triplet, words_of
 from relvlm.explain.reading import read_text
 from relvlm.model import RelVLM

@@ -13,7 +13,7 @@ from relvlm import storage
 from relvlm.data.arguments import positive
 from relvlm.errors import UserError
 from relvlm.evals.files import write_atomic
-from relvlm.library.inputs import photos_of, texts_of
+from relvlm.library.photo_files import photos_of, texts_of
 from relvlm.library.score import matrix, whole_text_scorer
 from relvlm.pretrained import load
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from relvlm.errors import UserError
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.library.index import Index
-from relvlm.library.inputs import photos_of
+from relvlm.library.photo_files import photos_of
 from relvlm.library.score import check_texts, matrix, whole_text_scorer
 from relvlm.model import RelVLM
 

@@ -11,7 +11,7 @@ from relvlm.data.arguments import positive
 from relvlm.errors import UserError
 from relvlm.evals.files import write_atomic
 from relvlm.library.index import Index
-from relvlm.library.inputs import photos_of
+from relvlm.library.photo_files import photos_of
 from relvlm.library.score import whole_text_scorer
 from relvlm.library.score_cli import add_options
 from relvlm.library.search import BEST, CANDIDATES, Found, search_photos

@@ -98,6 +98,27 @@ def test_a_box_may_reach_the_photos_edge(
             run(*arguments)
 
 
+def test_real_photographs_with_their_annotated_boxes(shared: Path, checkpoint: str, tmp_path: Path) -> None:
+    data = shared / "data/coco_cc"
+    known = json.loads((data / "annotations/instances.json").read_text())
+    labels = {category["id"]: category["name"] for category in known["categories"]}
+    for image in known["images"][:3]:
+        boxes = [a for a in known["annotations"] if a["image_id"] == image["id"]][:2]
+        if len(boxes) < 2:
+            continue
+        given = []
+        for role, (x, y, w, h) in zip(("subject", "object"), (box["bbox"] for box in boxes), strict=True):
+            x1, y1 = min(x + w, image["width"]), min(y + h, image["height"])
+            given += [f"--{role}-box", f"{x},{y},{x1},{y1}"]
+        text = f"{labels[boxes[0]['category_id']]}; on; {labels[boxes[1]['category_id']]}"
+        out = tmp_path / f"{image['id']}.html"
+        run(str(data / "images" / image["file_name"]), text, "--checkpoint", checkpoint, "--out", str(out), *given)
+        page = out.read_text()
+        assert page.count("url(data:image/jpeg;base64,") == 1 and page.count("<table class=bars>") == 2
+        assert f"aspect-ratio:{image['width']}/{image['height']}" in page
+    assert list(tmp_path.glob("*.html"))
+
+
 def test_a_set_without_boxes_is_refused(checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     members = [("b.png", toy_photo(1)), ("b.json", b'{"schema": 1, "image_id": "2", "width": 8, "height": 6}')]
     shard_set(tmp_path / "set", members, 1)

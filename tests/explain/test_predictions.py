@@ -8,7 +8,7 @@ from support.readers import ALBEF, LATE, SWIN, VIT, noise, reader
 
 from relvlm.config.schema import ModelConfig
 from relvlm.data.batches.transforms import eval_transform
-from relvlm.explain.boxes import _corners, predicted_boxes, relation_shares
+from relvlm.explain.predictions import _corners, predicted_boxes, relation_shares
 from relvlm.explain.reading import encode
 
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)

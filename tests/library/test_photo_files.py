@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relvlm.errors import UserError
-from relvlm.library.inputs import photos_of, texts_of
+from relvlm.library.photo_files import photos_of, texts_of
 
 
 @pytest.fixture()
