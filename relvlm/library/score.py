@@ -15,19 +15,20 @@ from relvlm.explain.query import EVERY_WORD, words_of
 from relvlm.model import RelVLM
 
 
-def score(model: RelVLM, images: Iterable[str | Path], texts: Sequence[str], device: str = "cpu") -> Tensor:
-    """(B, X) probability that text x is true of photo b.
+def score(model: RelVLM, images: Iterable[str | Path], texts: Sequence[str]) -> Tensor:
+    """(B, X) probability that text x is true of photo b; computed where the model is, and given in main memory.
 
     Each photo and each text is encoded once, and the pairs are fused in packed batches. UserError names a photo that
     cannot be read and a text that is too long.
     """
-    return matrix(whole_text_scorer(model, device), [Path(image) for image in images], texts)
+    return matrix(whole_text_scorer(model), [Path(image) for image in images], texts)
 
 
-def whole_text_scorer(model: RelVLM, device: str = "cpu", dtype: str = "fp32", image_batch: int = 32) -> Scorer:
-    """A Scorer that takes texts as they are, as long as the model has positions for them."""
+def whole_text_scorer(model: RelVLM, device: str = "", dtype: str = "fp32", image_batch: int = 32) -> Scorer:
+    """A Scorer that takes texts as they are, as long as the model has positions for them; `device` "": the model's."""
+    where = device or str(model.temperature.device)
     options = ScoreOptions(
-        device=device, dtype="bf16" if dtype == "bf16" else "fp32", image_batch=image_batch, max_words=EVERY_WORD
+        device=where, dtype="bf16" if dtype == "bf16" else "fp32", image_batch=image_batch, max_words=EVERY_WORD
     )
     return Scorer(model, model.tokenizer, options)
 

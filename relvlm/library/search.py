@@ -42,13 +42,12 @@ def search(
     best: int = BEST,
     candidates: int = CANDIDATES,
     index: str | Path | None = None,
-    device: str = "cpu",
 ) -> list[Hit]:
     """The `best` photos of a folder, the best first.
 
     `candidates` of the nearest are re-scored. `index`: a .npz that keeps the photos' features for the next search.
     """
-    scorer = whole_text_scorer(model, device)
+    scorer = whole_text_scorer(model)
     kept = Index(scorer.model, Path(index) if index is not None else None)
     return list(search_photos(scorer, kept, photos_of([Path(folder)]), text, best, candidates).hits)
 
