@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
         if getattr(args, flag) < 0:
             raise UserError(f"--{flag}: {getattr(args, flag)} (give 0 or more)")
     out = args.out or args.runs[0] / "report"
-    written = report(args.runs, out, args.names, args.examples, args.explain)
+    written = report(args.runs, out, args.names, args.examples, explain=args.explain)
     if written.table:
         print(written.table)
     for path in written.files:
