@@ -8,7 +8,7 @@ from support.chromium import ABSENT, CHROMIUM, rendered
 from support.readers import ALBEF, VIT, noise, reader
 
 from relvlm.explain.explanation import explain
-from relvlm.explain.page import _percent, page
+from relvlm.explain.page import _meter, _percent, page
 from relvlm.explain.query import Query, Triplet, read_query
 
 
@@ -60,6 +60,10 @@ def test_several_photos_have_classes_of_their_own(tmp_path: Path) -> None:
 )
 def test_a_percentage_never_says_none_or_all_of_what_is_neither(share: float, said: str) -> None:
     assert _percent(share) == said
+
+
+def test_a_bar_is_as_long_as_its_share() -> None:
+    assert "width:25.0%" in _meter(0.25) and "width:100.0%" in _meter(1)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason=ABSENT)
