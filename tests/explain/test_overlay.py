@@ -25,6 +25,11 @@ def test_a_heat_map_is_a_pixel_a_patch_row_by_row() -> None:
     assert tuple(rgba[0, 1, :3]) == (252, 255, 164)
 
 
+def test_a_map_has_a_scale_of_its_own() -> None:
+    small, large = (heat_address(scale * torch.tensor([0.0, 1.0, 0.5, 0.25]), (2, 2)) for scale in (0.01, 100))
+    assert small == large
+
+
 def test_a_map_without_heat_is_blank() -> None:
     assert pixels(heat_address(torch.tensor([-1.0, 0.0, 0.0, 0.0]), (2, 2)))[..., 3].max() == 0
 

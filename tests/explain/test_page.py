@@ -8,6 +8,7 @@ from support.chromium import ABSENT, CHROMIUM, rendered
 from support.readers import ALBEF, VIT, noise, reader
 
 from relvlm.explain.explanation import explain
+from relvlm.explain.overlay import heat_address
 from relvlm.explain.page import _meter, _percent, page
 from relvlm.explain.query import Query, Triplet, read_query
 
@@ -35,6 +36,13 @@ def test_it_has_each_word_both_bars_and_a_legend(triplet_page: str) -> None:
     assert triplet_page.count("<table class=bars>") == 2 and triplet_page.count("<tr class=own>") == 2
     assert "<span class='key subject'>subject</span>" in triplet_page and "predicted" in triplet_page
     assert "<b class=given>" not in triplet_page
+
+
+def test_each_word_has_its_own_map(tmp_path: Path) -> None:
+    found = explain(reader(tmp_path), noise(0), read_query("man; riding; horse"))
+    made = page("t", [found]).partition("Word by word")[2]
+    places = [made.index(heat_address(found.reply.heat.of_words(i, i + 1), found.grid)) for i in range(3)]
+    assert places == sorted(places)
 
 
 def test_texts_are_escaped(tmp_path: Path) -> None:
