@@ -1,4 +1,4 @@
-"""The compiled libraries of the kernels, and how ninja builds them; setup.py runs this.
+"""The compiled libraries of the kernels, and how ninja builds them; setuptools' commands (commands.py) run this.
 
 They are plain C++17 and CUDA with a C interface, so that one library serves every version of Python and torch. The one
 for CPUs is built by whatever compiler is there ($CXX, else c++, g++ or clang++), once per instruction set; the one for
@@ -16,16 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
 FOLDER = Path("build/kernels")
 
-SOURCES = Path("csrc/cpu")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-ffp-contract=fast", "-Wall"]
 X86_INSTRUCTIONS = {  # name: (flags, bytes of a vector)
     "avx512": (["-mavx2", "-mfma", "-mavx512f", "-mavx512dq", "-mavx512vl"], 64),
     "avx2": (["-mavx2", "-mfma"], 32),
 }
 
-CUDA_SOURCES = Path("csrc/cuda")
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler=-fPIC", "-cudart=static"]
 ARCHITECTURES = ["80", "90"]  # where neither the user nor a GPU says which; the oldest is that of the kernels
 # Elements of the attention kernels. ptxas -O3 interleaves so many of fp32's products that registers spill.
@@ -100,6 +99,11 @@ def compiles(command: list[str]) -> bool:
     return True
 
 
+def sources(kind: str) -> Path:
+    """Their folder, from the one that is built in: what ninja writes down is the same wherever a checkout lies."""
+    return Path(os.path.relpath(HERE / kind))
+
+
 def cpu_library() -> Library:
     """Raises BuildFailed where there is no compiler."""
     cxx = [*compiler(), *FLAGS]
@@ -109,11 +113,11 @@ def cpu_library() -> Library:
     if platform.machine().lower() in ("x86_64", "amd64"):
         usable |= {n: (f, b) for n, (f, b) in X86_INSTRUCTIONS.items() if compiles([*cxx, *f])}
     objects = {
-        name: (SOURCES / "kernels.cpp", [*flags, f"-DRELVLM_ISA={name}", f"-DRELVLM_VECTOR={size}"])
+        name: (sources("cpu") / "kernels.cpp", [*flags, f"-DRELVLM_ISA={name}", f"-DRELVLM_VECTOR={size}"])
         for name, (flags, size) in usable.items()
     }
     has = [f"-DRELVLM_HAS_{name.upper()}" for name in usable]
-    objects |= {name: (SOURCES / f"{name}.cpp", has) for name in ("api", "layout", "plan")}
+    objects |= {name: (sources("cpu") / f"{name}.cpp", has) for name in ("api", "layout", "plan")}
     threads = "OpenMP" if openmp else "no OpenMP (the compiler has no -fopenmp)"
     return Library("cpu", cxx, objects, [], f"built with {cxx[0]} for {', '.join(usable)}; {threads}")
 
@@ -127,12 +131,12 @@ def cuda_library() -> Library:
     codes += [f"-gencode=arch=compute_{newest},code=[sm_{newest},compute_{newest}]"]
     objects = {
         f"attention_{element}_{width}": (
-            CUDA_SOURCES / "attention.cu",
+            sources("cuda") / "attention.cu",
             [*codes, *flags, f"-DRELVLM_ELEMENT={element}", f"-DRELVLM_WIDTHS(one)=one({width})"],
         )
         for element, flags in ELEMENTS.items() for width in WIDTHS
     }  # fmt: skip
-    objects |= {name: (CUDA_SOURCES / f"{name}.cu", codes) for name in ("pair", "pool", "plan", "layout", "api")}
+    objects |= {name: (sources("cuda") / f"{name}.cu", codes) for name in ("pair", "pool", "plan", "layout", "api")}
     names = ", ".join(f"sm_{x}" for x in targets)
     how = f"built with {command} for {names} and, compiled at first use, what is newer"
     return Library("cuda", [command, *NVCC_FLAGS], objects, codes, how)

@@ -27,6 +27,7 @@ COMMANDS = {
     "runs": ("relvlm.runs", "runs at a glance: state, step, rate, time left"),
     "compare": ("relvlm.compare", "whether two runs logged the same"),
     "soup": ("relvlm.evals.checkpoints.soup_cli", "average the weights of checkpoints"),
+    "publish": ("relvlm.publish", "a checkpoint as a folder for the Hub, with a model card"),
     "pareto": (
         "relvlm.evals.reporting.pareto_cli",
         "checkpoints that are best in coarse or fine-grained tasks",

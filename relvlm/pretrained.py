@@ -1,7 +1,8 @@
 """A model folder that stands alone: `model.safetensors`, `config.json`, `vocab.txt`; load, write, find.
 
-`config.json` describes the model and holds its relations. Beside them `teacher.pt` may lie, the state of a momentum
-teacher that a training goes on with.
+`config.json` describes the model and holds its relations; by its `model_type` transformers' Auto classes know what it
+is, once `relvlm.hub` is imported. Beside them `teacher.pt` may lie, the state of a momentum teacher that a training
+goes on with.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.storage import sync, sync_one, writing
 
+MODEL_TYPE = "relvlm"  # to transformers
 # What config.json must hold
 DESCRIPTION: dict[str, type] = {"step": int, "model": dict, "vocab_size": int, "relations": list, "data": dict}
 
@@ -84,6 +86,12 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable: {error}") from error
+    check_description(description, path)
+    return description
+
+
+def check_description(description: Any, path: Path | str) -> None:
+    """UserError naming what config.json lacks, or has in another type."""
     missing = DESCRIPTION.keys() - (description.keys() if isinstance(description, dict) else set())
     if missing:
         raise UserError(f"{path}: no {', '.join(sorted(missing))}: not the description of a relvlm checkpoint")
@@ -92,7 +100,6 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise UserError(f"{path}: {key}: expected {kind.__name__}, found {description[key]!r}")
     if type(description["data"].get("sep")) is not bool:
         raise UserError(f"{path}: data.sep: expected true or false, found {description['data'].get('sep')!r}")
-    return description
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -152,8 +159,9 @@ def write_model(
     step: int,
     extra: dict[str, Any] | None = None,
 ) -> None:
-    save_file(tensors, folder / "model.safetensors")
+    write_tensors(folder / "model.safetensors", tensors)
     description = {
+        "model_type": MODEL_TYPE,
         "step": step,
         "name": config.name,
         "model": dataclasses.asdict(config.model),
@@ -162,6 +170,16 @@ def write_model(
         "data": dataclasses.asdict(config.data),
         **(extra or {}),
     }
-    (folder / "config.json").write_text(json.dumps(description, indent=1))
+    (folder / "config.json").write_text(description_text(description))
     if config.data.vocab:
         shutil.copyfile(config.data.vocab, folder / "vocab.txt")
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """The same bytes as transformers' `save_pretrained` writes."""
+    save_file(tensors, path, {"format": "pt"})
+
+
+def description_text(description: dict[str, Any]) -> str:
+    """Of config.json."""
+    return json.dumps(description, indent=1)

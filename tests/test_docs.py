@@ -27,6 +27,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "kernels/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 TOUR = ROOT / "docs/tour.ipynb"
@@ -217,10 +218,15 @@ def demo(relworld: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", range(len(blocks((ROOT / "README.md").read_text(), "python"))))
-def test_python_in_the_readme_runs(number, demo, monkeypatch):
+@pytest.mark.parametrize("name", ["README.md", "kernels/README.md"])
+def test_python_in_a_readme_runs(name, demo, monkeypatch):
+    """One block after the other."""
     monkeypatch.chdir(demo)
-    exec(blocks((ROOT / "README.md").read_text(), "python")[number], {})
+    scope: dict[str, object] = {}
+    found = blocks((ROOT / name).read_text(), "python")
+    assert found
+    for block in found:
+        exec(block, scope)
 
 
 RUN_CELLS = dedent("""

@@ -32,6 +32,14 @@ def pre_caption(text: str, max_words: int) -> str:
     return " ".join(text.split(" ")[:max_words])
 
 
+def caption_ids(tokenizer: Tokenizer, text: str, max_words: int, max_tokens: int, sep: bool) -> tuple[list[int], bool]:
+    """Ids of a caption, and whether it had to be cut, at `max_words` words or `max_tokens` ids."""
+    clean, cut_before = pre_caption(text, max_words), tokenizer.truncated
+    (ids,) = tokenizer.encode([clean], max_tokens, sep)
+    words_cut = len(pre_caption(text, max_words + 1)) > len(clean)
+    return ids, words_cut or tokenizer.truncated > cut_before
+
+
 def text_key(text: str) -> int:
     """A signed 64-bit hash, the same in every process and on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)

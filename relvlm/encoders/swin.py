@@ -19,13 +19,17 @@ class WindowAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, side: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.side = heads, side
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.relative_position_bias = nn.Parameter(torch.zeros((2 * side - 1) ** 2, heads))
         self.register_buffer("index", relative_position_index(side), persistent=False)
 
     index: Tensor
+
+    def fill_buffers(self) -> None:
+        """Anew what no file holds, where a loader has allocated it without values."""
+        self.index.copy_(relative_position_index(self.side))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).transpose(-4, -2).unbind(-3)
@@ -42,6 +46,7 @@ class SwinBlock(nn.Module):
         self, config: SwinConfig, width: int, heads: int, resolution: int, shifted: bool, drop_path: float
     ) -> None:
         super().__init__()
+        self.resolution = resolution
         self.side = min(config.window, resolution)  # a map no larger than a window is one window, unshifted
         self.shift = self.side // 2 if shifted and resolution > self.side else 0
         hidden = round(width * config.mlp_ratio)
@@ -54,6 +59,11 @@ class SwinBlock(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     mask: Tensor | None
+
+    def fill_buffers(self) -> None:
+        """As WindowAttention's."""
+        if self.mask is not None:
+            self.mask.copy_(shift_mask(self.resolution, self.side, self.shift))
 
     def forward(self, x_BRCD: Tensor, drop_path: float) -> Tensor:
         """`drop_path` is the block's own; torch.compile would take an attribute for a constant, and each block anew."""

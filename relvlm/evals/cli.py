@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   relvlm eval --checkpoint runs/demo --task vsr --annotations vsr/random_2022 --images coco/train2017 --out out/vsr
   relvlm eval --all-checkpoints runs/demo --suite data/relworld/benchmarks
   relvlm eval --model hf:models/blip-itm-base-coco --task valse --annotations valse --images valse/images --out out/blip
+  relvlm eval --model open_clip:ViT-B-32:laion2b_s34b_b79k --task sugarcrepe --annotations sc --images val --out out/b32
   relvlm eval score --task vsr --scores out/vsr/scores.jsonl
   torchrun --nproc-per-node 8 -m relvlm.cli eval --device cuda ...
 """
@@ -73,7 +74,10 @@ def main(args: argparse.Namespace) -> None:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint folder, or a run (its latest)")
-    parser.add_argument("--model", help="another's model: hf:PATH (a Hugging Face CLIP or BLIP), or py:MODULE:CALLABLE")
+    parser.add_argument(
+        "--model",
+        help="another's model: hf:PATH (a Hugging Face CLIP or BLIP), open_clip:NAME:PRETRAINED, or py:MODULE:CALLABLE",
+    )
     parser.add_argument(
         "--all-checkpoints",
         type=Path,

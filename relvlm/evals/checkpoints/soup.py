@@ -5,7 +5,6 @@ The result is a checkpoint folder of its own, `config.json` naming what is in it
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -14,11 +13,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from relvlm.errors import UserError
 from relvlm.evals.files import read_object
+from relvlm.pretrained import MODEL_TYPE, description_text, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ def write(weights: Weights, checkpoints: Sequence[Path], out: Path, recipe: dict
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary / "model.safetensors")
+    write_tensors(temporary / "model.safetensors", {name: tensor.contiguous() for name, tensor in weights.items()})
     last = checkpoints[-1]
-    description = read_object(last / "config.json") | {"soup": recipe}
-    (temporary / "config.json").write_text(json.dumps(description, indent=1))
+    description = {"model_type": MODEL_TYPE} | read_object(last / "config.json") | {"soup": recipe}
+    (temporary / "config.json").write_text(description_text(description))
     shutil.copyfile(last / "vocab.txt", temporary / "vocab.txt")
     shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)

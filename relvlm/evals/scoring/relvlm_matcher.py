@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from relvlm.data.batches.transforms import eval_transform
-from relvlm.data.text import Tokenizer, pre_caption
+from relvlm.data.text import Tokenizer, caption_ids
 from relvlm.evals.scoring.weights import weights_hash
 from relvlm.model import RelVLM
 
@@ -67,10 +67,8 @@ class RelVLMMatcher:
         return weights_hash(self.model)
 
     def _ids(self, text: str) -> list[int]:
-        caption, before = pre_caption(text, self.max_words), self.tokenizer.truncated
-        (ids,) = self.tokenizer.encode([caption], self.max_tokens, self.sep)
-        words_cut = len(pre_caption(text, self.max_words + 1)) > len(caption)
-        if words_cut or self.tokenizer.truncated > before:
+        ids, cut = caption_ids(self.tokenizer, text, self.max_words, self.max_tokens, self.sep)
+        if cut:
             self.truncated.add(text)
         return ids
 

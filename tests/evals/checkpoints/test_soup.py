@@ -81,7 +81,7 @@ def test_checkpoints_of_two_models_or_diverged_ones_are_refused(run: Path, tmp_p
     (first / "config.json").write_text(json.dumps(description))
     weights = soup.read_weights(first)
     next(iter(weights.values())).fill_(float("nan"))
-    soup.save_file(weights, first / "model.safetensors")
+    soup.write_tensors(first / "model.safetensors", weights)
     with pytest.raises(UserError, match=r"step_0000010.*not finite"):
         run_soup("uniform", run, "--out", tmp_path / "soup")
     assert not (tmp_path / "soup").exists()

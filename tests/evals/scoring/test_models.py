@@ -77,9 +77,9 @@ def test_a_relvlm_and_anyones_model_have_their_own_matchers(model) -> None:
     assert as_matcher(model, other, 40, 0, None).tokenizer is other  # type: ignore[arg-type, attr-defined]
 
 
-@pytest.mark.parametrize("name", ["hf:", "py:module", "py:module:", "xy:a:b", "module"])
+@pytest.mark.parametrize("name", ["hf:", "open_clip:", "py:module", "py:module:", "xy:a:b", "module"])
 def test_a_model_of_another_spelling_is_refused(name: str) -> None:
-    with pytest.raises(UserError, match="neither hf:PATH nor py:MODULE:CALLABLE"):
+    with pytest.raises(UserError, match="none of hf:PATH, open_clip:NAME:PRETRAINED, py:MODULE:CALLABLE"):
         named_model(name, 40)
 
 

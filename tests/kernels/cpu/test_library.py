@@ -16,8 +16,15 @@ MISSING = backends.BACKENDS["cpu"].missing
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
 
 
-def in_a_process(**environment):
-    code = "from relvlm_kernels import cpu; print(cpu.instructions(), '|', cpu.description())"
+INSTRUCTIONS = "from relvlm_kernels import cpu; print(cpu.instructions(), '|', cpu.description())"
+RUNTIMES = (
+    "import torch; from relvlm_kernels import cpu; cpu.instructions(); "
+    "maps = [line.split()[-1] for line in open('/proc/self/maps')]; "
+    "print(*{path for path in maps if any(name in path for name in ('libgomp', 'libiomp', 'libomp'))}, sep='\\n')"
+)
+
+
+def in_a_process(code=INSTRUCTIONS, **environment):
     path = {"PATH": "", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.run([sys.executable, "-c", code], env=path | environment, capture_output=True, text=True)
 
@@ -32,6 +39,16 @@ def test_instructions_that_are_not_there_are_an_error():
     done = in_a_process(RELVLM_CPU_ISA="mmx")
     assert done.returncode
     assert "RuntimeError: RELVLM_CPU_ISA=mmx: not compiled, or not of this processor" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="no /proc")
+def test_it_runs_on_torchs_own_openmp():
+    """Linked to libgomp by a name under which torch has loaded its own; two runtimes would fight over the cores."""
+    done = in_a_process(RUNTIMES)
+    runtimes = done.stdout.split()
+    assert len(runtimes) == 1, done.stderr
+    own = os.path.join(os.path.dirname(torch.__file__), "lib", "libgomp.so.1")
+    assert not os.path.exists(own) or os.path.samefile(runtimes[0], own)
 
 
 def test_the_description_says_what_runs():
