@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relvlm.model import RelVLM as RelVLM
@@ -10,21 +11,22 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["RelVLM", "__version__", "load"]
+# What is imported when first asked for: the light core has no DeepSpeed. A name alone, as no room may depend on the
+# rooms above it by way of this one.
+_ROOMS = {
+    "RelVLM": "relvlm.model",
+    "load": "relvlm.pretrained",
+    "score": "relvlm.library.score",
+    "search": "relvlm.library.search",
+}
+__all__ = ["RelVLM", "__version__", "load", "score", "search"]
 
 
-def __getattr__(name: str) -> object:
-    """What is looked up when first asked for: the light core has no DeepSpeed."""
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("relvlm")
-    if name == "load":
-        from relvlm.pretrained import load
-
-        return load
-    if name == "RelVLM":
-        from relvlm.model import RelVLM
-
-        return RelVLM
+    if name in _ROOMS:
+        return getattr(import_module(_ROOMS[name]), name)
     raise AttributeError(f"module 'relvlm' has no attribute {name!r}")

@@ -10,19 +10,21 @@ import html
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from relvlm.config.schema import DataConfig
 from relvlm.errors import UserError
 from relvlm.evals.files import Row, read_json
 from relvlm.evals.images import find_image
+from relvlm.evals.reporting.explained import Pages
 from relvlm.evals.results import cards_of
 from relvlm.evals.scoring.photos import CropBox, Photo
 from relvlm.evals.tasks.task import Card
 
 THUMBNAIL = 224
 PER_SIDE = 12
+NO_PAGES: Mapping[Path, Pages] = {}
 FILTERS = ("model", "task", "piece", "outcome")
 STYLE = """
 #browser .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr));gap:1rem}
@@ -32,6 +34,7 @@ STYLE = """
 #browser img{width:min(100%,224px);image-rendering:pixelated}
 #browser p{margin:.3rem 0}.score{font-variant-numeric:tabular-nums;color:#555}.what{font-size:.85em;color:#777}
 #browser form{display:flex;gap:1rem;flex-wrap:wrap;align-items:end;margin-bottom:1rem}
+#browser figure.open{grid-column:1/-1}#browser iframe{width:100%;height:80vh;border:1px solid #ddd}
 #browser label{display:flex;flex-direction:column;font-size:.8em;color:#555}
 """
 SCRIPT = """
@@ -62,6 +65,17 @@ function card(e) {
     element(line, 'span', 'score', score.toFixed(3));
   }
   element(figure, 'p', 'what', [e.model, e.task, e.piece, e.what].filter(Boolean).join(' / '));
+  if (e.page) look(figure, e.page);
+}
+function look(figure, page) {
+  const details = element(figure, 'details');
+  element(details, 'summary', '', 'where it looks');
+  details.addEventListener('toggle', () => {  // the page is read when it is asked for
+    figure.classList.toggle('open', details.open);
+    if (!details.open || details.querySelector('iframe')) return;
+    const link = element(details, 'a', '', 'in a tab of its own'); link.href = page;
+    const frame = element(details, 'iframe'); frame.src = page; frame.title = 'where it looks';
+  });
 }
 function options(f) {
   const select = form.elements[f], before = select.value;
@@ -121,13 +135,17 @@ class Pictures:
         return self._place[key]
 
 
-def records_of(model: str, folders: Iterable[Path], pictures: Pictures, per_side: int) -> list[Row]:
-    """The chosen examples of a model's folders of results, as the script reads them."""
+def records_of(
+    model: str, folders: Iterable[Path], pictures: Pictures, per_side: int, pages: Mapping[Path, Pages] = NO_PAGES
+) -> list[Row]:
+    """The chosen examples of a model's folders of results, as the script reads them; those with a `page` come first."""
     records = []
     for folder in folders:
-        figures = read_json(folder / "metrics.json")
-        for card in choose(cards_of(folder), per_side):
-            records.append(_record(model, figures, card, pictures))
+        figures, of_card = read_json(folder / "metrics.json"), pages.get(folder, {})
+        chosen = choose(cards_of(folder), per_side)
+        chosen += [card for card in of_card if card not in chosen]
+        chosen.sort(key=lambda card: card not in of_card)
+        records += [_record(model, figures, card, pictures, of_card.get(card, "")) for card in chosen]
     return records
 
 
@@ -161,7 +179,7 @@ def _spread(cards: Sequence[Card], number: int) -> list[Card]:
     return [cards[i * len(cards) // number] for i in range(number)]
 
 
-def _record(model: str, figures: Row, card: Card, pictures: Pictures) -> Row:
+def _record(model: str, figures: Row, card: Card, pictures: Pictures, page: str) -> Row:
     images = Path(figures["protocol"]["images"])
     task = figures["task"] + (f" {figures['split']}" if figures.get("split", "test") != "test" else "")
     return {
@@ -172,7 +190,7 @@ def _record(model: str, figures: Row, card: Card, pictures: Pictures) -> Row:
         "images": [pictures.add(name, images, card.box) for name in card.images],
         "lines": card.lines,
         "what": card.what,
-    }
+    } | ({"page": page} if page else {})
 
 
 def _thumbnail(name: str, folder: Path, box: CropBox | None) -> str:

@@ -18,7 +18,9 @@ body{font:15px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding
 table{border-collapse:collapse;font-size:.85em;margin:.7rem 0;font-variant-numeric:tabular-nums}
 td,th{white-space:nowrap;padding:.2rem .6rem;text-align:right;border-bottom:1px solid #e4e4e4}
 td:first-child,th:first-child{text-align:left}th{border-bottom:1px solid #999}
-.wide{overflow-x:auto}img.plot{max-width:100%;margin:.3rem}h2{margin-top:2rem}
+.wide{overflow-x:auto}h2{margin-top:2rem}
+.plots{display:grid;gap:.6rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));align-items:start}
+img.plot{max-width:100%}.plots.one{display:block}
 """
 
 
@@ -67,6 +69,8 @@ def as_html(sections: Sequence[Section], examples: list[Row], pictures: Pictures
 
 def _section(section: Section) -> str:
     plots = "".join(plot_tag(path) for path in section.plots)
+    if plots:
+        plots = f"<div class='plots{' one' * (len(section.plots) == 1)}'>{plots}</div>"
     tables = "".join(
         f"<p><b>{html.escape(caption)}</b></p>" * bool(caption) + f"<div class=wide>{html_table(lines)}</div>"
         for caption, lines in section.tables

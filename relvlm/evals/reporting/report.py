@@ -10,6 +10,7 @@ from relvlm.errors import UserError
 from relvlm.evals.files import write_atomic
 from relvlm.evals.reporting import sections
 from relvlm.evals.reporting.browser import PER_SIDE, Pictures, records_of
+from relvlm.evals.reporting.explained import Pages, explained
 from relvlm.evals.reporting.loss_plots import plot_losses, read_log
 from relvlm.evals.reporting.pages import Section, as_html, as_latex, as_markdown
 from relvlm.evals.reporting.run import Run, read_run
@@ -25,12 +26,16 @@ class Report:
     files: tuple[Path, ...]
 
 
-def report(runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side: int = PER_SIDE) -> Report:
+def report(
+    runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side: int = PER_SIDE, explain: int = 0
+) -> Report:
     """Write report.html, report.md, report.tex, table.md, figures.csv and the plots under `out`.
 
     A run's evaluations are the `metrics.json` files under its `eval` folder (under itself where it has none), those
     of its checkpoints under `checkpoints_eval`; its log is `metrics.csv`. `per_side`: examples in the browser, of
-    each piece, right and wrong. Raises UserError for a run that has none of these.
+    each piece, right and wrong. `explain`: of each task so many of the worst errors get a page under `out`/explain on
+    where the model looked, for which its checkpoint in the run is read. Raises UserError for a run that has none of
+    these.
     """
     titles = list(names) or [run.resolve().name for run in runs]
     if len(set(titles)) != len(runs):
@@ -40,8 +45,12 @@ def report(runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side:
     table = markdown(table_lines(*(run.rows for run in evaluated))) if evaluated else ""
     parts = _sections(read, out)
     pictures = Pictures()
-    examples = [e for run in evaluated for e in records_of(run.name, run.folders.values(), pictures, per_side)]
+    pages = _pages(runs, read, out, explain)
+    examples = [
+        e for run in evaluated for e in records_of(run.name, run.folders.values(), pictures, per_side, pages[run.name])
+    ]
     files = [path for part in parts for path in part.plots]
+    files += [out / page for of_run in pages.values() for of_task in of_run.values() for page in of_task.values()]
     texts = {
         "table.md": table,
         "figures.csv": sections.figures_csv(evaluated),
@@ -56,6 +65,11 @@ def report(runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side:
     return Report(table, tuple(files))
 
 
+def _pages(roots: Sequence[Path], runs: Sequence[Run], out: Path, number: int) -> dict[str, dict[Path, Pages]]:
+    """By run, then by folder of results."""
+    return {run.name: explained(run, root, out, number) for root, run in zip(roots, runs, strict=True)}
+
+
 def _sections(runs: Sequence[Run], out: Path) -> list[Section]:
     evaluated = [run for run in runs if run.results]
     histories = [run.history for run in runs if run.history]
@@ -64,6 +78,7 @@ def _sections(runs: Sequence[Run], out: Path) -> list[Section]:
         parts.append(sections.main_table([run.rows for run in evaluated]))
     if histories:
         parts += sections.checkpoints(histories, out)
+    parts += sections.relations(evaluated, out)
     parts += sections.paired_tests(evaluated)
     if evaluated:
         parts.append(sections.every_figure(evaluated))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from relvlm.errors import UserError
 from relvlm.evals.reporting.browser import PER_SIDE
 from relvlm.evals.reporting.report import report
 
@@ -26,12 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=PER_SIDE,
         help="in the browser, of each piece, right and wrong (0: all)",
     )
+    parser.add_argument(
+        "--explain",
+        type=int,
+        default=0,
+        metavar="N",
+        help="pages on where the model looked in the N worst errors of each task (reads the run's checkpoint)",
+    )
     parser.add_argument("--names", nargs="+", default=[], help="the rows' names (default: the folders')")
 
 
 def main(args: argparse.Namespace) -> None:
     """Write the report, print its table and what was written."""
-    written = report(args.runs, args.out or args.runs[0] / "report", args.names, args.examples)
+    for flag in ("examples", "explain"):
+        if getattr(args, flag) < 0:
+            raise UserError(f"--{flag}: {getattr(args, flag)} (give 0 or more)")
+    out = args.out or args.runs[0] / "report"
+    written = report(args.runs, out, args.names, args.examples, explain=args.explain)
     if written.table:
         print(written.table)
     for path in written.files:

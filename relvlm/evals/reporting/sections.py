@@ -15,8 +15,9 @@ from relvlm.evals.figures.bootstrap import DRAWS, Difference, paired
 from relvlm.evals.figures.main_table import ModelRows
 from relvlm.evals.reporting.checkpoint_plots import plot_dynamics, plot_matrix, plot_pareto
 from relvlm.evals.reporting.pages import Section
+from relvlm.evals.reporting.relation_plots import MOST, by_relation, plot_relations
 from relvlm.evals.reporting.run import Run
-from relvlm.evals.results import table_lines
+from relvlm.evals.results import cards_of, table_lines
 
 Lines = list[list[str]]
 CONTEXT = (
@@ -60,6 +61,19 @@ def checkpoints(histories: Sequence[History], out: Path) -> list[Section]:
         for h in histories
     ]
     return [dynamics, *choice, *_front(histories, out)]
+
+
+def relations(runs: Sequence[Run], out: Path) -> list[Section]:
+    """Accuracy at each relation, of the tasks whose annotations name one."""
+    found: dict[str, dict[str, dict[str, tuple[int, int]]]] = {}
+    for run in runs:
+        for task, folder in run.folders.items():
+            counts = by_relation(cards_of(folder))
+            if counts:
+                found.setdefault(task, {})[run.name] = counts
+    plots = [plot_relations(by_run, task, out / f"relations_{task}.png") for task, by_run in found.items()]
+    note = f"Bars: 95% intervals (Wilson); dotted: chance; in brackets: examples. The {MOST} most frequent relations."
+    return [Section("Accuracy by relation", note, (), tuple(plots))] if plots else []
 
 
 def paired_tests(runs: Sequence[Run]) -> list[Section]:

@@ -98,8 +98,9 @@ def _verdict(options: Sequence[Row]) -> Verdict:
     won = all(first["score"] > row["score"] for row in others)
     marks = dict.fromkeys(("overall", piece, f"kind/{piece}/{kind}"), won)
     lines = [("foil:" if i else "caption:", row.get("text", ""), row["score"]) for i, row in enumerate(options)]
+    what = str(first.get("kind", ""))
     box = tuple(first["box"]) if "box" in first else None
-    card = Card((first.get("image", ""),), tuple(lines), won, piece, str(first.get("kind", "")), box)
+    card = Card((first.get("image", ""),), tuple(lines), won, piece, what, box, what if piece == "relation" else "")
     return Verdict(f"{piece} {first['label']}", tuple(options), marks, card)
 
 

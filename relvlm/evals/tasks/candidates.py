@@ -67,19 +67,15 @@ def ranks(found: Candidates, way: Way) -> tuple[np.ndarray, np.ndarray]:
     return names, np.where(np.isfinite(best), found_at, np.iinfo(np.int64).max)
 
 
-def firsts(found: Candidates) -> tuple[np.ndarray, np.ndarray]:
-    """Places, among the candidates, of each image's text that ranks first, and of its best own one (-1: none).
+def ranked(found: Candidates) -> list[np.ndarray]:
+    """Places, among the candidates, of each image's texts, the best first, in the order of `ranks`.
 
-    In the order of `ranks`; among equal scores a wrong text comes first.
+    Among equal scores a wrong text comes first.
     """
     place = np.flatnonzero(found.tr)
     order = place[np.lexsort((found.match[place], -found.score[place], found.image[place]))]
-    images, first = np.unique(found.image[order], return_index=True)
-    matching = order[found.match[order]]
-    owners, best = np.unique(found.image[matching], return_index=True)
-    own = np.full(len(images), -1)
-    own[np.searchsorted(images, owners)] = matching[best]
-    return order[first], own
+    _, starts = np.unique(found.image[order], return_index=True)
+    return np.split(order, starts[1:])
 
 
 def lines(found: Candidates, gallery: Gallery) -> Iterator[str]:

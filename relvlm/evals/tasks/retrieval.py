@@ -21,10 +21,10 @@ from relvlm.evals.tasks.candidates import (
     Candidates,
     Way,
     check_gallery,
-    firsts,
     from_rows,
     lines,
     nearest,
+    ranked,
     ranks,
 )
 from relvlm.evals.tasks.gallery import ALBEF, KARPATHY, Gallery, read, read_splits
@@ -36,6 +36,7 @@ RECALLS = (1, 5, 10)
 WAYS: tuple[Way, Way] = ("TR", "IR")
 FIGURES = tuple(f"{way}@{r}" for way in WAYS for r in RECALLS)
 GALLERY = "gallery.json"  # in a folder of results
+NEAREST = 3  # texts of an image in the error browser
 
 
 @dataclass(frozen=True)
@@ -173,20 +174,30 @@ def outcomes(found: Candidates) -> Outcomes:
 
 
 def cards(found: Candidates, images: Sequence[str], texts: Sequence[str]) -> list[Card]:
-    """Each image with the text ranked first and, where that is wrong, its best own one."""
+    """Each image with its nearest texts and, where none of these is its own, its best own one and the rank of it."""
     result = []
-    for rank, first, own in zip(ranks(found, "TR")[1], *firsts(found), strict=True):
-        places = {_of_first(found, first, own, texts): first} | ({} if own in (first, -1) else {"its own:": own})
-        shown = tuple((kind, texts[found.text[at]], found.score[at].item()) for kind, at in places.items())
-        name = images[found.image[first]]
-        result.append(Card((name,), shown, bool(rank < 1), "TR@1", "text of an image"))
+    for places in ranked(found):
+        own = np.flatnonzero(found.match[places])
+        shown = list(range(min(NEAREST, len(places))))
+        shown += [int(rank) for rank in own[:1] if rank >= NEAREST]
+        own_texts = {texts[found.text[at]] for at in places[own[:1]]}
+        lines = [_card_line(found, places, rank, own_texts, texts) for rank in shown]
+        name = images[found.image[places[0]]]
+        result.append(Card((name,), tuple(lines), bool(found.match[places[0]]), "TR@1", "text of an image"))
     return result
 
 
-def _of_first(found: Candidates, first: int, own: int, texts: Sequence[str]) -> str:
+def _card_line(
+    found: Candidates, places: np.ndarray, rank: int, own_texts: set[str], texts: Sequence[str]
+) -> tuple[str, str, float]:
     """The protocol knows a text by its image: an equal one of another image is wrong, and the reader must see why."""
-    same = own not in (first, -1) and texts[found.text[first]] == texts[found.text[own]]
-    return "first (the same text, of another image: wrong by the protocol):" if same else "first:"
+    at = places[rank]
+    text, kind = texts[found.text[at]], "first" if rank == 0 else f"rank {rank + 1}"
+    if found.match[at]:
+        kind += ", its own"
+    elif text in own_texts:
+        kind += " (the same text, of another image: wrong by the protocol)"
+    return f"{kind}:", text, found.score[at].item()
 
 
 def _candidates(scorer: Scorer, gallery: Gallery, files: Mapping[str, Path], k: int) -> tuple[Candidates, str]:

@@ -77,7 +77,15 @@ def _verdict(pair: Contrast) -> Verdict:
     images = (right.get("image", ""), wrong.get("image", ""))
     what = f"left {right.get('pos_triplet', '')}, right {right.get('neg_triplet', '')}"
     marks = dict.fromkeys(verdict.names(right, changed), pair.won)
-    return Verdict(pair.identity, pair.rows, marks, Card(images, shown, pair.won, changed, what))
+    relation, *entities = _triplet(right.get("pos_triplet", ""))
+    card = Card(images, shown, pair.won, changed, what, relation=relation, entities=tuple(entities))
+    return Verdict(pair.identity, pair.rows, marks, card)
+
+
+def _triplet(text: str) -> tuple[str, ...]:
+    """Relation, subject and object of `subject,relation,object`; a blank relation alone where it is something else."""
+    subject, *rest = (part.strip() for part in text.split(","))
+    return (rest[0], subject, rest[1]) if len(rest) == 2 else ("",)
 
 
 def _example(number: int, record: Record) -> Example:

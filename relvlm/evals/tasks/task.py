@@ -49,7 +49,8 @@ class Scored:
 class Card:
     """One example in the error browser: image names, (description, text, score) lines, whether the model is right.
 
-    `piece`: the part of the benchmark that it is of; `what`: what it tests; `box`: the part of the images scored.
+    `piece`: the part of the benchmark that it is of; `what`: what it tests; `box`: the part of the images scored;
+    `relation` and `entities`: that of its text, and subject and object, where the annotations name them.
     """
 
     images: tuple[str, ...]
@@ -58,6 +59,8 @@ class Card:
     piece: str
     what: str = ""
     box: CropBox | None = None
+    relation: str = ""
+    entities: tuple[str, ...] = ()
 
 
 class Task(Protocol):

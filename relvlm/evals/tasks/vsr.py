@@ -153,7 +153,7 @@ def _verdict(number: int, row: Row, found: Thresholds, aside: bool) -> Verdict:
     if split == "test" and found.dev is not None:
         marks[AT_DEV] = agrees(found.dev)
     line = ("true:" if _is_true(row) else "false:", row.get("text", ""), row["score"])
-    card = Card((row.get("image", ""),), (line,), right, category, row["relation"])
+    card = Card((row.get("image", ""),), (line,), right, category, row["relation"], relation=row["relation"])
     return Verdict(f"{split} {row.get('id', number)}", (row,), marks, card)
 
 

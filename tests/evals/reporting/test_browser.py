@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from relvlm.evals.reporting.browser import THUMBNAIL, Pictures, browser, choose, plot_tag, records_of
+from relvlm.evals.results import cards_of
 from relvlm.evals.tasks.task import Card
 
 
@@ -89,6 +90,16 @@ def test_an_example_is_its_card_with_model_and_task(images: Path, tmp_path: Path
             "what": "",
         }
     ]
+
+
+def test_an_example_with_a_page_comes_first_and_names_it(images: Path, tmp_path: Path) -> None:
+    rows = [{**row, "label": f"{n}_{row['text']}", "score": 0.1 * n} for n in range(9) for row in SUGAR]
+    (tmp_path / "metrics.json").write_text(json.dumps({"task": "sugarcrepe", "protocol": {"images": str(images)}}))
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    last = cards_of(tmp_path)[-1]
+    first, second = records_of("A", [tmp_path], Pictures(), 1, {tmp_path: {last: "explain/1.html"}})
+    assert (first["page"], first["lines"]) == ("explain/1.html", last.lines)
+    assert "page" not in second and second["lines"] != last.lines
 
 
 def test_no_text_ends_the_script_and_the_data_are_read_again() -> None:

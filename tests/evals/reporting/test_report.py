@@ -3,12 +3,11 @@
 import csv
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.chromium import ABSENT, CHROMIUM, rendered
 
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.every import RESULTS, checkpoints_of, evaluate_checkpoints
@@ -20,7 +19,7 @@ from relvlm.evals.tasks.task import Selection
 COLUMNS = ("VSR dev", "VALSE", "SVO", "Paragraphs TR@1", "Paragraphs IR@5", "COCO TR@1", "SugarCrepe")
 LOG = "step,dataset,lr,captions/itc,vsg/itc,mrc/mrc\n1,a,.1,4,,\n2,b,.1,,3,\n3,c,.1,,,5\n4,a,.1,3,,\n"
 FILES = {"report.html", "report.md", "report.tex", "table.md", "figures.csv"}
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+RELATIONS = {"relations_vsr.png", "relations_svo.png"}
 
 
 @pytest.fixture()
@@ -42,20 +41,20 @@ def test_one_run_without_checkpoints(runs: list[Path], tmp_path: Path) -> None:
     assert all(column in written.table for column in COLUMNS)
     names = [line.split("|")[1].strip() for line in written.table.splitlines()[2:]]
     assert names == ["**second**", "95% interval", "chance", "n"]
-    assert {path.name for path in (tmp_path / "report").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "report").iterdir()} == FILES | RELATIONS
 
 
 def test_two_runs_one_with_checkpoints_and_log(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "report"
     written = report(runs, out, ["A", "the other"])
-    plots = {"dynamics.png", "pareto.png"}
+    plots = {"dynamics.png", "pareto.png"} | RELATIONS
     assert {path.name for path in out.iterdir()} == FILES | plots | {"A"}
     assert {path.name for path in (out / "A").iterdir()} == {"selection.png", "itc.png", "mrc.png", "lr.png"}
     assert set(written.files) == {path for path in out.rglob("*") if path.is_file()}
     text = (out / "report.md").read_text()
     titles = re.findall("^## (.*)", text, re.M)
     wanted = ["Results", "Learning dynamics", "Choosing a checkpoint of A", "Coarse against fine-grained"]
-    assert titles == [*wanted, "the other against A", "Every figure", "Losses of A"]
+    assert titles == [*wanted, "Accuracy by relation", "the other against A", "Every figure", "Losses of A"]
     assert "A, best by COCO TR@1" in text
     for plot in re.findall(r"!\[.*\]\((.*)\)", text):
         assert (out / plot).is_file()
@@ -97,22 +96,12 @@ def test_the_page_needs_no_other_file_and_no_text_ends_its_script(runs: list[Pat
 
 def dom(page: Path, state: str, profile: Path) -> str:
     """The page's elements after its script has run."""
-    assert CHROMIUM
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={profile}",
-    ]
-    options += ["--disable-background-networking", "--no-first-run", "--dump-dom"]
-    command = [CHROMIUM, *options, f"file://{page}#{state}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.partition('<section id="browser">')[2].partition("</section>")[0]
+    shown, console = rendered(f"file://{page}#{state}", profile)
+    assert console == []
+    return shown.partition('<section id="browser">')[2].partition("</section>")[0]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH (Debian: apt-get install chromium)")
+@pytest.mark.skipif(CHROMIUM is None, reason=ABSENT)
 @pytest.mark.slow
 def test_the_error_browser_filters_in_a_real_browser(runs: list[Path], tmp_path: Path) -> None:
     report(runs[1:], tmp_path / "report", per_side=0)

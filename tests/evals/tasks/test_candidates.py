@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from relvlm.errors import UserError
-from relvlm.evals.tasks.candidates import Candidates, check_gallery, firsts, from_rows, lines, nearest, ranks
+from relvlm.evals.tasks.candidates import Candidates, check_gallery, from_rows, lines, nearest, ranked, ranks
 from relvlm.evals.tasks.gallery import Gallery
 
 BEYOND = np.iinfo(np.int64).max
@@ -55,23 +55,22 @@ def test_a_match_that_is_no_candidate_has_no_rank() -> None:
 @pytest.mark.parametrize(("wrong", "first"), [(0.4999, 0), (0.5, 1), (0.5001, 1)])
 def test_the_first_text_agrees_with_the_rank(wrong: float, first: int) -> None:
     found = every_pair([[0.5, wrong, 0.2]], [0, 1, 0])
-    at, own = firsts(found)
-    assert (found.text[at].tolist(), found.text[own].tolist()) == ([first], [0])
-    assert bool(found.match[at][0]) == (rank_list(found, "TR") == [0])
+    (places,) = ranked(found)
+    assert found.text[places[0]] == first
+    assert bool(found.match[places[0]]) == (rank_list(found, "TR") == [0])
 
 
-def test_the_best_own_text_is_found_of_each_image() -> None:
+def test_texts_of_each_image_are_ordered_by_score() -> None:
     found = every_pair([[0.1, 0.9, 0.5], [0.3, 0.2, 0.1], [0.7, 0.8, 0.9]], [0, 0, 2])
-    at, own = firsts(found)
-    assert (at.tolist(), own.tolist()) == ([1, 3, 8], [1, -1, 8])
+    assert [places.tolist() for places in ranked(found)] == [[1, 2, 0], [3, 4, 5], [8, 7, 6]]
 
 
-def test_only_candidates_of_an_image_are_its_first_and_own() -> None:
+def test_only_candidates_of_an_image_are_ranked() -> None:
     found = every_pair([[0.1, 0.9], [0.3, 0.2]], [1, 0])
     left_out = Candidates(
         found.image, found.text, found.score, found.match, np.array([True, False, True, True]), found.ir
     )
-    assert [x.tolist() for x in firsts(left_out)] == [[0, 2], [-1, 2]]
+    assert [places.tolist() for places in ranked(left_out)] == [[0], [2, 3]]
 
 
 def test_lines_are_read_again() -> None:

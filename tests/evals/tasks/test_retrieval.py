@@ -121,7 +121,7 @@ def test_chance_of_texts_counts_all_of_an_image() -> None:
 
 
 @pytest.mark.parametrize(("wrong", "right"), [(0.4999, True), (0.5, False)])
-def test_a_card_shows_the_first_text_and_the_own_one(wrong: float, right: bool) -> None:
+def test_a_card_shows_the_nearest_texts_and_which_is_its_own(wrong: float, right: bool) -> None:
     scores = np.array([[0.5, wrong], [0.1, 0.9]])
     first, second = retrieval.cards(found(scores, [0, 1], 2, scores), ["a.jpg", "b.jpg"], ["a dog", "a box"])
     assert (first.right, first.images, first.piece, first.what) == (
@@ -130,9 +130,18 @@ def test_a_card_shows_the_first_text_and_the_own_one(wrong: float, right: bool) 
         "TR@1",
         "text of an image",
     )
-    own = ("its own:", "a dog", 0.5)
-    assert first.lines == ((("first:", *own[1:]),) if right else (("first:", "a box", wrong), own))
-    assert second.lines == (("first:", "a box", 0.9),) and second.right
+    own, other = ("a dog", 0.5), ("a box", wrong)
+    in_order = (("first, its own:", *own), ("rank 2:", *other)), (("first:", *other), ("rank 2, its own:", *own))
+    assert first.lines == in_order[not right]
+    assert second.lines == (("first, its own:", "a box", 0.9), ("rank 2:", "a dog", 0.1)) and second.right
+
+
+@pytest.mark.parametrize(("own", "shown"), [(0.25, ["rank 3, its own:"]), (0.15, ["rank 3:", "rank 4, its own:"])])
+def test_an_own_text_beyond_the_nearest_is_shown_with_its_rank(own: float, shown: list[str]) -> None:
+    scores = np.array([[own, 0.4, 0.3, 0.2, 0.1]])
+    (card,) = retrieval.cards(found(scores, [0, 1, 2, 3, 4], 5, scores), ["a"], list("vwxyz"))
+    assert [line[0] for line in card.lines] == ["first:", "rank 2:", *shown]
+    assert not card.right and card.lines[-1][1:] == ("v", own)
 
 
 def test_an_equal_text_of_another_image_is_wrong_and_the_card_says_so() -> None:
@@ -140,9 +149,9 @@ def test_an_equal_text_of_another_image_is_wrong_and_the_card_says_so() -> None:
     first, second = retrieval.cards(found(scores, [0, 1], 2, scores), ["a.jpg", "b.jpg"], ["a dog", "a dog"])
     assert [line[0] for line in first.lines] == [
         "first (the same text, of another image: wrong by the protocol):",
-        "its own:",
+        "rank 2, its own:",
     ]
-    assert (first.right, second.right, [line[0] for line in second.lines]) == (False, True, ["first:"])
+    assert (first.right, second.right, second.lines[0][0]) == (False, True, "first, its own:")
 
 
 def test_chance_is_that_of_as_many_candidates_as_are_scored() -> None:

@@ -32,6 +32,13 @@ def test_a_card_shows_both_images_and_what_differs() -> None:
     card = found.card
     assert (card.images, card.piece, card.what) == (("p.jpg", "n.jpg"), "obj", "left a,b,c, right a,b,d")
     assert card.lines == (("left image:", "a dog", 0.9), ("right image:", "the same text", 0.1))
+    assert (card.relation, card.entities) == ("b", ("a", "c"))
+
+
+@pytest.mark.parametrize("triplet", ["", "a,b", "a,b,c,d"])
+def test_a_triplet_that_is_none_names_no_relation(triplet: str) -> None:
+    (found,) = svo.verdicts(rows(0, "obj", 0.9, 0.1, pos_triplet=triplet))
+    assert (found.card.relation, found.card.entities) == ("", ())
 
 
 @pytest.mark.parametrize(
