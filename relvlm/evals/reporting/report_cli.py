@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from relvlm.errors import UserError
 from relvlm.evals.reporting.browser import PER_SIDE
+from relvlm.evals.reporting.reference import BUILTIN
 from relvlm.evals.reporting.report import report
 
 
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "report.html (one file, with an error browser), report.md, report.tex and figures.csv. Evaluate first, into "
         "RUN_DIR/eval."
     )
-    parser.epilog = "example: relvlm report runs/rex_vlm runs/xvlm --names ReX-VLM X-VLM --out report"
+    parser.epilog = "example: relvlm report runs/rex_vlm runs/xvlm --names ReX-VLM X-VLM --out report --reference"
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="with metrics.csv and eval/")
     parser.add_argument("--out", type=Path, help="default: `report` in the first run")
     parser.add_argument(
@@ -26,12 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=PER_SIDE,
         help="in the browser, of each piece, right and wrong (0: all)",
     )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        nargs="?",
+        const=BUILTIN,
+        metavar="FILE",
+        help="published figures beside one's own, with their sources (alone, and last: the built-in ones)",
+    )
     parser.add_argument("--names", nargs="+", default=[], help="the rows' names (default: the folders')")
 
 
 def main(args: argparse.Namespace) -> None:
     """Write the report, print its table and what was written."""
-    written = report(args.runs, args.out or args.runs[0] / "report", args.names, args.examples)
+    if args.reference is not None and args.reference.is_dir():
+        raise UserError(f"--reference: {args.reference} is a folder (give a file, or name the runs before --reference)")
+    written = report(args.runs, args.out or args.runs[0] / "report", args.names, args.examples, args.reference)
     if written.table:
         print(written.table)
     for path in written.files:
