@@ -31,10 +31,11 @@ from measuring import commit, machine
 
 from relvlm.config.load import load_config
 from relvlm.config.schema import Config
-from relvlm.data.batches.loader import Loader, build_loader
+from relvlm.data.batches.loader import Loader, build_loader, open_streams
 from relvlm.data.batches.worker_signs import WorkerSigns
 from relvlm.data.text import Tokenizer
-from relvlm.engine import distributed, heartbeat, loop
+from relvlm.engine import distributed, heartbeat, loop, steps
+from relvlm.engine.inputs import RunInputs
 from relvlm.engine.run_state import Progress
 from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.engine.signals import Told
@@ -51,6 +52,7 @@ WINDOW = 20  # steps between lines of the log
 STEPS = 2 * WINDOW + 1  # of a turn; the last begins what is not timed
 SIDES = ("plain", "engine", "run")
 CPU = torch.device("cpu")
+UNREAD = RunInputs(0, [], [], [], {})  # the loader stands ready
 
 
 @dataclass
@@ -80,7 +82,7 @@ class Marked:
 
 def main() -> None:
     args = _arguments()
-    config = _config(args.data)
+    config = mini(args.data)
     settings = {"zero_optimization": {**distributed.DEFAULT_ZERO, "stage": args.zero}}
     distributed.start(threads=1)
     logging.basicConfig(level=logging.WARNING)
@@ -128,12 +130,8 @@ def _turns(config: Config, settings: dict[str, Any]) -> dict[str, Callable[[int]
 
 
 def _loader(config: Config, start: int) -> Marked:
-    patch = config.model.vision.patch_size
-    return Marked(
-        build_loader(
-            config.data, image_size=config.model.image_size, patch_size=patch, seed=config.seed, start_step=start
-        )
-    )
+    sizes = {"image_size": config.model.image_size, "patch_size": config.model.vision.patch_size}
+    return Marked(build_loader(config.data, *open_streams(config.data), **sizes, seed=config.seed, start_step=start))
 
 
 def _plain(config: Config, model: Pretraining) -> tuple[Pretraining, Any, Any]:
@@ -165,15 +163,17 @@ def _engine_turn(config: Config, engine: Any, start: int) -> dict[str, float]:
 
 def _run_turn(config: Config, engine: Any, flops: Any, start: int) -> dict[str, float]:
     loader = _loader(config, start)
-    loop.build_loader = lambda *_, **__: loader
+    steps.build_loader = lambda *_, **__: loader
     out = Path(config.out)
     number = heartbeat.begin(out, f"{start:06d}")
     with Told({}) as told, Watchdog(out, number, config.deadlines) as watch:
-        loop._train(replace(config, steps=start + STEPS), engine, Progress(start), CPU, told, watch, flops)
+        steps.Training(replace(config, steps=start + STEPS), UNREAD, engine, CPU, told, watch, flops).run(
+            Progress(start)
+        )
     return loader.seconds()
 
 
-def _config(data: Path) -> Config:
+def mini(data: Path) -> Config:
     """`mini` on a RelWorld, without checkpoints within a turn."""
     sets = [f"data.{kind}=[{{path: {data / kind}}}]" for kind in ("captions", "entities")]
     sets += [f"data.graphs=[{{path: {data / 'graphs'}, block: 2}}]", f"data.vocab={data / 'vocab.txt'}"]

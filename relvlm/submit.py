@@ -46,12 +46,13 @@ class Training:
         config = parse(self.tree, self.origin)
         refuse_if_held(Path(config.out))
         from relvlm.engine.loop import run
+        from relvlm.evals.checkpoints.during import TrainingJudge
 
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's, which would pass over SIGTERM
         for number in SIGNALS:
             signal.signal(number, requeue)
         try:
-            return str(run(config, self.deepspeed_config))
+            return str(run(config, self.deepspeed_config, TrainingJudge(config)))
         except Stopped as stopped:
             log.warning("%s", stopped)
             requeue(signal.SIGUSR2, None)  # rank 0 asks for the job again and ends; srun ends the others with it

@@ -37,9 +37,10 @@ def main(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     refuse_if_held(Path(config.out))
     from relvlm.engine.loop import run  # imports torch: seconds, which a wrong config need not wait for
+    from relvlm.evals.checkpoints.during import TrainingJudge
 
     try:
-        last = run(config, args.deepspeed_config)
+        last = run(config, args.deepspeed_config, TrainingJudge(config))
     except Stopped as stopped:
         end_undisturbed()
         logging.warning("%s", stopped)

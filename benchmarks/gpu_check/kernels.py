@@ -149,7 +149,8 @@ def host(backend: str, here: Target) -> dict[str, Any]:
 
 def _host_times(q: Tensor, kv: Tensor, grad: Tensor, batch: Batch, calls: int) -> dict[str, float]:
     def forward() -> Tensor:
-        return region_attention(q, *kv.unbind(2), batch.regions)
+        k, v = kv.unbind(2)
+        return region_attention(q, k, v, batch.regions)
 
     def both() -> Any:
         return torch.autograd.grad(forward(), (q, kv), grad)

@@ -48,6 +48,7 @@ def all_problems(config: Config) -> Iterator[Problem]:
         *_lengths(config),
         *_accepted(config),
         *_loggers(config),
+        *_evaluations(config),
     )
 
 
@@ -212,3 +213,11 @@ def _loggers(config: Config) -> Iterator[Problem]:
     for place, name in enumerate(config.loggers):
         if name not in SERVICES:
             yield Problem(f"loggers[{place}]", f"{name!r} is none of {', '.join(SERVICES)}")
+
+
+def _evaluations(config: Config) -> Iterator[Problem]:
+    if config.eval.every and config.eval.suite is None:
+        yield Problem("eval.suite", f"missing, but eval.every is {config.eval.every} (a folder of benchmarks)")
+    if config.checkpoint.keep_best is not None and not config.eval.every:
+        message = f"{config.checkpoint.keep_best!r}: needs evaluations (set eval.every and eval.suite)"
+        yield Problem("checkpoint.keep_best", message, ("eval.every",))

@@ -27,6 +27,7 @@ from relvlm.config.ranges import (
 from relvlm.config.training import (
     LAST_STEP,
     CheckpointConfig,
+    EvalConfig,
     InitConfig,
     LowResolutionConfig,
     OptimConfig,
@@ -267,6 +268,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     resume: ResumeConfig = field(default_factory=ResumeConfig)
     deadlines: DeadlinesConfig = field(default_factory=DeadlinesConfig)
     spikes: SpikesConfig = field(default_factory=SpikesConfig)

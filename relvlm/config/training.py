@@ -59,8 +59,28 @@ class CheckpointConfig:
         Range(0, LAST_STEP),
         FREE,
     ] = 0
+    keep_best: Annotated[
+        str | None, "figure, e.g. `VSR dev`, whose best checkpoint stays beside `keep` (needs eval.every)", NAME, FREE
+    ] = None
     max_failed: Annotated[int, "saves in a row that may fail before the run ends", Range(0, LAST_STEP), FREE] = 3
     resume: Annotated[bool, "go on from the newest checkpoint in `out`; false refuses where there is one", FREE] = True
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Zero-shot evaluation of a run's checkpoints while it trains (after it: `relvlm eval --all-checkpoints`)."""
+
+    every: Annotated[
+        int,
+        "steps between evaluations, each of a checkpoint that is saved for it; 0 is none",
+        Range(0, LAST_STEP),
+        FREE,
+    ] = 0
+    suite: Annotated[str | None, "folder of benchmarks, as of `relvlm eval --suite`", PATH, FREE] = None
+    tasks: Annotated[
+        list[str], "folders of the suite that are scored; none: all of them", Length(0, 100, NAME), FREE
+    ] = field(default_factory=list)
+    limit: Annotated[int, "first examples of each file that are scored; 0 is all", Range(0, 1_000_000_000), FREE] = 0
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ class DeadlinesConfig:
         float, "of a later step, its wait for data included; at least five times the longest so far", SECONDS, FREE
     ] = 90.0
     save: Annotated[float, "that training stands still for a checkpoint, and of the end", SECONDS, FREE] = 600.0
+    evaluation: Annotated[float, "of an evaluation of one checkpoint (eval.every)", SECONDS, FREE] = 3600.0
 
     @property
     def longest(self) -> float:
         """Seconds of the longest one."""
-        return max(self.start, self.first_step, self.step, self.save)
+        return max(self.start, self.first_step, self.step, self.save, self.evaluation)
 
 
 @dataclass(frozen=True)

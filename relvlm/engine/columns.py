@@ -11,7 +11,7 @@ from relvlm.config.schema import DataConfig
 from relvlm.kinds import KINDS
 
 # Of a step, one after the other without a gap: their seconds come to those of the step.
-PHASES = ("data", "forward", "backward", "optimizer", "communication", "logging", "saving", "other")
+PHASES = ("data", "forward", "backward", "optimizer", "communication", "logging", "saving", "evaluation", "other")
 SECONDS = ("step_s", *(f"{phase}_s" for phase in PHASES))
 CLOCKS = ("samples_per_s", "tokens_per_s", "mfu", "memory_gb", *SECONDS)
 HEAD = ("step", "dataset", "samples_hash", "lr", "skipped", "skipped_so_far", "spike", "grad_norm", *CLOCKS)

@@ -20,6 +20,7 @@ from relvlm.data.shards.store import ShardSet
 from relvlm.data.text import Tokenizer
 from relvlm.encoders.compiled import check_compiler
 from relvlm.engine import resume
+from relvlm.engine.judging import Judge
 from relvlm.engine.loggers import check_loggers
 from relvlm.errors import UserError
 from relvlm.pretrained import checkpoint_folder, latest, relations_of
@@ -37,7 +38,7 @@ class RunInputs:
     hashes: resume.Inputs
 
 
-def read_inputs(config: Config) -> RunInputs:
+def read_inputs(config: Config, judge: Judge | None = None) -> RunInputs:
     """Every shard set opened once; raises UserError with all that is wrong, a line each."""
     checks: list[Callable[[], object]] = [
         lambda: storage.check_folder(Path(config.out), "out"),
@@ -46,6 +47,8 @@ def read_inputs(config: Config) -> RunInputs:
     ]
     if config.model.compile:
         checks.append(check_compiler)
+    if judge is not None and config.eval.every:
+        checks.append(judge.check)
     if "mrc" in config.data.trained:
         checks.append(lambda: read_relations(config.data.relations_file))
     checks.append(lambda: Tokenizer(config.data.vocab_file))

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -59,6 +59,10 @@ class Board:
             if values:
                 self.writer.add_scalar(name, fmean(values), rows[-1]["step"])
 
+    def note(self, step: int, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            self.writer.add_scalar(f"eval/{name}", value, step)
+
     def close(self) -> None:
         self.writer.close()
 
@@ -88,6 +92,9 @@ class Service:
             values = {name: value for name, value in row.items() if name != "step" and value is not None}
             self.module.log(values, step=row["step"])
 
+    def note(self, step: int, figures: Mapping[str, float]) -> None:
+        self.module.log({f"eval/{name}": value for name, value in figures.items()}, step=step)
+
     def close(self) -> None:
         self.module.finish()
 
@@ -98,6 +105,9 @@ class NotStarted:
     errors: tuple[type[Exception], ...] = (RuntimeError,)
 
     def write(self, rows: list[Row]) -> None:
+        raise RuntimeError("was not started")
+
+    def note(self, step: int, figures: Mapping[str, float]) -> None:
         raise RuntimeError("was not started")
 
     def close(self) -> None: ...

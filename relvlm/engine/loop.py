@@ -1,8 +1,7 @@
-"""The training loop: check everything, then batch -> loss -> step -> log -> checkpoint."""
+"""A run from its start to its end: check everything, make or restore what is trained, train it."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -21,19 +20,16 @@ from relvlm.config.exact import not_exact
 from relvlm.config.load import dump
 from relvlm.config.schema import Config
 from relvlm.convert.init import initialise
-from relvlm.data.batches.loader import Loader, build_loader, dead_workers_named
 from relvlm.data.batches.pools import check_ranks
-from relvlm.data.batches.worker_signs import WorkerWatch
-from relvlm.engine import distributed, heartbeat, resume, rollback, run_state, trouble
-from relvlm.engine.clock import collectives_timed
+from relvlm.engine import distributed, heartbeat, resume, rollback, run_state
 from relvlm.engine.ending import clear_ending, note_ending
-from relvlm.engine.inputs import RunInputs, check_words, read_inputs
+from relvlm.engine.inputs import check_words, read_inputs
+from relvlm.engine.judging import Judge
 from relvlm.engine.lease import Lease
-from relvlm.engine.monitor import Flops, Monitor, uncounted
-from relvlm.engine.saver import Saver, clear
-from relvlm.engine.schedule import build_optimizer, build_scheduler, keep_settings, settings_of
+from relvlm.engine.saver import clear
+from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.engine.signals import Told
-from relvlm.engine.train_step import train_step
+from relvlm.engine.steps import Training, restore
 from relvlm.engine.watchdog import Watchdog, meeting
 from relvlm.errors import UserError
 from relvlm.model import RelVLM
@@ -48,15 +44,16 @@ LAST_S = 60.0  # by which the watchdog is earlier than a collective's own end
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, deepspeed_config: Path | None = None) -> Path:
+def run(config: Config, deepspeed_config: Path | None = None, judge: Judge | None = None) -> Path:
     """Train to `config.steps`, going on from the newest checkpoint in `config.out`; returns the last checkpoint.
 
+    `judge` evaluates the checkpoints that `config.eval` asks for; without one none is.
     Raises UserError before any work for what can be known to fail, Stopped once it has saved where it is told to end.
     """
     settings = distributed.read_deepspeed_config(deepspeed_config)
     _check_stage(config, settings)
     folder = Path(config.out) / "checkpoints"
-    read = attempt_ahead(lambda: read_inputs(config))
+    read = attempt_ahead(lambda: read_inputs(config, judge))
     lease = Lease(Path(config.out))
     with meeting(config.deadlines.start):
         device = distributed.start(config.threads, timedelta(seconds=config.deadlines.longest + LAST_S))
@@ -72,10 +69,10 @@ def run(config: Config, deepspeed_config: Path | None = None) -> Path:
             pretraining = build_pretraining(config, settings, inputs.vocab_size, inputs.relations, fresh=newest is None)
             on_first_rank(lambda: run_state.check_room(pretraining, Path(config.out)))
             engine = _build_engine(pretraining, config, settings, device)
-            start = _restore(engine, newest, config) if newest else run_state.Progress()
+            start = restore(engine, newest, config) if newest else run_state.Progress()
             with Told(os.environ) as told:
                 flops = functools.partial(step_flops, Sizes(config.model, inputs.vocab_size, len(inputs.relations)))
-                last = _train(config, inputs, engine, start, device, told, watch, flops)
+                last = Training(config, inputs, engine, device, told, watch, flops, judge).run(start)
                 stop()
             if told.reason and last.name != checkpoints.name_of(config.steps):
                 raise Stopped(told.reason, last)
@@ -115,14 +112,6 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     return newest
 
 
-def _restore(engine: Any, checkpoint: Path, config: Config) -> run_state.Progress:
-    """How far the run was; what has been changed in the config takes effect."""
-    settings = settings_of(engine.optimizer)
-    progress = run_state.restore(engine, checkpoint)
-    keep_settings(engine.optimizer, engine.lr_scheduler, settings)
-    return on_first_rank(lambda: rollback.started_from(Path(config.out), progress))
-
-
 def build_pretraining(
     config: Config, settings: dict[str, Any], vocab_size: int, relations: list[str], fresh: bool
 ) -> Pretraining:
@@ -148,101 +137,3 @@ def _build_engine(pretraining: Pretraining, config: Config, settings: dict[str, 
     optimizer = build_optimizer(pretraining.model, config.optim)
     scheduler = build_scheduler(optimizer, config.optim, config.steps)
     return distributed.initialize(pretraining, optimizer, scheduler, config, settings)
-
-
-def _train(
-    config: Config,
-    inputs: RunInputs,
-    engine: Any,
-    start: run_state.Progress,
-    device: torch.device,
-    told: Told,
-    watch: Watchdog,
-    flops: Flops = uncounted,
-) -> Path:
-    """The last checkpoint; after too many bad steps in a row the run goes back, on all ranks together."""
-    while True:
-        try:
-            with dead_workers_named():
-                return _train_from(config, inputs, engine, start, device, told, watch, flops)
-        except trouble.TooManyBadSteps as found:
-            watch.begin(config.deadlines.start, found.progress.step)
-            watch.at("start")
-            back = functools.partial(rollback.go_back, Path(config.out), found, config.max_rollbacks)
-        start = _restore(engine, on_first_rank(back), config)
-
-
-def _train_from(
-    config: Config,
-    inputs: RunInputs,
-    engine: Any,
-    start: run_state.Progress,
-    device: torch.device,
-    told: Told,
-    watch: Watchdog,
-    flops: Flops,
-) -> Path:
-    folder = Path(config.out) / "checkpoints"
-    saver = Saver(folder, config, folder / checkpoints.name_of(start.step))
-    loader = _build_loader(config, inputs, engine, start)
-    watch.look_at_workers = WorkerWatch(loader.signs).look
-    progress = start
-    engine.train()
-    monitor = Monitor(config, Path(config.out), start.step, device, flops, start.spiking)
-    clock = monitor.clock
-    with contextlib.closing(monitor), contextlib.closing(saver), collectives_timed(clock):
-        for step in range(start.step + 1, config.steps + 1):
-            watch.begin_step(step, start.step + 1)
-            watch.at("data")
-            asked = told.ask()
-            with clock.phase("data"):
-                chunks = [chunk.to(device) for chunk in next(loader)]
-            lr = engine.optimizer.param_groups[0]["lr"]
-            run_state.seed_step(config.seed, step + start.data_offset)
-            update = train_step(engine, chunks, clock, watch.at)
-            progress = trouble.counted(progress, update.stepped)
-            if not update.stepped:
-                trouble.report_skipped(progress, chunks[0])
-            watch.at("agree")
-            with clock.phase("communication"):
-                ends = told.agreed(asked)
-            monitor.record(step, chunks, lr, update, progress.skipped_in_all)
-            save = ends or step % config.checkpoint.every == 0 or step == config.steps
-            watch.at("log")
-            if save or step % config.log_every == 0 or trouble.is_too_much(progress, config):
-                monitor.flush()
-                progress = dataclasses.replace(progress, spiking=monitor.spikes.in_a_row)
-            if trouble.is_too_much(progress, config):
-                saver.wait(config.checkpoint.max_failed)
-                raise trouble.TooManyBadSteps(progress, trouble.diagnosis(progress, chunks[0], update.values))
-            if save:
-                watch.begin(config.deadlines.save, step)
-                watch.at("save")
-                with clock.phase("saving"):
-                    saver.save(engine, progress)
-            if ends:
-                break
-        watch.begin(config.deadlines.save, progress.step)
-        watch.at("save")
-        last = saver.wait()
-    left_out = {name: count for name, count in loader.counts().items() if count}
-    if left_out and rank() == 0:
-        log.info("left out by this rank's loader: %s", ", ".join(f"{k} {v}" for k, v in left_out.items()))
-    return last
-
-
-def _build_loader(config: Config, inputs: RunInputs, engine: Any, start: run_state.Progress) -> Loader:
-    return build_loader(
-        config.data,
-        inputs.streams,
-        inputs.sets,
-        image_size=config.model.image_size,
-        patch_size=config.model.image_size // engine.module.model.vision.grid[0],
-        seed=config.seed,
-        start_step=start.step,
-        rank=rank(),
-        world_size=world_size(),
-        low_resolution=config.low_resolution,
-        accumulate=config.accumulate,
-        data_offset=start.data_offset,
-    )

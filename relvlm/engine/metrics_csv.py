@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ class MetricsCsv:
             except OSError:
                 file.truncate(end)
                 raise
+
+    def note(self, step: int, figures: Mapping[str, float]) -> None:
+        """Evaluations have a file of their own (judging.py)."""
 
     def close(self) -> None: ...
 

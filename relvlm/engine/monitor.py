@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,8 @@ class Log(Protocol):
     errors: tuple[type[Exception], ...]
 
     def write(self, rows: list[Row]) -> None: ...
+
+    def note(self, step: int, figures: Mapping[str, float]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -116,6 +118,11 @@ class Monitor:
                 for name, each in self.logs.items():
                     self._try(name, each.errors, partial(each.write, rows), len(rows))
                 self.line.write(rows)
+
+    def note(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures of an evaluation, as `eval/NAME` where a log has scalars; rank 0 alone."""
+        for name, each in self.logs.items():
+            self._try(name, each.errors, partial(each.note, step, figures))
 
     def close(self) -> None:
         """Close the logs. What is pending is lost: averaging it would make a rank that fails wait for the others."""

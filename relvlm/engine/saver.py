@@ -16,7 +16,7 @@ from typing import Any
 
 from relvlm import checkpoints, storage
 from relvlm.config.schema import CheckpointConfig, Config
-from relvlm.engine import run_state
+from relvlm.engine import judging, run_state
 from relvlm.errors import UserError
 from relvlm.ranks import gather_objects, new_group, rank
 
@@ -143,14 +143,15 @@ def clear(folder: Path) -> None:
 
 
 def prune(folder: Path, newest: int, config: CheckpointConfig) -> None:
-    """Remove all but the newest `keep` up to step `newest`, each `keep_every` steps' and the newest good one."""
+    """Remove all but the newest `keep` up to `newest`, each `keep_every` steps', the newest good one and the best."""
     done = [path for path in checkpoints.saved(folder) if checkpoints.step_of(path) <= newest]
     if not config.keep:
         return
+    best = judging.best_step(folder.parent)
     good = next((path for path in reversed(done) if is_good(path)), None)
     for old in done[: -config.keep]:
         for_ever = config.keep_every and checkpoints.step_of(old) % config.keep_every == 0
-        if not for_ever and old != good:
+        if not for_ever and old != good and checkpoints.step_of(old) != best:
             remove(old)
 
 

@@ -9,7 +9,7 @@ from relvlm.engine.heartbeat import ENDED, Sign
 from relvlm.engine.process import is_alive
 
 # In their order within a step; a rank in an earlier one holds up the others.
-PHASES = ("start", "data", "forward", "backward", "update", "agree", "log", "save", ENDED)
+PHASES = ("start", "data", "forward", "backward", "update", "agree", "log", "save", "evaluate", ENDED)
 Signs = Sequence[Sign | None]  # one of each rank; None: it has said nothing
 
 

@@ -98,6 +98,7 @@ def test_limits_stay_as_they_are():
         "checkpoint.",
         "init.",
         "resume.",
+        "eval.",
         "model.vision.",
         "deadlines.",
         "spikes.",

@@ -6,19 +6,25 @@ from relvlm.config.training import CheckpointConfig, InitConfig, LowResolutionCo
 
 
 def test_limits_stay_as_they_are():
-    assert limits("optim.", "low_resolution.", "checkpoint.", "init.", "resume.") == {
-        "not empty; ~ and $VAR are expanded": "init.checkpoint init.text init.vision",
+    assert limits("optim.", "low_resolution.", "checkpoint.", "eval.", "init.", "resume.") == {
+        "not empty; ~ and $VAR are expanded": "eval.suite init.checkpoint init.text init.vision",
         "above 0, finite": "optim.lr",
         "2 entries, each at least 0 and below 1": "optim.betas",
         "at least 0 and at most 100": "optim.weight_decay",
         "at least 0 and at most 9,999,999": " ".join(
-            ["checkpoint.keep checkpoint.keep_every checkpoint.max_failed low_resolution.steps optim.warmup_steps"]
+            [
+                "checkpoint.keep checkpoint.keep_every checkpoint.max_failed eval.every low_resolution.steps",
+                "optim.warmup_steps",
+            ]
         ),
         "at least 0, finite": "optim.clip_norm optim.final_lr optim.warmup_lr",
         "above 0 and at most 1,000,000": "optim.new_lr_factor",
         "at least 0 and at most 16,384": "low_resolution.image_size",
         "at least 1 and at most 9,999,999": "checkpoint.every",
         "0 to 1000 entries, each not empty": "resume.accept",
+        "0 to 100 entries, each not empty": "eval.tasks",
+        "at least 0 and at most 1,000,000,000": "eval.limit",
+        "not empty": "checkpoint.keep_best",
     }
 
 

@@ -1,11 +1,13 @@
-"""DeepSpeed in the process of the tests."""
+"""What the tests of the engine share: DeepSpeed in their process, the config of a toy run."""
 
 import socket
+from pathlib import Path
 
 import deepspeed
 import pytest
 
 from relvlm import ranks
+from relvlm.config.schema import Config, DataConfig, KindRatios
 from relvlm.engine import distributed
 
 
@@ -29,3 +31,11 @@ def process_group():
         yield
         ranks.stop()
         deepspeed.comm.comm.cdb = deepspeed.utils.groups._WORLD_GROUP = None  # or it would keep to this group for good
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A run of 6 steps of captions."""
+    data = DataConfig(ratio=KindRatios(captions=1))
+    (tmp_path / "run").mkdir()
+    return Config(out=str(tmp_path / "run"), steps=6, max_skipped_steps=2, log_every=4, data=data)

@@ -14,7 +14,7 @@ from support.saved_runs import Engine, made_config, save, steps
 import relvlm
 from relvlm import checkpoints, pretrained, storage
 from relvlm.config.schema import CheckpointConfig, Config
-from relvlm.engine import run_state, saver
+from relvlm.engine import judging, run_state, saver
 from relvlm.engine.run_state import Progress
 from relvlm.engine.saver import Saver
 from relvlm.errors import UserError
@@ -138,6 +138,15 @@ def test_pruning_keeps_the_newest_and_those_that_stay_for_ever(config, folder, k
         save(engine, folder, step, config)
     assert steps(folder) == [f"step_{step:07d}" for step in left]
     assert relvlm.load(config.out).step == 4
+
+
+def test_the_best_checkpoint_is_never_pruned(config, folder):
+    engine, config = Engine(config), replace(config, checkpoint=CheckpointConfig(keep=1))
+    for step, value in ((1, 50.0), (2, 70.0), (3, 60.0), (4, 70.0), (5, 80.0)):
+        judging.note(folder.parent, save(engine, folder, step, config), {"VSR": value}, "VSR")
+        assert step < 3 or steps(folder)[0] == "step_0000002"
+    save(engine, folder, 6, config)
+    assert steps(folder) == ["step_0000005", "step_0000006"]
 
 
 def test_the_last_good_checkpoint_is_never_pruned(config, folder):

@@ -19,7 +19,7 @@ from relvlm.errors import UserError
 from relvlm.evals.evaluate import Source, fitting, score_source
 from relvlm.evals.files import Row, read_object
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
-from relvlm.ranks import rank, world_size
+from relvlm.ranks import on_first_rank, rank, world_size
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def evaluate_checkpoints(
 
     What a checkpoint lacks a head for is left out, and is not among what its Progress says was to do.
     """
-    found = [progress(checkpoint, sources, out, options) for checkpoint in checkpoints]
+    found = on_first_rank(lambda: [progress(checkpoint, sources, out, options) for checkpoint in checkpoints])
     failures = []
     for i, each in enumerate(found):
         try:
