@@ -6,12 +6,13 @@ a list, or an object of these by the parts of the benchmark. `published.json`, b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from relvlm.errors import UserError
+from relvlm.evals.figures.bootstrap import Interval
 from relvlm.evals.files import Row, read_object
 from relvlm.evals.reporting.pages import Section
 from relvlm.evals.reporting.run import Run
@@ -76,6 +77,10 @@ PARTS: dict[str, dict[str, Figures]] = {
 }
 
 
+# Before a figure's name: the way in which those of others were computed, taken where one's own model has it.
+WAYS = {"whatsup": "logit_and_cosine/"}
+
+
 @dataclass(frozen=True)
 class Published:
     """Figures of one benchmark, by model and by title of the column."""
@@ -110,13 +115,19 @@ def beside_published(runs: Sequence[Run], published: Mapping[str, Published]) ->
 
 def _table(task: str, runs: Sequence[Run], reference: Published) -> Lines:
     figures = [column for part in PARTS[task].values() for column in part]
-    own = {run.name: {t: run.intervals[task][f].value for t, f in figures if f in run.intervals[task]} for run in runs}
+    own = {run.name: _own(run.intervals[task], figures, WAYS.get(task, "")) for run in runs}
     titles = [title for title, _ in figures if any(title in row for row in (*own.values(), *reference.rows.values()))]
     lines = [["", *titles]]
     lines += [[name, *(f"{row[t]:.1f}" if t in row else "" for t in titles)] for name, row in reference.rows.items()]
     return lines + [
         [f"**{name}**", *(f"**{row[t]:.1f}**" if t in row else "" for t in titles)] for name, row in own.items()
     ]
+
+
+def _own(found: Mapping[str, Interval], figures: Iterable[tuple[str, str]], way: str) -> dict[str, float]:
+    """By title, in the way of the others where there is one."""
+    named = ((title, found.get(way + figure, found.get(figure))) for title, figure in figures)
+    return {title: interval.value for title, interval in named if interval is not None}
 
 
 def _by_model(rows: Row, parts: Mapping[str, Figures], where: str) -> dict[str, dict[str, float]]:

@@ -104,7 +104,7 @@ class Scorer:
         image_names, image_index = distinct(images)
         text_names, text_index = distinct(texts)
         logits = self.match_logits(image_names, text_names, image_index, text_index)
-        return (logits.softmax(-1)[:, 1], True) if logits.dim() == 2 else (logits, False)
+        return as_scores(logits)
 
     def probabilities(self, images: Sequence[Picture], texts: Sequence[str]) -> Tensor:
         """(G,) softmax(ITM logits)[match] of pair g = (images[g], texts[g])."""
@@ -263,6 +263,11 @@ class Scorer:
     def _run(self, method: Any, *arguments: Any) -> Any:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.dtype == "bf16"):
             return method(*arguments)
+
+
+def as_scores(logits: Tensor) -> tuple[Tensor, bool]:
+    """Of ITM logits (G, 2) the match probabilities (G,); similarities (G,) stay. And whether they are probabilities."""
+    return (logits.softmax(-1)[:, 1], True) if logits.dim() == 2 else (logits, False)
 
 
 def _device(name: str) -> torch.device:

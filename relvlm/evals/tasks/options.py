@@ -31,9 +31,13 @@ class Choice:
 
     @property
     def won(self) -> bool:
-        """The right option strictly above all others: a tie is a loss."""
-        right = self.rows[self.answer]["score"]
-        return all(right > row["score"] for i, row in enumerate(self.rows) if i != self.answer)
+        """By score."""
+        return self.won_by("score")
+
+    def won_by(self, field: str) -> bool:
+        """The right option's field strictly above those of all others: a tie is a loss."""
+        right = self.rows[self.answer][field]
+        return all(right > row[field] for i, row in enumerate(self.rows) if i != self.answer)
 
     def card(self, what: str = "") -> Card:
         """The right text first, then the others."""

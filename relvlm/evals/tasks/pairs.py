@@ -73,11 +73,13 @@ def scored_pairs(scorer: Scorer, pairs: Sequence[Pair], paths: Mapping[str, Path
     """Rows of scores.jsonl of pairs whose photos lie at `paths`, and what their scores are."""
     photos = [Photo(paths[p.image], p.box) for p in pairs]
     scores, are_probabilities = scorer.scores(photos, [p.text for p in pairs])
-    rows = [
-        {**p.row, "score": score, "image": p.image, "text": p.text}
-        for p, score in zip(pairs, scores.tolist(), strict=True)
-    ]
-    return rows, PROBABILITY if are_probabilities else SIMILARITY
+    return pair_rows(pairs, scores.tolist()), PROBABILITY if are_probabilities else SIMILARITY
+
+
+def pair_rows(pairs: Sequence[Pair], scores: Sequence[float]) -> list[Row]:
+    """Rows of scores.jsonl of pairs with these scores."""
+    shown = zip(pairs, scores, strict=True)
+    return [{**p.row, "score": score, "image": p.image, "text": p.text} for p, score in shown]
 
 
 @dataclass(frozen=True)

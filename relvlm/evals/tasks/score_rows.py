@@ -14,7 +14,7 @@ TEXTS = (
     *("image", "text", "piece", "instrument", "relation", "split", "collapsed_tag", "kind", "type"),
     *("pos_triplet", "neg_triplet", "set"),
 )
-NUMBERS = ("cosine", "text_cosine")  # that some tasks have beside the score
+NUMBERS = ("cosine", "text_cosine", "logit_and_cosine")  # that some tasks have beside the score
 FLAGS = ("subj_neg", "verb_neg", "obj_neg")
 
 

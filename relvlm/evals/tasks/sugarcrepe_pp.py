@@ -13,13 +13,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
 from relvlm.evals.files import Row, annotation_files, piece_name, require
 from relvlm.evals.images import COCO
+from relvlm.evals.scoring.cosines import image_text_cosines, text_cosines
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask, scored_pairs
@@ -45,13 +44,12 @@ def measured(scorer: Scorer, pairs: Sequence[Pair], paths: Mapping[str, Path]) -
     rows, kind = scored_pairs(scorer, pairs, paths)
     if not scorer.matcher.has_features:
         return rows, kind
-    images, texts = list(dict.fromkeys(p.image for p in pairs)), list(dict.fromkeys(p.text for p in pairs))
-    image_E = dict(zip(images, scorer.image_features([paths[name] for name in images]), strict=True))
-    text_E = dict(zip(texts, scorer.text_features(texts), strict=True))
-    for i, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
-        following = pairs[i - 2 if i % 3 == 2 else i + 1]
-        row[COSINE] = torch.dot(image_E[pair.image], text_E[pair.text]).item()
-        row[NEXT] = torch.dot(text_E[pair.text], text_E[following.text]).item()
+    texts = [p.text for p in pairs]
+    following = [texts[i - 2 if i % 3 == 2 else i + 1] for i in range(len(texts))]
+    to_image = image_text_cosines(scorer, [paths[p.image] for p in pairs], texts).tolist()
+    to_next = text_cosines(scorer, texts, following).tolist()
+    for row, image, text in zip(rows, to_image, to_next, strict=True):
+        row |= {COSINE: image, NEXT: text}
     return rows, kind
 
 

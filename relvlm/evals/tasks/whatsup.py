@@ -4,6 +4,9 @@ Six files (github.com/amitakamath/whatsup_vlms): A and B are lists of {image_pat
 GQA's photos of [image id, true caption, false caption]; the first caption is right. In A and B the name of a photo,
 `mug_left_of_plate.jpeg`, says which four are a set, and which two of a set (left and right, on and under, in front of
 and behind) a pair.
+
+Published figures of models with an ITM head, X-VLM's too, are by the match logit plus the cosine of the features
+(model_zoo/xvlm_models.py): `logit_and_cosine` has the figures of that way, beside those by the match probability.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from relvlm.evals.figures.main_table import Cell, Column
 from relvlm.evals.figures.outcomes import Derived
 from relvlm.evals.files import Row
 from relvlm.evals.images import COCO, VISUAL_GENOME
+from relvlm.evals.scoring.cosines import image_text_cosines
+from relvlm.evals.scoring.scorer import Scorer, as_scores, distinct
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.options import LABEL, Choice, choice_pairs, choices
-from relvlm.evals.tasks.pairs import Benchmark, Example, PairTask
+from relvlm.evals.tasks.pairs import PROBABILITY, SIMILARITY, Benchmark, Example, Pair, PairTask, pair_rows
 from relvlm.evals.tasks.records import Record, arrays, listed, read_tree
 from relvlm.evals.tasks.verdict import Verdict, held_out
 
@@ -38,7 +43,9 @@ PIECES = {
 }
 CONTROLLED = ("A", "B")
 OPPOSITE = {"left": "right", "on": "under", "in-front": "behind"}  # a pair counts with the first
-SET = 4
+PHOTOS = {"pairs": 2, "sets": 4}
+SUM = "logit_and_cosine"
+WAYS = {"": "score", f"{SUM}/": SUM}  # prefix of the figures: field
 COLUMN = Column("What'sUp", 65, "fine")
 
 
@@ -51,19 +58,42 @@ def load(annotations: Path) -> Benchmark:
     return Benchmark(tuple(example for file in found for example in _examples(file)))
 
 
+def measured(scorer: Scorer, pairs: Sequence[Pair], paths: Mapping[str, Path]) -> tuple[list[Row], str]:
+    """Rows with the published way's sum beside the score, where the model has an ITM head and features."""
+    photos, texts = [paths[p.image] for p in pairs], [p.text for p in pairs]
+    names, image = distinct(photos)
+    said, text = distinct(texts)
+    logits = scorer.match_logits(names, said, image, text)
+    scores, are_probabilities = as_scores(logits)
+    rows = pair_rows(pairs, scores.tolist())
+    if are_probabilities and scorer.matcher.has_features:
+        sums = logits[:, 1] + image_text_cosines(scorer, photos, texts)
+        for row, value in zip(rows, sums.tolist(), strict=True):
+            row[SUM] = value
+    return rows, PROBABILITY if are_probabilities else SIMILARITY
+
+
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """Right if the true caption scores above all others, strictly; a pair, a set where all its photos are right."""
+    """Right if the true caption is above all others, strictly; a pair, a set where all its photos are right.
+
+    By score and, where all rows have it, by the published way's sum.
+    """
     found = choices(rows, KIND)
-    sets: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
-    for each in found:
-        if "set" in each.rows[0]:
-            sets[each.piece, each.rows[0]["set"]][str(each.rows[0].get("relation"))] = each.won
-    return [_verdict(each, sets[each.piece, str(each.rows[0].get("set"))]) for each in found]
+    marks: list[dict[str, bool]] = [{} for _ in found]
+    for way, field in WAYS.items():
+        if all(field in row for each in found for row in each.rows):
+            for mark, more in zip(marks, _marks(found, way, field), strict=True):
+                mark |= more
+    relations = (str(each.rows[0].get("relation", "")) for each in found)
+    parts = zip(found, marks, relations, strict=True)
+    return [Verdict(each.unit, each.rows, mark, each.card(relation)) for each, mark, relation in parts]
 
 
 def derived(judged: Sequence[Verdict]) -> Derived:
-    """`overall`, the published average: the mean of the files' accuracies."""
-    return {"overall": ("mean", tuple(verdict.groups(judged)))}
+    """`overall`, the published average, of each way: the mean of the files' accuracies."""
+    files = tuple(verdict.groups(judged))
+    ways = [way for way in WAYS if any(f"{way}micro" in v.marks for v in judged)]
+    return {f"{way}overall": ("mean", tuple(way + name for name in files)) for way in ways}
 
 
 def figures(judged: Sequence[Verdict]) -> Row:
@@ -71,28 +101,30 @@ def figures(judged: Sequence[Verdict]) -> Row:
 
     `chances` are those of the options that were scored; of a pair and a set, the product of their photos'.
     """
-    found, pieces = verdict.flags(judged), verdict.groups(judged)
-    parts = {name: [v for v in judged if v.card.piece == name] for name in pieces}
+    found, combined = verdict.flags(judged), verdict.combined(derived(judged), verdict.flags(judged))
+    accuracy, by_score = verdict.accuracy(judged), _figures_of("", found, combined)
+    counted = [f"{kind}/{name}" for kind in PHOTOS for name in by_score[kind]]
+    accuracy["counts"] |= {name: len(found[name]) for name in counted}
+    parts = {name: [v for v in judged if v.card.piece == name] for name in verdict.groups(judged)}
     chances = {name: verdict.chance(part) for name, part in parts.items()}
-    several = {
-        kind: {name: shares.share(flags) for name, flags in verdict.nested(found, kind).items()}
-        for kind in ("pairs", "sets")
-    }
-    counts = {f"{kind}/{name}": len(found[f"{kind}/{name}"]) for kind, part in several.items() for name in part}
-    accuracy = verdict.accuracy(judged)
-    accuracy["counts"] = {**accuracy["counts"], **counts}
-    photos = {"pairs": 2, "sets": SET}
-    power = {f"{k}/{name}": 100 * (chances[name] / 100) ** photos[k] for k in photos for name in several[k]}
+    power = {f"{k}/{name}": 100 * (chances[name] / 100) ** n for k, n in PHOTOS.items() for name in by_score[k]}
     return {
         **accuracy,
-        "micro": accuracy["overall"],
         "interval95_micro": accuracy.pop("interval95"),
-        **verdict.combined(derived(judged), found),
-        **several,
+        **by_score,
+        **{way[:-1]: _figures_of(way, found, combined) for way in WAYS if way and f"{way}micro" in found},
         "chance": fmean(chances.values()),
         "chances": {**chances, **power},
         **verdict.held_out_accuracy(found),
     }
+
+
+def _figures_of(way: str, found: verdict.Flags, combined: Mapping[str, float]) -> Row:
+    """One way's figures; the files', too, where it is not the score's."""
+    share = {name.removeprefix(way): shares.share(flags) for name, flags in found.items() if name.startswith(way)}
+    files = {name: value for name, value in share.items() if way and name in PIECES.values()}
+    several = {kind: verdict.nested(share, kind) for kind in PHOTOS}
+    return {"overall": combined[f"{way}overall"], **files, "micro": share["micro"], **several}
 
 
 def table(found: Row) -> dict[str, Cell]:
@@ -100,18 +132,25 @@ def table(found: Row) -> dict[str, Cell]:
     return {COLUMN.title: Cell(found["overall"], None, found["chance"], found["n"])}
 
 
-def _verdict(choice: Choice, together: Mapping[str, bool]) -> Verdict:
-    """Of a photo; the first of a pair or set that is whole counts it, too."""
-    first = choice.rows[0]
-    relation, piece = str(first.get("relation")), choice.piece
-    names = [name for name in verdict.names(first, piece) if name != "overall"]
-    marks = dict.fromkeys(["micro", *names], choice.won)
-    opposite = OPPOSITE.get(relation, "")
-    if opposite in together:
-        marks[f"pairs/{piece}"] = together[relation] and together[opposite]
-    if relation == "left" and len(together) == SET:
-        marks[f"sets/{piece}"] = all(together.values())
-    return Verdict(choice.unit, choice.rows, marks, choice.card(relation if "relation" in first else ""))
+def _marks(found: Sequence[Choice], way: str, field: str) -> list[dict[str, bool]]:
+    """Of each photo; the first of a pair or set that is whole counts it, too."""
+    sets: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
+    for each in found:
+        if "set" in each.rows[0]:
+            sets[each.piece, each.rows[0]["set"]][str(each.rows[0].get("relation"))] = each.won_by(field)
+    marks = []
+    for each in found:
+        first, piece = each.rows[0], each.piece
+        relation, together = str(first.get("relation")), sets.get((piece, str(first.get("set"))), {})
+        names = ["micro", *(name for name in verdict.names(first, piece) if name != "overall")]
+        mark = dict.fromkeys(names, each.won_by(field))
+        opposite = OPPOSITE.get(relation, "")
+        if opposite in together:
+            mark[f"pairs/{piece}"] = together[relation] and together[opposite]
+        if relation == "left" and len(together) == PHOTOS["sets"]:
+            mark[f"sets/{piece}"] = all(together.values())
+        marks.append({way + name: flag for name, flag in mark.items()})
+    return marks
 
 
 def _examples(file: Path) -> list[Example]:
@@ -159,4 +198,5 @@ TASK = PairTask(
     group="piece",
     table=table,
     data_sets=(COCO, VISUAL_GENOME),
+    measured=measured,
 )

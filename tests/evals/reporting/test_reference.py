@@ -62,6 +62,12 @@ def test_ones_own_rows_stand_under_the_published_ones() -> None:
     assert [line[0] for line in cola] == ["", "HiMo-CLIP", "**mine**", "**other**"]
 
 
+def test_whatsup_is_compared_in_the_published_way_where_the_model_has_it() -> None:
+    found = {"A": 40.0, "logit_and_cosine/A": 44.0, "pairs/A": 20.0}
+    (section,) = beside_published([run("mine", whatsup=found)], read_reference(BUILTIN))
+    assert section.tables[0][1][-1][:3] == ["**mine**", "**44.0**", "**20.0**"]
+
+
 def test_what_nobody_scored_is_not_shown() -> None:
     assert beside_published([run("mine", vsr={})], {}) == []
     assert beside_published([run("mine", winoground={"overall": 1})], read_reference(BUILTIN)) == []

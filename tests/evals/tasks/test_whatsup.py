@@ -5,8 +5,12 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+import torch
+from PIL import Image
 
 from relvlm.errors import UserError
+from relvlm.evals.evaluate import evaluate, rescore
+from relvlm.evals.scoring.scorer import Scorer
 from relvlm.evals.tasks import verdict, whatsup
 from relvlm.evals.tasks.registry import titles
 
@@ -83,6 +87,33 @@ def test_published_averages_are_of_this_kind(shared: Path) -> None:
     assert len(rows) == 5
     for row in rows:
         assert fmean([row["A"][0], row["B"][0], *row["COCO"], *row["GQA"]]) == pytest.approx(row["average"], abs=0.06)
+
+
+def test_the_published_way_is_judged_beside_the_score() -> None:
+    held = [
+        {**row, "logit_and_cosine": 1.0 - row["score"]} for row in a_set("A", "1100") + photo("coco_one", 0, True, 2)
+    ]
+    found = whatsup.TASK.metrics(held)
+    assert (found["A"], found["coco_one"], found["pairs"]) == (50, 100, {"A": 50})
+    other = found["logit_and_cosine"]  # turned round: what was a tie stays lost
+    assert (other["A"], other["coco_one"], other["overall"]) == (0, 0, 0)
+    assert (other["pairs"], other["sets"]) == ({"A": 0}, {"A": 0})
+    without = photo("coco_one", 0, True, 2)[1]
+    assert "logit_and_cosine" not in whatsup.TASK.metrics([*held[:-1], without])
+
+
+def test_the_sum_is_of_the_match_logit_and_the_cosine(tmp_path: Path, model) -> None:
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "7.jpg")
+    (tmp_path / "vg_qa_one_obj.json").write_text(json.dumps([[7, "a dog on the left", "a dog on the right"]]))
+    found = evaluate(model, model.tokenizer, "whatsup", tmp_path / "vg_qa_one_obj.json", tmp_path, tmp_path / "out")
+    held = [json.loads(line) for line in (tmp_path / "out/scores.jsonl").read_text().splitlines()]
+    scorer, texts = Scorer(model, model.tokenizer), [row["text"] for row in held]
+    logits = scorer.match_logits([tmp_path / "7.jpg"], texts, torch.tensor([0, 0]), torch.tensor([0, 1]))
+    cosines = scorer.text_features(texts) @ scorer.image_features([tmp_path / "7.jpg"])[0]
+    assert [row["logit_and_cosine"] for row in held] == pytest.approx((logits[:, 1] + cosines).tolist(), abs=1e-6)
+    assert [row["score"] for row in held] == pytest.approx(logits.softmax(1)[:, 1].tolist(), abs=1e-6)
+    again = rescore("whatsup", tmp_path / "out/scores.jsonl", tmp_path / "vg_qa_one_obj.json")
+    assert again == {name: found[name] for name in again} and "logit_and_cosine" in again
 
 
 def folder(tmp_path: Path) -> Path:
