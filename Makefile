@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # ran with; where pip is configured with an index or a folder of CPU wheels, that is the CPU build.
 TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
 
-.PHONY: demo coco_cc data-13m test gpu-check gpu-check-a gpu-check-b lint clean
+.PHONY: demo coco_cc data-13m study test gpu-check gpu-check-a gpu-check-b lint clean
 
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,14 @@ PROCESSES ?= $(shell nproc)
 
 data-13m: $(VENV)/.installed
 	$(BIN)/relvlm data recipe --config $(CONFIG) --raw $(RAW) --processes $(PROCESSES)
+
+# Several models, seeds and budgets on RelWorld, one thread each, side by side (configs/study): tables with spreads and
+# tests over seeds. Stopped and started again, it does what is left. SMOKE=--smoke is a trial of minutes.
+PLAN  ?= configs/study/main.yaml
+SMOKE ?=
+
+study: $(VENV)/.installed data/relworld/world.json
+	$(BIN)/python -m relvlm.study $(PLAN) $(SMOKE)
 
 # On every core a process of one thread. `make test ISA=avx2` is the same as on a machine without AVX-512, where
 # results are rounded otherwise; its compiled layers have a folder of their own, since PyTorch's cache would hand them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import shutil
 import signal
@@ -44,6 +45,7 @@ class Training:
     def __call__(self) -> str:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         config = parse(self.tree, self.origin)
+        os.environ["RELVLM_REQUEUE"] = submitit.JobEnvironment().job_id  # for a rank that finds another one gone
         refuse_if_held(Path(config.out))
         from relvlm.engine.loop import run
         from relvlm.evals.checkpoints.during import TrainingJudge
@@ -193,7 +195,8 @@ def slurm_parameters(args: argparse.Namespace, config: Config, previous: str | N
         "constraint": args.constraint,
         "dependency": f"afterany:{previous}" if previous else None,
         "additional_parameters": {"requeue": True},
-        # One dead rank ends the job. srun has not taken --cpus-per-task over from sbatch since Slurm 22.05.
-        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={args.cpus_per_task}"],
+        # One dead rank ends the job; the others have 20 seconds to say which one it was, and to ask for the job again.
+        # srun has not taken --cpus-per-task over from sbatch since Slurm 22.05.
+        "srun_args": ["--kill-on-bad-exit=0", "--wait=20", f"--cpus-per-task={args.cpus_per_task}"],
     }
     return {name: value for name, value in wanted.items() if value}

@@ -222,11 +222,16 @@ def test_the_cluster_is_there():
     assert int(call("sinfo", "--noheader", "--format=%D").split()[0]) >= 2
 
 
-def test_a_job_whose_rank_stops_is_requeued_with_its_cause(tiny, ends, logs, tmp_path):
+@pytest.mark.parametrize("launcher", ["sbatch", "submitit"])
+def test_a_job_whose_rank_stops_is_requeued_with_its_cause(launcher, tiny, ends, logs, tmp_path):
     out = tmp_path / "run"
-    options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
-    often = ["steps=150", "checkpoint.every=40", "log_every=1", "deadlines.step=10"]
-    job = call("sbatch", "--parsable", *options, "slurm/rex_13m.sh", *tiny, *often, f"out={out}")
+    often = [*tiny, "steps=150", "checkpoint.every=40", "log_every=1", "deadlines.step=10", f"out={out}"]
+    if launcher == "sbatch":
+        options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
+        job = call("sbatch", "--parsable", *options, "slurm/rex_13m.sh", *often)
+    else:
+        (job,) = jobs_of(call(*SUBMIT, "--nodes", "2", "--logs", str(logs), *often))
+        logs /= job
     wait_until_it_trains(job, out, rows=60)
     (said,) = (out / "heartbeats").glob("*/rank_00001.json")
     rank = json.loads(said.read_text())["process"]

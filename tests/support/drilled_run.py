@@ -66,14 +66,14 @@ class Drill:
         found = checkpoints.saved(self.out / "checkpoints")
         return checkpoints.step_of(found[-1]) if found else 0
 
-    def end(self, processes: list[subprocess.Popen[str]], name: str) -> tuple[list[int], str]:
+    def end(self, processes: list[subprocess.Popen[str]], name: str, most_s: float = MOST_S) -> tuple[list[int], str]:
         """Exit statuses, and all that was said; a rank that hangs is a fault of the run."""
-        limit, texts = time.monotonic() + MOST_S, []
+        limit, texts = time.monotonic() + most_s, []
         for process in processes:
             try:
                 texts.append(process.communicate(timeout=max(limit - time.monotonic(), 1))[1])
             except subprocess.TimeoutExpired:
-                self.wrong.append(f"{name}: a rank was still there after {MOST_S} s")
+                self.wrong.append(f"{name}: a rank was still there after {most_s:.0f} s")
                 process.kill()
                 texts.append(process.communicate()[1])
         statuses = [process.returncode for process in processes]
@@ -82,6 +82,11 @@ class Drill:
             for n, (text, status) in enumerate(zip(texts, statuses, strict=True))
         ]
         return statuses, "\n".join(ends)
+
+    def finish(self, name: str) -> None:
+        """Run all steps that are left: seconds for each, beside the start."""
+        statuses, said = self.end(self.begin(), name, MOST_S + self.steps)
+        self.expect(set(statuses) == {0}, name, said)
 
     def expect_no_step_lost(self, name: str, said: str) -> None:
         """After a start that was told to end: all that it has made is saved, if it came to make any."""

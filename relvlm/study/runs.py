@@ -1,0 +1,170 @@
+"""The runs of a study: each an ordinary `relvlm train` that evaluates itself, several side by side, restartable.
+
+A run is done when its JSON among the results is of the same config and data by content; the rest go on from their
+newest checkpoints.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relvlm import storage
+from relvlm.config.load import load_config, to_yaml
+from relvlm.config.schema import Config
+from relvlm.engine.resume import inputs_of
+from relvlm.errors import UserError
+from relvlm.evals.checkpoints.history import read_history
+from relvlm.stopping import REQUEUE
+from relvlm.study.budget import cost_of, steps_of
+from relvlm.study.plan import Arm, Budget, Plan, slug
+
+POLL_S = 0.5
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed at one budget."""
+
+    plan: Plan
+    budget: Budget
+    arm: Arm
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.budget.name}, {self.arm.name}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.plan.out) / slug(self.budget.name) / slug(self.arm.name) / f"seed_{self.seed}"
+
+    @property
+    def result(self) -> Path:
+        name = f"{slug(self.budget.name)}-{slug(self.arm.name)}-{self.seed}.json"
+        return Path(self.plan.results) / "runs" / name
+
+    @cached_property
+    def overrides(self) -> list[str]:
+        """What its `relvlm train` is told beside the arm's config."""
+        own = [*self.plan.set, *self.arm.set, f"seed={self.seed}", f"out={self.folder}"]
+        steps = steps_of(self.budget, load_config(Path(self.arm.config), own))
+        every = -(-steps // self.plan.evaluations)
+        return [*own, f"steps={steps}", f"eval.every={every}", f"eval.suite={self.plan.suite}"]
+
+    @cached_property
+    def config(self) -> Config:
+        return load_config(Path(self.arm.config), self.overrides)
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the config, without the folder, and what it is trained on and judged by, by content."""
+        config = to_yaml(replace(self.config, out="run", name="run"))
+        made_from = {"config": config, "inputs": inputs_of(self.config), "suite": _digest(Path(self.plan.suite))}
+        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+
+    def is_done(self) -> bool:
+        """UserError where its result is of another config or other data: that must not be passed over."""
+        if not self.result.is_file():
+            return False
+        known = json.loads(self.result.read_text()).get("digest")
+        if known != self.digest:
+            raise UserError(
+                f"{self.result}: of another config or other data ({known}, now {self.digest}): remove it and "
+                f"{self.folder} to train anew"
+            )
+        return True
+
+
+def runs_of(plan: Plan) -> list[Run]:
+    """All of them; a seed of every arm before the next seed, so that what is there can always be compared."""
+    return [Run(plan, budget, arm, seed) for budget in plan.budgets for seed in plan.seeds for arm in plan.arms]
+
+
+def train(runs: Sequence[Run], processes: int) -> list[str]:
+    """Train so many at a time, one thread each; what failed, a line each. Interrupted, all of them save and end."""
+    waiting, failed = [run for run in runs if not run.is_done()], list[str]()
+    going: list[tuple[Run, subprocess.Popen[bytes]]] = []
+    try:
+        while waiting or going:
+            while waiting and len(going) < processes:
+                run = waiting.pop(0)
+                going.append((run, _start(run)))
+                log.info("%s: begins (%s)", run.name, run.folder)
+            time.sleep(POLL_S)
+            ended = [(run, process) for run, process in going if process.poll() is not None]
+            going = [each for each in going if each not in ended]
+            for run, process in ended:
+                failed += _ended(run, process.returncode, len(waiting) + len(going))
+    finally:
+        for _, process in going:
+            process.terminate()
+        for _, process in going:
+            process.wait()
+    return failed
+
+
+def _start(run: Run) -> subprocess.Popen[bytes]:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "relvlm.cli", "train", "--config", run.arm.config, *run.overrides]
+    with (run.folder / "train.log").open("ab") as said:
+        return subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def _ended(run: Run, status: int, left: int) -> list[str]:
+    if status:
+        what = "was told to end" if status == REQUEUE else f"ended with status {status}"
+        log.error("%s: %s (%s)", run.name, what, run.folder / "train.log")
+        return [f"{run.name}: {what} (see {run.folder / 'train.log'})"]
+    storage.write_whole(run.result, json.dumps(found(run), indent=1) + "\n")
+    log.info("%s: done, %d runs are left", run.name, left)
+    return []
+
+
+def found(run: Run) -> dict[str, Any]:
+    """What is kept of a run that has ended."""
+    history = read_history(run.folder, run.arm.name)
+    if history is None or history.steps[-1] != run.config.steps:
+        raise UserError(f"{run.folder}: its last checkpoint was not evaluated (see {run.folder / 'train.log'})")
+    last, cost = history.cells[-1], cost_of(run.config)
+    figures = {
+        title: {"value": cell.value, "interval": cell.interval, "chance": cell.chance, "n": cell.n}
+        for title, cell in last.items()
+    }
+    curves = {title: list(zip(history.steps, history.values(title), strict=True)) for title in history.titles}
+    run.result.parent.mkdir(parents=True, exist_ok=True)
+    return {
+        "study": run.plan.name, "budget": run.budget.name, "arm": run.arm.name, "seed": run.seed,
+        "steps": run.config.steps, "images": round(cost.images * run.config.steps),
+        "tflop": cost.flops * run.config.steps / 1e12, "hours": _hours(run.folder), "digest": run.digest,
+        "machine": f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
+        "figures": figures, "curves": curves,
+    }  # fmt: skip
+
+
+def _hours(folder: Path) -> float:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return sum(float(row["step_s"]) for row in csv.DictReader(file)) / 3600
+
+
+def _digest(suite: Path) -> str:
+    """Of all of its files but the photos, which these name."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in suite.rglob("*") if p.is_file() and p.relative_to(suite).parts[0] != "images"):
+        digest.update(f"{path.relative_to(suite)}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

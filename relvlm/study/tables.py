@@ -1,0 +1,98 @@
+"""Tables of a study: each arm's figures over its seeds, and whether arms differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relvlm.errors import UserError
+from relvlm.evals.tasks.registry import titles
+from relvlm.study.plan import Budget, Plan
+from relvlm.study.statistics import Spread, holm, paired, spread
+
+Results = Mapping[str, Mapping[int, Mapping[str, Any]]]  # by arm and seed: what runs.py keeps
+Lines = list[list[str]]
+
+
+def read_results(plan: Plan, budget: Budget) -> Results:
+    """Those that are there; UserError for one that cannot be read."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {arm.name: {} for arm in plan.arms}
+    for path in sorted((Path(plan.results) / "runs").glob("*.json")):
+        try:
+            result = json.loads(path.read_text())
+            here = result["budget"] == budget.name and result["arm"] in found and result["seed"] in plan.seeds
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not readable: {error} (remove it, and the run is made again)") from error
+        if here:
+            found[result["arm"]][result["seed"]] = result
+    return {name: dict(sorted(seeds.items())) for name, seeds in found.items()}
+
+
+def figures_of(plan: Plan, results: Results) -> list[str]:
+    """Those that the plan asks for, else all that every result has; in the order of the main table."""
+    there = [set(result["figures"]) for seeds in results.values() for result in seeds.values()]
+    common = set.intersection(*there) if there else set()
+    if absent := [title for title in plan.figures if there and title not in common]:
+        raise UserError(f"figures: {', '.join(absent)}: not among those of every run: {', '.join(sorted(common))}")
+    return plan.figures or [title for title in titles() if title in common]
+
+
+def over_seeds(seeds: Mapping[int, Mapping[str, Any]], title: str) -> Spread:
+    """Of one figure of one arm."""
+    cells = [result["figures"][title] for result in seeds.values()]
+    return spread([cell["value"] for cell in cells], [cell["interval"] for cell in cells if cell["interval"]])
+
+
+def main_lines(plan: Plan, results: Results) -> Lines:
+    """Mean and standard deviation of each arm; under them the 95% interval over seeds and examples; chance."""
+    chosen = figures_of(plan, results)
+    lines = [["", "seeds", "steps", "images", "TFLOP", *chosen]]
+    for name, seeds in results.items():
+        if not seeds:
+            continue
+        one, spreads = next(iter(seeds.values())), [over_seeds(seeds, title) for title in chosen]
+        size = [str(len(seeds)), f"{one['steps']:,}", f"{one['images']:,}", f"{one['tflop']:.2f}"]
+        lines.append([f"**{name}**", *size, *map(_mean, spreads)])
+        lines.append(["95% interval", "", "", "", "", *map(_interval, spreads)])
+    some = next((result for seeds in results.values() for result in seeds.values()), None)
+    if some:
+        lines.append(["chance", "", "", "", "", *(_chance(some["figures"][title]) for title in chosen)])
+    return lines
+
+
+def test_lines(plan: Plan, results: Results) -> Lines:
+    """The plan's comparisons, seed by seed, p corrected for the number of tests in this table."""
+    rows = [
+        (first, second, title, test)
+        for first, second in plan.compare
+        for title in figures_of(plan, results)
+        if (test := paired(*_both(results, first, second, title))) is not None
+    ]
+    corrected = holm([test.p for *_, test in rows])
+    lines = [["comparison", "figure", "difference", "95% interval", "p", "p, corrected", "seeds"]]
+    for (first, second, title, test), p in zip(rows, corrected, strict=True):
+        bold = "**" if p < 0.05 else ""
+        interval = f"{test.low:+.1f} to {test.high:+.1f}"
+        shown = [f"{bold}{test.difference:+.1f}{bold}", interval, f"{test.p:.3g}", f"{bold}{p:.3g}{bold}"]
+        lines.append([f"{second} - {first}", title, *shown, str(test.seeds)])
+    return lines
+
+
+def _both(results: Results, first: str, second: str, title: str) -> tuple[Sequence[float], Sequence[float]]:
+    common = [seed for seed in results[first] if seed in results[second]]
+    a, b = ([results[arm][seed]["figures"][title]["value"] for seed in common] for arm in (first, second))
+    return a, b
+
+
+def _mean(found: Spread) -> str:
+    return f"**{found.mean:.1f}**" + (f" ± {found.sd:.1f}" if found.sd is not None else "")
+
+
+def _interval(found: Spread) -> str:
+    return "" if found.low is None or found.high is None else f"{found.low:.1f}-{found.high:.1f}"
+
+
+def _chance(cell: Mapping[str, Any]) -> str:
+    return "" if cell["chance"] is None else f"{cell['chance']:.1f}"

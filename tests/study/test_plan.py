@@ -1,0 +1,45 @@
+"""The plan of a study: what it may say, and what is refused at once."""
+
+import pytest
+
+from relvlm.errors import UserError
+from relvlm.study.plan import read_plan, slug, smoke
+
+
+def test_every_plan_that_is_shipped_can_be_read(pytestconfig):
+    found = sorted((pytestconfig.rootpath / "configs/study").glob("*.yaml"))
+    assert found
+    for path in found:
+        plan = read_plan(path)
+        assert len(plan.seeds) >= 5 and all((pytestconfig.rootpath / arm.config).is_file() for arm in plan.arms)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps: 10", "steps: 10, images: 5", r"budgets\[0\]: give one of steps, images, tflop"),
+        ("steps: 10", "steps: 0", r"budgets\[0\]: give one of"),
+        ("name: X-VLM,", "name: rex vlm,", r"arms: rex vlm, ReX-VLM: each needs a folder of its own"),
+        ("seeds: [3, 5]", "seeds: [3, 3]", r"seeds: \[3, 3\]: each once"),
+        ("[[X-VLM, ReX-VLM]]", "[[X-VLM, ALBEF]]", r"compare\[0\]: .* not two of X-VLM, ReX-VLM"),
+        ("[[X-VLM, ReX-VLM]]", "[[X-VLM, X-VLM]]", r"compare\[0\]: .* not two of"),
+        ("budgets: [{name: steps, steps: 10}]", "budgets: []", "budgets: empty"),
+        ("evaluations: 3", "evaluation: 3", r"evaluation: unknown key \(did you mean 'evaluations'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(old, new, message, plan_file):
+    text = plan_file.read_text()
+    assert old in text
+    plan_file.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        read_plan(plan_file)
+
+
+def test_a_smoke_run_is_of_the_same_arms_and_leaves_the_results_alone(plan):
+    small = smoke(plan)
+    assert small.arms == plan.arms and len(small.seeds) == 2 and small.budgets[0].steps < 20
+    assert small.results != plan.results and small.out != plan.out
+
+
+def test_names_become_folders():
+    assert [slug(name) for name in ("X-VLM + VSG", "ReX", "  ")] == ["x-vlm-vsg", "rex", ""]

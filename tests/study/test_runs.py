@@ -1,0 +1,95 @@
+"""The runs of a study: what each is told, when it is done, and a small study from its plan to its table."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from relvlm.errors import UserError
+from relvlm.study.plan import Plan, read_plan
+from relvlm.study.runs import runs_of, train
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def real(tiny: list[str], relworld: Path, tmp_path: Path) -> Plan:
+    """Two arms of a few steps on the small RelWorld, evaluated on a few examples."""
+    arms = [{"name": name, "config": str(ROOT / f"configs/mini/{name}.yaml")} for name in ("xvlm", "rex_vlm")]
+    small = ["eval.tasks=[svo]", "eval.limit=4", "checkpoint.every=3", "optim.warmup_steps=1"]
+    tree = {
+        "name": "real", "out": str(tmp_path / "runs"), "results": str(tmp_path / "results"), "seeds": [0],
+        "suite": str(relworld / "benchmarks"), "arms": arms, "budgets": [{"name": "steps", "steps": 4}],
+        "compare": [["xvlm", "rex_vlm"]], "evaluations": 2, "set": [*tiny[2:-1], *small],
+    }  # fmt: skip
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(tree))
+    return read_plan(tmp_path / "plan.yaml")
+
+
+def test_a_seed_of_every_arm_comes_before_the_next_seed(plan):
+    names = [(run.seed, run.arm.name) for run in runs_of(plan)]
+    assert names == [(3, "X-VLM"), (3, "ReX-VLM"), (5, "X-VLM"), (5, "ReX-VLM")]
+    assert len({run.folder for run in runs_of(plan)}) == len({run.result for run in runs_of(plan)}) == 4
+
+
+def test_a_run_is_told_its_seed_folder_steps_and_evaluations(plan):
+    run = runs_of(plan)[3]
+    assert run.overrides == [
+        "optim.lr=1e-3", "seed=5", f"out={run.folder}", "steps=10", "eval.every=4", f"eval.suite={plan.suite}",
+    ]  # fmt: skip
+    assert (run.config.seed, run.config.steps, run.config.optim.lr) == (5, 10, 1e-3)
+
+
+def test_a_result_of_another_config_is_not_passed_over(real, relworld):
+    run = runs_of(real)[0]
+    assert not run.is_done()
+    run.result.parent.mkdir(parents=True)
+    run.result.write_text(json.dumps({"digest": run.digest}))
+    assert run.is_done()
+    other = replace(real, out=f"{real.out}-elsewhere")
+    assert runs_of(other)[0].is_done()  # where it is trained is no part of what is trained
+    (changed,) = [each for each in runs_of(replace(real, set=[*real.set, "optim.lr=0.5"])) if each.arm.name == "xvlm"]
+    with pytest.raises(UserError, match="of another config or other data"):
+        changed.is_done()
+
+
+def test_what_fails_is_named_and_leaves_no_result(real):
+    broken = runs_of(replace(real, set=[*real.set, "data.vocab=/gone.txt"]))
+    failed = train(broken, processes=2)
+    expected = [f"steps, {arm}, seed 0: ended with status 2 (see " for arm in ("rex_vlm", "xvlm")]
+    assert [fault[: len(start)] for fault, start in zip(sorted(failed), expected, strict=True)] == expected
+    for run in broken:
+        assert "/gone.txt: data.vocab: no such file" in (run.folder / "train.log").read_text()
+        assert not run.result.exists()
+
+
+def test_a_task_of_an_array_has_its_share_of_the_runs(plan_file):
+    array = {"SLURM_ARRAY_TASK_ID": "12", "SLURM_ARRAY_TASK_MIN": "10", "SLURM_ARRAY_TASK_COUNT": "3"}
+    environment = os.environ | array | {"PYTHON": sys.executable, "SLURM_SUBMIT_DIR": str(ROOT)}
+    command = ["bash", str(ROOT / "slurm/study_array.sh"), str(plan_file), "--list"]
+    said = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    assert [line.split(":")[1] for line in said.splitlines()] == [" steps, X-VLM, seed 5"]
+
+
+@pytest.mark.slow
+def test_a_study_from_its_plan_to_its_table(real, tmp_path):
+    command = [sys.executable, "-m", "relvlm.study", str(tmp_path / "plan.yaml"), "--processes", "2"]
+
+    def study(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment)
+
+    done = study()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "**xvlm**" in done.stdout and "**rex_vlm**" in done.stdout and "SVO" in done.stdout
+    assert [line.split(":")[0] for line in study("--list").stdout.splitlines()] == ["done", "done"]
+    result = json.loads(runs_of(real)[1].result.read_text())
+    assert [step for step, _ in result["curves"]["SVO"]] == [2, 4] and result["figures"]["SVO"]["n"] > 0
+    assert result["steps"] == 4 and result["tflop"] > 0 < result["hours"]
+    (runs_of(real)[0].folder / "metrics.csv").unlink()
+    assert study().returncode == 0  # what is done is not looked at again

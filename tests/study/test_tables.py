@@ -1,0 +1,72 @@
+"""Tables and plots of a study's results."""
+
+import pytest
+
+from relvlm.errors import UserError
+from relvlm.study import plots, tables
+from relvlm.study.report import report
+
+
+def test_the_table_has_means_spreads_and_intervals_of_what_is_there(plan, keep):
+    for arm, values in (("X-VLM", (50.0, 54.0)), ("ReX-VLM", (60.0,))):
+        for seed, value in zip(plan.seeds, values, strict=False):
+            keep(arm, seed, value)
+    results = tables.read_results(plan, plan.budgets[0])
+    lines = tables.main_lines(plan, results)
+    assert lines[0] == ["", "seeds", "steps", "images", "TFLOP", "VSR"]
+    assert lines[1] == ["**X-VLM**", "2", "10", "640", "0.50", "**52.0** ± 2.8"]
+    assert lines[2][-1] == "26.5-77.5"  # 12.7 * 2.83 / sqrt 2 and the examples' 2
+    assert lines[3] == ["**ReX-VLM**", "1", "10", "640", "0.50", "**60.0**"] and lines[4][-1] == ""
+    assert lines[5] == ["chance", "", "", "", "", "50.0"]
+
+
+def test_comparisons_take_the_seeds_that_both_have_and_correct_for_their_number(plan, keep):
+    for seed, value in zip(plan.seeds, (50.0, 54.0), strict=True):
+        keep("X-VLM", seed, value, svo=70.0)
+        keep("ReX-VLM", seed, value + 10 + seed / 10, svo=70.0 + seed)
+    keep("X-VLM", 99, 1.0, svo=1.0)  # no seed of the plan
+    lines = tables.test_lines(plan, tables.read_results(plan, plan.budgets[0]))
+    assert [line[:3] for line in lines[1:]] == [
+        ["ReX-VLM - X-VLM", "VSR", "**+10.4**"], ["ReX-VLM - X-VLM", "SVO", "+4.0"],
+    ]  # fmt: skip
+    assert all(line[-1] == "2" for line in lines[1:])
+    assert float(lines[1][5].strip("*")) == pytest.approx(2 * float(lines[1][4]), rel=1e-2)
+
+
+def test_figures_are_those_that_all_have_unless_named(plan, keep):
+    keep("X-VLM", 3, 50.0, svo=60.0)
+    keep("ReX-VLM", 3, 50.0)
+    results = tables.read_results(plan, plan.budgets[0])
+    assert tables.figures_of(plan, results) == ["VSR"]
+    object.__setattr__(plan, "figures", ["SVO"])
+    with pytest.raises(UserError, match="figures: SVO: not among those of every run: VSR"):
+        tables.figures_of(plan, results)
+
+
+def test_a_damaged_result_is_named(plan, keep):
+    path = keep("X-VLM", 3, 50.0)
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(UserError, match=rf"{path}: not readable"):
+        tables.read_results(plan, plan.budgets[0])
+
+
+def test_a_curve_has_the_mean_and_the_extremes_of_the_seeds(plan, keep):
+    keep("X-VLM", 3, 60.0)
+    keep("X-VLM", 5, 70.0)
+    results = tables.read_results(plan, plan.budgets[0])
+    assert plots.curve(results["X-VLM"], "VSR") == [(5, 50.0, 50.0, 50.0), (10, 65.0, 60.0, 70.0)]
+    assert plots.curve(results["X-VLM"], "SVO") == []
+
+
+def test_a_report_has_tables_tests_plots_and_hours(plan, keep, tmp_path):
+    for arm in ("X-VLM", "ReX-VLM"):
+        for seed in plan.seeds:
+            keep(arm, seed, 50.0 + seed)
+    text = report(plan)
+    assert (tmp_path / "results/study.md").read_text() == text
+    assert "± 1.4" in text and "ReX-VLM - X-VLM" in text and "1.00 hours of one thread; here." in text
+    assert [path.name for path in (tmp_path / "results/plots").iterdir()] == ["steps-vsr.png"]
+
+
+def test_a_study_without_results_says_nothing_of_them(plan):
+    assert "##" not in report(plan)
