@@ -1,9 +1,9 @@
 """What'sUp (Kamath et al., EMNLP 2023): which of four (A, B) or two (COCO, GQA) captions has the right preposition?
 
 Six files (github.com/amitakamath/whatsup_vlms): A and B are lists of {image_path, caption_options}, those of COCO's and
-GQA's photos of [image id, true caption, false caption]; the first caption is right. In A and B the name of a photo,
-`mug_left_of_plate.jpeg`, says which four are a set, and which two of a set (left and right, on and under, in front of
-and behind) a pair.
+GQA's photos of [image id, true caption, false caption]; the first caption is right. Their names go about in both cases
+(coco_qa_one_obj.json, COCO_QA_one_obj.json). In A and B the name of a photo, `mug_left_of_plate.jpeg`, says which four
+are a set, and which two of a set (left and right, on and under, in front of and behind) a pair.
 
 Published figures of models with an ITM head, X-VLM's too, are by the match logit plus the cosine of the features
 (model_zoo/xvlm_models.py): `logit_and_cosine` has the figures of that way, beside those by the match probability.
@@ -51,8 +51,10 @@ COLUMN = Column("What'sUp", 65, "fine")
 
 def load(annotations: Path) -> Benchmark:
     """Examples of one file or of all six in a folder, which may have others beside them."""
-    files = [annotations] if not annotations.is_dir() else [annotations / f"{name}.json" for name in PIECES]
-    found = [file for file in files if file.is_file() or not annotations.is_dir()]
+    beside = sorted(annotations.glob("*.json")) if annotations.is_dir() else []
+    found = [file for name in PIECES for file in beside if file.stem.lower() == name]
+    if not annotations.is_dir():
+        found = [annotations]
     if not found:
         raise UserError(f"{annotations}: none of {', '.join(PIECES)} (.json) in this folder (give the What'sUp files)")
     return Benchmark(tuple(example for file in found for example in _examples(file)))
@@ -154,7 +156,7 @@ def _marks(found: Sequence[Choice], way: str, field: str) -> list[dict[str, bool
 
 
 def _examples(file: Path) -> list[Example]:
-    piece = PIECES.get(file.stem)
+    piece = PIECES.get(file.stem.lower())
     if piece is None:
         read_tree(file, KIND)  # what another benchmark's file is, is said first
         raise _unnamed(file)

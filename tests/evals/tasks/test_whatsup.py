@@ -146,6 +146,12 @@ def test_files_are_told_by_their_names_and_photos_named_as_they_lie(tmp_path: Pa
     assert [p.text for p in examples[2]] == ["a left", "a right"]
 
 
+def test_names_of_files_may_be_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "COCO_QA_two_obj.json").write_text(json.dumps([[7, "x", "y"]]))
+    for place in (tmp_path, tmp_path / "COCO_QA_two_obj.json"):
+        assert whatsup.load(place).pairs[0].row["piece"] == "coco_two"
+
+
 def test_a_file_of_another_name_is_refused_with_the_published_ones(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text(json.dumps([[1, "a", "b"]]))
     with pytest.raises(UserError, match=r"mine\.json: not the name of .*coco_qa_one_obj\.json"):
