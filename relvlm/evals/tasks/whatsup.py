@@ -92,19 +92,23 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
 
 
 def derived(judged: Sequence[Verdict]) -> Derived:
-    """`overall`, the published average, of each way: the mean of the files' accuracies."""
+    """`overall` of each way: the mean of the files' accuracies; `average` is the same where all six are there."""
     files = tuple(verdict.groups(judged))
+    titles = ["overall", "average"] if set(files) == set(PIECES.values()) else ["overall"]
     ways = [way for way in WAYS if any(f"{way}micro" in v.marks for v in judged)]
-    return {f"{way}overall": ("mean", tuple(way + name for name in files)) for way in ways}
+    return {way + title: ("mean", tuple(way + name for name in files)) for way in ways for title in titles}
 
 
 def figures(judged: Sequence[Verdict]) -> Row:
-    """Each file's accuracy, pairs and sets of A and B, and their published average, which is `overall`.
+    """Each file's accuracy, pairs and sets of A and B, and the mean of the files, which is `overall`.
+
+    `average` is that of all six, which others publish.
 
     `chances` are those of the options that were scored; of a pair and a set, the product of their photos'.
     """
     found, combined = verdict.flags(judged), verdict.combined(derived(judged), verdict.flags(judged))
     accuracy, by_score = verdict.accuracy(judged), _figures_of("", found, combined)
+    interval95 = accuracy.pop("interval95")  # of all photos alike
     counted = [f"{kind}/{name}" for kind in PHOTOS for name in by_score[kind]]
     accuracy["counts"] |= {name: len(found[name]) for name in counted}
     parts = {name: [v for v in judged if v.card.piece == name] for name in verdict.groups(judged)}
@@ -112,7 +116,7 @@ def figures(judged: Sequence[Verdict]) -> Row:
     power = {f"{k}/{name}": 100 * (chances[name] / 100) ** n for k, n in PHOTOS.items() for name in by_score[k]}
     return {
         **accuracy,
-        "interval95_micro": accuracy.pop("interval95"),
+        "interval95_micro": interval95,
         **by_score,
         **{way[:-1]: _figures_of(way, found, combined) for way in WAYS if way and f"{way}micro" in found},
         "chance": fmean(chances.values()),
@@ -126,7 +130,8 @@ def _figures_of(way: str, found: verdict.Flags, combined: Mapping[str, float]) -
     share = {name.removeprefix(way): shares.share(flags) for name, flags in found.items() if name.startswith(way)}
     files = {name: value for name, value in share.items() if way and name in PIECES.values()}
     several = {kind: verdict.nested(share, kind) for kind in PHOTOS}
-    return {"overall": combined[f"{way}overall"], **files, "micro": share["micro"], **several}
+    means = {name: combined[way + name] for name in ("overall", "average") if way + name in combined}
+    return {**means, **files, "micro": share["micro"], **several}
 
 
 def table(found: Row) -> dict[str, Cell]:

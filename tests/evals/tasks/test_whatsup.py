@@ -10,6 +10,7 @@ from PIL import Image
 
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate, rescore
+from relvlm.evals.figures.shares import wilson
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.evals.tasks import verdict, whatsup
 from relvlm.evals.tasks.registry import titles
@@ -71,6 +72,7 @@ def test_the_average_is_over_files_whatever_their_size() -> None:
     found = whatsup.TASK.metrics(held)
     assert found["overall"] == pytest.approx((25 + 100 + 0) / 3)
     assert (found["micro"], found["n"]) == (pytest.approx(100 / 3), 6)
+    assert "interval95" not in found and found["interval95_micro"] == list(wilson(2, 6))
     assert found["chance"] == pytest.approx((25 + 50 + 50) / 3)
     wanted = {"A": 25, "coco_one": 50, "gqa_two": 50, "pairs/A": 6.25, "sets/A": 0.390625}
     assert found["chances"] == pytest.approx(wanted)
@@ -79,6 +81,15 @@ def test_the_average_is_over_files_whatever_their_size() -> None:
     assert outcomes.figures()["overall"][0] == pytest.approx(found["overall"])
     (cell,) = whatsup.TASK.cells(found).values()
     assert (cell.value, cell.interval, cell.n, cell.figure) == (found["overall"], None, 6, "overall")
+
+
+def test_an_average_to_compare_is_of_all_six_files() -> None:
+    held = a_set("A", "1111") + a_set("B", "1100")
+    for piece in ("coco_one", "coco_two", "gqa_one"):
+        held += photo(piece, 0, True, 2)
+    assert "average" not in whatsup.TASK.metrics(held)
+    found = whatsup.TASK.metrics(held + photo("gqa_two", 0, False, 2))
+    assert found["average"] == found["overall"] == pytest.approx(450 / 6)
 
 
 def test_published_averages_are_of_this_kind(shared: Path) -> None:
