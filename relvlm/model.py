@@ -149,9 +149,28 @@ class RelVLM(nn.Module):
         text_index: Tensor,
     ) -> Tensor:
         """ITM logits (G, 2): pair g is packed text `text_index[g]` with image `image_index[g]`, in one pass."""
+        return self.itm_head(self._fused_cls(image_tokens, text_tokens_TD, text_cu, image_index, text_index))
+
+    def box_pairs(
+        self,
+        image_tokens: Tensor,
+        text_tokens_TD: Tensor,
+        text_cu: Tensor,
+        image_index: Tensor,
+        text_index: Tensor,
+    ) -> Tensor:
+        """`predict_boxes` (G, 4) of the pairs that `match_pairs` takes; ValueError without localisation."""
+        if self.box_head is None:
+            raise ValueError("model.localisation is false: this model has no box head")
+        return self.box_head(self._fused_cls(image_tokens, text_tokens_TD, text_cu, image_index, text_index))
+
+    def _fused_cls(
+        self, image_tokens: Tensor, text_TD: Tensor, text_cu: Tensor, image_index: Tensor, text_index: Tensor
+    ) -> Tensor:
+        """[CLS] (G, D) of pairs."""
         rows, offsets = gather_rows(text_cu, text_index)
         regions = Regions.whole(offsets, image_index.to(torch.int32), self.vision.grid)
-        return self.itm_head(self.fusion(text_tokens_TD[rows], image_tokens, regions, offsets[:-1].long()))
+        return self.fusion(text_TD[rows], image_tokens, regions, offsets[:-1].long())
 
 
 def mean_first(tokens_BSD: Tensor, mask_BS: Tensor) -> Tensor:

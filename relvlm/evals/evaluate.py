@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from relvlm.evals.tasks.registry import TASKS, task_named
 from relvlm.evals.tasks.retrieval import GALLERY
 from relvlm.evals.tasks.task import DEV_SPLIT, Scored, Selection
 from relvlm.ranks import barrier, rank
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,12 @@ def evaluate_suite(
     options: ScoreOptions | None = None,
     selection: Selection | None = None,
 ) -> dict[str, Row]:
-    """Every task whose folder of that name lies in `benchmarks` (photos in `benchmarks`/images), into `out`/<task>."""
-    sources = suite_sources(benchmarks, selection or Selection())
+    """Every task whose folder of that name lies in `benchmarks` (photos in `benchmarks`/images), into `out`/<task>.
+
+    A task that the model lacks a head for is left out, with a warning.
+    """
     scorer = Scorer(model, tokenizer, options)
+    sources = fitting(scorer, suite_sources(benchmarks, selection or Selection()))
     check_others(out, [s.name for s in sources], scorer.model)
     return {s.name: score_source(scorer, s, out / s.name) for s in sources}
 
@@ -92,6 +98,15 @@ def suite_sources(benchmarks: Path, selection: Selection, dev: bool = False) -> 
         if DEV_SPLIT in TASKS[name].splits(benchmarks / name):
             sources.append(Source(f"{name}_dev", name, benchmarks / name, images, on_dev))
     return sources
+
+
+def fitting(scorer: Scorer, sources: Sequence[Source]) -> list[Source]:
+    """Those of a suite that the model has all heads for; warns of the others."""
+    lacking = {s.name: task_named(s.task).lacks(scorer) for s in sources}
+    for name, what in lacking.items() if rank() == 0 else ():
+        if what:
+            log.warning("%s: left out, the model has %s", name, what)
+    return [s for s in sources if not lacking[s.name]]
 
 
 def score_source(scorer: Scorer, source: Source, out: Path, made_from: Row | None = None) -> Row:

@@ -21,7 +21,9 @@ RESERVED = frozenset(
         *("protocol", "n_pairs", "texts_cut", "score", "scored", "made_from", "by_piece", "by_split", "kind"),
         *("p_c", "p_f", "acc_thresholded", "min_pc_pf", "called_true", "calibrated_at_median", "text", "image"),
         *("group", "macro_over_files", "macro_by_edit", "macro_over_instruments", "macro_over_pieces"),
-        *("macro_relation", "macro_attribution"),
+        *("macro_relation", "macro_attribution", "micro", "interval95_micro", "pairs", "sets", "cosine", "text_only"),
+        *("logit_and_cosine", "average"),
+        *("negative_equals_caption", "by_aspect", "by_type", "whole_photo"),
     )
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from relvlm.relworld.config import WorldConfig, held_out, is_held_out
 from relvlm.relworld.lexicon import PREDICATES
@@ -15,33 +15,39 @@ from relvlm.relworld.scene import Fact, Scene, facts, truth
 from relvlm.relworld.world import Looks, NoScene, sample_looks, sample_scene
 
 Row = dict[str, Any]
+T = TypeVar("T")
 _TRIES = 200
 _HELD_OUT_ROWS = 0.25
 
 
 @dataclass
 class Bank:
-    """Every scene that a benchmark shows; ids run on over all benchmarks."""
+    """Every scene that a benchmark shows; ids run on over all benchmarks. `names`: of files that are not `<id>.jpg`."""
 
     config: WorldConfig
     seed: int
     scenes: dict[int, Scene] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
 
     def rng(self, stream: str) -> Random:
         """A random stream of its own, apart from the training sets' streams."""
         return Random(f"{self.seed}/benchmarks/{stream}")
 
-    def add(self, scene: Scene) -> int:
-        """Keep the scene; returns its image id."""
+    def add(self, scene: Scene, name: str = "") -> int:
+        """Keep the scene, under a name of its own where the benchmark reads it; returns its image id."""
         image_id = 1_000_001 + len(self.scenes)
         self.scenes[image_id] = scene
+        if name:
+            self.names[image_id] = name
         return image_id
 
     def write(self, folder: Path, tick: Callable[[], object]) -> None:
-        """Write `<id>.jpg` of every scene; `tick` is called after each."""
+        """Write the picture of every scene; `tick` is called after each."""
         folder.mkdir(parents=True)
         for image_id, scene in self.scenes.items():
-            (folder / f"{image_id}.jpg").write_bytes(jpeg(scene))
+            path = folder / self.names.get(image_id, f"{image_id}.jpg")
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(jpeg(scene))
             tick()
 
 
@@ -100,9 +106,9 @@ def false_predicates(scene: Scene, fact: Fact, predicates: tuple[str, ...]) -> l
     return [p for p in predicates if truth(scene, i, p, j) is False]
 
 
-def collect(rows: int, attempts: int, make: Callable[[], Row | None]) -> list[Row]:
+def collect(rows: int, attempts: int, make: Callable[[], T | None]) -> list[T]:
     """Up to `rows` results of `make`, which may decline; stops after `attempts` calls."""
-    found: list[Row] = []
+    found: list[T] = []
     for _ in range(attempts):
         if len(found) == rows:
             break

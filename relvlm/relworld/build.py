@@ -17,12 +17,15 @@ from relvlm.data.arguments import positive
 from relvlm.data.shards.store import write_shards
 from relvlm.errors import UserError
 from relvlm.relworld.bank import Bank
+from relvlm.relworld.choice_files import write_negbench, write_sugarcrepe_pp, write_vl_checklist, write_whatsup
 from relvlm.relworld.config import PRESETS, WorldConfig, held_out, world_config
 from relvlm.relworld.corpus import Record, set_sizes, training_set
 from relvlm.relworld.foil_files import scene_pool, write_sugarcrepe, write_valse
 from relvlm.relworld.language import name, vocabulary
 from relvlm.relworld.lexicon import PREDICATES
 from relvlm.relworld.pairs import write_svo, write_vsr
+from relvlm.relworld.quad_files import write_cola, write_colorswap, write_vismin
+from relvlm.relworld.referring import write_refcoco
 from relvlm.relworld.retrieval import write_coco, write_paragraphs
 from relvlm.relworld.scene import Look
 
@@ -134,6 +137,15 @@ def write_benchmarks(folder: Path, config: WorldConfig, seed: int) -> None:
     write_sugarcrepe(bank, pool, folder / "sugarcrepe")
     write_paragraphs(bank, folder / "paragraphs")
     write_coco(bank, folder / "coco")
+    # These came later: what stands above must stay what it was, so each has streams of its own, and comes after it.
+    write_whatsup(bank, pool, folder / "whatsup")
+    write_sugarcrepe_pp(bank, pool, folder / "sugarcrepe_pp")
+    write_vl_checklist(bank, pool, folder / "vl_checklist")
+    write_negbench(bank, pool, folder / "negbench")
+    write_cola(bank, folder / "cola")
+    write_colorswap(bank, folder / "colorswap")
+    write_vismin(bank, folder / "vismin")
+    write_refcoco(bank, pool, folder / "refcoco")
     with tqdm(total=len(bank.scenes), desc="relworld benchmarks", unit="image", mininterval=1) as bar:
         bank.write(folder / "images", bar.update)
 

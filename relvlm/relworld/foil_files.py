@@ -53,7 +53,7 @@ def scene_pool(bank: Bank) -> list[tuple[int, Scene]]:
     return pool
 
 
-def _rows(bank: Bank, pool: list[tuple[int, Scene]], stream: str, make: Maker, balanced: bool) -> list[Row]:
+def foil_rows(bank: Bank, pool: list[tuple[int, Scene]], stream: str, make: Maker, balanced: bool) -> list[Row]:
     """Distinct rows of one file; if `balanced`, what is right in one row is wrong in another, as near as can be."""
     rng, seen, uses = bank.rng(stream), set[tuple[int, object, object]](), Counter[tuple[str, str]]()
 
@@ -80,7 +80,7 @@ def write_valse(bank: Bank, pool: list[tuple[int, Scene]], folder: Path) -> None
     """One JSON object a piece, keyed by example; a piece that the world cannot show is left out."""
     folder.mkdir(parents=True)
     for piece, (phenomenon, make) in VALSE.items():
-        rows = _rows(bank, pool, f"valse/{piece}", make, balanced=piece != "counting-adversarial")
+        rows = foil_rows(bank, pool, f"valse/{piece}", make, balanced=piece != "counting-adversarial")
         records = {
             f"{piece}_{n}": {
                 "dataset": "relworld",
@@ -101,7 +101,7 @@ def write_sugarcrepe(bank: Bank, pool: list[tuple[int, Scene]], folder: Path) ->
     """Seven files: filename, caption, negative_caption."""
     folder.mkdir(parents=True)
     for piece, make in SUGARCREPE.items():
-        rows = _rows(bank, pool, f"sugarcrepe/{piece}", make, balanced=not piece.startswith("add"))
+        rows = foil_rows(bank, pool, f"sugarcrepe/{piece}", make, balanced=not piece.startswith("add"))
         records = {
             str(n): {
                 "filename": row["image"],

@@ -86,6 +86,12 @@ def fact_statement(scene: Scene, fact: Fact) -> str:
     return statement(name(scene.things[i].look), predicate, name(scene.things[j].look))
 
 
+def indefinite(stated: str) -> str:
+    """A statement in other words: "The red circle is above the blue square." is "A red circle above a blue square."."""
+    subject, _, obj = stated.removeprefix("The ").removesuffix(".").rpartition(" the ")
+    return f"{article(subject.replace(' is ', ' ', 1)).capitalize()} {article(obj)}."
+
+
 def attributes(scene: Scene, index: int, config: WorldConfig, rng: Random, share: float = 0.5) -> tuple[str, ...]:
     """Adjectives in reading order: the colour always, size and texture with probability `share`."""
     look, words = scene.things[index].look, []

@@ -10,8 +10,8 @@ from support.worlds import fingerprint, objects, svo, vsr
 
 from relvlm.data.shards.store import ShardSet
 from relvlm.errors import UserError
-from relvlm.relworld.build import add_arguments, build
-from relvlm.relworld.config import PRESETS, WorldConfig
+from relvlm.relworld.build import add_arguments, build, write_benchmarks
+from relvlm.relworld.config import PRESETS, WorldConfig, world_config
 
 
 def test_build_writes_the_whole_layout_and_equals_itself(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_too_few_images_are_refused_before_any_work(tmp_path: Path) -> None:
 
 def test_no_evaluation_image_is_a_training_image(tmp_path: Path) -> None:
     build(tmp_path / "w", 200, 0, preset="mini", workers=1, benchmark_pairs=40)
-    evaluation = {p.read_bytes() for p in (tmp_path / "w" / "benchmarks" / "images").iterdir()}
+    evaluation = {p.read_bytes() for p in (tmp_path / "w" / "benchmarks" / "images").rglob("*.jp*g")}
     for name in ("captions", "entities", "graphs"):
         shards = ShardSet(tmp_path / "w" / name)
         assert not evaluation & {shards.read(i).image for i in range(len(shards))}
@@ -109,6 +109,15 @@ def test_defaults_of_the_flags(tmp_path: Path) -> None:
     assert (args.images, args.seed, args.preset, args.workers, args.overwrite) == (20000, 0, "full", 2, False)
     assert args.image_size is args.benchmark_pairs is None
     assert "pixels a side (full 64, mini 32)" in " ".join(parser.format_help().split())
+
+
+def test_what_came_later_leaves_the_first_benchmarks_as_they_were(tmp_path: Path) -> None:
+    write_benchmarks(tmp_path / "b", world_config("mini", benchmark_pairs=40), seed=0)
+    first = ("vsr", "svo", "valse", "sugarcrepe", "paragraphs", "coco")
+    files = [path for name in first for path in sorted((tmp_path / "b" / name).iterdir())]
+    assert fingerprint([(path.name, path.read_text()) for path in files]) == "16366f621885"
+    pictures = sorted((tmp_path / "b/images").glob("*.jpg"))[:100]
+    assert fingerprint([path.read_bytes() for path in pictures]) == "7787303e30ef"
 
 
 def test_an_empty_folder_and_the_fewest_images_are_enough(tmp_path: Path) -> None:

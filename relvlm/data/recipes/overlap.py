@@ -64,11 +64,27 @@ def paragraphs(path: Path) -> Iterator[Image]:
 
 
 def whatsup(path: Path) -> Iterator[Image]:
-    """COCO's and Visual Genome's photos; those taken for the benchmark are nobody else's."""
-    for start, dataset in (("COCO", "coco"), ("VG", "visual_genome")):
+    """COCO's and Visual Genome's photos, of files in either case; those taken for the benchmark are nobody else's."""
+    for dataset, start in (("coco", "[cC][oO][cC][oO]"), ("visual_genome", "[vV][gG]")):
         for file in _files(path, f"{start}_*.json"):
             for record in load_json(file, list):
                 yield Image(dataset, image_id(record[0]).id)
+
+
+def cola(path: Path) -> Iterator[Image]:
+    """Visual Genome photos of the multi-object file: the last part of each address."""
+    for file in _files(path, "*.json"):
+        for record in load_json(file, list):
+            for address in (record[0], record[2]):
+                yield Image("visual_genome", image_id(address.rpartition("/")[2]).id)
+
+
+def refcoco(path: Path) -> Iterator[Image]:
+    """COCO photos of MDETR's files in a folder, but for those of training."""
+    for file in _files(path, "*.json"):
+        if "train" not in file.name:
+            for record in load_json(file, dict)["images"]:
+                yield Image("coco", image_id(record["file_name"]).id)
 
 
 def _files(path: Path, pattern: str) -> list[Path]:
@@ -84,7 +100,9 @@ READERS: dict[str, tuple[str, Callable[[Path], Iterator[Image]]]] = {
     "vsr": ("folder of its *.jsonl", vsr),
     "sugarcrepe": ("folder of its seven files", sugarcrepe),
     "paragraphs": ("folder of Stanford Paragraphs' *_split.json", paragraphs),
-    "whatsup": ("folder of What'sUp's COCO_*.json and VG_*.json", whatsup),
+    "whatsup": ("folder of What'sUp's coco_*.json and vg_*.json", whatsup),
+    "cola": ("COLA's multi-object file", cola),
+    "refcoco": ("folder of MDETR's finetune_refcoco*.json", refcoco),
 }
 
 

@@ -10,13 +10,13 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import relvlm
 from relvlm.errors import UserError
-from relvlm.evals.evaluate import Source, score_source
+from relvlm.evals.evaluate import Source, fitting, score_source
 from relvlm.evals.files import Row, read_object
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 from relvlm.ranks import on_first_rank, rank, world_size
@@ -63,12 +63,15 @@ def progress(checkpoint: Path, sources: Sequence[Source], out: Path, options: Sc
 def evaluate_checkpoints(
     checkpoints: Sequence[Path], sources: Sequence[Source], out: Path, options: ScoreOptions
 ) -> list[Progress]:
-    """Score what is not done; a checkpoint that fails does not stop the others, all failures are one UserError."""
+    """Score what is not done; a checkpoint that fails does not stop the others, all failures are one UserError.
+
+    What a checkpoint lacks a head for is left out, and is not among what its Progress says was to do.
+    """
     found = on_first_rank(lambda: [progress(checkpoint, sources, out, options) for checkpoint in checkpoints])
     failures = []
-    for each in found:
+    for i, each in enumerate(found):
         try:
-            _evaluate(each, out / each.checkpoint.name, options)
+            found[i] = replace(each, todo=tuple(_evaluate(each, out / each.checkpoint.name, options)))
         except UserError as error:
             if world_size() > 1:
                 raise  # the other processes may not have failed with this one
@@ -79,15 +82,18 @@ def evaluate_checkpoints(
     return found
 
 
-def _evaluate(each: Progress, out: Path, options: ScoreOptions) -> None:
+def _evaluate(each: Progress, out: Path, options: ScoreOptions) -> list[Source]:
+    """What was scored."""
     if not each.todo:
         log.info("%s: all done", each.checkpoint.name)
-        return
+        return []
     scorer = Scorer(relvlm.load(each.checkpoint), None, options)
-    for source in each.todo:
+    scored = fitting(scorer, each.todo)
+    for source in scored:
         result = score_source(scorer, source, out / source.name, _made_from(each.checkpoint, source, options))
         if rank() == 0:
             log.info("%s: %s %.1f", each.checkpoint.name, source.name, result["overall"])
+    return scored
 
 
 def _is_done(folder: Path, made_from: Row) -> bool:
@@ -113,7 +119,7 @@ def _made_from(checkpoint: Path, source: Source, options: ScoreOptions) -> Row:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 @lru_cache(maxsize=1024)

@@ -49,7 +49,7 @@ class ModelRows:
     cells: Mapping[str, Cell]
 
 
-def overall_cell(figures: Row, chance: float, prefix: str = "") -> Cell:
+def overall_cell(figures: Row, chance: float | None, prefix: str = "") -> Cell:
     """The cell of figures whose main one is `overall`; `prefix`: where it stands among the outcomes."""
     return Cell(figures["overall"], both(figures["interval95"]), chance, figures["n"], f"{prefix}overall")
 

@@ -166,7 +166,8 @@ def browser(records: list[Row], pictures: Pictures) -> str:
     fields = "".join(f"<label>{name}<select name={name}><option value=''>all</select></label>" for name in FILTERS)
     return (
         f"<section id=browser><h2>Examples</h2><p>Green: the model is right. Scores are match probabilities "
-        f"(retrieval: match logits). A part of each piece is shown, right and wrong ones.</p><form>{fields}"
+        "(retrieval: match logits; RefCOCO: intersection over union). A part of each piece is shown, right and wrong "
+        f"ones.</p><form>{fields}"
         "<label>text<input name=text type=search></label><output id=count></output></form><div class=grid></div>"
         f"<button id=more type=button>more</button></section><script type='application/json' id=examples>{safe}"
         f"</script><script>{SCRIPT}</script>"

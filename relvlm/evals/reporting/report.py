@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from relvlm.evals.reporting.browser import PER_SIDE, Pictures, records_of
 from relvlm.evals.reporting.explained import Pages, explained
 from relvlm.evals.reporting.loss_plots import plot_losses, read_log
 from relvlm.evals.reporting.pages import Section, as_html, as_latex, as_markdown
+from relvlm.evals.reporting.reference import Published, beside_published, read_reference
 from relvlm.evals.reporting.run import Run, read_run
 from relvlm.evals.results import table_lines
 from relvlm.evals.tables import markdown
@@ -27,23 +28,29 @@ class Report:
 
 
 def report(
-    runs: Sequence[Path], out: Path, names: Sequence[str] = (), per_side: int = PER_SIDE, explain: int = 0
+    runs: Sequence[Path],
+    out: Path,
+    names: Sequence[str] = (),
+    per_side: int = PER_SIDE,
+    reference: Path | None = None,
+    explain: int = 0,
 ) -> Report:
     """Write report.html, report.md, report.tex, table.md, figures.csv and the plots under `out`.
 
     A run's evaluations are the `metrics.json` files under its `eval` folder (under itself where it has none), those
     of its checkpoints under `checkpoints_eval`; its log is `metrics.csv`. `per_side`: examples in the browser, of
-    each piece, right and wrong. `explain`: of each task so many of the worst errors get a page under `out`/explain on
-    where the model looked, for which its checkpoint in the run is read. Raises UserError for a run that has none of
-    these.
+    each piece, right and wrong. `reference`: a file of published figures, to stand beside one's own. `explain`: of each
+    task so many of the worst errors get a page under `out`/explain on where the model looked, for which its checkpoint
+    in the run is read. Raises UserError for a run that has none of these.
     """
+    published = read_reference(reference) if reference else {}
     titles = list(names) or [run.resolve().name for run in runs]
     if len(set(titles)) != len(runs):
         raise UserError(f"runs: names {', '.join(titles)} are not one and different for each (give --names)")
     read = [read_run(run, title) for run, title in zip(runs, titles, strict=True)]
     evaluated = [run for run in read if run.results]
     table = markdown(table_lines(*(run.rows for run in evaluated))) if evaluated else ""
-    parts = _sections(read, out)
+    parts = _sections(read, out, published)
     pictures = Pictures()
     pages = _pages(runs, read, out, explain)
     examples = [
@@ -70,12 +77,13 @@ def _pages(roots: Sequence[Path], runs: Sequence[Run], out: Path, number: int) -
     return {run.name: explained(run, root, out, number) for root, run in zip(roots, runs, strict=True)}
 
 
-def _sections(runs: Sequence[Run], out: Path) -> list[Section]:
+def _sections(runs: Sequence[Run], out: Path, published: Mapping[str, Published]) -> list[Section]:
     evaluated = [run for run in runs if run.results]
     histories = [run.history for run in runs if run.history]
     parts: list[Section] = []
     if evaluated:
         parts.append(sections.main_table([run.rows for run in evaluated]))
+        parts += beside_published(evaluated, published)
     if histories:
         parts += sections.checkpoints(histories, out)
     parts += sections.relations(evaluated, out)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals.reporting.browser import PER_SIDE
+from relvlm.evals.reporting.reference import BUILTIN
 from relvlm.evals.reporting.report import report
 
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "report.html (one file, with an error browser), report.md, report.tex and figures.csv. Evaluate first, into "
         "RUN_DIR/eval."
     )
-    parser.epilog = "example: relvlm report runs/rex_vlm runs/xvlm --names ReX-VLM X-VLM --out report"
+    parser.epilog = "example: relvlm report runs/rex_vlm runs/xvlm --names ReX-VLM X-VLM --out report --reference"
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="with metrics.csv and eval/")
     parser.add_argument("--out", type=Path, help="default: `report` in the first run")
     parser.add_argument(
@@ -34,6 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pages on where the model looked in the N worst errors of each task (reads the run's checkpoint)",
     )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        nargs="?",
+        const=BUILTIN,
+        metavar="FILE",
+        help="published figures beside one's own, with their sources (alone, and last: the built-in ones)",
+    )
     parser.add_argument("--names", nargs="+", default=[], help="the rows' names (default: the folders')")
 
 
@@ -42,8 +51,10 @@ def main(args: argparse.Namespace) -> None:
     for flag in ("examples", "explain"):
         if getattr(args, flag) < 0:
             raise UserError(f"--{flag}: {getattr(args, flag)} (give 0 or more)")
+    if args.reference is not None and args.reference.is_dir():
+        raise UserError(f"--reference: {args.reference} is a folder (give a file, or name the runs before --reference)")
     out = args.out or args.runs[0] / "report"
-    written = report(args.runs, out, args.names, args.examples, explain=args.explain)
+    written = report(args.runs, out, args.names, args.examples, args.reference, args.explain)
     if written.table:
         print(written.table)
     for path in written.files:

@@ -25,6 +25,7 @@ class AnyModel:
         self.has_features = isinstance(model, Features)
         self.probabilities: bool = getattr(model, "probabilities", True)
         self.truncated: set[str] = getattr(model, "truncated", set())
+        self.boxes: Callable[..., Tensor] | None = getattr(model, "boxes", None)
         self.image_size: int = getattr(model, "image_size", IMAGE_SIZE)
         self.own_transform: Callable[[Image.Image], Tensor] | None = getattr(model, "transform", None)
 

@@ -5,7 +5,7 @@ Legend: B images or texts, S image tokens, L padded text length, G pairs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class HuggingFaceMatcher:
         self.max_tokens = int(model.config.text_config.max_position_embeddings)
         self.device = torch.device("cpu")
         self.truncated: set[str] = set()
+        self.boxes: Callable[..., Tensor] | None = None
 
     def move(self, device: torch.device) -> None:
         self.device = device

@@ -21,6 +21,7 @@ class PairModel(Protocol):
     What it may have beside them and those of `Features`, by name:
     `transform(image) -> (3, H, W)` of a PIL image, else `image_size` (224): square, bicubic, CLIP's mean and std;
     `protocol() -> dict` of what a reader must know; `truncated`: the set of texts that it had to cut;
+    `boxes(images, texts, image, text)`, called as `match` is: (G, 4) as (cx, cy, w, h), shares of the whole photo;
     `probabilities = False` where `match` gives similarities, so that a task with a threshold is refused at once;
     for --cache, `fingerprint() -> str` that names its weights, and `transform_name` that names its transform.
     """
@@ -58,12 +59,14 @@ class Matcher(PairModel, Features, Protocol):
     """A model with all that scoring uses.
 
     `probabilities`: whether `match` gives ITM logits, as far as is known before; `has_features`: whether those of
-    `Features` may be called; `truncated`: the texts that had to be cut.
+    `Features` may be called; `truncated`: the texts that had to be cut; `boxes`: called as `match` is, gives what each
+    text means in its image, (G, 4) as (cx, cy, w, h) in [0, 1]; None where there is no box head.
     """
 
     probabilities: bool
     has_features: bool
     truncated: set[str]
+    boxes: Callable[[Tensor, Sequence[Tensor], Tensor, Tensor], Tensor] | None
 
     @property
     def transform(self) -> Callable[[Image.Image], Tensor]:

@@ -29,6 +29,7 @@ class RelVLMMatcher:
         self.image_size = model.config.image_size
         self.device = torch.device("cpu")
         self.truncated: set[str] = set()
+        self.boxes: Callable[..., Tensor] | None = None if model.box_head is None else self._boxes
         self.transform: Callable[[Image.Image], Tensor] = eval_transform(self.image_size)
         self.transform_name = f"square bicubic {self.image_size}"
 
@@ -46,8 +47,7 @@ class RelVLMMatcher:
         return self.model.encode_text_packed(packed, _offsets(sizes, self.device)).split(sizes)
 
     def match(self, images: Tensor, texts: Sequence[Tensor], image: Tensor, text: Tensor) -> Tensor:
-        cu = _offsets([len(x) for x in texts], self.device)
-        return self.model.match_pairs(images, torch.cat(list(texts)), cu, image, text)
+        return self.model.match_pairs(images, *self._packed(texts), image, text)
 
     def image_features(self, rows: Tensor) -> Tensor:
         return self.model.image_features(rows)
@@ -65,6 +65,13 @@ class RelVLMMatcher:
 
     def fingerprint(self) -> str:
         return weights_hash(self.model)
+
+    def _boxes(self, images: Tensor, texts: Sequence[Tensor], image: Tensor, text: Tensor) -> Tensor:
+        return self.model.box_pairs(images, *self._packed(texts), image, text)
+
+    def _packed(self, texts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Tokens (T, D), and where each text begins."""
+        return torch.cat(list(texts)), _offsets([len(x) for x in texts], self.device)
 
     def _ids(self, text: str) -> list[int]:
         ids, cut = caption_ids(self.tokenizer, text, self.max_words, self.max_tokens, self.sep)

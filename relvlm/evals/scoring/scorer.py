@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,10 +101,10 @@ class Scorer:
 
     def scores(self, images: Sequence[Picture], texts: Sequence[str]) -> tuple[Tensor, bool]:
         """(G,) of pair g = (images[g], texts[g]), and whether they are softmax(ITM logits)[match] or similarities."""
-        image_names, image_index = _distinct(images)
-        text_names, text_index = _distinct(texts)
+        image_names, image_index = distinct(images)
+        text_names, text_index = distinct(texts)
         logits = self.match_logits(image_names, text_names, image_index, text_index)
-        return (logits.softmax(-1)[:, 1], True) if logits.dim() == 2 else (logits, False)
+        return as_scores(logits)
 
     def probabilities(self, images: Sequence[Picture], texts: Sequence[str]) -> Tensor:
         """(G,) softmax(ITM logits)[match] of pair g = (images[g], texts[g])."""
@@ -120,11 +120,22 @@ class Scorer:
 
         Pair g is (images[image_index[g]], texts[text_index[g]]).
         """
+        return self.of_pairs(self.matcher.match, images, texts, image_index, text_index)
+
+    def of_pairs(
+        self,
+        method: Callable[..., Tensor],
+        images: Sequence[Picture],
+        texts: Sequence[str],
+        image_index: Tensor,
+        text_index: Tensor,
+    ) -> Tensor:
+        """What a method of the matcher, called as `match` is, gives for pairs: (G, ...), fp32 on the CPU."""
         photos = [_photo(image) for image in images]
         own = torch.zeros(len(photos), dtype=torch.bool)
         own[_share(len(photos))] = True
         mine = own[image_index].nonzero().squeeze(1)
-        part = self._match(photos, texts, image_index[mine], text_index[mine])
+        part = self._match(method, photos, texts, image_index[mine], text_index[mine])
         pieces = [piece for piece in gather_objects((mine, part)) if len(piece[0])]
         result = pieces[0][1].new_empty(len(image_index), *pieces[0][1].shape[1:])
         for place, logits in pieces:
@@ -172,8 +183,10 @@ class Scorer:
             # clones: a view of its whole batch would be sent between processes, and kept, with the batch
             self._texts.update((text, x.cpu().clone()) for text, x in zip(chunk, tokens, strict=True))
 
-    def _match(self, photos: Sequence[Photo], texts: Sequence[str], image: Tensor, text: Tensor) -> Tensor:
-        """Logits of this process's pairs."""
+    def _match(
+        self, method: Callable[..., Tensor], photos: Sequence[Photo], texts: Sequence[str], image: Tensor, text: Tensor
+    ) -> Tensor:
+        """What the method gives for this process's pairs."""
         used = [texts[i] for i in text.unique().tolist()]
         self.add_texts(used)
         lengths = torch.tensor([len(self._texts[t]) if t in self._texts else 0 for t in texts], dtype=torch.int64)
@@ -181,10 +194,10 @@ class Scorer:
         self._encode_ahead([photos[i] for i in dict.fromkeys(image[order].tolist())])
         result: Tensor | None = None
         for part in batches(order, image, lengths[text], self.token_budget, self.options.image_batch):
-            logits = self._fuse(photos, texts, image[part], text[part]).float().cpu()
+            found = self._fuse(method, photos, texts, image[part], text[part]).float().cpu()
             if result is None:
-                result = logits.new_empty(len(image), *logits.shape[1:])
-            result[part] = logits
+                result = found.new_empty(len(image), *found.shape[1:])
+            result[part] = found
         return torch.empty(0, 2) if result is None else result
 
     def _encode_ahead(self, photos: Sequence[Photo]) -> None:
@@ -194,14 +207,16 @@ class Scorer:
                 break
             self.encoded(chunk)
 
-    def _fuse(self, photos: Sequence[Photo], texts: Sequence[str], image: Tensor, text: Tensor) -> Tensor:
-        """Logits of one batch: only its own images and texts travel to the device."""
+    def _fuse(
+        self, method: Callable[..., Tensor], photos: Sequence[Photo], texts: Sequence[str], image: Tensor, text: Tensor
+    ) -> Tensor:
+        """Of one batch: only its own images and texts travel to the device."""
         image_rows, image_index = image.unique(return_inverse=True)
         text_rows, text_index = text.unique(return_inverse=True)
         tokens_BSD = torch.stack(self.encoded(photos[i] for i in image_rows.tolist())).to(self.device)
         held = [self._texts[texts[i]].to(self.device) for i in text_rows.tolist()]
         where = (image_index.to(self.device), text_index.to(self.device))
-        return self._run(self.matcher.match, tokens_BSD, held, *where)
+        return self._run(method, tokens_BSD, held, *where)
 
     def _prepare(self, photo: Photo) -> tuple[str, Tensor | None, Tensor | None]:
         """Cache key, the encoding if the cache has it, else the pixels (3, H, W)."""
@@ -250,6 +265,11 @@ class Scorer:
             return method(*arguments)
 
 
+def as_scores(logits: Tensor) -> tuple[Tensor, bool]:
+    """Of ITM logits (G, 2) the match probabilities (G,); similarities (G,) stay. And whether they are probabilities."""
+    return (logits.softmax(-1)[:, 1], True) if logits.dim() == 2 else (logits, False)
+
+
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
@@ -268,7 +288,7 @@ def _share(n: int) -> slice:
     return slice(rank() * n // world_size(), (rank() + 1) * n // world_size())
 
 
-def _distinct(values: Sequence[T]) -> tuple[list[T], Tensor]:
+def distinct(values: Sequence[T]) -> tuple[list[T], Tensor]:
     """Distinct values, and for each of `values` its place among them."""
     place = {value: i for i, value in enumerate(dict.fromkeys(values))}
     return list(place), torch.tensor([place[value] for value in values], dtype=torch.long)

@@ -7,18 +7,16 @@ option is the true one (COCO order, Flickr30K order, written out: their shuffles
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
-from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, piece_name, require
+from relvlm.evals.files import Row, annotation_files, piece_name
 from relvlm.evals.scoring.photos import CropBox
 from relvlm.evals.tasks import verdict
-from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.options import LABEL, Choice, choice_pairs, choices
+from relvlm.evals.tasks.pairs import Benchmark, Example, PairTask
 from relvlm.evals.tasks.records import Record, listed
-from relvlm.evals.tasks.task import Card
 from relvlm.evals.tasks.verdict import Verdict
 
 KIND = "ARO"
@@ -60,13 +58,7 @@ def load(annotations: Path) -> Benchmark:
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     """Right if option 0 scores above all others, strictly; UserError where an option is absent."""
-    found = []
-    for (piece, name), group in _grouped(rows):
-        options = {int(str(row["label"]).rpartition("_")[2]): row for row in group}
-        if sorted(options) != list(range(len(options))) or len(options) < 2:
-            raise UserError(f"scores: {name} of {piece}: not all of its options are there (score each)")
-        found.append(_verdict([options[i] for i in range(len(options))]))
-    return found
+    return [_verdict(choice) for choice in choices(rows, KIND)]
 
 
 def derived(judged: Sequence[Verdict]) -> Derived:
@@ -92,26 +84,11 @@ def figures(judged: Sequence[Verdict]) -> Row:
     return {**verdict.accuracy(judged), **macro, "chance": verdict.chance(judged), "chances": chances}
 
 
-def _verdict(options: Sequence[Row]) -> Verdict:
-    first, *others = options
-    piece, kind = first["piece"], str(first.get("kind"))
-    won = all(first["score"] > row["score"] for row in others)
-    marks = dict.fromkeys(("overall", piece, f"kind/{piece}/{kind}"), won)
-    lines = [("foil:" if i else "caption:", row.get("text", ""), row["score"]) for i, row in enumerate(options)]
-    what = str(first.get("kind", ""))
-    box = tuple(first["box"]) if "box" in first else None
-    card = Card((first.get("image", ""),), tuple(lines), won, piece, what, box, what if piece == "relation" else "")
-    return Verdict(f"{piece} {first['label']}", tuple(options), marks, card)
-
-
-def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
-    for row in rows:
-        require(row, ("piece", "label"), "scores", f"{KIND} score")
-
-    def identity(row: Row) -> tuple[str, str]:
-        return str(row["piece"]), str(row["label"]).rpartition("_")[0]
-
-    return [(name, list(group)) for name, group in groupby(sorted(rows, key=identity), key=identity)]
+def _verdict(choice: Choice) -> Verdict:
+    kind = choice.rows[0].get("kind")
+    marks = dict.fromkeys(("overall", choice.piece, f"kind/{choice.piece}/{kind}"), choice.won)
+    what = str(kind or "")
+    return Verdict(choice.unit, choice.rows, marks, choice.card(what, what if choice.piece == "relation" else ""))
 
 
 def _examples(file: Path) -> list[Example]:
@@ -122,21 +99,15 @@ def _examples(file: Path) -> list[Example]:
 
 def _example(number: int, record: Record, piece: str) -> Example:
     if record.has("caption_options"):
-        return _pairs(number, record.image("image"), record.texts("caption_options", 2), {"piece": piece})
+        return choice_pairs(str(number), record.image("image"), record.texts("caption_options", 2), {"piece": piece})
     texts = [record.text("true_caption"), record.text("false_caption")]
     fields = {"piece": piece, "kind": _kind(record)}
-    return _pairs(number, record.image("image_path"), texts, fields, _box(record))
+    return choice_pairs(str(number), record.image("image_path"), texts, fields, _box(record))
 
 
 def _kind(record: Record) -> str:
     """The relation, or the two attributes."""
     return record.text("relation_name") if record.has("relation_name") else "_".join(record.texts("attributes"))
-
-
-def _pairs(number: int, image: str, texts: list[str], fields: Row, box: CropBox | None = None) -> Example:
-    shown = {"box": list(box)} if box else {}
-    rows = ({"label": f"{number}_{i}", **fields, **shown} for i in range(len(texts)))
-    return tuple(Pair(image, text, row, box) for text, row in zip(texts, rows, strict=True))
 
 
 def _box(record: Record) -> CropBox:
@@ -153,7 +124,7 @@ TASK = PairTask(
     figures,
     (Column("ARO", 80, "fine"),),
     key=("piece", "label"),
-    label=r".+_\d+",
+    label=LABEL,
     rule="the crop's true caption above all others, strictly; micro average, and ARO's macro averages beside it",
     derived=derived,
     group="piece",

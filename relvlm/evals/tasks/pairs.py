@@ -21,6 +21,8 @@ from relvlm.evals.tasks.score_rows import check_keys, check_scores, complete
 from relvlm.evals.tasks.task import Card, Scored, Selection
 from relvlm.evals.tasks.verdict import Verdict
 
+PROBABILITY, SIMILARITY = "match probability", "similarity"  # what a score may be
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -67,6 +69,19 @@ class Benchmark:
         return replace(self, examples=tuple(e for e in self.examples if not any(pair.image in gone for pair in e)))
 
 
+def scored_pairs(scorer: Scorer, pairs: Sequence[Pair], paths: Mapping[str, Path]) -> tuple[list[Row], str]:
+    """Rows of scores.jsonl of pairs whose photos lie at `paths`, and what their scores are."""
+    photos = [Photo(paths[p.image], p.box) for p in pairs]
+    scores, are_probabilities = scorer.scores(photos, [p.text for p in pairs])
+    return pair_rows(pairs, scores.tolist()), PROBABILITY if are_probabilities else SIMILARITY
+
+
+def pair_rows(pairs: Sequence[Pair], scores: Sequence[float]) -> list[Row]:
+    """Rows of scores.jsonl of pairs with these scores."""
+    shown = zip(pairs, scores, strict=True)
+    return [{**p.row, "score": score, "image": p.image, "text": p.text} for p, score in shown]
+
+
 @dataclass(frozen=True)
 class PairTask:
     """`load` its official files; `verdicts` of rows with scores, its rule; `figures` of verdicts, for metrics.json.
@@ -75,7 +90,8 @@ class PairTask:
     labels, which tells its score files from those of other tasks. `group`: the field that tells its files (or splits)
     apart. `thresholded`: figures that need a probability; a task whose `overall` is among them is not for
     similarities. `table`: its cells, where they are others than `overall` in its one column. `data_sets`:
-    those that its photos are of, as far as their folders are known.
+    those that its photos are of, as far as their folders are known. `measured`: what is computed of the pairs, where
+    that is other or more than their match. `needs_boxes`: of a model with a box head.
     """
 
     name: str
@@ -91,6 +107,8 @@ class PairTask:
     thresholded: tuple[str, ...] = ()
     table: Callable[[Row], dict[str, Cell]] | None = None
     data_sets: tuple[DataSet, ...] = DATA_SETS
+    measured: Callable[[Scorer, Sequence[Pair], Mapping[str, Path]], tuple[list[Row], str]] = scored_pairs
+    needs_boxes: bool = False
 
     def metrics(self, rows: Sequence[Row]) -> Row:
         """Figures of rows with scores."""
@@ -99,18 +117,20 @@ class PairTask:
     def score(self, scorer: Scorer, annotations: Path, images: Path, selection: Selection) -> Scored:
         """Each pair once; figures with a threshold are left out where the model gives similarities."""
         benchmark = self.load(annotations)
+        if self.lacks(scorer):
+            raise UserError(f"model: {self.lacks(scorer)}: {self.name} needs it (take another task, or another model)")
         self._check_scores_of(scorer.matcher.probabilities)
         if selection.limit:
             benchmark = benchmark.first(selection.limit, self.group)
         check_keys([pair.row for pair in benchmark.pairs], self.key, str(annotations), "pair")
         photos, pairs = self._usable(scorer, benchmark, annotations, images, selection.available)
-        rows, are_probabilities = _scored(scorer, pairs, photos.paths)
-        self._check_scores_of(are_probabilities)
+        rows, kind = self.measured(scorer, pairs, photos.paths)
+        self._check_scores_of(kind != SIMILARITY)
         context = {"n_pairs": len(rows), "rule": self.rule, "texts_cut": scorer.cut(p.text for p in pairs)}
-        context["score"] = "match probability" if are_probabilities else "similarity"
+        context["score"] = kind
         judged = self.verdicts(check_scores(rows, self.key, f"{self.name} scores"))
         figures = self.figures(judged)
-        for name in () if are_probabilities else self.thresholded:
+        for name in self.thresholded if kind == SIMILARITY else ():
             figures.pop(name)
         return Scored(
             {**figures, **context, **photos.figures()},
@@ -125,6 +145,9 @@ class PairTask:
             known = self.load(annotations)
             rows = complete(rows, [pair.row for pair in known.pairs], known.dropped, self.key, str(scores))
         return {**self.metrics(rows), "n_pairs": len(rows), "rule": self.rule}
+
+    def lacks(self, scorer: Scorer) -> str:
+        return "no box head" if self.needs_boxes and scorer.matcher.boxes is None else ""
 
     def splits(self, annotations: Path) -> set[str]:
         return set()
@@ -164,14 +187,3 @@ class PairTask:
                 f"model: gives similarities, no match probabilities: {self.name} has a threshold of .5 and needs an "
                 "ITM head (take another task)"
             )
-
-
-def _scored(scorer: Scorer, pairs: Sequence[Pair], paths: Mapping[str, Path]) -> tuple[list[Row], bool]:
-    """Rows of scores.jsonl, and whether their scores are probabilities."""
-    photos = [Photo(paths[p.image], p.box) for p in pairs]
-    scores, are_probabilities = scorer.scores(photos, [p.text for p in pairs])
-    rows = [
-        {**p.row, "score": score, "image": p.image, "text": p.text}
-        for p, score in zip(pairs, scores.tolist(), strict=True)
-    ]
-    return rows, are_probabilities

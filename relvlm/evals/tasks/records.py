@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -70,6 +71,22 @@ class Record:
             raise self.error(field, f"{_short(found)} is no whole number")
         return int(found)
 
+    def place(self, field: str, end: int) -> int:
+        """A whole number from 0 to `end` - 1; a CSV file has its digits."""
+        found = self.value(field)
+        digits = isinstance(found, str) and found.strip().isascii() and found.strip().isdigit() and len(found) < 10
+        number = int(found) if digits else self.whole(field)
+        if not 0 <= number < end:
+            raise self.error(field, f"{number} is no place among {end} (from 0 on)")
+        return number
+
+    def numbers(self, field: str, count: int) -> list[float]:
+        """A list of so many finite numbers."""
+        found = self.value(field)
+        if not isinstance(found, list) or len(found) != count or not all(map(_is_finite, found)):
+            raise self.error(field, f"{_short(found)} is no list of {count} numbers")
+        return [float(x) for x in found]
+
     def flag(self, field: str) -> bool:
         """True or false; 1 and 0, 1.0 and 0.0, and these as text are flags too."""
         found = self.value(field)
@@ -131,12 +148,23 @@ def record(row: Any, where: str, kind: str, fields: Sequence[str] = ()) -> Recor
 
 def listed(path: Path, kind: str, fields: Sequence[str]) -> list[Record]:
     """Records of a JSON list; UserError for another file, and for an empty one."""
-    return records_of(_tree(path, kind), path, kind, fields)
+    return records_of(read_tree(path, kind), path, kind, fields)
+
+
+def arrays(path: Path, kind: str, length: int) -> list[Record]:
+    """Rows of a JSON list of lists, each of so many values, whose fields are called by their places: `[0]`."""
+    tree = read_tree(path, kind)
+    if not isinstance(tree, list):
+        raise UserError(f"{path}: top level: expected a list of examples, this is no {kind} file")
+    for i, row in enumerate(_not_empty(tree, path)):
+        if not isinstance(row, list) or len(row) != length:
+            raise UserError(f"{path}: [{i}]: {_short(row)} is no list of {length}, this is no {kind} file")
+    return [Record({f"[{n}]": x for n, x in enumerate(row)}, f"{path}: [{i}]", kind) for i, row in enumerate(tree)]
 
 
 def listed_or_keyed(path: Path, kind: str, fields: Sequence[str]) -> dict[str, Record]:
     """Records of a JSON list, by their place, or of an object, by key."""
-    tree = _tree(path, kind)
+    tree = read_tree(path, kind)
     if isinstance(tree, list):
         return {str(i): each for i, each in enumerate(records_of(tree, path, kind, fields))}
     return _keyed(tree, path, kind, fields)
@@ -144,7 +172,7 @@ def listed_or_keyed(path: Path, kind: str, fields: Sequence[str]) -> dict[str, R
 
 def keyed(path: Path, kind: str, fields: Sequence[str]) -> dict[str, Record]:
     """Records of a JSON object, by key; UserError for another file, and for an empty one."""
-    return _keyed(_tree(path, kind), path, kind, fields)
+    return _keyed(read_tree(path, kind), path, kind, fields)
 
 
 def lines(path: Path, kind: str, fields: Sequence[str]) -> list[Record]:
@@ -161,6 +189,12 @@ def records_of(tree: Any, path: Path, kind: str, fields: Sequence[str], within: 
     return [record(row, f"{path}: {within}[{i}]", kind, fields) for i, row in enumerate(_not_empty(tree, path))]
 
 
+def read_tree(path: Path, kind: str) -> Any:
+    """Parsed JSON of a `kind` file; UserError for one of another benchmark."""
+    _check_shape(path, kind)
+    return read_json(path)
+
+
 def _keyed(tree: Any, path: Path, kind: str, fields: Sequence[str]) -> dict[str, Record]:
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected one object of examples, this is no {kind} file")
@@ -169,11 +203,6 @@ def _keyed(tree: Any, path: Path, kind: str, fields: Sequence[str]) -> dict[str,
         keys._text(key, "key"): record(row, f"{path}: {key}", kind, fields)
         for key, row in _not_empty(tree, path).items()
     }
-
-
-def _tree(path: Path, kind: str) -> Any:
-    _check_shape(path, kind)
-    return read_json(path)
 
 
 def _check_shape(path: Path, kind: str) -> None:
@@ -197,6 +226,13 @@ def _misspelt(fields: frozenset[str], known: tuple[str, ...]) -> tuple[str, str]
         if close:
             return spare[close[0]], absent
     return None
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _short(value: Any) -> str:

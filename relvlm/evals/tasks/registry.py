@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Column
-from relvlm.evals.tasks import aro, coco, flickr30k, paragraphs, sugarcrepe, svo, valse, vsr, winoground
+from relvlm.evals.tasks import (
+    aro,
+    choice,
+    coco,
+    cola,
+    colorswap,
+    flickr30k,
+    negbench,
+    paragraphs,
+    refcoco,
+    sugarcrepe,
+    sugarcrepe_pp,
+    svo,
+    valse,
+    vismin,
+    vl_checklist,
+    vsr,
+    whatsup,
+    winoground,
+)
 from relvlm.evals.tasks.task import Task
 
-MODULES = (vsr, valse, svo, winoground, sugarcrepe, aro, paragraphs, coco, flickr30k)
+MODULES = (
+    *(vsr, valse, svo, winoground, sugarcrepe, aro, whatsup, sugarcrepe_pp, cola, colorswap, vismin),
+    *(vl_checklist, negbench, refcoco, choice, paragraphs, coco, flickr30k),
+)
 TASKS: dict[str, Task] = {module.TASK.name: module.TASK for module in MODULES}  # in the order of a suite
 
 

@@ -74,6 +74,9 @@ class RetrievalTask:
         """Gallery of one split of a file, or of the file in a folder that has one of the task's names."""
         return read(self._file(annotations), split, self.kinds, self.name)
 
+    def lacks(self, scorer: Scorer) -> str:
+        return ""
+
     def splits(self, annotations: Path) -> set[str]:
         return read_splits(self._file(annotations))
 

@@ -12,8 +12,9 @@ from relvlm.evals.tasks.records import Record
 
 TEXTS = (
     *("image", "text", "piece", "instrument", "relation", "split", "collapsed_tag", "kind", "type"),
-    *("pos_triplet", "neg_triplet"),
+    *("pos_triplet", "neg_triplet", "set"),
 )
+NUMBERS = ("cosine", "text_cosine", "logit_and_cosine")  # that some tasks have beside the score
 FLAGS = ("subj_neg", "verb_neg", "obj_neg")
 
 
@@ -57,6 +58,8 @@ def _check_fields(row: Row, where: str) -> None:
         record.identity(field)
     for field in (f for f in (*FLAGS, "held_out") if record.has(f)):
         record.flag(field)
+    for field in (f for f in NUMBERS if record.has(f)):
+        check_score(row[field], where, field)
     if record.has("label") and not isinstance(row["label"], (str, int, float)):
         raise record.error("label", f"{row['label']!r} is neither a text nor a number")
     if record.has("box") and not _is_box(row["box"]):
@@ -67,12 +70,12 @@ def _is_box(value: object) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(type(x) is int for x in value)
 
 
-def check_score(score: object, where: str) -> None:
+def check_score(score: object, where: str, field: str = "score") -> None:
     """Raises UserError for what is no finite number."""
     if isinstance(score, bool) or not isinstance(score, (int, float)):
-        raise UserError(f"{where}: score: {score!r} is no number (each line needs one)")
+        raise UserError(f"{where}: {field}: {score!r} is no number (each line needs one)")
     if not _is_finite(score):
-        raise UserError(f"{where}: score: {score} (has the model diverged? score it again)")
+        raise UserError(f"{where}: {field}: {score} (has the model diverged? score it again)")
 
 
 def _is_finite(score: float) -> bool:

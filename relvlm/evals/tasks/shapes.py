@@ -26,26 +26,31 @@ def _shape(kind: str, fields: str, *tasks: str, only: str = "") -> Shape:
 RETRIEVAL = ("coco", "flickr30k")
 # The first that fits counts, so the richer of two comes first.
 SHAPES = (
-    _shape("SugarCrepe++", "filename caption caption2 negative_caption"),
+    _shape("SugarCrepe++", "filename caption caption2 negative_caption", "sugarcrepe_pp"),
     _shape("SugarCrepe", "filename caption negative_caption", "sugarcrepe"),
     _shape("VALSE", "image_file caption foil", "valse"),
     _shape("ARO", "image_path true_caption false_caption", "aro"),
     _shape("ARO", "image caption_options", "aro"),
-    _shape("What'sUp", "image_path caption_options"),
+    _shape("What'sUp", "image_path caption_options", "whatsup"),
+    _shape("NegBench", "image_path caption_0 caption_1 correct_answer", "negbench"),
+    _shape("choice", "image options answer", "choice"),
     _shape("VSR", "image caption label relation", "vsr"),
     _shape("SVO-Probes", "sentence pos_image_id neg_image_id", "svo"),
     _shape("SVO-Probes", "caption pos_image neg_image", "svo"),
     _shape("Winoground", "caption_0 caption_1 image_0 image_1", "winoground"),
+    _shape("ColorSwap", "caption_1 caption_2 image_1 image_2", "colorswap"),
+    _shape("VisMin", "text_0 text_1 image_0 image_1", "vismin"),
     _shape("Stanford Paragraphs", "image_id paragraph", "paragraphs"),
     _shape("Karpathy", "filename split sentences", *RETRIEVAL),
+    _shape("RefCOCO", "file_name height width caption", "refcoco"),
     _shape("COCO annotation", "file_name height width"),
     _shape("COCO annotation", "id image_id caption"),
     _shape("scores", "label score"),
     _shape("ALBEF retrieval", "image caption", *RETRIEVAL, only="image caption image_id dataset"),
 )
-COLA, CHECKLIST, SPLIT = Shape("COLA", frozenset()), Shape("VL-CheckList", frozenset()), Shape("split", frozenset())
-
-
+# Of lists, which have no fields.
+COLA, CHECKLIST = _shape("COLA", "", "cola"), _shape("VL-CheckList", "", "vl_checklist")
+SPLIT, WHATSUP = _shape("split", ""), _shape("What'sUp", "", "whatsup")
 LEAST = 3  # fewer numbers than these are no split file
 
 
@@ -103,6 +108,11 @@ def tree_shape(tree: Any) -> Shape | None:
 def _list_shape(tree: list[Any], first: Any) -> Shape | None:
     if len(tree) > LEAST and all(isinstance(x, int) for x in tree):
         return SPLIT
-    if isinstance(first, list) and len(first) == 4 and all(isinstance(x, str) for x in first):
+    if not isinstance(first, list):
+        return None
+    texts = [isinstance(x, str) for x in first]
+    if len(first) == 4 and all(texts):
         return COLA
-    return CHECKLIST if isinstance(first, list) and len(first) == 2 and isinstance(first[1], dict) else None
+    if len(first) == 3 and all(texts[1:]):
+        return WHATSUP
+    return CHECKLIST if len(first) == 2 and isinstance(first[1], dict) else None

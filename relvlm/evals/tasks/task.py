@@ -79,6 +79,9 @@ class Task(Protocol):
     def rescore(self, scores: Path, annotations: Path | None) -> Row:
         """Figures of a scores file, checked against the annotations where they are given."""
 
+    def lacks(self, scorer: Scorer) -> str:
+        """What its model lacks to be scored, in words; "" where it lacks nothing."""
+
     def splits(self, annotations: Path) -> set[str]:
         """What `Selection.split` may be; none where it has no meaning."""
 

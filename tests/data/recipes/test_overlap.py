@@ -39,10 +39,24 @@ def test_photos_of_vsr_that_are_trained_on_stay(tmp_path):
     assert held_out({"vsr": tmp_path})["vsr"] == {Image("coco", "2"), Image("coco", "3")}
 
 
-def test_whatsup_names_coco_and_visual_genome(tmp_path):
-    dump(tmp_path / "COCO_QA_one_obj.json", [[397133, "a", "b"]])
-    dump(tmp_path / "VG_QA_two_obj.json", [["2345", "a", "b"]])
+@pytest.mark.parametrize("names", [("COCO_QA_one_obj", "VG_QA_two_obj"), ("coco_qa_one_obj", "vg_qa_two_obj")])
+def test_whatsup_names_coco_and_visual_genome(tmp_path, names):
+    dump(tmp_path / f"{names[0]}.json", [[397133, "a", "b"]])
+    dump(tmp_path / f"{names[1]}.json", [["2345", "a", "b"]])
     assert held_out({"whatsup": tmp_path})["whatsup"] == {Image("coco", "397133"), Image("visual_genome", "2345")}
+
+
+def test_cola_names_visual_genomes_photos(shared):
+    path = shared / "data/benchmarks/cola/multi_object.json"
+    found = held_out({"cola": path})["cola"]
+    assert Image("visual_genome", "2390970") in found and len(found) == 218
+
+
+def test_refcoco_names_cocos_photos_but_those_of_training(tmp_path):
+    for split, number in (("train", 1), ("val", 2), ("testA", 3)):
+        image = {"file_name": f"COCO_train2014_{number:012}.jpg", "caption": "left"}
+        dump(tmp_path / f"finetune_refcoco_{split}.json", {"images": [image], "annotations": []})
+    assert held_out({"refcoco": tmp_path})["refcoco"] == {Image("coco", "2"), Image("coco", "3")}
 
 
 def test_twins_are_followed_across_the_three_datasets():

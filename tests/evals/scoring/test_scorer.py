@@ -289,5 +289,5 @@ def test_similarities_are_told_from_probabilities(colours: Path) -> None:
 
 
 def test_no_pair_at_all_gives_no_score(colours: Path) -> None:
-    none = torch.empty(0, dtype=torch.long)
-    assert Scorer(Redness())._match([], [], none, none).shape == (0, 2)
+    none, scorer = torch.empty(0, dtype=torch.long), Scorer(Redness())
+    assert scorer._match(scorer.matcher.match, [], [], none, none).shape == (0, 2)

@@ -155,9 +155,9 @@ def test_scores_of_another_task_are_refused() -> None:
         aro.verdicts([{"label": "0_c", "score": 0.5}])
 
 
-def test_it_stands_between_winoground_and_paragraphs() -> None:
+def test_it_stands_between_vismin_and_the_checklist() -> None:
     place = titles().index("ARO")
-    assert titles()[place - 1 : place + 2] == ["Winoground group", "ARO", "Paragraphs dev TR@1"]
+    assert titles()[place - 1 : place + 2] == ["VisMin group", "ARO", "VL-CheckList"]
 
 
 def test_chance_is_that_of_the_options_that_were_scored() -> None:

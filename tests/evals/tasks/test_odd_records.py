@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.benchmark_records import FORMATS, ROWS
 
 from relvlm.errors import UserError
 from relvlm.evals.tasks.registry import TASKS
@@ -17,54 +18,6 @@ SETTINGS = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 FEW = settings(SETTINGS, max_examples=10)
-BOX = {"bbox_x": 1, "bbox_y": 2, "bbox_w": 4, "bbox_h": 6}
-FLAGS = {"subj_neg": True, "verb_neg": False, "obj_neg": False}
-# A genuine record of each format: (task, file, record).
-FORMATS = {
-    "vsr": (
-        "vsr",
-        "test.jsonl",
-        {"image": "a.jpg", "caption": "a dog", "label": 1, "relation": "on", "held_out": True},
-    ),
-    "valse": (
-        "valse",
-        "plurals.json",
-        {"image_file": "a.jpg", "caption": "a dog", "foil": "dogs", "mturk": {"caption": 3, "foil": 0}},
-    ),
-    "sugarcrepe": (
-        "sugarcrepe",
-        "add_obj.json",
-        {"filename": "a.jpg", "caption": "a dog", "negative_caption": "a cat"},
-    ),
-    "svo csv": (
-        "svo",
-        "svo.csv",
-        {"sentence": "a dog", "pos_image_id": "1", "neg_image_id": "2", "pos_triplet": "a,b,c", **FLAGS},
-    ),
-    "svo jsonl": (
-        "svo",
-        "svo.jsonl",
-        {"caption": "a dog", "pos_image": "1", "neg_image": "2", "svo_index": 7, **FLAGS},
-    ),
-    "winoground": (
-        "winoground",
-        "examples.jsonl",
-        {"id": 3, "caption_0": "a b", "caption_1": "b a", "image_0": "i", "image_1": "j", "collapsed_tag": "Both"},
-    ),
-    "aro": (
-        "aro",
-        "visual_genome_relation.json",
-        {"image_path": "a.jpg", "true_caption": "a b", "false_caption": "b a", "relation_name": "on", **BOX},
-    ),
-    "aro order": ("aro", "coco_order.json", {"image": "a.jpg", "caption_options": ["a b c", "b a c", "c a b"]}),
-    "paragraphs": ("paragraphs", "paragraphs_v1.json", {"image_id": 1, "url": "", "paragraph": "a dog"}),
-    "karpathy": (
-        "coco",
-        "karpathy.json",
-        {"filename": "a.jpg", "filepath": "val2014", "split": "test", "sentences": [{"raw": "a dog"}, {"raw": "b"}]},
-    ),
-    "albef": ("flickr30k", "karpathy.json", {"image": "a.jpg", "caption": ["a dog", "a cat"]}),
-}
 TEXT = st.text(max_size=8) | st.sampled_from(
     [
         "",
@@ -145,12 +98,20 @@ def write(folder: Path, name: str, records: list[dict[str, Any]], data: st.DataO
         text = buffer.getvalue()
     elif path.suffix == ".jsonl":
         text = "".join(json.dumps(r) + "\n" for r in records)
+    elif path.stem.startswith("finetune"):
+        boxes = [{"image_id": 1, "bbox": [0, 0, 2, 2]}]
+        text = json.dumps({"images": records, "annotations": boxes})
+    elif any("[0]" in r or "[1]" in r for r in records):
+        text = json.dumps([[value for _, value in sorted(r.items())] for r in records])
     elif "sentences" in FORMATS["karpathy"][2] and any("sentences" in r or "split" in r for r in records):
         text = json.dumps({"images": records, "dataset": "coco"})
-    elif any("foil" in r or "negative_caption" in r for r in records):
+    elif any("foil" in r or ("negative_caption" in r and "caption2" not in r) for r in records):
         text = json.dumps({f"k{i}": r for i, r in enumerate(records)})
     else:
         text = json.dumps(records)
+    solution = ["0,T0_I0 > T1_I0 & T1_I1 > T0_I1,,object", "1,T1_I0 > T0_I0 & T0_I1 > T1_I1,,object"]
+    lines = ["idx,Text,Image,category", *(solution[i % 2] for i in range(len(records)))]
+    (folder / "sim_solution.csv").write_text("\n".join(lines))
     mark = "\ufeff" if data.draw(st.booleans()) else ""
     path.write_bytes((mark + text).encode("utf-8", "surrogatepass"))
     return path
@@ -180,7 +141,8 @@ def test_what_is_loaded_stood_in_the_file(tmp_path: Path, name: str, data: st.Da
     said = (
         strings(records) if path.suffix != ".csv" else {str(v) for r in records for v in r.values()} | strings(records)
     )
-    names = said | whole_numbers(records)
+    names = said | whole_numbers(records) | {f"{n}.jpg" for n in said | whole_numbers(records)}
+    names |= {text.rpartition("/")[2] for text in said}
     assert texts and all(type(t) is str and t.strip() and t in said for t in texts)
     assert all(type(i) is str and (i in names or i.rpartition("/")[2] in names) for i in images)
     assert not any(i.startswith("/") or ".." in i.split("/") for i in images)
@@ -221,20 +183,6 @@ def test_any_bytes_are_refused_with_the_files_name(tmp_path: Path, task: str, co
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"odd\.json"):
         TASKS[task].load(path)  # type: ignore[attr-defined]
-
-
-ROWS = {
-    "vsr": [
-        {"label": 1, "relation": "on", "id": 0, "split": "dev"},
-        {"label": 0, "relation": "on", "id": 1, "split": "dev"},
-    ],
-    "valse": [{"label": f"0_{e}", "instrument": "plurals", "piece": "plurality", "id": 0, "key": "k"} for e in "cf"],
-    "svo": [{"label": f"0_{e}", **FLAGS, "pos_triplet": "a,b,c"} for e in "pn"],
-    "sugarcrepe": [{"label": f"0_{e}", "piece": "add_obj", "held_out": True} for e in "cn"],
-    "winoground": [{"label": f"3_{c}", "collapsed_tag": "Both"} for c in ("c0_i0", "c0_i1", "c1_i0", "c1_i1")],
-    "aro": [{"label": f"0_{i}", "piece": "relation", "kind": "on", "box": [1, 2, 5, 8]} for i in (0, 1)],
-    "coco": [{"image": i, "text": i, "label": 1, "tr": 1, "ir": 1, "name": "a"} for i in (0, 1)],
-}
 
 
 @pytest.mark.parametrize("task", ROWS)

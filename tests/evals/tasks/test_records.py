@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relvlm.errors import UserError
-from relvlm.evals.tasks.records import Record, keyed, lines, listed, listed_or_keyed, record
+from relvlm.evals.tasks.records import Record, arrays, keyed, lines, listed, listed_or_keyed, record
 
 NAN = float("nan")
 
@@ -55,6 +55,44 @@ def test_an_identity_is_a_text_or_a_whole_number() -> None:
     for value in (7.0, True, None, [7], NAN):
         with pytest.raises(UserError, match=r"\[7\]: a: "):
             of(a=value).identity("a")
+
+
+def test_a_place_is_a_whole_number_from_0_on_or_its_digits() -> None:
+    assert [of(a=value).place("a", 4) for value in (0, 3, 3.0, "2", " 0")] == [0, 3, 3, 2, 0]
+    for value in (4, -1, "4", "-1", "", "1.0", "²", "9" * 5000, True, None, 0.5, [0]):
+        with pytest.raises(UserError, match=r"\[7\]: a: "):
+            of(a=value).place("a", 4)
+
+
+def test_numbers_are_so_many_and_finite() -> None:
+    assert of(a=[0, 1.5, -2]).numbers("a", 3) == [0, 1.5, -2]
+    for value in (
+        [0, 1],
+        [0, 1, 2, 3],
+        [0, 1, NAN],
+        [0, 1, float("inf")],
+        [0, 1, True],
+        [0, 1, "2"],
+        [0, 1, 10**400],
+        3,
+    ):
+        with pytest.raises(UserError, match=r"\[7\]: a: .* is no list of 3 numbers"):
+            of(a=value).numbers("a", 3)
+
+
+def test_rows_of_a_list_of_lists_have_fields_by_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([["x", 1], ["y", 2]]))
+    assert [(r.text("[0]"), r.whole("[1]"), r.where) for r in arrays(path, "toy", 2)] == [
+        ("x", 1, f"{path}: [0]"),
+        ("y", 2, f"{path}: [1]"),
+    ]
+    with pytest.raises(UserError, match=r"a\.json: \[0\]: .* is no list of 3, this is no toy file"):
+        arrays(path, "toy", 3)
+    for content in ("{}", "[]", "3", '[{"a": 1}]', '["xy"]'):
+        path.write_text(content)
+        with pytest.raises(UserError, match=r"a\.json: "):
+            arrays(path, "toy", 2)
 
 
 @pytest.mark.parametrize("name", ["/etc/a.jpg", "../a.jpg", "b/../../a.jpg", ".."])

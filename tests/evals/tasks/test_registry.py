@@ -18,7 +18,9 @@ def test_columns_are_those_of_the_papers_table_2_then_ours_then_dev_then_calibra
     paragraphs, flickr = ([f"{name} {r}" for r in RECALLS] for name in ("Paragraphs", "Flickr30K"))
     coco = ["COCO TR@1", "COCO IR@1"]
     dev = [title.replace(" ", " dev ") for title in (*paragraphs, *flickr, *coco)]
-    main = [*vsr, "VALSE", "SVO", *paragraphs, *flickr, *coco, "SugarCrepe", "Winoground group", "ARO"]
+    quads = [f"{name} group" for name in ("Winoground", "ColorSwap")] + ["COLA", "VisMin group"]
+    ours = ["SugarCrepe", "SugarCrepe++", "What'sUp", *quads, "ARO", "VL-CheckList", "NegBench", "RefCOCO", "Choice"]
+    main = [*vsr, "VALSE", "SVO", *paragraphs, *flickr, *coco, *ours]
     assert titles() == [*main, *dev, *(f"{title}, calibrated" for title in vsr)]
 
 
@@ -31,8 +33,9 @@ def test_every_axis_of_the_pareto_front_has_columns() -> None:
     assert [c.title for c in columns() if c.axis == "coarse"] == [
         f"{name} {way}@1" for name in ("Flickr30K", "COCO") for way in ("TR", "IR")
     ]
-    fine = ["VSR", "VSR dev", "VSR test", "VALSE", "SVO", "SugarCrepe", "Winoground group", "ARO"]
-    assert [c.title for c in columns() if c.axis == "fine"] == fine
+    quads = ["Winoground group", "ColorSwap group", "COLA", "VisMin group"]
+    ours = ["SugarCrepe", "SugarCrepe++", "What'sUp", *quads, "ARO", "VL-CheckList", "NegBench"]
+    assert [c.title for c in columns() if c.axis == "fine"] == ["VSR", "VSR dev", "VSR test", "VALSE", "SVO", *ours]
 
 
 def test_an_unknown_task_is_refused() -> None:
@@ -50,7 +53,10 @@ def test_a_file_of_another_task_is_refused(shared: Path, task: str, file: str) -
         TASKS[task].load(shared / "data/benchmarks" / file)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("task", ["vsr", "svo", "winoground", "sugarcrepe", "aro"])
+OTHERS = ["vsr", "svo", "winoground", "sugarcrepe", "aro", "whatsup", "sugarcrepe_pp", "cola", "colorswap", "vismin"]
+
+
+@pytest.mark.parametrize("task", [*OTHERS, "vl_checklist", "negbench", "refcoco", "choice"])
 def test_scores_of_another_task_are_refused(tmp_path: Path, task: str) -> None:
     scores = tmp_path / "scores.jsonl"
     scores.write_text(json.dumps({"label": "0_f", "score": 0.5, "instrument": "plurals"}) + "\n")

@@ -21,6 +21,8 @@ BREAKAGES: dict[str, tuple[Callable[[list[dict]], object], str]] = {
     "a flag": (lambda held: held[1].update(score=True), "line 2: score: True is no number"),
     "absent": (lambda held: held[0].pop("score"), "line 1: score: None"),
     "twice": (lambda held: held.append(dict(held[0])), "line 5: 0: already on line 1"),
+    "a cosine": (lambda held: held[1].update(cosine="near"), "line 2: cosine: 'near' is no number"),
+    "a text's cosine": (lambda held: held[1].update(text_cosine=float("nan")), "line 2: text_cosine: nan"),
     "empty": (lambda held: held.clear(), "no scores"),
     "another label": (lambda held: held[3].update(label=2), "line 4: label: 2 .*another task"),
 }

@@ -19,8 +19,8 @@ FILES = [
     (["vsr"], "test.jsonl", [{"image": "a.jpg", "caption": "a dog", "label": 1, "relation": "on"}]),
     (["valse"], "plurals.json", {"k": {"image_file": "a", "caption": "b", "foil": "c", "mturk": {"caption": 3}}}),
     (["sugarcrepe"], "add_obj.json", {"0": {"filename": "a.jpg", **TEXTS}}),
-    ([], "swap_obj.json", [{"id": 0, "filename": "a.jpg", "caption2": "the dog", **TEXTS}]),
-    ([], "keyed.json", {"0": {"filename": "a.jpg", "caption2": "the dog", **TEXTS}}),
+    (["sugarcrepe_pp"], "swap_obj.json", [{"id": 0, "filename": "a.jpg", "caption2": "the dog", **TEXTS}]),
+    (["sugarcrepe_pp"], "keyed.json", {"0": {"filename": "a.jpg", "caption2": "the dog", **TEXTS}}),
     (["svo"], "svo_probes.csv", f"{HEADER}\na,t,t,u,v,1,2,True,False,False\n"),
     (["svo"], "svo.jsonl", [{"caption": "a", "pos_image": "1", "neg_image": "2", **FLAGS}]),
     (["winoground"], "examples.jsonl", [{"id": 0, "caption_0": "a", "caption_1": "b", "image_0": "i", "image_1": "j"}]),
@@ -30,7 +30,24 @@ FILES = [
         [{"image_path": "a.jpg", "true_caption": "a", "false_caption": "b", "relation_name": "on", **BOX}],
     ),
     (["aro"], "coco_order.json", [{"image": "a.jpg", "caption_options": ["a b", "b a"]}]),
-    ([], "controlled_images.json", [{"image_path": "a.jpeg", "caption_options": ["a", "b", "c", "d"]}]),
+    (
+        ["whatsup"],
+        "controlled_images_dataset.json",
+        [{"image_path": "a_on_b.jpeg", "caption_options": ["a", "b", "c", "d"]}],
+    ),
+    (["whatsup"], "coco_qa_one_obj.json", [[1, "a", "b"]]),
+    (["colorswap"], "test.json", [{"id": 0, "caption_1": "a", "caption_2": "b", "image_1": "i", "image_2": "j"}]),
+    (["vismin"], "vismin.jsonl", [{"text_0": "a", "text_1": "b", "image_0": "i", "image_1": "j"}]),
+    (["negbench"], "mcq.csv", "image_path,caption_0,caption_1,correct_answer\na.jpg,a,b,1\n"),
+    (["choice"], "mine.jsonl", [{"image": "a.jpg", "options": ["a", "b"], "answer": 1}]),
+    (
+        ["refcoco"],
+        "finetune_refcoco_val.json",
+        {
+            "images": [{"file_name": "a", "height": 4, "width": 4, "id": 1, "caption": "left"}],
+            "annotations": [{"image_id": 1, "bbox": [0, 0, 2, 2]}],
+        },
+    ),
     (["paragraphs"], "paragraphs_v1.json", [{"image_id": 1, "url": "", "paragraph": "a dog"}]),
     ([], "test_split.json", [1, 2, 3, 4]),
     (["coco"], "dataset_coco.json", {"images": [{"filename": "a", "split": "test", "sentences": SENTENCES}]}),
@@ -42,8 +59,8 @@ FILES = [
         "captions_val2017.json",
         {"images": [{"file_name": "a", "height": 1, "width": 1, "id": 1}], "annotations": []},
     ),
-    ([], "multi_object.json", [["u", "a", "v", "b"]]),
-    ([], "checklist.json", [["a.jpg", {"POS": ["a"], "NEG": ["b"]}]]),
+    (["cola"], "multi_object.json", [["u", "a", "v", "b"]]),
+    (["vl_checklist"], "checklist.json", [["a.jpg", {"POS": ["a"], "NEG": ["b"]}]]),
     ([], "scores.jsonl", [{"label": 1, "score": 0.5, "relation": "on", "image": "a.jpg", "text": "b"}]),
 ]
 
@@ -55,6 +72,9 @@ def written(folder: Path, name: str, content: object) -> Path:
     (folder / name).write_text(content if isinstance(content, str) else lines or json.dumps(content))
     if name == "paragraphs_v1.json":
         (folder / "test_split.json").write_text("[1]")
+    if name == "vismin.jsonl":
+        rows = "0,T0_I0 > T1_I0 & T1_I1 > T0_I1,T0_I0 > T0_I1 & T1_I1 > T1_I0,object"
+        (folder / "sim_solution.csv").write_text(f"idx,Text,Image,category\n{rows}\n")
     return folder / name
 
 
@@ -76,7 +96,9 @@ OFFICIAL = {
     "vsr": ["vsr/random/dev.jsonl", "vsr/random_2022/test.jsonl"],
     "valse": [f"valse/{name}.json" for name in ("actant-swap", "existence", "foil-it", "plurals")],
     "sugarcrepe": [f"sugarcrepe/{name}.json" for name in ("add_att", "replace_rel", "swap_obj")],
-    "": ["cola/multi_object.json", "paragraphs/test_split.json", "sugarcrepe_pp/swap_obj.json"],
+    "sugarcrepe_pp": [f"sugarcrepe_pp/{name}.json" for name in ("replace_att", "swap_obj")],
+    "cola": ["cola/multi_object.json"],
+    "": ["paragraphs/test_split.json"],
 }
 
 

@@ -82,6 +82,6 @@ def test_scores_without_piece_are_refused() -> None:
         sugarcrepe.verdicts([{"label": "0_c", "score": 0.5}])
 
 
-def test_it_stands_between_coco_and_winoground() -> None:
+def test_it_stands_between_coco_and_its_successor() -> None:
     place = titles().index("SugarCrepe")
-    assert titles()[place - 1 : place + 2] == ["COCO IR@1", "SugarCrepe", "Winoground group"]
+    assert titles()[place - 1 : place + 2] == ["COCO IR@1", "SugarCrepe", "SugarCrepe++"]
