@@ -75,7 +75,7 @@ class Facts:
 
     @property
     def cells(self) -> dict[str, Cell]:
-        """In the order of the main table; what RelWorld wrote in a benchmark's format is no figure of that benchmark."""
+        """In the main table's order; what RelWorld wrote in a benchmark's format is no figure of that benchmark."""
         found = {title: self.rows.cells[title] for title in titles() if title in self.rows.cells}
         return {title + GENERATED * is_generated(self.results[c.task]): c for title, c in found.items()}
 
