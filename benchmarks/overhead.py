@@ -144,7 +144,7 @@ def _plain_turn(config: Config, model: Pretraining, optimizer: Any, scheduler: A
     model.train()
     for _ in range(STEPS):
         (batch,) = next(loader)
-        total, _ = model(batch)
+        total, _ = model(batch.to(CPU))
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_norm)
         optimizer.step()
@@ -157,7 +157,7 @@ def _engine_turn(config: Config, engine: Any, start: int) -> dict[str, float]:
     loader = _loader(config, start)
     engine.train()
     for _ in range(STEPS):
-        train_step(engine, next(loader))
+        train_step(engine, [chunk.to(CPU) for chunk in next(loader)])
     return loader.seconds()
 
 

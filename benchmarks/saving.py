@@ -78,7 +78,7 @@ def _turns(config: Config, steps: int) -> Callable[[bool], dict[str, float]]:
     patch = config.model.image_size // engine.module.model.vision.grid[0]
     sets = open_streams(config.data)
     loader = build_loader(config.data, *sets, image_size=config.model.image_size, patch_size=patch, seed=config.seed)
-    chunks = [next(loader) for _ in range(steps)]
+    chunks = [[chunk.to(CPU) for chunk in next(loader)] for _ in range(steps)]
     folder = Path(config.out) / "checkpoints"
     saver, count = Saver(folder, config, folder / checkpoints.name_of(0)), itertools.count(1)
     engine.train()

@@ -37,7 +37,8 @@ def graphs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("--captions", annotations / "captions.json", "--instances", annotations / "instances.json"),
         *("--max-side", 160),
     )
-    relvlm("data", "relate", photos / "photos", photos / "graphs")
+    sides = ("--predicates", "left of", "right of", "far from")
+    relvlm("data", "relate", photos / "photos", photos / "graphs", *sides)
     return photos / "graphs"
 
 

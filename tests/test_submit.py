@@ -44,7 +44,11 @@ def test_a_dry_run_prints_the_script_and_leaves_nothing(capsys):
     expected |= {"ntasks-per-node": "8", "gpus-per-node": "8", "requeue": "", "time": "1440"}
     assert expected.items() <= found.items() and not {"dependency", "array"} & found.keys()
     assert found["comment"] == f"'{jobs.mark(Path('runs/a'))}'" and "runs/a (seed 3)" in printed
-    assert "srun --unbuffered" in printed and "--kill-on-bad-exit=0 --wait=20" in printed and printed.startswith("# job 1 of 1")
+    assert (
+        "srun --unbuffered" in printed
+        and "--kill-on-bad-exit=0 --wait=20" in printed
+        and printed.startswith("# job 1 of 1")
+    )
 
 
 def test_what_is_not_asked_for_is_left_to_the_cluster(capsys):

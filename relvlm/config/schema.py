@@ -166,6 +166,19 @@ class JointWeights:
     vsg: Annotated[float, "weight in a joint step; 0 leaves the kind out", WEIGHT] = 1.0
 
 
+READINESS = Range(0, 1_000_000, above=True)  # at 0, a record could be of no use that its index says is of use
+
+
+@dataclass(frozen=True)
+class RelationWeights:
+    """How readily relations are drawn for MRC and VSG by where they come from (`provenance` in the shards)."""
+
+    human: Annotated[float, "readiness of a person's, and of those that do not say", READINESS] = 1.0
+    boxes: Annotated[float, "readiness of those derived from boxes", READINESS] = 1.0
+    parser: Annotated[float, "readiness of those parsed out of captions", READINESS] = 1.0
+    model: Annotated[float, "readiness of those that a model made", READINESS] = 1.0
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Shard sets, how batches are drawn from them, and how texts and images become tokens and pixels."""
@@ -180,6 +193,7 @@ class DataConfig:
     batch: KindCounts = field(default_factory=KindCounts)
     negative_pool: NegativePools = field(default_factory=NegativePools)
     ratio: KindRatios = field(default_factory=KindRatios)
+    relation_weights: RelationWeights = field(default_factory=RelationWeights)
     max_text_tokens: Annotated[int, "tokens of the longest caption or label", TOKENS] = 36
     max_vsg_tokens: Annotated[int, "tokens of the longest VSG text", TOKENS] = 112
     max_words: Annotated[int, "words of a caption; further ones are cut", Range(1, 1_000_000)] = 40

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relvlm.data.arguments import positive
 from relvlm.paths import Parser
+
+if TYPE_CHECKING:
+    from relvlm.data.tools.lint import Fault
 
 SOURCES = {
     "relworld": (
@@ -100,61 +105,98 @@ def _add_tool(parser: argparse.ArgumentParser, module: str) -> None:
 
 
 def _add_lint(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Check a shard set; lists every fault and exits with 1 if there is one."
-    _teach(parser, "example:\n  relvlm data lint data/coco && echo sound\n")
+    parser.description = "Check a shard set; sums up its faults by kind and exits with 1 if there is one."
+    _teach(
+        parser,
+        "examples:\n  relvlm data lint data/coco && echo sound\n"
+        "  relvlm data lint data/cc12m --sample 20000 --processes 8     # a first look at a large set\n",
+    )
     _add_folder(parser)
+    parser.add_argument(
+        "--sample", type=positive, metavar="N", help="inspect N records drawn by chance, and no checksums (all of both)"
+    )
+    parser.add_argument("--processes", type=positive, default=1, metavar="N", help="that inspect records (%(default)s)")
+    parser.add_argument("--list", action="store_true", help="every fault on a line of its own, in place of the sums")
     parser.set_defaults(data_main=_lint)
 
 
 def _lint(args: argparse.Namespace) -> int:
-    from relvlm.data.tools.inspect import lint
+    from relvlm.data.tools.lint import lint, summary
 
-    faults = 0
-    for fault in lint(args.folder):
-        print(fault)
-        faults += 1
-    print(f"{args.folder}: {faults} faults" if faults else f"{args.folder}: sound", file=sys.stderr)
-    return 1 if faults else 0
+    found = lint(args.folder, args.sample, args.processes)
+    count, lines = summary(_printed(found) if args.list else found)
+    print(*([] if args.list else lines), sep="\n", end="\n" if lines and not args.list else "")
+    inspected = f" in {args.sample} records at most (no checksums)" if args.sample else ""
+    print(f"{args.folder}: {f'{count} faults' if count else 'sound'}{inspected}", file=sys.stderr)
+    return 1 if count else 0
+
+
+def _printed(faults: Iterable[Fault]) -> Iterator[Fault]:
+    for fault in faults:
+        print(fault.line)
+        yield fault
 
 
 def _add_stats(parser: argparse.ArgumentParser) -> None:
     parser.description = "Describe what a shard set holds. Damaged samples are counted, named and left out."
     _teach(
         parser,
-        "examples:\n  relvlm data stats data/coco\n  relvlm data stats data/coco --json > stats.json\n",
+        "examples:\n  relvlm data stats data/coco\n  relvlm data stats data/coco --json > stats.json\n"
+        "  relvlm data stats data/gqa --plots look\n",
     )
     _add_folder(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, with the histograms in full")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="draw how long the tails are, and what goes with what"
+    )
     parser.set_defaults(data_main=_stats)
 
 
 def _stats(args: argparse.Namespace) -> int:
     from relvlm.data.shards.store import ShardSet
+    from relvlm.data.statistics import Pairs, as_text, describe
     from relvlm.data.tools.inspect import report_damaged, sound_samples
-    from relvlm.data.tools.statistics import as_text, describe
 
     damaged: list[str] = []
-    figures = describe(sound_samples(ShardSet(args.folder), damaged))
+    samples, pairs = sound_samples(ShardSet(args.folder), damaged), Pairs()
+    figures = describe(pairs.count(samples) if args.plots else samples)
     figures["totals"]["damaged"] = len(damaged)
     print(json.dumps(figures, indent=2, ensure_ascii=False) if args.json else as_text(figures))
     report_damaged(damaged)
+    if args.plots:
+        from relvlm.data.tools.plots import write_plots
+
+        print(*write_plots(args.plots, figures, pairs), sep="\n", file=sys.stderr)
     return 0
 
 
 def _add_preview(parser: argparse.ArgumentParser) -> None:
     parser.description = "Draw samples with their boxes, labels, captions and relations on one sheet."
-    _teach(parser, "example:\n  relvlm data preview data/relworld/graphs --out look.html --count 40\n")
+    _teach(
+        parser,
+        "examples:\n  relvlm data preview data/relworld/graphs --out look.html --count 40\n"
+        "  relvlm data preview data/gqa --out riding.html --predicate riding --label horse\n"
+        "  relvlm data preview data/coco --out faults.html --faults\n",
+    )
     _add_folder(parser)
     parser.add_argument("--out", type=Path, required=True, help="sheet.html (self-contained) or sheet.png")
     parser.add_argument("--count", type=positive, default=24, metavar="N", help="samples, spread over the set (24)")
+    parser.add_argument("--label", nargs="+", default=(), metavar="L", help="samples with an entity of one of these")
+    parser.add_argument(
+        "--predicate", nargs="+", default=(), metavar="P", help="samples with one of these relations, and no other ones"
+    )
+    parser.add_argument("--key", nargs="+", default=(), metavar="K", help="the samples of these keys")
+    parser.add_argument("--faults", action="store_true", help="only samples with faults, as far as they can be shown")
     parser.set_defaults(data_main=_preview)
 
 
 def _preview(args: argparse.Namespace) -> int:
+    from relvlm.data.tools.chosen import Chosen
     from relvlm.data.tools.inspect import report_damaged
     from relvlm.data.tools.preview import preview
 
-    shown, damaged = preview(args.folder, args.out, args.count)
+    chosen = Chosen(tuple(args.label), tuple(args.predicate), tuple(args.key), args.faults)
+    shown, damaged = preview(args.folder, args.out, args.count, chosen)
     print(f"{args.out}: {shown} samples" + (f", {len(damaged)} damaged ones left out" if damaged else ""))
     report_damaged(damaged)
     return 0

@@ -28,9 +28,14 @@ def open_image(data: bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS)
         raise ValueError(f"not a readable image: neither {' nor '.join(formats)}, or cut short") from error
     except _DECODE_ERRORS as error:
         raise ValueError(f"not a readable image: {error}") from error
-    if image.width * image.height > max_pixels:
-        raise ValueError(f"image of {image.width}x{image.height} pixels, data.max_pixels is {max_pixels}")
+    check_pixels(image.width, image.height, max_pixels)
     return image
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise ValueError for an image of more pixels."""
+    if width * height > max_pixels:
+        raise ValueError(f"image of {width}x{height} pixels, data.max_pixels is {max_pixels}")
 
 
 def load_pixels(image: Image.Image) -> Image.Image:

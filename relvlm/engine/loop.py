@@ -20,6 +20,7 @@ from relvlm.config.exact import not_exact
 from relvlm.config.load import dump
 from relvlm.config.schema import Config
 from relvlm.convert.init import initialise
+from relvlm.data import decoders
 from relvlm.data.batches.pools import check_ranks
 from relvlm.engine import distributed, heartbeat, resume, rollback, run_state
 from relvlm.engine.ending import clear_ending, note_ending
@@ -107,7 +108,12 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
         clear_ending(out)
         dump(config, out / "config.yaml")
         storage.write_whole(out / resume.RUN, resume.description(config, inputs))
-    for note in [*notes, *remarks(config), *(f"trained with {option}" for option in not_exact(config))]:
+    for note in [
+        *notes,
+        *decoders.remarks(),
+        *remarks(config),
+        *(f"trained with {option}" for option in not_exact(config)),
+    ]:
         log.info("%s", note)
     return newest
 

@@ -152,6 +152,12 @@ def test_limits_stay_as_they_are():
                 "data.ratio.mrc data.ratio.vsg device_tflops",
             ]
         ),
+        "above 0 and at most 1,000,000": " ".join(
+            [
+                "data.relation_weights.boxes data.relation_weights.human data.relation_weights.model",
+                "data.relation_weights.parser",
+            ]
+        ),
         "at least 0 and at most 1,024": "data.workers",
         "at least 0 and at most 1,000,000,000": "data.max_faults",
         "at least 1 and at most 178,956,970": "data.max_pixels",

@@ -57,7 +57,7 @@ class Batch:
 
     kind: BatchKind
     dataset: str
-    pixels: Tensor  # (B, 3, H, W) float32
+    pixels: Tensor  # (B, 3, H, W) uint8 as a worker leaves them, float32 from `to` on
     image_key: Tensor  # (B,) int64, equal for equal images
     text_ids: Tensor  # (T,) int64: [CLS] ... [SEP] of group 0, then of group 1, ...
     text_key: Tensor  # (G,) int64, equal for equal texts
@@ -78,8 +78,9 @@ class Batch:
     samples_hash: int = 0  # sum of its views' `sample`, modulo 2^64: the same however a step is shared out
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch with every tensor on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        """The batch with every tensor on `device`, and its pixels normalised there: bytes travel, not floats."""
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        return replace(moved, pixels=normalise(moved.pixels)) if moved.pixels.dtype == torch.uint8 else moved
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, so that `to` overlaps with computing; called by DataLoader."""
@@ -179,7 +180,7 @@ def assemble(
     return Batch(
         kind=kind,
         dataset=dataset,
-        pixels=normalise(np.stack([view.pixels for view in views])),
+        pixels=torch.from_numpy(np.stack([view.pixels for view in views])).permute(0, 3, 1, 2),
         image_key=torch.tensor([view.image_key for view in views]),
         text_ids=_flat(g.ids for g in groups),
         text_key=torch.tensor([g.key for g in groups]),

@@ -31,6 +31,7 @@ from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.text import Tokenizer, text_key
 from relvlm.errors import UserError
 from relvlm.kinds import BATCH_KINDS, BatchKind, datasets_of
+from relvlm_kernels.malloc import keep_freed_memory
 
 COUNTS = ("faults", "unusable", "truncated_texts", "cut_captions", "dropped_triplets", "unknown_predicates")
 ATTEMPTS = 1000  # draws for one place in a batch before the dataset is given up
@@ -66,6 +67,7 @@ class StepDataset(Dataset[list[Batch] | UserError]):
     @cached_property
     def builder(self) -> ViewBuilder:
         """Made on first use, which is in the worker."""
+        keep_freed_memory()  # or every image begins in pages that the kernel has to zero
         relations = read_relations(self.config.relations_file) if "mrc" in self.config.trained else {}
         tokenizer = Tokenizer(self.config.vocab_file)
         return ViewBuilder(self.config, self.image_size, self.patch_size, tokenizer, relations)

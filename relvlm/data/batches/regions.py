@@ -6,16 +6,18 @@ Boxes are (x0, y0, x1, y1), half-open; patches likewise, in whole patches.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from relvlm.config.schema import RelationWeights
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.errors import UserError
 
 Patches = tuple[int, int, int, int]
 MIN_VISIBLE = 0.5
+EQUAL = RelationWeights()
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,31 @@ def describe(entity: Entity, rng: Random) -> str:
     return f"{rng.choice(entity.attributes)} {entity.label}"
 
 
+def draw_relations(relations: Sequence[Relation], limit: int, weights: RelationWeights, rng: Random) -> list[Relation]:
+    """At most `limit` relations in random order; where provenances weigh differently, the heavier ones rather first.
+
+    With weights they are draws without replacement (Efraimidis and Spirakis, 2006).
+    """
+    weight = [getattr(weights, r.provenance or "human") for r in relations]
+    if len(set(weight)) <= 1:
+        return rng.sample(relations, min(limit, len(relations)))
+    late = [-math.log(1 - rng.random()) / w for w in weight]
+    return [relations[i] for i in sorted(range(len(late)), key=late.__getitem__)[:limit]]
+
+
 def choose_relations(
-    sample: Sample, classes: Mapping[str, int], max_relations: int, max_entities: int, rng: Random
+    sample: Sample,
+    classes: Mapping[str, int],
+    max_relations: int,
+    max_entities: int,
+    rng: Random,
+    weights: RelationWeights = EQUAL,
 ) -> tuple[list[Relation], int]:
     """Random relations of known predicate over few entities, and how many have an unknown predicate."""
     known = [r for r in sample.relations if r.predicate in classes]
     chosen: list[Relation] = []
     entities: set[str] = set()
-    for relation in rng.sample(known, len(known)):
+    for relation in draw_relations(known, len(known), weights, rng):
         union = entities | {relation.subject, relation.object}
         if len(chosen) < max_relations and len(union) <= max_entities:
             chosen.append(relation)

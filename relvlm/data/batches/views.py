@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,6 @@ from random import Random
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from relvlm.config.schema import DataConfig
 from relvlm.data.batches.batch import Group, View
@@ -28,14 +26,14 @@ from relvlm.data.batches.regions import (
 from relvlm.data.batches.transforms import (
     colour_augment,
     flip_box,
-    flip_image,
+    flip_pixels,
     flip_sample,
     geometry_augment,
     random_crop,
     resize_square,
 )
 from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
-from relvlm.data.pictures import open_image
+from relvlm.data.decoders import open_picture
 from relvlm.data.shards.schema import Box, Sample
 from relvlm.data.shards.store import Record
 from relvlm.data.text import Tokenizer, pre_caption, text_key
@@ -70,6 +68,7 @@ class ViewBuilder:
         self.patch_size = patch_size
         self.resize(image_size)
         self.tokenizer, self.relations = tokenizer, relations
+        self.joined = [kind for kind in SECTION_KINDS if getattr(config.joint_weights, kind)]
         self.counts: Counter[str] = Counter()
         self._groups: dict[BatchKind, Callable[[Sample, Box, Random], Texts]] = {
             "captions": self._captions,
@@ -93,8 +92,7 @@ class ViewBuilder:
         flip = rng.random() < self.config.flip
         sample = flip_sample(record.sample) if flip else record.sample
         crop = self._crop(kind, sample, rng)
-        weighted = dataclasses.asdict(self.config.joint_weights)
-        kinds = [k for k in SECTION_KINDS if weighted[k]] if kind == "joint" else [kind]
+        kinds = self.joined if kind == "joint" else [kind]
         parts = {k: self._groups[k](sample, crop, rng) for k in kinds}
         triplets = parts["mrc"].triplets if "mrc" in parts else ()
         geometry = kind == "captions" and self.config.randaugment_geometry
@@ -130,8 +128,9 @@ class ViewBuilder:
         return Texts(present)
 
     def _mrc(self, sample: Sample, crop: Box, rng: Random) -> Texts:
+        config = self.config
         chosen, unknown = choose_relations(
-            sample, self.relations, self.config.mrc_relations, self.config.mrc_entities, rng
+            sample, self.relations, config.mrc_relations, config.mrc_entities, rng, config.relation_weights
         )
         self.counts["unknown_predicates"] += unknown
         if not chosen:
@@ -148,7 +147,7 @@ class ViewBuilder:
         return Texts(groups, triplets)
 
     def _vsg(self, sample: Sample, crop: Box, rng: Random) -> Texts:
-        triplets = choose_triplets(sample, self.config.vsg_triplets, rng)
+        triplets = choose_triplets(sample, self.config.vsg_triplets, rng, self.config.relation_weights)
         phrases = [pre_caption(phrase, NO_LIMIT) for phrase in verbalise(sample, triplets, rng)]
         ids, kept, dropped = encode_triplets(phrases, self.tokenizer, self.config.max_vsg_tokens)
         self.counts["dropped_triplets"] += dropped
@@ -186,16 +185,17 @@ class ViewBuilder:
         crop: Box,
         flip: bool,
         rng: Random,
-        augment: Callable[[Image.Image, Random], Image.Image],
+        augment: Callable[[np.ndarray, Random], np.ndarray],
     ) -> np.ndarray:
         """Decoded last: what is unusable has not cost the decoding."""
         sample = record.sample
-        image = open_image(record.image, self.config.max_pixels)
-        if image.size != (sample.width, sample.height):
-            raise ValueError(f"image is {image.width}x{image.height}, annotation {sample.width}x{sample.height}")
-        square = resize_square(image, self.image_size, flip_box(crop, sample.width) if flip else crop)
+        picture = open_picture(record.image, self.config.max_pixels)
+        if picture.size != (sample.width, sample.height):
+            width, height = picture.size
+            raise ValueError(f"image is {width}x{height}, annotation {sample.width}x{sample.height}")
+        square_HWC = resize_square(picture, self.image_size, flip_box(crop, sample.width) if flip else crop)
         if flip:
-            square = flip_image(square)
+            square_HWC = flip_pixels(square_HWC)
         if self.config.randaugment:
-            square = augment(square, rng)
-        return np.asarray(square)
+            square_HWC = augment(square_HWC, rng)
+        return square_HWC

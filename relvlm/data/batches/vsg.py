@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from random import Random
 
-from relvlm.data.batches.regions import describe
+from relvlm.config.schema import RelationWeights
+from relvlm.data.batches.regions import EQUAL, describe, draw_relations
 from relvlm.data.shards.schema import Relation, Sample
 from relvlm.data.text import Tokenizer
 
 
-def choose_triplets(sample: Sample, limit: int, rng: Random) -> list[Relation]:
+def choose_triplets(sample: Sample, limit: int, rng: Random, weights: RelationWeights = EQUAL) -> list[Relation]:
     """At most `limit` random relations, by the centre of the subject's box: left to right, then top down."""
     centres = {e.id: ((e.box[0] + e.box[2]) / 2, (e.box[1] + e.box[3]) / 2) for e in sample.entities}
-    chosen = rng.sample(sample.relations, min(limit, len(sample.relations)))
+    chosen = draw_relations(sample.relations, limit, weights, rng)
     return sorted(chosen, key=lambda relation: centres[relation.subject])
 
 

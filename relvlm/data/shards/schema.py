@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 SCHEMA_VERSION = 1
 MAX_SIDE = 2**31 - 1  # pixels; no PNG is longer
 Box = tuple[float, float, float, float]
+Provenance = Literal["", "human", "boxes", "parser", "model"]  # "": the source does not say
+PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
 
 
 class SchemaError(ValueError):
@@ -32,11 +34,15 @@ class Entity:
 
 @dataclass(frozen=True)
 class Relation:
-    """`predicate` holds from entity `subject` to entity `object` (both entity ids)."""
+    """`predicate` holds from entity `subject` to entity `object` (both entity ids).
+
+    `provenance`: who or what says so. The same relation from somewhere else is the same relation.
+    """
 
     subject: str
     predicate: str
     object: str
+    provenance: Provenance = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,12 @@ class Sample:
     schema: int = field(default=SCHEMA_VERSION)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON types."""
-        return asdict(self)
+        """The record as plain JSON types; a relation of unknown provenance says nothing of it."""
+        record = asdict(self)
+        for relation in record["relations"]:
+            if not relation["provenance"]:
+                del relation["provenance"]
+        return record
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Sample:
@@ -112,7 +122,14 @@ def _relation(record: Any, ids: Collection[str]) -> Relation:
     if subject not in ids or target not in ids:
         end, name = ("subject", subject) if subject not in ids else ("object", target)
         raise SchemaError(f"{end}: {name!r} is the id of no entity")
-    return Relation(subject, _text(record, "predicate"), target)
+    return Relation(subject, _text(record, "predicate"), target, _provenance(record) if len(record) > 3 else "")
+
+
+def _provenance(record: dict[str, Any]) -> Provenance:
+    value: Any = record.get("provenance", "human")
+    if type(value) is not str or not value or value not in PROVENANCES:
+        raise SchemaError(f"provenance: {_shown(value)} is none of {', '.join(filter(None, PROVENANCES))}")
+    return value  # type: ignore[return-value]
 
 
 def _check_fields(record: Any, known: frozenset[str]) -> None:

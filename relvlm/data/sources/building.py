@@ -49,8 +49,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="new folder for the shards and manifest.json"
     )
-    parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
-    parser.add_argument("--processes", type=positive, default=1, metavar="N", help="that make shards (%(default)s)")
+    add_driver_arguments(parser)
     parser.add_argument(
         "--max-side",
         "--resize",
@@ -78,6 +77,12 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="images to leave out, such as those of a test set: ids or file names, one a line, or a JSON list",
     )
+
+
+def add_driver_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of everything that the driver writes, copies of shard sets among it."""
+    parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
+    parser.add_argument("--processes", type=positive, default=1, metavar="N", help="that make shards (%(default)s)")
     parser.add_argument(
         "--max-faults",
         type=share,

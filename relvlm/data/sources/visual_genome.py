@@ -19,7 +19,7 @@ from relvlm.data.sources.item import FilePhoto, Item, Size
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import PhotoFault, check_size
 from relvlm.data.sources.scene_graphs import Files, ImageGraph, parse, read_graphs, to_sample
-from relvlm.data.tools.statistics import as_text, describe
+from relvlm.data.statistics import as_text, describe
 from relvlm.errors import UserError
 
 EPILOG = """examples:
@@ -86,7 +86,7 @@ def parse_only(
 ) -> dict[str, Any]:
     """Write `samples.jsonl`, `relations.txt` and `statistics.json` into the new folder `out`, without photos.
 
-    Returns the statistics (of `relvlm.data.tools.statistics.describe`). Records that cannot be used go into `faults`.
+    Returns the statistics (of `relvlm.data.statistics.describe`). Records that cannot be used go into `faults`.
     UserError for unreadable input or too many faults.
     """
     check_free(out)

@@ -69,6 +69,11 @@ _maker: Maker | None = None
 def _start(maker: Maker, parent: int) -> None:
     global _maker
     _maker = maker
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """In a worker: end when the process `parent` does, however that ends, and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":

@@ -6,46 +6,67 @@ A joint step encodes a photo once for all that is known of it (`data.joint` in a
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from relvlm.data.arguments import positive
 from relvlm.data.image_ids import DATASETS
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
-from relvlm.data.shards.store import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
-from relvlm.data.tools.inspect import refuse_repeated, sound_samples
+from relvlm.data.sources.building import add_driver_arguments
+from relvlm.data.sources.faults import Faults, RecordFault
+from relvlm.data.sources.item import Item, Size
+from relvlm.data.sources.meter import Meter
+from relvlm.data.sources.raw import check_size
+from relvlm.data.sources.spool import Spool
+from relvlm.data.tools.stored import StoredSets, copy_and_report, opened, repeated, sound_records
 from relvlm.errors import UserError
 
 MAX_STRETCH = 1.01  # how far the aspect of a photo may differ between two sets: rounding of a resize
 
 
-def merge(sets: Sequence[Path], out: Path, shard_size: int = 1000) -> tuple[dict[str, Any], list[str]]:
-    """Write to `out` the photos that every set holds, by `image_id`, with the annotation of all.
+@dataclass(frozen=True)
+class Merged(StoredSets):
+    """The photos that every set holds, by `image_id`, with the annotation of all.
 
     Photos, order and keys are the first set's; boxes follow where another set holds a photo in another size.
-    Returns the manifest and what was left out though every set holds it. UserError if a set is none, if `out` is
-    taken, if no photo is in all, or if the sets are of different datasets, whose ids mean different photos.
     """
-    check_free(out)
-    shards = [ShardSet(path) for path in sets]
-    sources = [str(s.manifest.get("source", "")) for s in shards]
-    _check_datasets(sets, sources)
-    skipped: list[str] = []
-    others = [_places(other, skipped) for other in shards[1:]]
-    manifest = write_shards(
-        out,
-        _merged(shards, others, skipped),
-        source="+".join(dict.fromkeys(sources)),
-        builder_args={"merge": sources},
-        shard_size=shard_size,
-        skipped=skipped,
-    )
-    return manifest, skipped
+
+    @property
+    def name(self) -> str:
+        return "+".join(dict.fromkeys(self._sources()))
+
+    def _sources(self) -> list[str]:
+        return [str(opened(folder).manifest.get("source", "")) for folder in self.folders]
+
+    def check(self) -> None:
+        """Raise UserError where a set is none, or the sets are of datasets whose ids mean different photos."""
+        _check_datasets(self.folders, self._sources())
+
+    def arguments(self) -> dict[str, Any]:
+        return {"merge": self._sources()}
+
+    def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
+        others = Spool()
+        for number, folder in enumerate(self.folders[1:]):
+            _spool(others, str(number), folder, faults)
+        images = set[str]()
+        for record, item in self.records(faults, meter):
+            found = [others.get(str(number), item.image_id) for number in range(len(self.folders) - 1)]
+            if not all(found):
+                continue
+            if item.image_id in images:
+                repeated(faults, record, f"same image_id as a record before: {item.image_id}")
+                continue
+            images.add(item.image_id)
+            yield item._replace(record=[record.sample, *(samples[0] for samples in found)])
+
+    def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
+        check_size(item.photo.name, size, (item.record[0].width, item.record[0].height))
+        try:
+            return join(item.record)
+        except ValueError as error:
+            raise RecordFault("sets that do not fit together", str(error)) from error
 
 
 def _check_datasets(sets: Sequence[Path], sources: Sequence[str]) -> None:
@@ -58,33 +79,16 @@ def _check_datasets(sets: Sequence[Path], sources: Sequence[str]) -> None:
         raise UserError(f"relvlm data merge: {said}: their ids mean different photos (merge sets of one dataset)")
 
 
-def _places(shards: ShardSet, skipped: list[str]) -> dict[str, Sample]:
-    """Annotation by image_id; of a photo that is there twice, the first, and the others are listed."""
-    found: dict[str, Sample] = {}
-    for sample in sound_samples(shards, skipped):
-        if found.setdefault(sample.image_id, sample) is not sample:
-            skipped.append(f"{shards.path}: image {sample.image_id} is there twice, its first annotation is taken")
-    return found
-
-
-def _merged(shards: list[ShardSet], others: list[dict[str, Sample]], skipped: list[str]) -> Iterator[Encoded]:
-    first = shards[0]
-    keys, images = set[str](), set[str]()
-    for index in tqdm(range(len(first)), desc="merge", unit="image", disable=None):
-        try:
-            record = first.read(index)
-            found = [other.get(record.sample.image_id) for other in others]
-            if not all(found):
-                continue
-            refuse_repeated(record, "key", record.key, keys)
-            refuse_repeated(record, "image_id", record.sample.image_id, images)
-            joined = join([record.sample, *(s for s in found if s)])
-        except DataFault as fault:
-            skipped.append(str(fault))
-        except ValueError as error:
-            skipped.append(f"{record.shard}: {record.key}: {error}")
-        else:
-            yield record.key, record.image, joined
+def _spool(others: Spool, part: str, folder: Path, faults: Faults) -> None:
+    """Annotation by image_id; of a photo that is there twice, the first, and the others are faults."""
+    images = set[str]()
+    for _, record in sound_records(opened(folder), faults):
+        image = record.sample.image_id
+        if image in images:
+            repeated(faults, record, f"{folder}: image {image} is there twice, its first annotation is taken")
+            continue
+        images.add(image)
+        others.put(part, image, record.sample)
 
 
 def join(samples: Sequence[Sample]) -> Sample:
@@ -102,7 +106,7 @@ def join(samples: Sequence[Sample]) -> Sample:
             attributes = tuple(dict.fromkeys((*known.attributes, *entity.attributes)))
             entities[entity.label, entity.box] = replace(known, attributes=attributes)
             names[entity.id] = known.id
-        relations += [Relation(names[r.subject], r.predicate, names[r.object]) for r in sample.relations]
+        relations += [replace(r, subject=names[r.subject], object=names[r.object]) for r in sample.relations]
     return replace(
         first,
         source="+".join(dict.fromkeys(s.source for s in samples)),
@@ -141,16 +145,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("sets", type=Path, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
+    add_driver_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     if len(args.sets) < 2:
         raise UserError("relvlm data merge: needs two shard sets or more")
-    manifest, skipped = merge(args.sets, args.out, args.shard_size)
-    totals = manifest["totals"]
-    print(f"{args.out}: {totals['samples']} images, {totals['relations']} relations")
-    if skipped:
-        print(f"left out {len(skipped)} samples, listed in {args.out / SKIPPED}", file=sys.stderr)
-    return 0
+    merged = Merged(tuple(args.sets))
+    merged.check()
+    return copy_and_report(merged, args)

@@ -9,11 +9,12 @@ from html import escape
 from pathlib import Path
 from textwrap import wrap
 
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
-from relvlm.data.shards.schema import Sample
-from relvlm.data.shards.store import DataFault, Record, ShardSet
+from relvlm.data.shards.store import ShardSet
 from relvlm.data.tools import inspect
+from relvlm.data.tools.chosen import ALL, Card, Chosen, find_cards
+from relvlm.data.tools.drawing import draw
 from relvlm.errors import UserError
 
 WIDTH = 420  # pixels of a photo on the sheet
@@ -23,11 +24,11 @@ COLUMNS = 4
 STYLE = """body{font:14px/1.4 sans-serif;margin:24px;background:#fafafa}
 main{display:grid;grid-template-columns:repeat(auto-fill,minmax(420px,1fr));gap:20px}
 figure{margin:0;padding:12px;background:#fff;border:1px solid #ddd}img{width:100%}
-ul{margin:6px 0;padding-left:18px}b{color:#036}small{color:#777}"""
+ul{margin:6px 0;padding-left:18px}b{color:#036}small{color:#777}.fault{color:#b00}"""
 
 
-def preview(path: Path, out: Path, count: int = 24) -> tuple[int, list[str]]:
-    """Write a sheet of `count` samples spread evenly over the set to `out` (.html or .png).
+def preview(path: Path, out: Path, count: int = 24, chosen: Chosen = ALL) -> tuple[int, list[str]]:
+    """Write a sheet of `count` chosen samples spread over the set to `out` (.html or .png).
 
     Returns how many it shows, and the faults of those that cannot be read or decoded. Raises UserError for another
     suffix, where none can be shown, and where `out` cannot be written.
@@ -35,90 +36,77 @@ def preview(path: Path, out: Path, count: int = 24) -> tuple[int, list[str]]:
     if out.suffix not in (".html", ".png"):
         raise UserError(f"{out}: a preview is .html or .png (choose another --out)")
     shards = ShardSet(path)
-    count = min(count, len(shards))
-    records, faults = _readable(shards, [number * len(shards) // count for number in range(count)])
-    if not records:
-        raise UserError(f"{path}: none of {count} samples can be shown, first: {faults[0]} (run: relvlm data lint)")
+    cards, faults = find_cards(shards, min(count, len(shards)), chosen)
+    if not cards:
+        raise _nothing(path, min(count, len(shards)) if chosen.all else len(shards), chosen, faults)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".html":
-            out.write_text(html_sheet(str(path), records), encoding="utf-8", errors="backslashreplace")
+            out.write_text(html_sheet(str(path), cards), encoding="utf-8", errors="backslashreplace")
         else:
-            png_sheet(records).save(out)
+            png_sheet(cards).save(out)
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror} (choose another --out)") from error
-    return len(records), faults
+    return len(cards), faults
 
 
-def _readable(shards: ShardSet, indices: Sequence[int]) -> tuple[list[Record], list[str]]:
-    records, faults = [], []
-    for index in indices:
-        try:
-            record = shards.read(index)
-            inspect.picture(record)
-        except DataFault as fault:
-            faults.append(str(fault))
-        else:
-            records.append(record)
-    return records, faults
+def _nothing(path: Path, looked_at: int, chosen: Chosen, faults: Sequence[str]) -> UserError:
+    if faults:
+        return UserError(
+            f"{path}: none of {looked_at} samples can be shown, first: {faults[0]} (run: relvlm data lint)"
+        )
+    if chosen.faults:
+        return UserError(f"{path}: none of {looked_at} samples is faulty and what was asked for (leave out --faults)")
+    return UserError(f"{path}: none of {looked_at} samples is what was asked for (run: relvlm data stats {path})")
 
 
-def color(number: int) -> tuple[int, int, int]:
-    """A box colour; neighbours differ clearly."""
-    red, green, blue = ImageColor.getrgb(f"hsl({number * 137 % 360}, 90%, 42%)")[:3]
-    return red, green, blue
-
-
-def picture(record: Record) -> Image.Image:
-    """The photo at sheet width (a very high one at `HEIGHT`) with its numbered boxes."""
-    photo = inspect.picture(record)
-    scale = min(WIDTH / photo.width, HEIGHT / photo.height)
-    canvas = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
-    pen = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(12)
-    for number, entity in enumerate(record.sample.entities):
-        box = tuple(v * scale for v in entity.box)
-        text = f"{number} {' '.join((*entity.attributes, entity.label))}"
-        pen.rectangle(box, outline=color(number), width=2)
-        place = (box[0] + 2, max(0.0, min(box[1], canvas.height - 14)))
-        pen.rectangle(pen.textbbox(place, text, font=font), fill=color(number))
-        pen.text(place, text, fill="white", font=font)
+def picture(card: Card) -> Image.Image:
+    """The photo at sheet width (a very high one at `HEIGHT`) with boxes and relations; a grey field without a photo."""
+    sample = card.record.sample
+    scale = min(WIDTH / sample.width, HEIGHT / sample.height)
+    size = max(1, round(sample.width * scale)), max(1, round(sample.height * scale))
+    canvas = inspect.picture(card.record).resize(size) if card.photo else Image.new("RGB", size, (200, 200, 200))
+    draw(canvas, sample, scale, card.relations)
     return canvas
 
 
-def relation_lines(sample: Sample) -> list[str]:
-    """`dog 0 left of cat 2`, the numbers being those on the boxes."""
-    name = {e.id: f"{e.label} {number}" for number, e in enumerate(sample.entities)}
-    return [f"{name[r.subject]} {r.predicate} {name[r.object]}" for r in sample.relations]
+def relation_lines(card: Card) -> list[str]:
+    """`dog 0 left of cat 2 [boxes]`, the numbers being those on the boxes, and where the relation is from if told."""
+    name = {e.id: f"{e.label} {number}" for number, e in enumerate(card.record.sample.entities)}
+    return [
+        f"{name[r.subject]} {r.predicate} {name[r.object]}{f' [{r.provenance}]' if r.provenance else ''}"
+        for r in card.relations
+    ]
 
 
-def html_sheet(title: str, records: Sequence[Record]) -> str:
+def html_sheet(title: str, cards: Sequence[Card]) -> str:
     """One self-contained page."""
-    figures = "\n".join(_figure(record) for record in records)
+    figures = "\n".join(_figure(card) for card in cards)
     return (
         f'<!doctype html><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
         f"<h1>{escape(title)}</h1><main>{figures}</main>\n"
     )
 
 
-def _figure(record: Record) -> str:
+def _figure(card: Card) -> str:
     stream = io.BytesIO()
-    picture(record).save(stream, "JPEG", quality=85)
+    picture(card).save(stream, "JPEG", quality=85)
     data = base64.b64encode(stream.getvalue()).decode()
-    captions = "".join(f"<li>{escape(c)}</li>" for c in record.sample.captions)
-    relations = "".join(f"<li><b>{escape(r)}</b></li>" for r in relation_lines(record.sample))
+    faults = "".join(f'<li class="fault">{escape(fault)}</li>' for fault in card.faults)
+    captions = "".join(f"<li>{escape(c)}</li>" for c in card.record.sample.captions)
+    relations = "".join(f"<li><b>{escape(r)}</b></li>" for r in relation_lines(card))
     return (
-        f'<figure><img alt="" src="data:image/jpeg;base64,{data}"><small>{escape(record.key)}</small>'
-        f"<ul>{captions}</ul><ul>{relations}</ul></figure>"
+        f'<figure><img alt="" src="data:image/jpeg;base64,{data}"><small>{escape(card.record.key)}</small>'
+        f"<ul>{faults}{captions}</ul><ul>{relations}</ul></figure>"
     )
 
 
-def png_sheet(records: Sequence[Record]) -> Image.Image:
+def png_sheet(cards: Sequence[Card]) -> Image.Image:
     """All cards on one image, `COLUMNS` a row."""
-    cards = [_card(record) for record in records]
-    rows = [cards[start : start + COLUMNS] for start in range(0, len(cards), COLUMNS)]
+    drawn = [_drawn(card) for card in cards]
+    rows = [drawn[start : start + COLUMNS] for start in range(0, len(drawn), COLUMNS)]
     heights = [max(card.height for card in row) for row in rows]
-    sheet = Image.new("RGB", (WIDTH * min(COLUMNS, len(cards)), sum(heights)), "white")
+    sheet = Image.new("RGB", (WIDTH * min(COLUMNS, len(drawn)), sum(heights)), "white")
     top = 0
     for row, height in zip(rows, heights, strict=True):
         for column, card in enumerate(row):
@@ -127,14 +115,14 @@ def png_sheet(records: Sequence[Record]) -> Image.Image:
     return sheet
 
 
-def _card(record: Record) -> Image.Image:
-    photo = picture(record)
-    text = [*(f"- {c}" for c in record.sample.captions), *relation_lines(record.sample)]
+def _drawn(card: Card) -> Image.Image:
+    photo = picture(card)
+    text = [*(f"! {f}" for f in card.faults), *(f"- {c}" for c in card.record.sample.captions), *relation_lines(card)]
     lines = [part for line in text for part in wrap(line, 62)]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], f"... and {len(lines) - LINES + 1} more lines"]
-    card = Image.new("RGB", (WIDTH, photo.height + 16 * len(lines) + 12), "white")
-    card.paste(photo)
-    pen = ImageDraw.Draw(card)
+    whole = Image.new("RGB", (WIDTH, photo.height + 16 * len(lines) + 12), "white")
+    whole.paste(photo)
+    pen = ImageDraw.Draw(whole)
     pen.multiline_text((4, photo.height + 2), "\n".join(lines), fill="black", font=ImageFont.load_default(12))
-    return card
+    return whole

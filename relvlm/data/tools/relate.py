@@ -1,10 +1,13 @@
 """Spatial relations from boxes: only what two rectangles can decide, and only where they decide it clearly.
 
+Relations that captions state are taken too, if asked for (caption_triplets.py). Each says where it comes from.
+
 Lengths are of the boxes of subject and object; left and right are the viewer's.
 
 - *left of / right of*: apart horizontally (sharing at most `slack` of the smaller width), at like heights (sharing
   at least `aligned` of the smaller height).
-- *far from*: a gap of at least `far` times the longest side of the two boxes and half the image's diagonal.
+- *far from* (only if asked for, since it says little): a gap of at least `far` times the longest side of the two boxes
+  and half the image's diagonal.
 - *above / below* (only if asked for): apart vertically, one over the other (sharing at least `aligned` of the
   smaller width). In a photograph, higher up is as often farther away: of those drawn from some 30 COCO photos
   about half were false to the eye. Right for drawings, plans, screens.
@@ -17,9 +20,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, zip_longest
 from math import hypot
@@ -27,12 +29,15 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from relvlm.data.arguments import positive, share
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
-from relvlm.data.shards.store import SKIPPED, DataFault, Encoded, ShardSet, check_free, write_shards
-from relvlm.data.tools.inspect import refuse_repeated
+from relvlm.data.sources.building import add_driver_arguments
+from relvlm.data.sources.faults import Faults
+from relvlm.data.sources.item import Item, Size
+from relvlm.data.sources.meter import Meter
+from relvlm.data.sources.raw import check_size
+from relvlm.data.tools.caption_triplets import CaptionParser, read_predicates
+from relvlm.data.tools.stored import StoredSets, copy_and_report, opened
 
 MIRROR = {
     "left of": "right of",
@@ -43,7 +48,7 @@ MIRROR = {
 }
 
 
-PHOTO_PREDICATES = ("left of", "right of", "far from")
+PHOTO_PREDICATES = ("left of", "right of")
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def derive(sample: Sample, rules: Rules = Rules()) -> list[Relation]:
     """All relations that the boxes decide: one per pair and predicate, the mirror image left out."""
     entities = _clear_entities(sample, rules)
     return [
-        Relation(a.id, predicate, b.id)
+        Relation(a.id, predicate, b.id, "boxes")
         for a, b in combinations(entities, 2)
         if a.label != b.label
         for predicate in predicates(a.box, b.box, sample.width, sample.height, rules)
@@ -132,56 +137,49 @@ def choose(relations: list[Relation], image_id: str, rules: Rules = Rules()) -> 
 
 
 def _directions(relation: Relation, chance: Random, rules: Rules) -> list[Relation]:
-    both = [relation, Relation(relation.object, MIRROR[relation.predicate], relation.subject)]
+    both = [relation, Relation(relation.object, MIRROR[relation.predicate], relation.subject, "boxes")]
     chance.shuffle(both)
     return both if rules.mirrored == "both" else both[:1]
 
 
-def relate_sample(sample: Sample, rules: Rules = Rules()) -> Sample:
-    """The sample with derived relations behind those it has."""
-    derived = choose(derive(sample, rules), sample.image_id, rules)
-    return replace(sample, relations=tuple(dict.fromkeys((*sample.relations, *derived))))
+def relate_sample(sample: Sample, rules: Rules = Rules(), parser: CaptionParser | None = None) -> Sample:
+    """The sample with what its captions say behind the relations that it has, and what its boxes decide behind that.
 
-
-def relate(source: Path, out: Path, rules: Rules = Rules(), shard_size: int = 1000) -> tuple[dict[str, Any], list[str]]:
-    """Copy the shard set `source` to `out` with spatial relations added; photos stay byte for byte.
-
-    Returns the manifest and the damaged samples that were left out. UserError if `source` is no shard set or
-    `out` is taken.
+    A relation keeps the provenance under which it came first.
     """
-    check_free(out)
-    shards = ShardSet(source)
-    skipped: list[str] = []
-    manifest = write_shards(
-        out,
-        _related(shards, rules, skipped),
-        source=str(shards.manifest.get("source", "")),
-        builder_args={"relate": asdict(rules), "input": shards.manifest.get("builder", {})},
-        shard_size=shard_size,
-        skipped=skipped,
-    )
-    return manifest, skipped
+    said = parser.triplets(sample) if parser else []
+    derived = choose(derive(sample, rules), sample.image_id, rules)
+    return replace(sample, relations=tuple(dict.fromkeys((*sample.relations, *said, *derived))))
 
 
-def _related(shards: ShardSet, rules: Rules, skipped: list[str]) -> Iterator[Encoded]:
-    keys: set[str] = set()
-    for index in _progress(range(len(shards))):
-        try:
-            record = shards.read(index)
-            refuse_repeated(record, "key", record.key, keys)
-        except DataFault as fault:
-            skipped.append(str(fault))
-            continue
-        yield record.key, record.image, relate_sample(record.sample, rules)
+@dataclass(frozen=True)
+class Related(StoredSets):
+    """The one set, with relations derived from its boxes and, with a parser, read out of its captions."""
 
+    rules: Rules = Rules()
+    parser: CaptionParser | None = None
 
-def _progress(indices: range) -> Iterable[int]:
-    return tqdm(indices, desc="relate", unit="image", disable=None)
+    @property
+    def name(self) -> str:
+        return str(opened(self.folders[0]).manifest.get("source", ""))
+
+    def arguments(self) -> dict[str, Any]:
+        said = {"caption predicates": list(self.parser.predicates)} if self.parser else {}
+        rules = {**asdict(self.rules), "predicates": list(self.rules.predicates)}
+        return {"relate": rules, **said, "input": opened(self.folders[0]).manifest.get("builder", {})}
+
+    def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
+        return (item for _, item in self.records(faults, meter))
+
+    def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
+        check_size(item.photo.name, size, (item.record.width, item.record.height))
+        return relate_sample(item.record, self.rules, self.parser)
 
 
 EPILOG = """examples:
   relvlm data relate data/coco data/coco_spatial
   relvlm data relate data/drawings data/drawings_spatial --predicates "left of" "right of" above below
+  relvlm data relate data/coco data/coco_graphs --captions data/gqa/relations.txt --mirrored one
   relvlm data preview data/coco_spatial --out look.html     # are they true to the eye?
 """
 
@@ -199,7 +197,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=sorted(MIRROR),
         default=rules.predicates,
         metavar="P",
-        help=f"of {', '.join(MIRROR)} (all but above and below, which photos often belie)",
+        help=f"of {', '.join(MIRROR)} (left of and right of: photos often belie above and below, far from says little)",
     )
     parser.add_argument("--limit", type=positive, default=rules.limit, metavar="N", help="relations per image (16)")
     parser.add_argument(
@@ -217,7 +215,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="smallest box, as a share of the image (0.004)",
     )
-    parser.add_argument("--shard-size", type=positive, default=1000, metavar="N", help="samples per shard (1000)")
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        metavar="FILE",
+        help="take `label predicate label` out of captions too, word for word, with the predicates of FILE, one a line",
+    )
+    add_driver_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -230,9 +234,5 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         min_area=args.min_area,
     )
-    manifest, skipped = relate(args.source, args.out, rules, args.shard_size)
-    totals = manifest["totals"]
-    print(f"{args.out}: {totals['relations']} relations on {totals['samples']} images")
-    if skipped:
-        print(f"skipped {len(skipped)} damaged samples, listed in {args.out / SKIPPED}", file=sys.stderr)
-    return 0
+    parser = CaptionParser(read_predicates(args.captions)) if args.captions else None
+    return copy_and_report(Related((args.source,), rules=rules, parser=parser), args)

@@ -4,6 +4,7 @@ import torch
 
 from relvlm.data.batches.batch import Batch, Group, Section, View, assemble, distinct_texts
 from relvlm.data.batches.regions import Region, whole_region
+from relvlm.data.batches.transforms import CLIP_MEAN, CLIP_STD
 
 WHOLE = whole_region(32, 8)
 PART = Region((1, 0, 3, 2), (0.5, 0.25, 0.4, 0.5))
@@ -89,7 +90,8 @@ def test_a_joint_batch_has_a_section_for_each_kind_and_its_photos_once():
 def test_dtypes_and_empty_parts():
     batch = assemble("captions", "coco", [view(1, [group([2, 3], 5, WHOLE)])], (4, 4))
     expected = {
-        torch.float32: ("pixels", "target_box"),
+        torch.uint8: ("pixels",),
+        torch.float32: ("target_box",),
         torch.bool: ("whole",),
         torch.int64: (
             "image_key",
@@ -116,6 +118,22 @@ def test_to_moves_every_tensor(batch):
     assert isinstance(moved, Batch)
     assert (moved.kind, moved.dataset) == ("entities", "coco")
     assert all(v.is_meta for v in vars(moved).values() if isinstance(v, torch.Tensor))
+
+
+def test_pixels_are_normalised_where_they_go_to_and_once(batch):
+    moved = batch.to("cpu")
+    assert moved.pixels.dtype == torch.float32 and moved.pixels.is_contiguous()
+    assert moved.pixels[1, 2, 0, 0].item() == pytest.approx((11 / 255 - CLIP_MEAN[2]) / CLIP_STD[2], abs=1e-6)
+    assert torch.equal(moved.to("cpu").pixels, moved.pixels)
+
+
+def test_normalised_bytes_are_the_floats_that_workers_used_to_make():
+    bytes_BHWC = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    views = [View(pixels, n, {"captions": [group([2, 3], 5, WHOLE)]}) for n, pixels in enumerate(bytes_BHWC)]
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    floats = torch.from_numpy(bytes_BHWC.transpose(0, 3, 1, 2).copy()).to(torch.float32)
+    expected = floats.mul_(1 / (255 * std)).sub_(mean / std)
+    assert torch.equal(assemble("captions", "coco", views, (4, 4)).to("cpu").pixels, expected)
 
 
 def test_equal_texts_are_named_once_in_the_order_they_come():

@@ -1,8 +1,10 @@
 import json
+from collections import Counter
 from random import Random
 
 import pytest
 
+from relvlm.config.schema import RelationWeights
 from relvlm.data.batches.regions import (
     box_region,
     box_to_patches,
@@ -10,6 +12,7 @@ from relvlm.data.batches.regions import (
     choose_relations,
     crop_around,
     describe,
+    draw_relations,
     place,
     read_relations,
     visible_part,
@@ -131,6 +134,31 @@ def test_relations_respect_both_limits():
         assert unknown == 0
         assert 1 <= len(chosen) <= 2
         assert len(entities) <= 3
+
+
+PROVENANCES = ("", "human", "boxes", "parser")
+
+
+def drawn(weights, limit=1, seeds=400):
+    relations = [Relation("0", p or "none", "1", p) for p in PROVENANCES]
+    found = [draw_relations(relations, limit, weights, Random(seed)) for seed in range(seeds)]
+    return Counter(r.provenance for chosen in found for r in chosen)
+
+
+def test_equal_weights_draw_as_no_weights_do():
+    relations = [Relation("0", p or "none", "1", p) for p in PROVENANCES]
+    for limit in (1, 3, 9):
+        a, b = Random(3), Random(3)
+        assert draw_relations(relations, limit, RelationWeights(), a) == b.sample(relations, min(limit, 4))
+        assert a.random() == b.random()
+
+
+def test_relations_are_drawn_by_their_provenances_weight():
+    counts = drawn(RelationWeights(boxes=0.25, parser=0.001))
+    assert counts["parser"] <= 3
+    assert 140 <= counts[""] <= 215 and 140 <= counts["human"] <= 215  # 4 of 9 of 400
+    assert 25 <= counts["boxes"] <= 65  # 1 of 9
+    assert drawn(RelationWeights(boxes=0.25), limit=9, seeds=1).total() == 4
 
 
 def test_two_disjoint_relations_fill_four_entities():

@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 from relvlm.data.batches.transforms import (
     _COLOUR_OPS,
@@ -14,7 +14,7 @@ from relvlm.data.batches.transforms import (
     CLIP_STD,
     colour_augment,
     eval_transform,
-    flip_image,
+    flip_pixels,
     flip_sample,
     geometry_augment,
     normalise,
@@ -22,7 +22,7 @@ from relvlm.data.batches.transforms import (
     resize_square,
     swap_left_right,
 )
-from relvlm.data.pictures import open_image
+from relvlm.data.decoders import open_picture
 from relvlm.data.shards.schema import Entity, Relation, Sample
 
 LIMIT = 1_000_000
@@ -76,21 +76,28 @@ def test_flipped_box_holds_the_same_pixels():
     image = Image.new("RGB", (40, 20))
     image.paste((255, 0, 0), (5, 2, 12, 9))
     box = flip_sample(Sample("1", 40, 20, entities=(Entity("a", "x", (5, 2, 12, 9)),))).entities[0].box
-    assert flip_image(image).getbbox() == box
+    assert Image.fromarray(flip_pixels(np.asarray(image))).getbbox() == box
 
 
 @pytest.mark.parametrize("crop", [None, (101, 50, 301, 250), (7, 3, 590, 400)])
 def test_shrunk_decoding_shows_the_same_crop(crop):
     image = smooth(600, 400)
     expected = image.resize((64, 64), Image.Resampling.BICUBIC, box=crop)
-    shrunk = resize_square(open_image(encode(image), LIMIT), 64, crop)
-    difference = np.abs(np.asarray(shrunk, float) - np.asarray(expected, float))
+    shrunk = resize_square(open_picture(encode(image), LIMIT), 64, crop)
+    difference = np.abs(shrunk.astype(float) - np.asarray(expected, float))
     assert difference.mean() < 2
 
 
 def test_no_resize_where_none_is_needed():
     image = smooth(64, 64)
-    assert np.array_equal(np.asarray(resize_square(open_image(encode(image, "PNG"), LIMIT), 64)), np.asarray(image))
+    assert np.array_equal(resize_square(open_picture(encode(image, "PNG"), LIMIT), 64), np.asarray(image))
+
+
+@pytest.mark.parametrize("crop", [None, (7, 3, 190, 170)])
+def test_a_square_is_one_block_of_memory(crop):
+    """A batch is made of such by copying, and Pillow reads them as they are; planes would have to be interleaved."""
+    square = resize_square(open_picture(encode(smooth(200, 180)), LIMIT), 64, crop)
+    assert square.flags.c_contiguous and square.flags.writeable
 
 
 def test_eval_transform_normalises_by_clip():
@@ -102,10 +109,17 @@ def test_eval_transform_normalises_by_clip():
 
 
 def test_normalise_keeps_axes_apart():
-    images = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
-    pixels = normalise(images)
-    assert pixels.is_contiguous()
-    assert pixels[1, 2, 3, 5].item() == pytest.approx((images[1, 3, 5, 2] / 255 - CLIP_MEAN[2]) / CLIP_STD[2], abs=1e-5)
+    images_BHWC = torch.randint(0, 256, (2, 4, 6, 3), dtype=torch.uint8)
+    pixels = normalise(images_BHWC.permute(0, 3, 1, 2))
+    assert pixels.is_contiguous() and pixels.dtype == torch.float32
+    expected = (images_BHWC[1, 3, 5, 2].item() / 255 - CLIP_MEAN[2]) / CLIP_STD[2]
+    assert pixels[1, 2, 3, 5].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_normalising_leaves_the_bytes_as_they_are():
+    pixels = torch.full((1, 3, 2, 2), 7, dtype=torch.uint8)
+    normalise(pixels)
+    assert (pixels == 7).all()
 
 
 def test_random_crop_stays_inside_and_above_the_area():
@@ -122,16 +136,54 @@ def test_crop_scale_of_one_keeps_the_image():
 
 
 def test_colour_augment_keeps_geometry():
-    image = smooth(32, 32)
-    results = [np.asarray(colour_augment(image, Random(seed))) for seed in range(30)]
-    assert any(not np.array_equal(r, np.asarray(image)) for r in results)
+    pixels = np.array(smooth(32, 32))
+    results = [colour_augment(pixels, Random(seed)) for seed in range(30)]
+    assert 10 <= sum(not np.array_equal(r, pixels) for r in results) <= 25  # 16 of 25
     for result in results:  # the first plane rises from left to right under every operation
         assert np.all(np.diff(result[16, 1:-1, 0].astype(int)) >= 0)
 
 
+BY_PILLOW = (
+    lambda image: image,
+    ImageOps.autocontrast,
+    ImageOps.equalize,
+    lambda image: ImageEnhance.Brightness(image).enhance(0.7 * 1.8 + 0.1),
+    lambda image: ImageEnhance.Sharpness(image).enhance(0.7 * 1.8 + 0.1),
+)
+
+
+def random_pixels(*shape, low=0, high=256):
+    return np.random.default_rng(3).integers(low, high, (*shape, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize(
+    "pixels", [random_pixels(224, 200), random_pixels(64, 64, low=100, high=140), np.arange(768, dtype=np.uint16)]
+)
+def test_colour_operations_are_pillows_value_for_value(number, pixels):
+    if pixels.ndim == 1:
+        pixels = (pixels % 256).astype(np.uint8).reshape(16, 16, 3)
+    before = pixels.copy()
+    expected = np.asarray(BY_PILLOW[number](Image.fromarray(pixels)))
+    for given in (pixels, pixels[:, ::-1]):  # as it comes from a flip
+        found = _COLOUR_OPS[number](given)
+        assert np.array_equal(found if given is pixels else found[:, ::-1], expected)
+    assert np.array_equal(pixels, before)
+
+
+def test_operations_are_applied_in_the_order_in_which_they_are_drawn():
+    pixels = np.array(smooth(32, 32))
+    for seed in range(40):
+        rng, image = Random(seed), Image.fromarray(pixels)
+        for operation in (rng.choice(BY_PILLOW), rng.choice(BY_PILLOW)):
+            if rng.random() < 0.5:
+                image = operation(image)
+        assert np.array_equal(colour_augment(pixels, Random(seed)), np.asarray(image))
+
+
 def test_geometry_augment_moves_things_and_fills_with_grey():
-    image = Image.new("RGB", (40, 40), (200, 10, 10))
-    results = [np.asarray(geometry_augment(image, Random(seed))) for seed in range(60)]
+    red = np.array(Image.new("RGB", (40, 40), (200, 10, 10)))
+    results = [geometry_augment(red, Random(seed)) for seed in range(60)]
     assert all(result.shape == (40, 40, 3) for result in results)
     moved = [result for result in results if (result == 128).all(-1).any()]
     assert 20 <= len(moved) <= 50  # half of the ten operations move, each drawn one is applied with .5
@@ -164,9 +216,9 @@ def test_crops_are_of_aspect_3_to_4_at_most():
 
 
 def test_colour_operations_are_of_strength_7():
-    grey = Image.new("RGB", (4, 4), (100, 100, 100))
+    grey = np.full((4, 4, 3), 100, np.uint8)
     assert len(_COLOUR_OPS) == 5
-    assert {operation(grey).getpixel((0, 0)) for operation in _COLOUR_OPS} == {(100,) * 3, (136,) * 3}
+    assert {tuple(operation(grey)[0, 0].tolist()) for operation in _COLOUR_OPS} == {(100,) * 3, (136,) * 3}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
+from dataclasses import replace
 from random import Random
 
 import pytest
 
+from relvlm.config.schema import RelationWeights
 from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.text import Tokenizer
@@ -33,6 +35,13 @@ def test_triplets_are_sorted_left_to_right_then_top_to_bottom():
 def test_no_more_than_the_limit():
     drawn = {tuple(t.subject for t in choose_triplets(SAMPLE, 2, Random(seed))) for seed in range(30)}
     assert drawn == {("r", "b"), ("r", "c"), ("b", "c")}
+
+
+def test_what_weighs_little_is_seldom_in_a_text():
+    marked = (replace(RELATIONS[0], provenance="boxes"), *RELATIONS[1:])
+    weights, sample = RelationWeights(boxes=1e-6), replace(SAMPLE, relations=marked)
+    assert [t.subject for t in choose_triplets(sample, 2, Random(0), weights)] == ["r", "b"]
+    assert len(choose_triplets(sample, 3, Random(0), weights)) == 3
 
 
 def test_verbalised_triplets_name_attribute_and_label():

@@ -9,7 +9,7 @@ from support.raw_files import dump, gqa_graph, img2dataset_members, node, photo,
 from relvlm.data import cli
 from relvlm.data.recipes.recipe import PARTS, sets_of
 from relvlm.data.shards.store import ShardSet
-from relvlm.data.tools.inspect import lint
+from relvlm.data.tools.lint import lint
 from relvlm.errors import UserError
 from relvlm.paths import Parser
 

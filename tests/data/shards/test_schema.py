@@ -106,3 +106,32 @@ def test_what_is_no_object_is_no_sample(record):
 
 def test_a_side_goes_to_the_longest_of_a_png():
     assert MAX_SIDE == 2**31 - 1
+
+
+def with_provenance(value):
+    record = copy.deepcopy(RECORD)
+    record["relations"][0]["provenance"] = value
+    return record
+
+
+@pytest.mark.parametrize("value", ["human", "boxes", "parser", "model"])
+def test_a_relation_may_say_where_it_is_from(value):
+    sample = Sample.from_json(with_provenance(value))
+    assert sample.relations[0].provenance == value
+    assert list(sample.to_json()["relations"]) == [{**RECORD["relations"][0], "provenance": value}]
+
+
+def test_a_relation_that_does_not_say_is_written_as_ever():
+    sample = Sample.from_json(copy.deepcopy(RECORD))
+    assert sample.relations[0].provenance == "" and list(sample.to_json()["relations"]) == RECORD["relations"]
+
+
+@pytest.mark.parametrize("value", ["", "guess", None, 1, ["boxes"]])
+def test_no_other_provenance_is_known(value):
+    with pytest.raises(SchemaError, match=r"relations\[0\]\.provenance: .* is none of human, boxes, parser, model"):
+        Sample.from_json(with_provenance(value))
+
+
+def test_the_same_relation_from_elsewhere_is_the_same():
+    one, other = (Sample.from_json(with_provenance(value)).relations for value in ("boxes", "model"))
+    assert one == other and len({*one, *other}) == 1

@@ -1,16 +1,15 @@
 import argparse
 import io
 import json
-import os
-import tarfile
 
 import pytest
 from PIL import Image
-from support.shards import shard_set, toy_photo, toy_sample
+from support.shards import shard_set, toy_photo
 
 from relvlm.data import cli
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.shards.store import DataFault, Record, ShardSet, encode_sample, write_shards
+from relvlm.data.shards.store import DataFault, Record, ShardSet, write_shards
+from relvlm.data.tools.chosen import Card
 from relvlm.data.tools.inspect import LISTED, picture, report_damaged
 from relvlm.data.tools.preview import WIDTH, png_sheet
 from relvlm.errors import UserError
@@ -44,73 +43,10 @@ def build(out, samples=None):
     return out
 
 
-def test_a_sound_set_passes_lint(tmp_path, capsys):
-    assert run("lint", build(tmp_path / "set")) == 0
-    assert "set: sound" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("second", "message"),
-    [
-        (("k9", photo(9, (10, 20)), sample(9)), "k9: image is 10x20, its JSON says 20x10"),
-        (("k9", photo(9)[:45], sample(9)), "k9: corrupt image"),
-        (("k9", photo(9), sample(1)), "k9: same image_id as 000000.tar: k1"),
-        (("k9", photo(1), sample(9)), "k9: same image bytes as 000000.tar: k1"),
-        (("k9", photo(9), sample(9, captions=(" ",))), "k9: captions: empty text"),
-    ],
-)
-def test_lint_finds(tmp_path, capsys, second, message):
-    assert run("lint", build(tmp_path / "set", [("k1", photo(1), sample(1)), second])) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 and message in lines[0]
-
-
-def test_lint_finds_a_key_used_in_two_shards(tmp_path, capsys):
-    keys = ("k0", "k1", "k2", "k0")
-    build(tmp_path / "set", [(key, photo(n), sample(n)) for n, key in enumerate(keys)])
-    assert run("lint", tmp_path / "set") == 1
-    assert capsys.readouterr().out == "000001.tar: k0: same key as 000000.tar: k0\n"
-
-
-def test_lint_finds_a_field_that_stands_twice(tmp_path, capsys):
-    annotation = encode_sample(toy_sample(0)).replace(b'"width":8', b'"width":9,"width":8')
-    shards = shard_set(tmp_path / "set", [("k.png", toy_photo(0)), ("k.json", annotation)], 1)
-    assert shards.read(0).sample == toy_sample(0)
-    assert run("lint", tmp_path / "set") == 1
-    assert capsys.readouterr().out == "0.tar: k: invalid JSON: width: stands twice in one object\n"
-
-
 def test_stats_name_what_is_damaged(tmp_path, capsys):
     shard_set(tmp_path / "set", [("k.png", toy_photo(0)), ("k.json", b"[]")], 1)
     assert run("stats", tmp_path / "set") == 0
     assert "damaged: 0.tar: k: invalid sample: record: [] is no JSON object" in capsys.readouterr().err
-
-
-def test_lint_finds_a_flipped_byte(tmp_path, capsys):
-    shard = build(tmp_path / "set") / "000000.tar"
-    with tarfile.open(shard) as tar:
-        place = tar.getmember("k1.json").offset_data
-    with shard.open("r+b") as stream:
-        stream.seek(place)
-        stream.write(b"?")
-    assert run("lint", tmp_path / "set") == 1
-    out = capsys.readouterr().out
-    assert "SHA-256 differs" in out and "000000.tar: k1: invalid JSON" in out
-
-
-def test_lint_lists_every_torn_shard(tmp_path, capsys):
-    folder = build(tmp_path / "set")
-    (folder / "000000.tar").unlink()
-    os.truncate(folder / "000001.tar", 10)
-    assert run("lint", folder) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert "000000.tar: missing" in lines[0] and "000001.tar: 10 bytes" in lines[1]
-
-
-def test_lint_without_a_shard_set_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match=r"no manifest.json"):
-        run("lint", tmp_path)
 
 
 def test_what_training_counts_as_corrupt_is_a_fault_of_the_sample():
@@ -152,8 +88,8 @@ def test_html_preview_shows_photos_captions_and_relations(tmp_path, capsys):
 def test_png_preview_draws_the_boxes(tmp_path):
     assert run("preview", build(tmp_path / "set"), "--out", tmp_path / "look.png") == 0
     sheet = Image.open(tmp_path / "look.png")
-    plain = png_sheet([Record("k", "0.tar", photo(1), sample(1, entities=(), relations=()))])
-    boxed = png_sheet([Record("k", "0.tar", photo(1), sample(1))])
+    plain = png_sheet([Card(Record("k", "0.tar", photo(1), sample(1, entities=(), relations=())), ())])
+    boxed = png_sheet([Card(Record("k", "0.tar", photo(1), sample(1)), ())])
     assert sheet.width == 4 * WIDTH
     assert plain.getpixel((1, 100)) == (0, 40, 0) != boxed.getpixel((1, 100))
 

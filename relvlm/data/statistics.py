@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -11,6 +11,7 @@ from relvlm.data.shards.schema import Sample
 
 TOP = 20  # histogram lines in the text form; the JSON form has all
 BAR = 30  # characters of the longest bar
+PAIRS = (("subject", "predicate"), ("object", "predicate"), ("subject", "object"))
 
 
 def describe(samples: Iterable[Sample]) -> dict[str, Any]:
@@ -57,6 +58,23 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 
 def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+class Pairs:
+    """How often two parts of a triplet are together."""
+
+    def __init__(self) -> None:
+        self.counts = {pair: Counter[tuple[str, str]]() for pair in PAIRS}
+
+    def count(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """`samples`, unchanged."""
+        for sample in samples:
+            label = {e.id: e.label for e in sample.entities}
+            for r in sample.relations:
+                part = {"subject": label[r.subject], "predicate": r.predicate, "object": label[r.object]}
+                for (a, b), counts in self.counts.items():
+                    counts[part[a], part[b]] += 1
+            yield sample
 
 
 def as_text(figures: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What a collection of samples holds."""
 
 from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.tools.statistics import BAR, TOP, as_text, describe
+from relvlm.data.statistics import BAR, TOP, Pairs, as_text, describe
 
 
 def sample(number, **changes):
@@ -77,3 +77,14 @@ def test_what_is_rare_has_a_mark_all_the_same():
 def test_all_of_a_full_list_are_shown():
     entities = tuple(Entity(str(n), f"l{n:02}", (0, 0, 1, 1)) for n in range(TOP))
     assert "more" not in as_text(describe([sample(0, entities=entities, relations=())]))
+
+
+def test_pairs_of_a_triplets_parts_are_counted_as_samples_pass():
+    pairs = Pairs()
+    triplets = (Relation("a", "near", "b"), Relation("b", "near", "a"), Relation("a", "on", "b"))
+    samples = [sample(0, relations=triplets), sample(1)]
+    assert list(pairs.count(samples)) == samples
+    assert pairs.counts["subject", "predicate"][("dog", "near")] == 1
+    of_object = pairs.counts["object", "predicate"]
+    assert of_object == dict.fromkeys([("cat", "near"), ("dog", "near"), ("cat", "on"), ("cat", "left of")], 1)
+    assert pairs.counts["subject", "object"] == {("dog", "cat"): 3, ("cat", "dog"): 1}
