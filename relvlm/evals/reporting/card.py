@@ -37,7 +37,11 @@ GAPS = {  # in metrics.json
     "images_substituted": "images were found under another name.",
     "texts_cut": "texts were longer than the model takes, and cut.",
 }
-USE = """```python
+GENERATED = " (RelWorld)"
+PAPER = "https://arxiv.org/abs/2305.14281"
+USE = """After `pip install 'relvlm[eval]'`:
+
+```python
 import relvlm.hub  # the classes; a checkpoint brings no code
 from transformers import AutoModel, AutoProcessor
 
@@ -71,8 +75,15 @@ class Facts:
 
     @property
     def cells(self) -> dict[str, Cell]:
-        """In the order of the main table."""
-        return {title: self.rows.cells[title] for title in titles() if title in self.rows.cells}
+        """In the main table's order; what RelWorld wrote in a benchmark's format is no figure of that benchmark."""
+        found = {title: self.rows.cells[title] for title in titles() if title in self.rows.cells}
+        return {title + GENERATED * is_generated(self.results[c.task]): c for title, c in found.items()}
+
+
+def is_generated(figures: Row) -> bool:
+    """Whether an evaluation is of RelWorld's files, as far as they are still there."""
+    annotations = Path(figures.get("protocol", {}).get("annotations", ""))
+    return any((folder / "world.json").is_file() for folder in annotations.parents[:2])
 
 
 def run_config(checkpoint: Path) -> dict[str, Any]:
@@ -145,9 +156,10 @@ def datasets(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def _introduction(facts: Facts) -> str:
     model, step = facts.description["model"], facts.description["step"]
+    size, encoder = model.get("image_size"), model.get("vision", {}).get("kind", "vit")
     lines = [
-        f"{facts.method}, {facts.parameters:,} parameters, for photos of {model.get('image_size')} x "
-        f"{model.get('image_size')} pixels; vision encoder {model.get('vision', {}).get('kind', 'vit')}."
+        f"{facts.method} ([paper]({PAPER})), {facts.parameters:,} parameters, for photos of {size} x {size} pixels; "
+        f"vision encoder {encoder}."
     ]
     official = facts.description.get("official")
     if official:

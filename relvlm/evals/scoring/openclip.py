@@ -17,6 +17,7 @@ from relvlm.data.text import pre_caption
 from relvlm.errors import UserError
 from relvlm.evals.scoring.weights import weights_hash
 
+MOST = 5  # tags that an error names
 SCHEMAS = ("hf-hub:", "local-dir:")  # names of open_clip's own that say where the weights are
 
 
@@ -100,13 +101,14 @@ def load(name: str, max_words: int = 40) -> OpenClipMatcher:
         raise UserError(f"--model: open_clip:{name}: {error} (run: pip install open_clip_torch)") from error
     model, pretrained = (name, None) if name.startswith(SCHEMAS) else _parts(name)
     if pretrained == "":
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "a file of weights"
-        raise UserError(f"--model: open_clip:{name}: no weights named (give open_clip:{model}:TAG, of {tags})")
+        tags = open_clip.list_pretrained_tags_by_model(model) or ["a file of weights"]
+        some = ", ".join(tags[:MOST]) + ", ..." * (len(tags) > MOST)
+        raise UserError(f"--model: open_clip:{name}: no weights named (give open_clip:{model}:TAG, of {some})")
     try:
         made, _, transform = open_clip.create_model_and_transforms(model, pretrained=pretrained)
         tokenizer = open_clip.get_tokenizer(model)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        raise UserError(f"--model: open_clip:{name}: {error}") from error
+        raise UserError(f"--model: open_clip:{name}: {str(error).splitlines()[0][:200]}") from error
     return OpenClipMatcher(name, made, transform, tokenizer, max_words)
 
 

@@ -53,6 +53,14 @@ def test_figures_stand_with_interval_chance_and_protocol():
     assert "- vsr: threshold .5" in results and "- coco: k nearest" in results
 
 
+def test_generated_files_are_not_taken_for_the_benchmark(tmp_path):
+    (tmp_path / "world.json").touch()
+    theirs = {"protocol": {"annotations": str(tmp_path / "benchmarks/vsr")}}
+    text = card(facts(results=FIGURES | {"vsr": FIGURES["vsr"] | theirs}))
+    assert {each.dataset_name for each in ModelCard(text).data.eval_results} == {"VSR test (RelWorld)", "COCO TR@1"}
+    assert "| VSR test (RelWorld) |" in text and "| VSR test  " not in text
+
+
 def test_what_an_evaluation_left_out_is_a_limit():
     limits = part(card(facts()), "Limits")
     assert "- coco: only the first 200 examples of each file were scored." in limits

@@ -16,6 +16,7 @@ from relvlm.evals.scoring.models import as_matcher, named_model
 from relvlm.evals.scoring.openclip import OpenClipMatcher, load
 from relvlm.evals.scoring.scorer import ScoreOptions, Scorer
 
+TAGS = {"ViT-B-32": ["openai", "laion2b"], "five": [*"abcde"], "six": [*"abcdef"]}
 CONTEXT, START, END = 8, 30, 31
 TEXTS = ["a red box", "A dog, on the box!", "the dog"]
 
@@ -64,7 +65,7 @@ def open_clip(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     module.create_model_and_transforms = create
     module.get_tokenizer = lambda name: tokenizer
-    module.list_pretrained_tags_by_model = lambda name: ["openai", "laion2b"] if name == "ViT-B-32" else []
+    module.list_pretrained_tags_by_model = lambda name: TAGS.get(name, [])
     monkeypatch.setitem(sys.modules, "open_clip", module)
     return module
 
@@ -112,6 +113,8 @@ def test_weights_are_named_by_a_tag_a_file_or_the_name_itself(name, created, ope
     ("name", "message"),
     [
         ("ViT-B-32", "no weights named (give open_clip:ViT-B-32:TAG, of openai, laion2b)"),
+        ("five", "no weights named (give open_clip:five:TAG, of a, b, c, d, e)"),
+        ("six", "no weights named (give open_clip:six:TAG, of a, b, c, d, e, ...)"),
         ("mine:", "no weights named (give open_clip:mine:TAG, of a file of weights)"),
         ("ViT-B-32:unknown", "Unknown pretrained tag 'unknown'"),
     ],
