@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from relvlm.data.shards.address import Address, Place, place_of
 from relvlm.errors import UserError
@@ -28,14 +27,6 @@ def shard_set(text: str) -> Place:
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return place if isinstance(place, Address) else argument(text)
-
-
-def local_set(text: str) -> Path:
-    """A folder: what is built goes through a set more than once."""
-    place = shard_set(text)
-    if isinstance(place, Address):
-        raise argparse.ArgumentTypeError(f"{text}: sets are built of folders (copy it to one first)")
-    return place
 
 
 def share(text: str) -> float:

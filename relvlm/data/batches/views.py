@@ -40,7 +40,7 @@ from relvlm.data.shards.schema import Box, Sample
 from relvlm.data.shards.store import Record
 from relvlm.data.shards.words import with_words
 from relvlm.data.text import Tokenizer, pre_caption, text_key
-from relvlm.kinds import BATCH_KINDS, BatchKind
+from relvlm.kinds import BatchKind
 
 NO_LIMIT = sys.maxsize
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from relvlm.data.arguments import shard_set
 from relvlm.data.image_ids import DATASETS
+from relvlm.data.shards.address import Place
 from relvlm.data.shards.schema import Box, Entity, Relation, Sample
 from relvlm.data.sources.building import add_driver_arguments
 from relvlm.data.sources.faults import Faults, RecordFault
@@ -70,7 +71,7 @@ class Merged(StoredSets):
             raise RecordFault("sets that do not fit together", str(error)) from error
 
 
-def _check_datasets(sets: Sequence[Path], sources: Sequence[str]) -> None:
+def _check_datasets(sets: Sequence[Place], sources: Sequence[str]) -> None:
     """COCO's photo 42 is not Visual Genome's, though both have the id "42"."""
     known = {
         DATASETS[part]: path for path, s in zip(sets, sources, strict=True) for part in s.split("+") if part in DATASETS
@@ -144,7 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `relvlm data merge`."""
     parser.description = "Join shard sets that annotate the same photos: those that every set holds."
     parser.epilog = EPILOG
-    parser.add_argument("sets", type=local_set, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
+    parser.add_argument("sets", type=shard_set, nargs="+", metavar="IN", help="shard sets; the photos are the first's")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     add_driver_arguments(parser)
 

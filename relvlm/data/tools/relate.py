@@ -189,7 +189,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Copy a shard set, adding the spatial relations that its boxes decide clearly."
     parser.epilog = EPILOG
     rules = Rules()
-    parser.add_argument("source", type=local_set, metavar="IN", help="shard set with boxes")
+    parser.add_argument("source", type=shard_set, metavar="IN", help="shard set with boxes")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
     parser.add_argument(
         "--predicates",
