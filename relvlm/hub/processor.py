@@ -1,4 +1,4 @@
-"""Photos and texts to what RelVLMModel takes, by the functions of training and evaluation.
+"""Photos and texts to what RelVLMModel takes, by the functions of evaluation.
 
 Legend: B images or texts, L padded text length.
 """
