@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from support.extras import command, run_with
 from support.shards import write_toys
 
 
+@pytest.mark.slow
 def test_photos_of_ones_own_need_no_library_of_training(checkpoint: Path, photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("a man\n")
     model, shards = ["--checkpoint", checkpoint], write_toys(tmp_path / "set", 2)
