@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from PIL import Image
-from tqdm import tqdm
 
 from relvlm.config.schema import DataConfig
 from relvlm.data.pictures import decode
@@ -18,6 +17,8 @@ LISTED = 5  # damaged samples that a command names
 
 def sound_samples(shards: ShardSet, damaged: list[str]) -> Iterator[Sample]:
     """The annotation of every sample that can be read; the others' faults are appended to `damaged`."""
+    from tqdm import tqdm  # of the extra `train`, which who only looks at pictures has no need of
+
     for index in tqdm(range(len(shards)), desc=str(shards.path), unit="image", disable=None):
         try:
             sample = shards.read(index).sample
