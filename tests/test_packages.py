@@ -11,7 +11,7 @@ from relvlm.cli import COMMANDS
 
 KERNELS = tomllib.loads((ROOT / "kernels/pyproject.toml").read_text())
 COMMANDS_OF = {
-    "eval": ("eval", "convert", "report", "soup", "pareto", "publish", "config"),
+    "eval": ("eval", "convert", "report", "soup", "pareto", "publish", "explain", "score", "search", "demo", "config"),
     "train": ("train", "submit", "data", "plan", "runs", "compare", "config"),
 }
 LATE = {"eval": "", "train": "import deepspeed, webdataset, relvlm.engine.loop, relvlm.engine.distributed\n"}

@@ -43,6 +43,7 @@ class OpenClipMatcher:
         self.pad = int(self._padded([""])[0, -1])
         self.device = torch.device("cpu")
         self.truncated: set[str] = set()
+        self.boxes: Callable[..., Tensor] | None = None
 
     def move(self, device: torch.device) -> None:
         self.device = device
