@@ -1,13 +1,11 @@
-"""The processes of a run: how they meet under every launcher, and what they tell each other."""
+"""The processes of a run: what they tell each other. How they meet: rendezvous.py."""
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from math import prod
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
@@ -15,113 +13,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from relvlm.errors import ToldByFirstRank, UserError
+from relvlm.rendezvous import is_launched, rendezvous
 
-log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 TIMEOUT = timedelta(minutes=10)  # a rank that waits longer for another ends the run
-LAUNCHER = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}  # what torchrun and deepspeed set
-
-
-def rendezvous() -> None:
-    """Set RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT from whatever launcher started this.
-
-    torchrun and the deepspeed launcher set them; under srun (and submitit) they follow from SLURM_*; a process
-    started by hand, or by a batch script without srun, is a world of one. Raises UserError where what is set
-    would make several processes believe that each is the only one.
-    """
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))  # SLURM_NTASKS is set in the batch script too
-    missing = LAUNCHER - os.environ.keys()
-    if not missing:
-        os.environ.setdefault("LOCAL_RANK", "0")
-        _check_numbers(os.environ)
-        _check_world(int(os.environ["WORLD_SIZE"]), tasks)
-    elif tasks:
-        os.environ |= slurm_environment(os.environ)
-        _log_meeting(os.environ)
-    elif {"RANK", "WORLD_SIZE"} - missing:
-        raise UserError(
-            f"environment: {', '.join(sorted(missing))}: not set, though others of {', '.join(sorted(LAUNCHER))} "
-            "are (set all four, or none for a single process)"
-        )
-    else:
-        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-
-
-def slurm_environment(slurm: Mapping[str, str]) -> dict[str, str]:
-    """torch.distributed's variables of one srun task, which meets the others on the first node of its step.
-
-    The port follows from job and step: every task knows it unasked, jobs that share a node differ in it, and it
-    stays below the ports that Linux lends to outgoing connections (32768 and up). MASTER_ADDR and MASTER_PORT are
-    kept where the user set them.
-    """
-    step = int(slurm["SLURM_JOB_ID"]) * 7 + int(slurm["SLURM_STEP_ID"])
-    if slurm["SLURM_PROCID"] == "0" != slurm["SLURM_NODEID"] and not slurm.get("MASTER_ADDR"):
-        raise UserError(
-            f"environment: task 0 is on {slurm['SLURMD_NODENAME']}, not on the first of "
-            f"{slurm['SLURM_STEP_NODELIST']} (drop --distribution=arbitrary, or set MASTER_ADDR to that node)"
-        )
-    return {
-        "RANK": slurm["SLURM_PROCID"],
-        "LOCAL_RANK": slurm["SLURM_LOCALID"],
-        "WORLD_SIZE": slurm["SLURM_STEP_NUM_TASKS"],
-        "MASTER_ADDR": slurm.get("MASTER_ADDR") or _first_host(slurm["SLURM_STEP_NODELIST"]),
-        "MASTER_PORT": slurm.get("MASTER_PORT") or str(20000 + step % 10000),
-    }
-
-
-def _first_host(nodes: str) -> str:
-    """`gpu7` of Slurm's `gpu[7-9,12]`."""
-    command = ["scontrol", "show", "hostnames", nodes]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"{' '.join(command)}: {error} (or set MASTER_ADDR to the first node's name)") from error
-    return listed.stdout.split()[0]
-
-
-def _check_numbers(environment: Mapping[str, str]) -> None:
-    """What a launcher, or a user in its place, has set: whole numbers, a rank within the world."""
-    most = 1 << 20
-    limits = {"WORLD_SIZE": (1, most), "MASTER_PORT": (1, 65535), "RANK": (0, most), "LOCAL_RANK": (0, most)}
-    for name, (low, high) in limits.items():
-        value = environment[name]
-        if not (value.isascii() and value.isdecimal() and low <= int(value) <= high):
-            raise UserError(f"environment: {name}: {value!r} is no whole number from {low} to {high}")
-    if int(environment["RANK"]) >= int(environment["WORLD_SIZE"]):
-        raise UserError(
-            f"environment: RANK: {environment['RANK']} of WORLD_SIZE {environment['WORLD_SIZE']} (ranks count from 0)"
-        )
-
-
-def _check_world(world_size: int, tasks: int) -> None:
-    if world_size < tasks:
-        raise UserError(
-            f"environment: WORLD_SIZE: is {world_size}, yet srun started {tasks} tasks "
-            "(unset RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT before sbatch or srun)"
-        )
-
-
-def _log_meeting(environment: Mapping[str, str]) -> None:
-    names = ["RANK", "WORLD_SIZE", "SLURMD_NODENAME", "MASTER_ADDR", "MASTER_PORT"]
-    log.info("rank %s of %s on %s, meeting at %s:%s", *(environment.get(name, "?") for name in names))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _is_launched() -> bool:
-    """Whether there may be other processes of this run."""
-    return bool(LAUNCHER & os.environ.keys()) or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def join(backend: str) -> None:
     """Meet the processes of the launcher, without DeepSpeed; a process on its own stays without a group."""
-    if not _is_launched():
+    if not is_launched():
         return
     rendezvous()
     if int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
@@ -163,7 +64,7 @@ def attempt_ahead(action: Callable[[], Result]) -> Outcome[Result] | None:
     Others would wait for one that ends beforehand, so its UserError is raised when they `share` it; at once where
     there are no others.
     """
-    if _is_launched():
+    if is_launched():
         rendezvous()
         if os.environ["RANK"] != "0":
             return None
@@ -220,7 +121,8 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 def gather_rows(*tensors: Tensor) -> tuple[Any, ...]:
     """Rows of all ranks (A, ...) of each tensor, with gradient, and last the index of the first own one.
 
-    The tensors have as many rows as each other; ranks may differ in them (one host sync).
+    The tensors have as many rows as each other; ranks may differ in them (one host sync). All of them travel in one
+    collective, and so do their gradients, which have one dtype: on many GPUs a collective costs its latency.
     """
     if world_size() == 1:
         return *tensors, 0
@@ -228,35 +130,61 @@ def gather_rows(*tensors: Tensor) -> tuple[Any, ...]:
     counts[rank()] = len(tensors[0])
     dist.all_reduce(counts)
     sizes = counts.tolist()
-    return *(_gather(x, sizes) for x in tensors), sum(sizes[: rank()])
-
-
-def _gather(x: Tensor, sizes: list[int]) -> Tensor:
     longest = max(sizes)
-    padded = torch.cat([x, x.new_zeros(longest - len(x), *x.shape[1:])])
-    blocks = _AllGather.apply(padded) if x.requires_grad else _all_gather(padded)
-    return torch.cat([block[:size] for block, size in zip(blocks.split(longest), sizes, strict=True)])
+    padded = [torch.cat([x, x.new_zeros(longest - len(x), *x.shape[1:])]) for x in tensors]
+    gathered = _AllGather.apply(*padded) if any(x.requires_grad for x in tensors) else _all_gather(padded)
+    return *(_without_padding(x, sizes) for x in gathered), sum(sizes[: rank()])
+
+
+def _without_padding(x: Tensor, sizes: list[int]) -> Tensor:
+    return torch.cat([block[:size] for block, size in zip(x.split(max(sizes)), sizes, strict=True)])
 
 
 class _AllGather(torch.autograd.Function):
     """Concatenation over ranks; a row's gradient is the sum of what every rank's loss says of it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _all_gather(x)
+    def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        gathered = _all_gather(tensors)
+        ctx.mark_non_differentiable(*(x for x in gathered if not x.is_floating_point()))
+        return gathered
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
-        if dist.get_backend() == dist.Backend.NCCL:  # half of what an all-reduce sends; gloo has none
-            own = grad.new_empty(len(grad) // world_size(), *grad.shape[1:])
-            dist.reduce_scatter_tensor(own, grad)
-            return own
-        dist.all_reduce(grad)
-        return grad.chunk(world_size())[rank()]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = [place for place, needed in enumerate(ctx.needs_input_grad) if needed]
+        own = _sum_of_own_rows(torch.cat([_flat(grads[place]) for place in wanted], 1))
+        parts = own.split([_width(grads[place]) for place in wanted], 1)
+        found = dict(zip(wanted, parts, strict=True))
+        return tuple(
+            found[place].reshape(-1, *grad.shape[1:]) if place in found else None for place, grad in enumerate(grads)
+        )
 
 
-def _all_gather(x: Tensor) -> Tensor:
-    blocks = [torch.empty_like(x) for _ in range(world_size())]
-    dist.all_gather(blocks, x.contiguous())
-    return torch.cat(blocks)
+def _sum_of_own_rows(grad: Tensor) -> Tensor:
+    """Of every rank's gradient of all rows, the sum of those of this rank's rows."""
+    if dist.get_backend() == dist.Backend.NCCL:  # half of what an all-reduce sends; gloo has none
+        own = grad.new_empty(len(grad) // world_size(), *grad.shape[1:])
+        dist.reduce_scatter_tensor(own, grad)
+        return own
+    dist.all_reduce(grad)
+    return grad.chunk(world_size())[rank()]
+
+
+def _all_gather(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Of every rank's rows, as bytes side by side."""
+    packed = torch.cat([_flat(x).view(torch.uint8) for x in tensors], 1)
+    blocks = [torch.empty_like(packed) for _ in range(world_size())]
+    dist.all_gather(blocks, packed)
+    parts = torch.cat(blocks).split([_width(x) * x.element_size() for x in tensors], 1)
+    return tuple(
+        part.contiguous().view(x.dtype).reshape(-1, *x.shape[1:]) for part, x in zip(parts, tensors, strict=True)
+    )
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.detach().reshape(len(x), _width(x)).contiguous()
+
+
+def _width(x: Tensor) -> int:
+    """Numbers of a row."""
+    return prod(x.shape[1:])

@@ -11,6 +11,7 @@ if not torch.cuda.is_available():  # before anything imports triton: its kernels
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
+LAUNCHER = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"]
 
 
 def pytest_report_header() -> str:
@@ -76,3 +77,31 @@ def tiny(relworld: Path) -> list[str]:
     sizes = ["data.batch={captions: 8, entities: 8, mrc: 8, vsg: 8}", "steps=40", "checkpoint.every=5"]
     sizes += ["data.negative_pool={captions: 2, entities: 1, vsg: 2, joint: 2}"]  # for 1, 2 and 4 ranks
     return ["--config", str(ROOT / "configs/mini/rex_vlm.yaml"), *data, *sizes, "log_every=3"]
+
+
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch):
+    """A `scontrol show hostnames` that knows the node lists of support/recorded_slurm.py, first on PATH."""
+    script = tmp_path / "scontrol"
+    script.write_text(
+        "#!/bin/sh\n"
+        '[ "$1 $2" = "show hostnames" ] || exit 9\n'
+        'case $3 in "node[1-2]") printf "node1\\nnode2\\n" ;; node2) echo node2 ;; *) exit 1 ;; esac\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return script
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Make the process' environment hold these variables and no other of Slurm or a launcher."""
+
+    def become(variables: dict[str, str]) -> None:
+        for name in [n for n in os.environ if n.startswith("SLURM")] + LAUNCHER:
+            monkeypatch.setenv(name, "")  # so that what rendezvous sets is undone afterwards
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return become

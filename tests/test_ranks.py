@@ -1,169 +1,18 @@
-"""Who am I, how many are we, where do we meet: from recorded Slurm variables, with a stand-in for scontrol.
-
-And what ranks tell each other, between threads; between processes: test_processes.py.
-"""
+"""What ranks tell each other, between threads; between processes: test_processes.py."""
 
 import os
-import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
-from support.recorded_slurm import BATCH, PART, STEP
+from support.recorded_slurm import BATCH, PAIR, STEP
 from support.threads import Threads
 from torch import Tensor
 
 from relvlm import ranks
 from relvlm.errors import UserError
-from relvlm.ranks import rendezvous, slurm_environment
-
-# What torchrun sets for the second of two processes.
-PAIR = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-MEETING = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"]
-
-
-@pytest.fixture
-def scontrol(tmp_path, monkeypatch):
-    """A `scontrol show hostnames` that knows the two node lists above, first on PATH."""
-    script = tmp_path / "scontrol"
-    script.write_text(
-        "#!/bin/sh\n"
-        '[ "$1 $2" = "show hostnames" ] || exit 9\n'
-        'case $3 in "node[1-2]") printf "node1\\nnode2\\n" ;; node2) echo node2 ;; *) exit 1 ;; esac\n'
-    )
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    return script
-
-
-@pytest.fixture
-def environment(monkeypatch):
-    """Make the process' environment hold these variables and no other of Slurm or a launcher."""
-
-    def become(variables: dict[str, str]) -> None:
-        for name in [n for n in os.environ if n.startswith("SLURM")] + MEETING:
-            monkeypatch.setenv(name, "")  # so that what rendezvous sets is undone afterwards
-            monkeypatch.delenv(name)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-
-    return become
-
-
-def meeting() -> dict[str, str]:
-    return {name: os.environ[name] for name in MEETING}
-
-
-def test_a_task_meets_the_others_on_the_first_node_of_its_step(scontrol):
-    found = slurm_environment(STEP)
-    assert found["RANK"] == "1" and found["LOCAL_RANK"] == "0" and found["WORLD_SIZE"] == "2"
-    assert found["MASTER_ADDR"] == "node1"
-
-
-def test_a_step_on_part_of_the_job_meets_within_that_part(scontrol):
-    found = slurm_environment(PART)
-    assert found["WORLD_SIZE"] == "1" and found["MASTER_ADDR"] == "node2"
-
-
-def test_tasks_agree_on_a_port_and_jobs_and_steps_that_share_a_node_do_not(scontrol):
-    ports = {}
-    for job in range(55476667, 55476767):
-        for place in ({"SLURM_PROCID": "0", "SLURM_NODEID": "0"}, {}):
-            found = slurm_environment(STEP | place | {"SLURM_JOB_ID": str(job), "MASTER_ADDR": "node1"})
-            ports.setdefault(job, set()).add(int(found["MASTER_PORT"]))
-    assert all(len(of_job) == 1 for of_job in ports.values())
-    distinct = set.union(*ports.values())
-    assert len(distinct) == 100 and min(distinct) >= 1024 and max(distinct) < 32768
-    assert slurm_environment(STEP)["MASTER_PORT"] != slurm_environment(PART)["MASTER_PORT"]
-
-
-def test_the_port_follows_from_job_and_step():
-    """A step more is a port more, a job more are seven."""
-    ports = [
-        int(slurm_environment(STEP | {"SLURM_JOB_ID": job, "SLURM_STEP_ID": of, "MASTER_ADDR": "a"})["MASTER_PORT"])
-        for job, of in (("0", "0"), ("0", "1"), ("1", "0"), ("1428", "3"), ("1428", "4"), ("55476667", "0"))
-    ]
-    assert ports == [20000, 20001, 20007, 29999, 20000, 26669]
-
-
-def test_a_meeting_point_of_the_users_own_is_kept():
-    found = slurm_environment(STEP | {"MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "1234"})
-    assert (found["MASTER_ADDR"], found["MASTER_PORT"]) == ("10.0.0.7", "1234")
-
-
-def test_a_task_0_that_is_not_on_the_first_node_is_refused(scontrol):
-    arbitrary = STEP | {"SLURM_PROCID": "0"}  # srun --distribution=arbitrary --nodelist node2,node1
-    with pytest.raises(UserError, match=r"task 0 is on node2, not on the first of node\[1-2\]"):
-        slurm_environment(arbitrary)
-    assert slurm_environment(arbitrary | {"MASTER_ADDR": "node2"})["MASTER_ADDR"] == "node2"
-
-
-def test_no_scontrol_is_an_error_that_says_what_to_set(scontrol, monkeypatch):
-    monkeypatch.setenv("PATH", str(scontrol.parent / "empty"))
-    with pytest.raises(UserError, match=r"scontrol show hostnames node\[1-2\].*MASTER_ADDR"):
-        slurm_environment(STEP)
-    with pytest.raises(UserError, match="exit status 1"):
-        monkeypatch.setenv("PATH", str(scontrol.parent), prepend=os.pathsep)
-        slurm_environment(STEP | {"SLURM_STEP_NODELIST": "gone[1-2]"})
-
-
-def test_under_srun_the_variables_of_the_step_decide(scontrol, environment):
-    environment(STEP)
-    rendezvous()
-    assert meeting() == slurm_environment(STEP)
-
-
-def test_in_the_batch_script_itself_a_run_is_a_world_of_one(environment):
-    environment(BATCH)
-    rendezvous()
-    found = meeting()
-    assert (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"]) == ("0", "0", "1")
-    assert found["MASTER_ADDR"] == "127.0.0.1"
-
-
-def test_torchrun_inside_srun_keeps_its_own_world(environment):
-    torchrun = PAIR | {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}
-    environment(STEP | torchrun)
-    rendezvous()
-    assert meeting() == torchrun
-
-
-def test_a_world_of_one_left_in_the_environment_is_refused_under_srun(environment):
-    environment(STEP | PAIR | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
-    with pytest.raises(UserError, match="WORLD_SIZE: is 1, yet srun started 2 tasks"):
-        rendezvous()
-
-
-def test_a_world_of_as_many_as_srun_started_is_right(environment):
-    environment(STEP | PAIR)
-    rendezvous()
-    assert meeting() == PAIR | {"LOCAL_RANK": "0"}
-
-
-def test_a_process_by_itself_takes_a_free_port(environment):
-    environment({})
-    rendezvous()
-    assert int(meeting()["MASTER_PORT"]) > 1024
-
-
-def test_half_of_a_launchers_variables_is_refused(environment):
-    environment({"RANK": "1", "WORLD_SIZE": "2"})
-    with pytest.raises(UserError, match="MASTER_ADDR, MASTER_PORT: not set"):
-        rendezvous()
-
-
-def test_scontrol_is_not_waited_for_longer_than_a_minute(monkeypatch):
-    def never(command: list[str], **options: Any) -> None:
-        raise subprocess.TimeoutExpired(command, options["timeout"])
-
-    monkeypatch.setattr(subprocess, "run", never)
-    with pytest.raises(UserError, match=r"timed out after 60 seconds.*MASTER_ADDR"):
-        slurm_environment(STEP)
-
-
-# ---- join ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -193,29 +42,6 @@ def test_a_group_is_joined_once(environment, monkeypatch):
     ranks.join("gloo")
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("WORLD_SIZE", "two", "WORLD_SIZE: 'two' is no whole number from 1"),
-        ("WORLD_SIZE", "0", "WORLD_SIZE: '0' is no whole number from 1"),
-        ("RANK", "-1", "RANK: '-1' is no whole number from 0"),
-        ("RANK", "2", "RANK: 2 of WORLD_SIZE 2"),
-        ("LOCAL_RANK", "", "LOCAL_RANK: '' is no whole number from 0"),
-        ("MASTER_PORT", "65536", "MASTER_PORT: '65536' is no whole number from 1 to 65535"),
-    ],
-)
-def test_a_launchers_variable_that_is_no_such_number_is_named(environment, name, value, message):
-    right = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
-    environment(right | {name: value})
-    with pytest.raises(UserError, match=f"^environment: {message}"):
-        rendezvous()
-    environment(right)
-    rendezvous()
-
-
-# ---- what ranks tell each other --------------------------------------------------------------------------
-
-
 @pytest.fixture
 def threads(monkeypatch) -> Callable[..., list[Any]]:
     def run(size: int, work: Callable[[int], Any], backend: str = "gloo") -> list[Any]:
@@ -239,6 +65,21 @@ def test_rows_of_unequal_counts_are_gathered_in_order(threads):
     for rank, (rows, owners, first) in enumerate(threads(3, work)):
         assert torch.equal(rows, torch.cat([rows_of(r) for r in range(3)]))
         assert owners.tolist() == [0, 0, 2, 2, 2] and first == [0, 2, 2][rank]
+
+
+def test_several_tensors_travel_together_and_so_do_their_gradients(threads):
+    def work(rank: int) -> tuple[Tensor, ...]:
+        own = [rows_of(rank).requires_grad_(), (1 + rows_of(rank)[:, 0]).requires_grad_()]
+        keys = torch.stack([torch.arange(SIZES[rank]), torch.full((SIZES[rank],), 2**40 + rank)], 1)
+        first, second, gathered, _ = ranks.gather_rows(own[0], own[1], keys)
+        (first.sum(1) * second * (1 + rank)).sum().backward()
+        return gathered, own[0].grad, own[1].grad
+
+    for rank, (keys, first, second) in enumerate(threads(3, work)):
+        assert (keys[:, 1] - 2**40).tolist() == [0, 0, 2, 2, 2] and keys.dtype == torch.int64
+        torch.testing.assert_close(first, 6 * (1 + rows_of(rank)[:, :1]).expand(-1, 2))
+        torch.testing.assert_close(second, 6 * rows_of(rank).sum(1))
+    assert ranks.dist.calls == 3 * 3  # of each rank: counts, rows, gradients
 
 
 @pytest.mark.parametrize(("backend", "reduced"), [("gloo", ["all_reduce"]), ("nccl", ["reduce_scatter_tensor"])])

@@ -14,7 +14,8 @@ import torch
 
 from relvlm.config.schema import Config
 from relvlm.errors import UserError
-from relvlm.ranks import TIMEOUT, rendezvous, world_size
+from relvlm.ranks import TIMEOUT, world_size
+from relvlm.rendezvous import rendezvous
 from relvlm_kernels.malloc import keep_freed_memory
 
 OURS = {"optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"}

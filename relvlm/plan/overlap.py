@@ -42,12 +42,8 @@ def _bucketed(cluster: Cluster, name: str, size: float, bucket: float, behind: f
 
 
 def _features(cluster: Cluster, features: Bytes) -> float:
-    """ITC: features of image and text, and keys, are gathered; the features' gradients are scattered."""
+    """ITC: features of image and text, and keys, are gathered as one; the features' gradients are scattered as one."""
     size = features.get("all_gather", 0.0)
     if not size:
         return 0.0
-    gather, scatter = (
-        cluster.seconds("all_gather", size / 3),
-        cluster.seconds("reduce_scatter", size / 2 * cluster.gpus),
-    )
-    return 3 * gather + 2 * scatter
+    return cluster.seconds("all_gather", size) + cluster.seconds("reduce_scatter", size * cluster.gpus)

@@ -203,7 +203,7 @@ def test_without_srun_a_batch_script_is_a_world_of_one(ends, logs, tmp_path):
     asks = tmp_path / "asks.py"
     asks.write_text(
         "import os\n"
-        "from relvlm.ranks import rendezvous\n"
+        "from relvlm.rendezvous import rendezvous\n"
         "rendezvous()\n"
         "print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'])\n"
     )

@@ -31,3 +31,6 @@ PART = STEP | {
     "SLURM_STEP_NUM_NODES": "1",
     "SLURM_STEP_NUM_TASKS": "1",
 }
+
+# What torchrun sets for the second of two processes.
+PAIR = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
