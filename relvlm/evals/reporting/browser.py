@@ -32,6 +32,9 @@ STYLE = """
 #browser figure.right{border-left-color:#2a7}
 #browser figure div{display:flex;gap:.4rem;flex-wrap:wrap}
 #browser img{width:min(100%,224px);image-rendering:pixelated}
+#browser .photo{position:relative;width:min(100%,224px)}#browser .photo img{width:100%;display:block}
+#browser .mark{position:absolute;box-sizing:border-box;border:2px solid #1a9c5b;font:10px/1 sans-serif;color:#fff;
+text-shadow:0 0 2px #000,0 0 2px #000;overflow:hidden}#browser .mark.predicted{border-color:#e0571b;border-style:dashed}
 #browser p{margin:.3rem 0}.score{font-variant-numeric:tabular-nums;color:#555}.what{font-size:.85em;color:#777}
 #browser form{display:flex;gap:1rem;flex-wrap:wrap;align-items:end;margin-bottom:1rem}
 #browser figure.open{grid-column:1/-1}#browser iframe{width:100%;height:80vh;border:1px solid #ddd}
@@ -57,7 +60,9 @@ function card(e) {
   const figure = element(grid, 'figure', value(e, 'outcome')), pictures = element(figure, 'div');
   for (const i of e.images) {
     if (data.pictures[i].src) {
-      const img = element(pictures, 'img'); img.src = data.pictures[i].src; img.alt = data.pictures[i].name;
+      const photo = element(pictures, 'span', 'photo'), img = element(photo, 'img');
+      img.src = data.pictures[i].src; img.alt = data.pictures[i].name;
+      for (const [name, box] of e.marks || []) mark(photo, name, box.map(x => 100 * Math.min(Math.max(x, 0), 1)));
     } else element(pictures, 'p', 'what', 'image ' + data.pictures[i].name + ' is no longer there, or damaged');
   }
   for (const [kind, text, score] of e.lines) {
@@ -66,6 +71,10 @@ function card(e) {
   }
   element(figure, 'p', 'what', [e.model, e.task, e.piece, e.what].filter(Boolean).join(' / '));
   if (e.page) look(figure, e.page);
+}
+function mark(photo, name, [x0, y0, x1, y1]) {
+  const box = element(photo, 'i', 'mark ' + name, name);
+  Object.assign(box.style, {left: x0 + '%', top: y0 + '%', width: (x1 - x0) + '%', height: (y1 - y0) + '%'});
 }
 function look(figure, page) {
   const details = element(figure, 'details');
@@ -183,15 +192,19 @@ def _spread(cards: Sequence[Card], number: int) -> list[Card]:
 def _record(model: str, figures: Row, card: Card, pictures: Pictures, page: str) -> Row:
     images = Path(figures["protocol"]["images"])
     task = figures["task"] + (f" {figures['split']}" if figures.get("split", "test") != "test" else "")
-    return {
-        "model": model,
-        "task": task,
-        "piece": card.piece,
-        "right": card.right,
-        "images": [pictures.add(name, images, card.box) for name in card.images],
-        "lines": card.lines,
-        "what": card.what,
-    } | ({"page": page} if page else {})
+    return (
+        {
+            "model": model,
+            "task": task,
+            "piece": card.piece,
+            "right": card.right,
+            "images": [pictures.add(name, images, card.box) for name in card.images],
+            "lines": card.lines,
+            "what": card.what,
+        }
+        | ({"page": page} if page else {})
+        | ({"marks": card.marks} if card.marks else {})
+    )
 
 
 def _thumbnail(name: str, folder: Path, box: CropBox | None) -> str:

@@ -9,7 +9,7 @@ than a pixel its `computeIoU` is the common one).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,19 @@ def _verdict(row: Row) -> Verdict:
         x0, y0, x1, y1 = Record(row, "scores", f"{KIND} score").numbers("target", 4)
         width, height = Record(row, "scores", f"{KIND} score").numbers("size", 2)
         marks["whole_photo"] = (x1 - x0) * (y1 - y0) >= THRESHOLD * width * height
-    card = Card((row.get("image", ""),), (("IoU:", row.get("text", ""), row["score"]),), right, row["piece"])
+    lines = (("IoU:", row.get("text", ""), row["score"]),)
+    card = Card((row.get("image", ""),), lines, right, row["piece"], marks=tuple(_marks(row)))
     return Verdict(f"{row['piece']} {row['label']}", (row,), marks, card)
+
+
+def _marks(row: Row) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
+    """The true box and the predicted one, as far as the row has them."""
+    record = Record(row, "scores", f"{KIND} score")
+    for name, field in (("true", "target"), ("predicted", "predicted")):
+        if field in row and "size" in row:
+            width, height = record.numbers("size", 2)
+            x0, y0, x1, y1 = record.numbers(field, 4)
+            yield name, (x0 / width, y0 / height, x1 / width, y1 / height)
 
 
 def _examples(file: Path) -> list[Example]:

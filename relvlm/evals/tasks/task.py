@@ -50,7 +50,8 @@ class Card:
     """One example in the error browser: image names, (description, text, score) lines, whether the model is right.
 
     `piece`: the part of the benchmark that it is of; `what`: what it tests; `box`: the part of the images scored;
-    `relation` and `entities`: that of its text, and subject and object, where the annotations name them.
+    `relation` and `entities`: that of its text, and subject and object, where the annotations name them; `marks`: named
+    boxes to draw on each image, (x0, y0, x1, y1) as shares of it.
     """
 
     images: tuple[str, ...]
@@ -61,6 +62,7 @@ class Card:
     box: CropBox | None = None
     relation: str = ""
     entities: tuple[str, ...] = ()
+    marks: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
 
 
 class Task(Protocol):

@@ -9,6 +9,8 @@ from PIL import Image
 
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate, evaluate_suite, rescore
+from relvlm.evals.reporting.browser import Pictures, records_of
+from relvlm.evals.results import cards_of
 from relvlm.evals.tasks import refcoco
 from relvlm.model import RelVLM
 
@@ -106,6 +108,10 @@ def test_boxes_are_of_the_photos_own_pixels_and_each_photo_is_encoded_once(tmp_p
     assert found["score"] == "intersection over union"
     again = rescore("refcoco", tmp_path / "out/scores.jsonl", path)
     assert again == {name: found[name] for name in again}
+    marks = cards_of(tmp_path / "out")[1].marks
+    assert marks == (("true", (0.5, 0.0, 1.0, 0.5)), ("predicted", (0.5, 0.0, 1.0, 1.0)))
+    (shown,) = [e for e in records_of("model", [tmp_path / "out"], Pictures(), 0) if "other" in e["lines"][0][1]]
+    assert shown["marks"] == marks
 
 
 def test_a_model_without_a_box_head_is_refused_and_its_suite_goes_on(
