@@ -17,14 +17,14 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def start(
-    arguments: list[str], ranks: int = 1, script: Path | None = None, **environment: str
+    arguments: list[str], ranks: int = 1, script: Path | None = None, cwd: Path = ROOT, **environment: str
 ) -> list[subprocess.Popen[str]]:
     """The ranks of a run, each with a pipe for what it says; `script` takes the place of `relvlm`."""
     command = [sys.executable, str(script)] if script else [sys.executable, "-m", "relvlm.cli"]
     port = str(free_port())
     return [
         subprocess.Popen(
-            [*command, "train", *arguments], cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            [*command, "train", *arguments], cwd=cwd, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
             env=ENVIRONMENT | environment | (launcher(rank, ranks, port) if ranks > 1 else {}),
         )
         for rank in range(ranks)

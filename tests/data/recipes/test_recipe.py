@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.launched import rows, start
 from support.raw_files import dump, gqa_graph, img2dataset_members, node, photo, tar_of
 
 from relvlm.data import cli
@@ -101,6 +102,30 @@ def test_every_set_of_the_recipe_is_built_without_the_test_images(raw, capsys):
     assert recipe(raw) == 0  # nothing left to do
     faults = {name: list(lint(Path("data") / name)) for name in sets_of(CONFIG)}
     assert not any(faults.values()), faults
+
+
+TINY = [
+    "model={image_size: 32, embed_dim: 8, mrc_hidden: 8, vision: {width: 16, layers: 1, heads: 2, patch_size: 8},"
+    " text: {width: 16, layers: 1, heads: 2, max_positions: 128}, fusion: {layers: 1, heads: 2}, localisation: true,"
+    " relations: true, itm_head: mlp}",
+    "data.batch={captions: 4, entities: 8, mrc: 2, vsg: 2}", "data.negative_pool={captions: 4, entities: 2, vsg: 2}",
+    "data.vocab=vocab.txt", "data.workers=1", "init=random", "steps=20", "dtype=fp32", "optim.warmup_steps=2",
+    "log_every=5", "checkpoint.every=20", "out=run",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_recipe_trains_on_the_sets_that_it_has_built(raw, tmp_path):
+    """All nine: 20 steps of the 13M config, its model made tiny."""
+    assert recipe(raw) == 0
+    letters = [c for letter in "abcdefghijklmnopqrstuvwxyz0123456789" for c in (letter, f"##{letter}")]
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]))
+    (process,) = start(["--config", str(CONFIG), *TINY], cwd=tmp_path)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said[-3000:]
+    found = rows(tmp_path / "run")
+    assert len(found) == 20 and all(row["skipped"] == "0" for row in found)
+    assert {row["dataset"] for row in found} <= set(sets_of(CONFIG)) and len(sets_of(CONFIG)) == 9
 
 
 def test_what_is_missing_is_named_and_the_rest_is_built(raw, capsys):
