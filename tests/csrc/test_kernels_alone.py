@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -30,8 +29,7 @@ def archive(tmp_path_factory) -> Path:
     shutil.copy(ROOT / "LICENSE", checkout)
     run(checkout / "kernels", "setup.py", "-q", "sdist")
     unpacked = tmp_path_factory.mktemp("archive")
-    with tarfile.open(next((checkout / "kernels/dist").glob("*.tar.gz"))) as packed:
-        packed.extractall(unpacked, filter="data")
+    shutil.unpack_archive(next((checkout / "kernels/dist").glob("*.tar.gz")), unpacked)
     return next(unpacked.iterdir())
 
 
