@@ -1,17 +1,9 @@
 """What a collection of samples holds."""
 
-from relvlm.data.shards.schema import Entity, Relation, Sample
+from support.pets import sample
+
+from relvlm.data.shards.schema import Entity, Relation
 from relvlm.data.statistics import BAR, TOP, Pairs, as_text, describe
-
-
-def sample(number, **changes):
-    entities = (Entity("a", "dog", (0, 0, 8, 8)), Entity("b", "cat", (8, 0, 20, 8), ("red",)))
-    fields = {
-        "captions": (f"a dog <and> a cat {number}",),
-        "entities": entities,
-        "relations": (Relation("a", "left of", "b"),),
-    }
-    return Sample(str(number), 20, 10, "toy", **{**fields, **changes})
 
 
 def test_statistics_count_what_is_there():

@@ -1,46 +1,16 @@
-import argparse
-import io
 import json
 
 import pytest
 from PIL import Image
+from support.pets import build, photo, run, sample
 from support.shards import shard_set, toy_photo
 
 from relvlm.data import cli
-from relvlm.data.shards.schema import Entity, Relation, Sample
-from relvlm.data.shards.store import DataFault, Record, ShardSet, write_shards
+from relvlm.data.shards.store import DataFault, Record, ShardSet
 from relvlm.data.tools.chosen import Card
 from relvlm.data.tools.inspect import LISTED, picture, report_damaged
 from relvlm.data.tools.preview import WIDTH, png_sheet
 from relvlm.errors import UserError
-
-
-def run(*flags):
-    parser = argparse.ArgumentParser()
-    cli.add_arguments(parser)
-    return cli.main(parser.parse_args([str(flag) for flag in flags]))
-
-
-def photo(number, size=(20, 10)):
-    stream = io.BytesIO()
-    Image.new("RGB", size, (0, 40 * number, 0)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def sample(number, **changes):
-    entities = (Entity("a", "dog", (0, 0, 8, 8)), Entity("b", "cat", (8, 0, 20, 8), ("red",)))
-    fields = {
-        "captions": (f"a dog <and> a cat {number}",),
-        "entities": entities,
-        "relations": (Relation("a", "left of", "b"),),
-    }
-    return Sample(str(number), 20, 10, "toy", **{**fields, **changes})
-
-
-def build(out, samples=None):
-    samples = samples or [(f"k{n}", photo(n), sample(n)) for n in range(4)]
-    write_shards(out, samples, source="toy", builder_args={}, shard_size=3)
-    return out
 
 
 def test_stats_name_what_is_damaged(tmp_path, capsys):

@@ -1,50 +1,18 @@
 """Faults of every kind are found, by one process or several, in all of a set or in a part, and summed up by kind."""
 
-import argparse
-import io
 import os
 import signal
 import tarfile
 
 import pytest
-from PIL import Image
+from support.pets import build, photo, run, sample
 from support.shards import shard_set, toy_photo, toy_sample, write_toys
 
-from relvlm.data import cli
-from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.shards.shard_file import encode_sample
 from relvlm.data.shards.store import write_shards
 from relvlm.data.tools import lint as linting
 from relvlm.data.tools.lint import SHOWN, Fault, lint, summary
 from relvlm.errors import UserError
-
-
-def run(*flags):
-    parser = argparse.ArgumentParser()
-    cli.add_arguments(parser)
-    return cli.main(parser.parse_args([str(flag) for flag in flags]))
-
-
-def photo(number, size=(20, 10)):
-    stream = io.BytesIO()
-    Image.new("RGB", size, (0, 40 * number, 0)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def sample(number, **changes):
-    entities = (Entity("a", "dog", (0, 0, 8, 8)), Entity("b", "cat", (8, 0, 20, 8), ("red",)))
-    fields = {
-        "captions": (f"a dog <and> a cat {number}",),
-        "entities": entities,
-        "relations": (Relation("a", "left of", "b"),),
-    }
-    return Sample(str(number), 20, 10, "toy", **{**fields, **changes})
-
-
-def build(out, samples=None):
-    samples = samples or [(f"k{n}", photo(n), sample(n)) for n in range(4)]
-    write_shards(out, samples, source="toy", builder_args={}, shard_size=3)
-    return out
 
 
 def test_a_sound_set_passes_lint(tmp_path, capsys):
