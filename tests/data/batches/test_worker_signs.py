@@ -9,7 +9,7 @@ import pytest
 from support.scenes import COUNT, loader_of, only
 
 from relvlm.config.schema import KindCounts
-from relvlm.data.batches.loader import dead_workers_named
+from relvlm.data.batches.loader import Loader, dead_workers_named
 from relvlm.data.batches.worker_signs import BEATS, PID, STEP, WorkerSigns, WorkerWatch
 from relvlm.errors import UserError
 
@@ -57,10 +57,18 @@ def test_a_silent_worker_comes_before_one_that_reads():
     assert seen == "loader worker 1 (pid 8) has said nothing for 8 s"
 
 
-def test_workers_beat_and_say_what_they_read(loader):
-    next(loader)
+def pids_of_both(loader: Loader) -> list[int]:
+    """Of two workers: each has given a batch, so that neither is a process yet to come, whose number is 0."""
+    for _ in range(2):
+        next(loader)
     pids = loader.signs.rows[:, PID].tolist()
-    assert len(set(pids) - {0, os.getpid()}) == 2 and (loader.signs.rows[:, BEATS] > 0).all()
+    assert len(pids) == 2 and all(pids)
+    return pids
+
+
+def test_workers_beat_and_say_what_they_read(loader):
+    pids = pids_of_both(loader)
+    assert len(set(pids) - {os.getpid()}) == 2 and (loader.signs.rows[:, BEATS] > 0).all()
     for _ in range(1000):  # until they are as far ahead as they may be
         if (loader.signs.rows[:, STEP] == -1).all():
             return
@@ -69,8 +77,7 @@ def test_workers_beat_and_say_what_they_read(loader):
 
 
 def test_a_worker_that_is_killed_is_named(loader):
-    next(loader)
-    pid = int(loader.signs.rows[1, PID])
+    pid = pids_of_both(loader)[1]
     os.kill(pid, signal.SIGKILL)
     named = pytest.raises(UserError, match=rf"loader worker \(pid\(?s?\)? {pid}\).*take fewer workers")
     with named, dead_workers_named():
@@ -80,8 +87,7 @@ def test_a_worker_that_is_killed_is_named(loader):
 
 
 def test_a_connection_that_ends_before_torch_has_its_word_is_that_worker_too(loader):
-    next(loader)
-    pid = int(loader.signs.rows[1, PID])
+    pid = pids_of_both(loader)[1]
     named = pytest.raises(UserError, match=rf"loader worker \(pid\(?s?\)? {pid}\)")
     with named, dead_workers_named():
         os.kill(pid, signal.SIGKILL)
