@@ -11,11 +11,11 @@ from pathlib import Path
 
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, piece_name
+from relvlm.evals.files import Row, piece_name
 from relvlm.evals.scoring.photos import CropBox
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.options import LABEL, Choice, choice_pairs, choices
-from relvlm.evals.tasks.pairs import Benchmark, Example, PairTask
+from relvlm.evals.tasks.pairs import Benchmark, Example, PairTask, benchmark_of
 from relvlm.evals.tasks.records import Record, listed
 from relvlm.evals.tasks.verdict import Verdict
 
@@ -52,8 +52,7 @@ LEFT_OUT = frozenset(SYMMETRIC.split(", "))
 
 def load(annotations: Path) -> Benchmark:
     """Examples of one file or of all in a folder."""
-    files = annotation_files(annotations, "aro", (".json",))
-    return Benchmark(tuple(example for file in files for example in _examples(file)))
+    return benchmark_of(annotations, "aro", ".json", _examples)
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relvlm.evals.figures.main_table import Column
-from relvlm.evals.files import Row, annotation_files, piece_name
+from relvlm.evals.files import Row, piece_name
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.options import LABEL, Choice, choice_pairs, choices
-from relvlm.evals.tasks.pairs import Benchmark, Example, PairTask
+from relvlm.evals.tasks.pairs import Benchmark, Example, PairTask, benchmark_of
 from relvlm.evals.tasks.records import Record, lines
 from relvlm.evals.tasks.verdict import Verdict, held_out
 
@@ -23,8 +23,7 @@ FIELDS = ("image", "options", "answer", "kind", "held_out")
 
 def load(annotations: Path) -> Benchmark:
     """Examples of one file or of all in a folder."""
-    files = annotation_files(annotations, "choice", (".jsonl",))
-    return Benchmark(tuple(example for file in files for example in _examples(file)))
+    return benchmark_of(annotations, "choice", ".jsonl", _examples)
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, piece_name
+from relvlm.evals.files import Row, piece_name
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.options import LABEL, Choice, choice_pairs, choices
-from relvlm.evals.tasks.pairs import Benchmark, Example, PairTask
+from relvlm.evals.tasks.pairs import Benchmark, Example, PairTask, benchmark_of
 from relvlm.evals.tasks.records import Record, lines
 from relvlm.evals.tasks.verdict import Verdict
 
@@ -27,8 +27,7 @@ TYPE = "by_type"
 
 def load(annotations: Path) -> Benchmark:
     """Examples of one file or of all in a folder."""
-    files = annotation_files(annotations, "negbench", (".csv",))
-    return Benchmark(tuple(example for file in files for example in _examples(file)))
+    return benchmark_of(annotations, "negbench", ".csv", _examples)
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Cell, Column, overall_cell
 from relvlm.evals.figures.outcomes import Derived, Outcomes
-from relvlm.evals.files import Row, read_jsonl
+from relvlm.evals.files import Row, annotation_files, read_jsonl
 from relvlm.evals.images import DATA_SETS, DataSet
 from relvlm.evals.scoring.photos import CropBox, Photo
 from relvlm.evals.scoring.scorer import Scorer
@@ -80,6 +80,12 @@ def pair_rows(pairs: Sequence[Pair], scores: Sequence[float]) -> list[Row]:
     """Rows of scores.jsonl of pairs with these scores."""
     shown = zip(pairs, scores, strict=True)
     return [{**p.row, "score": score, "image": p.image, "text": p.text} for p, score in shown]
+
+
+def benchmark_of(annotations: Path, name: str, suffix: str, examples: Callable[[Path], Sequence[Example]]) -> Benchmark:
+    """What `examples` reads of one file, or of all of the benchmark `name` in a folder."""
+    files = annotation_files(annotations, name, (suffix,))
+    return Benchmark(tuple(example for file in files for example in examples(file)))
 
 
 @dataclass(frozen=True)

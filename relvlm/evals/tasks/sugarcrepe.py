@@ -7,11 +7,11 @@ from pathlib import Path
 
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, piece_name, require
+from relvlm.evals.files import Row, piece_name, require
 from relvlm.evals.images import COCO
 from relvlm.evals.tasks import verdict
 from relvlm.evals.tasks.contrast import Contrast, Endings, contrasts, labels
-from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask
+from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask, benchmark_of
 from relvlm.evals.tasks.records import Record, listed_or_keyed
 from relvlm.evals.tasks.verdict import Verdict, held_out
 
@@ -22,8 +22,7 @@ ENDINGS: Endings = ("c", "n")
 
 def load(annotations: Path) -> Benchmark:
     """Examples of one file or of all in a folder."""
-    files = annotation_files(annotations, "sugarcrepe", (".json",))
-    return Benchmark(tuple(example for file in files for example in _examples(file)))
+    return benchmark_of(annotations, "sugarcrepe", ".json", _examples)
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:

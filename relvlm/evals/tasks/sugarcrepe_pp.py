@@ -16,12 +16,12 @@ from pathlib import Path
 from relvlm.errors import UserError
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
-from relvlm.evals.files import Row, annotation_files, piece_name, require
+from relvlm.evals.files import Row, piece_name, require
 from relvlm.evals.images import COCO
 from relvlm.evals.scoring.cosines import image_text_cosines, text_cosines
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.evals.tasks import verdict
-from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask, scored_pairs
+from relvlm.evals.tasks.pairs import Benchmark, Example, Pair, PairTask, benchmark_of, scored_pairs
 from relvlm.evals.tasks.records import Record, listed_or_keyed
 from relvlm.evals.tasks.task import Card
 from relvlm.evals.tasks.verdict import Verdict, held_out
@@ -35,8 +35,7 @@ WAYS = ("", "cosine/", "text_only/")  # prefixes of the figures
 
 def load(annotations: Path) -> Benchmark:
     """Examples of one file or of all in a folder."""
-    files = annotation_files(annotations, "sugarcrepe_pp", (".json",))
-    return Benchmark(tuple(example for file in files for example in _examples(file)))
+    return benchmark_of(annotations, "sugarcrepe_pp", ".json", _examples)
 
 
 def measured(scorer: Scorer, pairs: Sequence[Pair], paths: Mapping[str, Path]) -> tuple[list[Row], str]:
