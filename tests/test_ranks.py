@@ -182,3 +182,12 @@ def test_an_error_ahead_of_the_meeting_waits_for_those_whom_it_is_to_be_told(env
             ranks.attempt_ahead(refuse)
     else:
         assert ranks.attempt_ahead(refuse) == ranks.Outcome(None, "out: is taken")
+
+
+@pytest.mark.parametrize(("size", "group"), [(1, None), (2, "group")])
+def test_only_several_ranks_have_a_group_of_their_own(size, group, monkeypatch):
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(ranks, "world_size", lambda: size)
+    monkeypatch.setattr(ranks.dist, "new_group", lambda **of: asked.append(of) or "group")
+    assert ranks.new_group(timedelta(seconds=7)) == group
+    assert asked == ([] if group is None else [{"backend": "gloo", "timeout": timedelta(seconds=7)}])

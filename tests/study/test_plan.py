@@ -19,6 +19,7 @@ def test_every_plan_that_is_shipped_can_be_read(pytestconfig):
     [
         ("steps: 10", "steps: 10, images: 5", r"budgets\[0\]: give one of steps, images, tflop"),
         ("steps: 10", "steps: 0", r"budgets\[0\]: give one of"),
+        ("seeds: [3, 5]", f"seeds: [{2**31}]", r"seeds\[0\]: 2147483648: must be at least 0 and at most 2,147,483,647"),
         ("name: X-VLM,", "name: rex vlm,", r"arms: rex vlm, ReX-VLM: each needs a folder of its own"),
         ("seeds: [3, 5]", "seeds: [3, 3]", r"seeds: \[3, 3\]: each once"),
         ("[[X-VLM, ReX-VLM]]", "[[X-VLM, ALBEF]]", r"compare\[0\]: .* not two of X-VLM, ReX-VLM"),
