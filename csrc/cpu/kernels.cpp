@@ -93,7 +93,7 @@ void pack_queries(Rows<const S> x, const Tile& tile, int width, int padded, T sc
 }
 
 Dropout dropout_of(const Call& call, const Item& item, int64_t head) {
-  return {call.seed, call.drop_below, static_cast<uint32_t>(head), call.keep_scale, item.keys};
+  return Dropout(call.seed, call.drop_below, static_cast<uint32_t>(head), call.keep_scale, item.keys);
 }
 
 // From peaks and totals to log-sum-exps and factors of the output; without keys (a total of 0) -inf and 0.

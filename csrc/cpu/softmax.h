@@ -1,53 +1,12 @@
 // Rows of scores: their softmax with the mean token and dropout, and its gradient.
 #pragma once
 
+#include "philox.h"
 #include "tiles.h"
 #include "vector.h"
 
 namespace relvlm {
 namespace RELVLM_ISA {
-
-// The keep-mask of one head: Philox-4x32-10 with the counter (key, query row, head, 0); see dropout.py.
-struct Dropout {
-  uint64_t seed;
-  uint32_t below, head;
-  double scale;
-  int32_t mean_key;  // the counter's key of the mean token
-};
-
-typedef uint32_t Words __attribute__((vector_size(RELVLM_VECTOR)));
-typedef uint64_t LongWords __attribute__((vector_size(RELVLM_VECTOR)));
-constexpr int WORDS = RELVLM_VECTOR / 4;
-
-// High and low words of the products with one factor: those of the even places, then of the odd ones.
-RELVLM_INLINE void multiply(Words x, uint32_t factor, Words& high, Words& low) {
-  const LongWords even = ((LongWords)x & 0xFFFFFFFFu) * factor, odd = ((LongWords)x >> 32) * factor;
-  const LongWords upper = ~LongWords{} << 32;
-  high = (Words)(even >> 32 | (odd & upper));
-  low = (Words)((even & ~upper) | odd << 32);
-}
-
-RELVLM_INLINE Words philox(Words keys, uint32_t row, const Dropout& dropout) {
-  Words a = keys, b = Words{} + row, c = Words{} + dropout.head, d{};
-  uint32_t low = static_cast<uint32_t>(dropout.seed), high = static_cast<uint32_t>(dropout.seed >> 32);
-  for (int round = 0; round < 10; ++round, low += 0x9E3779B9u, high += 0xBB67AE85u) {
-    Words high_a, low_a, high_c, low_c;
-    multiply(a, 0xD2511F53u, high_a, low_a);
-    multiply(c, 0xCD9E8D57u, high_c, low_c);
-    a = high_c ^ b ^ low, b = low_c, c = high_a ^ d ^ high, d = low_a;
-  }
-  return a;
-}
-
-RELVLM_INLINE void write_kept(Words words, const Dropout& dropout, float* to) {
-  const Vector<float> scale = splat(static_cast<float>(dropout.scale));
-  const Words kept = (Words)(words >= dropout.below) & (Words)scale;
-  __builtin_memcpy(to, &kept, sizeof kept);
-}
-
-RELVLM_INLINE void write_kept(Words words, const Dropout& dropout, double* to) {
-  for (int i = 0; i < WORDS; ++i) to[i] = words[i] >= dropout.below ? dropout.scale : 0;
-}
 
 // The keep-mask of a row of scores, its scale or 0, up to a whole vector of words; returns that of the mean token.
 template <class T>
