@@ -1,7 +1,6 @@
 // What the next head or item needs, asked of memory ahead.
 #pragma once
 
-#include "products.h"
 #include "rows.h"
 #include "tiles.h"
 
@@ -37,15 +36,20 @@ class Ahead {
   void of_keys(Rows<Row> rows, int64_t apart) {
     of_keys_[key_sources_++] = shifted(rows, apart);
   }
-  // Spreads a tile's share over the blocks of keys of so many `dots` of each part.
+  // Spreads a tile's share over the keys of so many `dots` of each part.
   void begin(const Tile& tile, int dots) {
-    int blocks = 0;
-    for (const Part& part : tile) blocks += (part.keys + DOT_KEYS - 1) / DOT_KEYS;
-    start_ = asked_, calls_ = 0;
+    int keys = 0;
+    for (const Part& part : tile) keys += part.keys;
+    start_ = asked_, done_ = 0;
     due_ = static_cast<int32_t>((queries_ + keys_) * (tile.rows + tile.count - first_row_) / rows_);
-    rate_ = static_cast<float>(due_ - start_) / static_cast<float>(blocks * dots + 1);
+    rate_ = static_cast<float>(due_ - start_) / static_cast<float>(keys * dots + 1);
   }
-  void operator()() { ask(start_ + static_cast<int32_t>(static_cast<float>(++calls_) * rate_)); }
+  // Before work on so many keys.
+  RELVLM_INLINE void operator()(int keys) {
+    done_ += keys;
+    const int32_t end = start_ + static_cast<int32_t>(static_cast<float>(done_) * rate_);
+    if (asked_ < end) ask(end < due_ ? end : due_);
+  }
   void end() { ask(due_); }
 
  private:
@@ -67,7 +71,7 @@ class Ahead {
   bool same_;
   const int32_t *first_row_, *next_rows_ = nullptr;
   int64_t key_row_ = 0;
-  int32_t rows_, queries_ = 0, keys_ = 0, asked_ = 0, start_ = 0, due_ = 0, calls_ = 0;
+  int32_t rows_, queries_ = 0, keys_ = 0, asked_ = 0, start_ = 0, due_ = 0, done_ = 0;
   float rate_ = 0;
   int query_sources_ = 0, key_sources_ = 0;
   Rows<const S> of_queries_[4], of_keys_[4];

@@ -12,6 +12,7 @@
 #include "rows.h"
 #include "softmax.h"
 #include "tiles.h"
+#include "transposed.h"
 #include "vector.h"
 
 namespace relvlm {
@@ -53,7 +54,7 @@ struct Buffers {
     return taken;
   }
   size_t bytes() const {  // of all buffers of the backward
-    return (4 * line_up(key_rows) + 3 * line_up(queries) + 3 * line_up(scores)) * sizeof(T);
+    return (6 * line_up(key_rows) + 3 * line_up(queries) + 3 * line_up(scores)) * sizeof(T);
   }
   static size_t line_up(size_t count) {
     constexpr size_t line = 64 / sizeof(T);
@@ -92,6 +93,18 @@ void pack_queries(Rows<const S> x, const Tile& tile, int width, int padded, T sc
   for (int i = 0; i < tile.count; ++i) pack_row(x[tile.rows[i]], width, scale, to + ptrdiff_t(i) * padded);
 }
 
+// Dot products of the tile's packed rows with their keys.
+template <class T, class Between>
+void score(const Tile& tile, const T* rows, Rows<const T> keys, Transposed<T>& transposed, int padded, T* scores,
+           Between& between) {
+  for (const Part& part : tile) {
+    if (transposed.takes(part))
+      transposed.dots(part, rows, scores, between);
+    else
+      dots(part, rows, keys, padded, scores, between);
+  }
+}
+
 Dropout dropout_of(const Call& call, const Item& item, int64_t head) {
   return Dropout(call.seed, call.drop_below, static_cast<uint32_t>(head), call.keep_scale, item.keys);
 }
@@ -121,6 +134,7 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
   const Rows<const S> v = rows_of<S>(call.v, call.v_row, head, call.v_head);
   const auto keys = keys_of(k, item, width, padded, packed_k);
   const auto values = keys_of(v, item, width, padded, packed_v);
+  Transposed<T> transposed_k(keys, padded, buffers.take(buffers.key_rows));
   const Dropout dropout = dropout_of(call, item, head);
 
   Ahead<S> ahead(plan, call, item, head);
@@ -129,7 +143,7 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
   for_tiles<T>(plan, item, [&](const Tile& tile) {
     ahead.begin(tile, 1);
     pack_queries(q, tile, width, padded, T(call.scale), tile_q);
-    for (const Part& part : tile) dots(part, tile_q, keys, padded, scores, ahead);
+    score(tile, tile_q, keys, transposed_k, padded, scores, ahead);
     Softmax<T> normal;
     softmax(tile, scores, dropout, mask, normal);
     finish(tile.count, normal);
@@ -166,6 +180,8 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
   const Rows<const S> v = rows_of<S>(call.v, call.v_row, head, call.v_head);
   const auto keys = keys_of(k, item, width, padded, packed_k);
   const auto values = keys_of(v, item, width, padded, packed_v);
+  Transposed<T> transposed_k(keys, padded, buffers.take(buffers.key_rows));
+  Transposed<T> transposed_v(values, padded, buffers.take(buffers.key_rows));
   const Dropout dropout = dropout_of(call, item, head);
 
   Ahead<S> ahead(plan, call, item, head);
@@ -177,10 +193,8 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
     ahead.begin(tile, 2);
     pack_queries(q, tile, width, padded, T(call.scale), tile_q);
     pack_queries(grad, tile, width, padded, T(1), tile_grad);
-    for (const Part& part : tile) {
-      dots(part, tile_q, keys, padded, weights, ahead);
-      dots(part, tile_grad, values, padded, dscores, ahead);
-    }
+    score(tile, tile_q, keys, transposed_k, padded, weights, ahead);
+    score(tile, tile_grad, values, transposed_v, padded, dscores, ahead);
     Partial<T> products;
     PerRow<T> deltas, row_lse;
     for (int i = 0; i < tile.count; ++i) {

@@ -144,6 +144,29 @@ RELVLM_INLINE void reduce(const Vector<T>* x, int count, T* to) {
   for (int i = 0; i < count; i += 4) reduce_four<T, Op>(x + i, to + i);
 }
 
+// Lanes of the first (SECOND: the other) of two rows after their off-diagonal blocks of SIZE lanes were exchanged.
+template <class T, int SIZE, bool SECOND>
+struct Exchange {
+  static constexpr int of(int lane) {
+    const bool from_b = lane & SIZE;
+    return SECOND ? (from_b ? LANES<T> + lane : lane + SIZE) : (from_b ? LANES<T> + lane - SIZE : lane);
+  }
+};
+
+// Transposes a square of LANES rows.
+template <class T, int SIZE = LANES<T> / 2>
+RELVLM_INLINE void transpose(Vector<T>* rows) {
+  constexpr std::make_index_sequence<LANES<T>> lanes;
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES<T>; ++i) {
+    if (i & SIZE) continue;
+    const Vector<T> a = rows[i], b = rows[i + SIZE];
+    rows[i] = shuffle<T, Exchange<T, SIZE, false>>(a, b, lanes);
+    rows[i + SIZE] = shuffle<T, Exchange<T, SIZE, true>>(a, b, lanes);
+  }
+  if constexpr (SIZE > 1) transpose<T, SIZE / 2>(rows);
+}
+
 // exp of x <= 0: 2^r by a minimax polynomial. Relative error below 2e-7 + 1.3e-8 |x|; 0 below -87; NaN stays NaN.
 RELVLM_INLINE Vector<float> exponential(Vector<float> x) {
   typedef uint32_t Bits __attribute__((vector_size(RELVLM_VECTOR)));
