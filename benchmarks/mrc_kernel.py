@@ -34,8 +34,9 @@ from mrc_branch import Branch, measure_branch
 from mrc_report import markdown, plot, print_table, waterfall
 from mrc_ways import Flex, Masked, Ours, Replicated, Way, Xformers
 from support.shapes import QUICK, SHAPES, TARGET, Shape, as_trained, for_cuda, make_batch, toy
+from timing import count_cpu_seconds
 
-from relvlm_kernels import chosen
+from relvlm_kernels import chosen, cpu
 from relvlm_kernels.malloc import keep_freed_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -45,10 +46,12 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
+    if args.cpu_seconds:
+        count_cpu_seconds()
     device, dtype = torch.device(args.device), DTYPES[args.dtype]
     result = _header(args, device, dtype)
     for shape in _shapes(args):
-        row = measure(shape, device, dtype, args.repeats, args.flex, result["machine"])
+        row = measure(shape, device, dtype, args, result["machine"])
         result["shapes"].append(row)
         print_table(row)
         if args.json:
@@ -62,11 +65,11 @@ def main() -> None:
 
 
 def measure(
-    shape: Shape, device: torch.device, dtype: torch.dtype, repeats: int, flex: bool, limits: Limits
+    shape: Shape, device: torch.device, dtype: torch.dtype, args: argparse.Namespace, limits: Limits
 ) -> dict[str, Any]:
     """All ways at one shape; `refused` says which were not tried, `wrong` which failed or did not agree."""
     batch = make_batch(shape, device)
-    ways, refused = made_ways(batch, _kinds(device, flex))
+    ways, refused = made_ways(batch, _kinds(device, args.flex))
     wrong = checked(ways, dtype)
     row: dict[str, Any] = {
         "shape": vars(shape), "groups": len(batch.lengths), "tokens": int(batch.lengths.sum()),
@@ -74,8 +77,9 @@ def measure(
     }  # fmt: skip
     ways = [way for way in ways if "error" not in wrong.get(way.name, {})]
     for stage in ("forward", "backward"):
-        row[stage] = compare(stage, ways, device, dtype, repeats, limits)
-    row["branch"] = measure_branch(batch, [w for w in ways if w.backward], device, dtype, repeats)
+        row[stage] = compare(stage, ways, device, dtype, args.repeats, limits)
+    branch = [w for w in ways if w.backward and args.branch]
+    row["branch"] = measure_branch(batch, branch, device, dtype, args.repeats) if branch else {}
     return row
 
 
@@ -111,6 +115,7 @@ def _header(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) 
     print(f"GEMM {limits['flops_per_s'] / 1e9:.0f} GFLOP/s, copy {limits['bytes_per_s'] / 1e9:.1f} GB/s")
     return {
         "command": "python " + " ".join(sys.argv), "device": machine(device), "dtype": args.dtype,
+        "instructions": cpu.instructions() if device.type == "cpu" and not cpu.missing() else "",
         "threads": args.threads, "repeats": args.repeats, "commit": commit(), "torch": torch.__version__,
         "backend": chosen(device, dtype).name, "machine": limits, "shapes": [],
     }  # fmt: skip
@@ -123,6 +128,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", default="quick", choices=[*SHAPES, "toy"], help=f"the first is {TARGET.name}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15, help="of attention; the branch takes half as many")
+    parser.add_argument("--branch", action=argparse.BooleanOptionalAction, default=True, help="measure it as well")
+    parser.add_argument("--cpu-seconds", action="store_true", help="of the process, where others run: with --threads 1")
     parser.add_argument("--flex", action=argparse.BooleanOptionalAction, help="FlexAttention (default: on cuda)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)

@@ -1,5 +1,6 @@
 // The C ABI of the CPU op: no header of torch or Python, so that one library serves every version of both.
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -69,16 +70,19 @@ Status attend(const Plan& plan, const Call& call) {
   const Kernels& kernels = *selected;
   const auto kernel = call.backward ? kernels.backward : kernels.forward;
   const size_t bytes = kernels.bytes(plan, call);
-  const int64_t total = plan.item_count * call.heads;
+  // Items that add to one gradient of the bias are one thread's, in their order.
+  const int64_t total = plan.item_count * call.heads, together = call.dbias ? call.chunk * call.heads : 1;
+  const int64_t shares = (total + together - 1) / together;
   bool short_of_memory = false;
-#pragma omp parallel num_threads(call.threads) if (call.threads > 1 && total > 1) reduction(|| : short_of_memory)
+#pragma omp parallel num_threads(call.threads) if (call.threads > 1 && shares > 1) reduction(|| : short_of_memory)
   {
     void* const scratch = scratch_of_thread(bytes);
     short_of_memory = scratch == nullptr;
     // Every thread takes part: it must not skip its share of the loop in silence.
 #pragma omp for schedule(guided)
-    for (int64_t i = 0; i < total; ++i)
-      if (scratch) kernel(plan, call, plan.items[i / call.heads], i % call.heads, scratch);
+    for (int64_t share = 0; share < shares; ++share)
+      for (int64_t i = share * together; scratch && i < std::min(total, (share + 1) * together); ++i)
+        kernel(plan, call, plan.items[i / call.heads], i % call.heads, scratch);
   }
   return short_of_memory ? NO_MEMORY : OK;
 }

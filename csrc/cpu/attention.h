@@ -39,13 +39,14 @@ enum Type : int32_t { FLOAT32 = 0, FLOAT64 = 1, BFLOAT16 = 2, FLOAT16 = 3 };
 // This and `BoxMean` are mirrored by relvlm_kernels/cpu/library.py. Pointers are to elements of `type`, `lse` to float
 // or, for float64, double; strides count elements, the last dimension has stride 1; out (rows, heads, width) and lse
 // (rows, heads) are contiguous. The forward writes out and lse, the backward reads them and grad, and writes dq, dk
-// and dv.
+// and dv. A bias, its mask and its gradient are of the type of the arithmetic, their rows `bias_row` apart, a multiple
+// of 64 bytes; each `chunk` of sequences adds to a gradient of its own.
 struct Call {
-  const void *q, *k, *v, *grad;
-  void *out, *lse, *dq, *dk, *dv;
+  const void *q, *k, *v, *grad, *bias, *mask;
+  void *out, *lse, *dq, *dk, *dv, *dbias;
   int64_t q_row, q_head, k_row, k_head, v_row, v_head, grad_row, grad_head;
   int64_t dq_row, dq_head, dk_row, dk_head, dv_row, dv_head;
-  int64_t queries, keys, heads, width;
+  int64_t queries, keys, heads, width, bias_row, masks, chunk;
   double scale;
   double keep_scale;     // 1 / (1 - dropout)
   uint64_t seed;         // of the keep-mask

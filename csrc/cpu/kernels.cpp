@@ -7,6 +7,7 @@
 
 #include "ahead.h"
 #include "attention.h"
+#include "bias.h"
 #include "boxes.h"
 #include "products.h"
 #include "rows.h"
@@ -136,6 +137,7 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
   const auto values = keys_of(v, item, width, padded, packed_v);
   Transposed<T> transposed_k(keys, padded, buffers.take(buffers.key_rows));
   const Dropout dropout = dropout_of(call, item, head);
+  const Bias<T> bias(plan, call, item, head);
 
   Ahead<S> ahead(plan, call, item, head);
   ahead.of_queries(q, call.q_head), ahead.of_queries(out, width);
@@ -144,6 +146,7 @@ void forward_of(const Plan& plan, const Call& call, const Item& item, int64_t he
     ahead.begin(tile, 1);
     pack_queries(q, tile, width, padded, T(call.scale), tile_q);
     score(tile, tile_q, keys, transposed_k, padded, scores, ahead);
+    bias.add_to(tile, scores);
     Softmax<T> normal;
     softmax(tile, scores, dropout, mask, normal);
     finish(tile.count, normal);
@@ -183,6 +186,7 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
   Transposed<T> transposed_k(keys, padded, buffers.take(buffers.key_rows));
   Transposed<T> transposed_v(values, padded, buffers.take(buffers.key_rows));
   const Dropout dropout = dropout_of(call, item, head);
+  const Bias<T> bias(plan, call, item, head);
 
   Ahead<S> ahead(plan, call, item, head);
   ahead.of_queries(q, call.q_head), ahead.of_queries(grad, call.grad_head);
@@ -195,6 +199,7 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
     pack_queries(grad, tile, width, padded, T(1), tile_grad);
     score(tile, tile_q, keys, transposed_k, padded, weights, ahead);
     score(tile, tile_grad, values, transposed_v, padded, dscores, ahead);
+    bias.add_to(tile, weights);
     Partial<T> products;
     PerRow<T> deltas, row_lse;
     for (int i = 0; i < tile.count; ++i) {
@@ -203,6 +208,7 @@ void backward_of(const Plan& plan, const Call& call, const Item& item, int64_t h
     }
     reduce<T, Sum>(products, tile.count, deltas);
     softmax_backward(tile, weights, dscores, row_lse, deltas, dropout, mask);
+    bias.add_gradient(tile, dscores);
     for (const Part& part : tile) {
       scatter(part, weights, tile_grad, sum_dv, padded, mask);
       scatter(part, dscores, tile_q, sum_dk, padded, mask);

@@ -14,10 +14,12 @@ namespace {
 
 const Field FIELDS[] = {
     RELVLM_SIZE(Call)
-    CALL(q) CALL(k) CALL(v) CALL(grad) CALL(out) CALL(lse) CALL(dq) CALL(dk) CALL(dv)
+    CALL(q) CALL(k) CALL(v) CALL(grad) CALL(bias) CALL(mask)
+    CALL(out) CALL(lse) CALL(dq) CALL(dk) CALL(dv) CALL(dbias)
     CALL(q_row) CALL(q_head) CALL(k_row) CALL(k_head) CALL(v_row) CALL(v_head) CALL(grad_row) CALL(grad_head)
     CALL(dq_row) CALL(dq_head) CALL(dk_row) CALL(dk_head) CALL(dv_row) CALL(dv_head)
-    CALL(queries) CALL(keys) CALL(heads) CALL(width) CALL(scale) CALL(keep_scale) CALL(seed) CALL(drop_below)
+    CALL(queries) CALL(keys) CALL(heads) CALL(width) CALL(bias_row) CALL(masks) CALL(chunk)
+    CALL(scale) CALL(keep_scale) CALL(seed) CALL(drop_below)
     CALL(type) CALL(backward) CALL(threads)
     RELVLM_SIZE(Groups)
     GROUPS(offsets) GROUPS(image) GROUPS(box) GROUPS(prefix) GROUPS(mean)

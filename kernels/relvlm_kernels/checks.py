@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INDEXES = (torch.int32, torch.int64)
 FLAGS = (torch.bool,)
-NEVER_EMPTY = frozenset(("H", "D", "Dv", "F", "sequences + 1", "G + 1"))
+NEVER_EMPTY = frozenset(("H", "D", "Dv", "F", "N", "W", "sequences + 1", "G + 1"))
 LONGEST_SIDE = 2**15 - 1  # of a grid: kernels hold two coordinates in one word
 
 BAD_OFFSETS = "offsets must rise, within the number of packed rows"
@@ -161,6 +161,18 @@ def check_varlen_attention_qkvpacked(op: str, qkv: Tensor, cu: Tensor) -> Argume
     return arguments
 
 
+def check_window_attention(op: str, qkv: Tensor, bias: Tensor, mask: Tensor | None) -> Arguments:
+    """Raises ValueError, too, where windows do not come in whole rounds of the mask."""
+    arguments = Arguments(op)
+    arguments.floats("qkv", qkv, "B", "N", "3", "H", "D")
+    arguments.floats("bias", bias, "H", "N", "N")
+    if mask is not None:
+        arguments.floats("mask", mask, "W", "N", "N")
+        if qkv.shape[0] % mask.shape[0]:
+            raise ValueError(f"{op}: {qkv.shape[0]} windows are no multiple of the mask's {mask.shape[0]}")
+    return arguments
+
+
 def check_box_mean(op: str, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Arguments:
     arguments = Arguments(op)
     arguments.floats("x", x, "B", "S", "D")
@@ -185,9 +197,10 @@ def check_mrc_pool(
 
 def check_saved(arguments: Arguments, rows: str, grad: Tensor, out: Tensor, lse: Tensor) -> None:
     """What the backward of an attention has besides: the output's gradient, and what the forward gave."""
-    arguments.floats("grad", grad, rows, "H", "D")
-    arguments.floats("out", out, rows, "H", "D")
-    arguments.floats("lse", lse, rows, "H", dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32)
+    axes, sums = (*rows.split(), "H"), torch.float64 if grad.dtype == torch.float64 else torch.float32
+    arguments.floats("grad", grad, *axes, "D")
+    arguments.floats("out", out, *axes, "D")
+    arguments.floats("lse", lse, *axes, dtype=sums)
 
 
 def wanted(device: torch.device) -> bool:

@@ -120,8 +120,8 @@ def empty(x: Tensor) -> Tensor:
 
 
 def empty_lse(q: Tensor) -> Tensor:
-    """(T, H) for the log-sum-exps of q (T, H, D)."""
-    return q.new_empty(q.shape[:2], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+    """(..., H) for the log-sum-exps of q (..., H, D)."""
+    return q.new_empty(q.shape[:-1], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
 
 
 def contiguous(tensors: tuple[Tensor, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""The `reference` backend: the four ops and their gradients in plain PyTorch, on any device (see `naive` for the ops).
+"""The `reference` backend: the ops and their gradients in plain PyTorch, on any device (see `naive` for the ops).
 
 An attention op returns its output and `lse` (T, H), the natural log-sum-exp of each query's scores, mean token
 included (fp32, fp64 for fp64; -inf where there is no key, and the output is 0). `<op>_backward` takes the output's
@@ -137,6 +137,35 @@ def varlen_attention_backward(
     dscores = _softmax_backward(dweights, weights) * scale
     dq, dk = dscores @ keys.heads(k), dscores.transpose(-1, -2) @ queries.heads(q)
     return _written((queries.pack(dq), keys.pack(dk), keys.pack(dv)), like, to)
+
+
+def window_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    """See `windows.window_attention`."""
+    _, _, v, scores = _window_scores(qkv, bias, mask, scale)
+    lse = scores.logsumexp(-1)
+    out = _weights(scores, lse) @ v
+    return out.transpose(1, 2).to(qkv.dtype), lse.transpose(1, 2)
+
+
+def window_attention_backward(
+    grad: Tensor, qkv: Tensor, bias: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    q, k, v, scores = _window_scores(qkv, bias, mask, scale)
+    weights, dout = _weights(scores, lse.transpose(1, 2)), _wide(grad)[0].transpose(1, 2)
+    dscores = _softmax_backward(dout @ v.transpose(-1, -2), weights)
+    dv = weights.transpose(-1, -2) @ dout
+    dq, dk = dscores @ k * scale, dscores.transpose(-1, -2) @ q * scale
+    dqkv = torch.stack([x.transpose(1, 2) for x in (dq, dk, dv)], dim=2)
+    return dqkv.to(qkv.dtype), dscores.sum(0).to(bias.dtype)
+
+
+def _window_scores(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, ...]:
+    """q, k, v (B, H, N, D) and scores (B, H, N, N)."""
+    q, k, v = _wide(qkv)[0].permute(2, 0, 3, 1, 4)
+    scores = q @ k.transpose(-1, -2) * scale + bias
+    if mask is not None:
+        scores = (scores.unflatten(0, (-1, len(mask))) + mask[:, None]).flatten(0, 1)
+    return q, k, v, scores
 
 
 def _written(found: Gradients, like: Gradients, to: Gradients | None) -> Gradients:

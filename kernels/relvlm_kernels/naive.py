@@ -40,6 +40,14 @@ def varlen_attention(
     return out
 
 
+def window_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+    scale = qkv.shape[-1] ** -0.5 if scale is None else scale
+    scores = torch.einsum("bqhd,bkhd->bhqk", qkv[:, :, 0], qkv[:, :, 1]) * scale + bias
+    if mask is not None:
+        scores = scores + mask.repeat(len(qkv) // len(mask), 1, 1)[:, None]
+    return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), qkv[:, :, 2])
+
+
 def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Tensor:
     patches = x[:, x.shape[1] - grid[0] * grid[1] :].unflatten(1, grid)
     places = zip(image.tolist(), box.tolist(), strict=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.library import custom_op
 
@@ -41,6 +43,18 @@ def varlen_attention_qkvpacked(
     qkv, cu = inputs("varlen_attention_qkvpacked", qkv=qkv, cu=cu)
     seed = dropout_seed(seed, dropout, qkv)
     return _varlen_attention_qkvpacked(qkv, cu, default_scale(scale, qkv), dropout, seed)[0]
+
+
+def attention_qkvpacked(qkv: Tensor, scale: float | None = None) -> Tensor:
+    """Attention to itself of each of qkv (B, S, 3, H, D), which are all of one length. Returns (B, S, H, D).
+
+    On a CPU `varlen_attention_qkvpacked`, elsewhere PyTorch's.
+    """
+    if qkv.device.type != "cpu":
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+    cu = torch.arange(qkv.shape[0] + 1, dtype=torch.int32) * qkv.shape[1]
+    return varlen_attention_qkvpacked(qkv.flatten(0, 1), cu, scale).unflatten(0, qkv.shape[:2])
 
 
 @custom_op("relvlm::varlen_attention_kvpacked", mutates_args=())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from relvlm.config.vision import SwinConfig
+from relvlm_kernels import window_attention
 
 PATCH_SHIFTED = -100.0  # added to scores between parts of a shifted window that are no neighbours
 EPS = 1e-5
@@ -32,11 +33,9 @@ class WindowAttention(nn.Module):
         self.index.copy_(relative_position_index(self.side))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).transpose(-4, -2).unbind(-3)
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).flatten(0, -5)
         bias_HNN = self.relative_position_bias[self.index].permute(2, 0, 1)
-        bias = bias_HNN if mask is None else bias_HNN + mask[:, None].to(bias_HNN.dtype)
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias
-        return self.out((scores.softmax(-1) @ v).transpose(-3, -2).flatten(-2))
+        return self.out(window_attention(qkv, bias_HNN, mask).flatten(-2)).view(x.shape)
 
 
 class SwinBlock(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from relvlm.config.vision import ViTConfig
 from relvlm.encoders.position import position_resizer
-from relvlm_kernels import varlen_attention_qkvpacked
+from relvlm_kernels import attention_qkvpacked, varlen_attention_qkvpacked
 
 
 class QuickGELU(nn.Module):
@@ -44,9 +44,12 @@ class Attention(nn.Module):
         if cu is not None:
             qkv = rearrange(self.qkv(x), "t (n h d) -> t n h d", n=3, h=self.heads)
             return self.out(varlen_attention_qkvpacked(qkv, cu).flatten(1))
-        q, k, v = rearrange(self.qkv(x), "b s (n h d) -> n b h s d", n=3, h=self.heads).unbind(0)
-        visible = None if mask is None else mask[:, None, None, :]
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, visible), "b h s d -> b s (h d)"))
+        qkv = rearrange(self.qkv(x), "b s (n h d) -> b s n h d", n=3, h=self.heads)
+        if mask is None:
+            return self.out(attention_qkvpacked(qkv).flatten(2))
+        q, k, v = rearrange(qkv, "b s n h d -> n b h s d")
+        out = F.scaled_dot_product_attention(q, k, v, mask[:, None, None, :])
+        return self.out(rearrange(out, "b h s d -> b s (h d)"))
 
 
 class Block(nn.Module):

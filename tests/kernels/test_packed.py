@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.library import opcheck
 
 from relvlm_kernels import (
+    attention_qkvpacked,
     packed,
     varlen_attention,
     varlen_attention_kvpacked,
@@ -87,3 +89,12 @@ def test_autocast(op):
     torch.testing.assert_close(out, attend_packed(op, [x.bfloat16() for x in tensors]))
     out.float().sum().backward()
     assert all(x.grad.dtype == torch.float32 for x in tensors)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 3, 2, 8), (1, 1, 3, 1, 4), (0, 5, 3, 2, 8)])
+def test_sequences_of_one_length_are_attended_to_as_by_pytorch(shape):
+    qkv = draw(*shape).requires_grad_()
+    found = attention_qkvpacked(qkv, 0.3)
+    wanted = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4), scale=0.3).transpose(1, 2)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad(out.square().sum(), qkv) for out in (found, wanted)))

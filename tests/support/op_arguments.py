@@ -35,6 +35,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
     "varlen_attention_kvpacked": {"q": _wave(5, 2, 16), "kv": _wave(6, 2, 2, 16), "cu_q": CU_Q, "cu_k": CU_K},
     "varlen_attention_qkvpacked": {"qkv": _wave(5, 3, 2, 16), "cu": CU_Q},
+    "window_attention": {"qkv": _wave(3, 5, 3, 2, 16), "bias": _wave(2, 5, 5)},
     "box_mean": {"x": _wave(2, 5, 16), "box": REGIONS["box"], "image": REGIONS["image"], "grid": (2, 2)},
     "mrc_pool": {
         "h": _wave(4, 16), "subject_rows": ROWS, "object_rows": ROWS.flip(0), "weight": _wave(8, 32), "bias": _wave(8),
@@ -44,7 +45,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 FREE = {
     "region_attention": {"q": [0]}, "region_cross_attention": {"q": [0], "x": [0]}, "varlen_attention": {"q": [0]},
     "varlen_attention_kvpacked": {"q": [0], "kv": [0]}, "varlen_attention_qkvpacked": {"qkv": [0, 2, 3], "cu": [0]},
-    "box_mean": {"x": [0, 2]}, "mrc_pool": {"h": [0]},
+    "window_attention": {"qkv": [0, 4]}, "box_mean": {"x": [0, 2]}, "mrc_pool": {"h": [0]},
 }  # fmt: skip
 MAY_GROW = "x", 1  # an image may have more prefix tokens
 

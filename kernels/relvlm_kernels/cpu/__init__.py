@@ -11,6 +11,7 @@ from relvlm_kernels.cpu.attention import (
     varlen_attention,
     varlen_attention_backward,
 )
+from relvlm_kernels.cpu.biased import window_attention, window_attention_backward
 from relvlm_kernels.cpu.library import description, instructions, missing, refusal
 from relvlm_kernels.cpu.pool import box_mean, box_mean_backward
 from relvlm_kernels.eager import mrc_pool, mrc_pool_backward
@@ -18,5 +19,5 @@ from relvlm_kernels.eager import mrc_pool, mrc_pool_backward
 __all__ = [
     "box_mean", "box_mean_backward", "description", "instructions", "missing", "mrc_pool", "mrc_pool_backward",
     "refusal", "region_attention", "region_attention_backward", "varlen_attention",
-    "varlen_attention_backward",
+    "varlen_attention_backward", "window_attention", "window_attention_backward",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ def region_attention(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """See `ops.region_attention`."""
-    call, outputs = _forward_call(q, k, v, scale, dropout, seed)
+    call, outputs = forward_call(q, k, v, scale, dropout, seed)
     _region("region_attention", call, k, regions)
     return outputs
 
@@ -28,7 +28,7 @@ def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
     dropout: float, seed: Tensor | None, to: Gradients | None = None,
 ) -> Gradients:  # fmt: skip
-    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
+    call, grads = backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
     _region("region_attention_backward", call, k, regions)
     return grads
 
@@ -38,8 +38,8 @@ def varlen_attention(
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `ops.varlen_attention`."""
-    call, outputs = _forward_call(q, k, v, scale, dropout, seed)
-    _varlen("varlen_attention", call, cu_q, cu_k)
+    call, outputs = forward_call(q, k, v, scale, dropout, seed)
+    run_varlen("varlen_attention", call, cu_q, cu_k)
     return outputs
 
 
@@ -47,14 +47,15 @@ def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
     scale: float, dropout: float, seed: Tensor | None, to: Gradients | None = None,
 ) -> Gradients:  # fmt: skip
-    call, grads = _backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
-    _varlen("varlen_attention_backward", call, cu_q, cu_k)
+    call, grads = backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
+    run_varlen("varlen_attention_backward", call, cu_q, cu_k)
     return grads
 
 
-def _forward_call(
+def forward_call(
     q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Filled, tuple[Tensor, Tensor]]:
+    """A call of the forward, and what it writes: output and log-sum-exps."""
     call = _call({"q": q, "k": k, "v": v}, scale, dropout, seed)
     lse = _output(q[..., 0], torch.float64 if q.dtype == torch.float64 else torch.float32)
     out = _output(q)
@@ -62,10 +63,11 @@ def _forward_call(
     return call, (out, lse)
 
 
-def _backward_call(
+def backward_call(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float, dropout: float,
     seed: Tensor | None, to: Gradients | None,
 ) -> tuple[Filled, Gradients]:  # fmt: skip
+    """A call of the backward, and what it writes: the gradients of q, k and v."""
     call = _call({"q": q, "k": k, "v": v, "grad": grad}, scale, dropout, seed)
     call.point(out=out.contiguous(), lse=lse.contiguous())
     call.set(backward=True)
@@ -119,7 +121,8 @@ def _region(op: str, call: Filled, k: Tensor, regions: Regions) -> None:
     library.run(op, "region_attention", call.struct, groups.struct)
 
 
-def _varlen(op: str, call: Filled, cu_q: Tensor, cu_k: Tensor) -> None:
+def run_varlen(op: str, call: Filled, cu_q: Tensor, cu_k: Tensor) -> None:
+    """Runs a call whose sequences lie between these offsets."""
     cu_q, cu_k = int32(cu_q), int32(cu_k)
     pointers = (c_void_p(cu.data_ptr()) for cu in (cu_q, cu_k))
     library.run(op, "varlen_attention", call.struct, *pointers, len(cu_q) - 1)

@@ -17,10 +17,10 @@ NO_MEMORY = 4
 
 class Call(Structure):
     _fields_ = fields(
-        (c_void_p, "q k v grad out lse dq dk dv"),
+        (c_void_p, "q k v grad bias mask out lse dq dk dv dbias"),
         (c_int64, "q_row q_head k_row k_head v_row v_head grad_row grad_head"),
         (c_int64, "dq_row dq_head dk_row dk_head dv_row dv_head"),
-        (c_int64, "queries keys heads width"),
+        (c_int64, "queries keys heads width bias_row masks chunk"),
         (c_double, "scale keep_scale"),
         (c_uint64, "seed"),
         (c_uint32, "drop_below"),

@@ -1,7 +1,8 @@
-"""The `triton` backend: all four ops on CUDA devices, in bfloat16, float16 and float32 (accumulated in float32).
+"""The `triton` backend: the ops on CUDA devices, in bfloat16, float16 and float32 (accumulated in float32).
 
 Same signatures as in `eager`. Results do not depend on the order in which programs run. Under
 TRITON_INTERPRET=1, set before triton is imported, the kernels run on CPU tensors, slowly: for tests.
+`window_attention` is that of `eager`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 import triton
 from triton import knobs
 
+from relvlm_kernels.eager import window_attention, window_attention_backward
 from relvlm_kernels.triton.attention import (
     region_attention,
     region_attention_backward,
@@ -22,7 +24,8 @@ from relvlm_kernels.triton.tiles import MAX_WIDTH
 
 __all__ = [
     "box_mean", "box_mean_backward", "mrc_pool", "mrc_pool_backward", "region_attention",
-    "region_attention_backward", "varlen_attention", "varlen_attention_backward",
+    "region_attention_backward", "varlen_attention", "varlen_attention_backward", "window_attention",
+    "window_attention_backward",
 ]  # fmt: skip
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
