@@ -106,8 +106,11 @@ def test_tensors_without_data_give_shapes(op):
     assert found.device.type == "meta" and (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if "attention" in op])
-@pytest.mark.parametrize("option", ["scale", "dropout"])
+SCALED = [op for op in OPS if "attention" in op]
+OPTIONS = [(op, "scale") for op in SCALED] + [(op, "dropout") for op in SCALED if op != "window_attention"]
+
+
+@pytest.mark.parametrize(("op", "option"), OPTIONS)
 def test_an_option_is_no_tensor_whose_gradient_would_be_lost(op, option):
     with pytest.raises(TypeError, match=f"{option} is of type Tensor: expected a number"):
         call(op, ARGUMENTS[op] | {option: torch.tensor(0.5, requires_grad=True)})
