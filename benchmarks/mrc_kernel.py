@@ -69,7 +69,8 @@ def measure(
 ) -> dict[str, Any]:
     """All ways at one shape; `refused` says which were not tried, `wrong` which failed or did not agree."""
     batch = make_batch(shape, device)
-    ways, refused = made_ways(batch, _kinds(device, args.flex))
+    kinds = [kind for kind in _kinds(device, args.flex) if not args.ways or kind.name in ("ours", *args.ways)]
+    ways, refused = made_ways(batch, kinds)
     wrong = checked(ways, dtype)
     row: dict[str, Any] = {
         "shape": vars(shape), "groups": len(batch.lengths), "tokens": int(batch.lengths.sum()),
@@ -128,6 +129,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", default="quick", choices=[*SHAPES, "toy"], help=f"the first is {TARGET.name}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15, help="of attention; the branch takes half as many")
+    parser.add_argument("--ways", nargs="+", help="names of those beside ours (default: all)")
     parser.add_argument("--branch", action=argparse.BooleanOptionalAction, default=True, help="measure it as well")
     parser.add_argument("--cpu-seconds", action="store_true", help="of the process, where others run: with --threads 1")
     parser.add_argument("--flex", action=argparse.BooleanOptionalAction, help="FlexAttention (default: on cuda)")
