@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -115,7 +116,7 @@ def _header(args: argparse.Namespace, device: torch.device, dtype: torch.dtype) 
     print(f"{machine(device)}; {args.threads} threads; {args.dtype}; kernels: {chosen(device, dtype).name}")
     print(f"GEMM {limits['flops_per_s'] / 1e9:.0f} GFLOP/s, copy {limits['bytes_per_s'] / 1e9:.1f} GB/s")
     return {
-        "command": "python " + " ".join(sys.argv), "device": machine(device), "dtype": args.dtype,
+        "command": "python " + shlex.join(sys.argv), "device": machine(device), "dtype": args.dtype,
         "instructions": cpu.instructions() if device.type == "cpu" and not cpu.missing() else "",
         "threads": args.threads, "repeats": args.repeats, "commit": commit(), "torch": torch.__version__,
         "backend": chosen(device, dtype).name, "machine": limits, "shapes": [],
