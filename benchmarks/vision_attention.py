@@ -80,8 +80,8 @@ def main() -> None:
         for line in rows(shape, args.repeats, gemm):
             print(line, flush=True)
             lines.append(line)
-    if args.out:
-        args.out.write_text("\n".join(lines) + "\n")
+            if args.out:
+                args.out.write_text("\n".join(lines) + "\n")
 
 
 def rows(shape: Shape, repeats: int, gemm: float) -> Iterator[str]:
