@@ -13,8 +13,8 @@ from relvlm.data.sources.building import add_output_arguments, build_and_report
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault, shown
 from relvlm.data.sources.fields import mapping, required, text
 from relvlm.data.sources.item import FilePhoto, Item, Size
+from relvlm.data.sources.json_stream import nested_texts, value_of
 from relvlm.data.sources.meter import Meter
-from relvlm.data.sources.raw import load_json
 from relvlm.data.sources.web import plain_caption
 
 SPLITS = ("train", "val", "test")
@@ -43,16 +43,14 @@ class Flickr30k:
         return str(self.images)
 
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
-        """Photos in the file's order; 31,783 of them, so the file is read whole."""
-        content = load_json(self.annotations, dict).get("images")
-        records = content if type(content) is list else [content]
-        meter.total = len(records)
-        for item in faults.sound("image", enumerate(records), self._item, f"{self.annotations.name}: images"):
-            meter.done = faults.read["image"]
-            yield item
+        """Photos in the file's order."""
+        listed = enumerate(nested_texts(self.annotations, ("images",), meter))
+        records = ((number, text) for number, (_, _, text) in listed)
+        yield from faults.sound("image", records, self._item, f"{self.annotations.name}: images")
 
-    def _item(self, record: Any) -> Item:
-        split = text(mapping(record), "split")
+    def _item(self, words: str) -> Item:
+        record = mapping(value_of(words))
+        split = text(record, "split")
         if split not in SPLITS:
             raise RecordFault("split: none of train, val, test", shown(split))
         if split not in self.splits:

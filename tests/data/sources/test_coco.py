@@ -8,7 +8,7 @@ from support.raw_files import coco_files, dump, photo, run
 
 from relvlm.data.pictures import decode
 from relvlm.data.shards.store import ShardSet
-from relvlm.data.sources import coco
+from relvlm.data.sources import coco, coco_annotations
 from relvlm.data.sources.driver import Options
 from relvlm.data.sources.faults import Faults
 from relvlm.errors import UserError
@@ -36,7 +36,7 @@ def test_coco_builds_the_real_photos(shared, tmp_path, capsys):
 def test_coco_boxes_become_corners_and_stay_inside(tmp_path):
     boxes = [(1, 2, 10.5, 10), (35, -5, 10, 10), (3, 3, 0, 9), (39.5, 0, 9, 9)]
     captions, instances = (json.loads(f.read_text()) for f in coco_files(tmp_path, boxes))
-    [(name, sample)] = coco.parse(captions, instances)
+    [(name, sample)] = coco_annotations.parse(captions, instances)
     assert name == "7.jpg" and sample.captions == ("A dog.",)
     assert [(e.label, e.box) for e in sample.entities] == [
         ("dog", (1, 2, 11.5, 12)),
@@ -143,7 +143,9 @@ def parsed(captions=(), boxes=(), images=(), categories=()):
     kinds = [{"id": 18, "name": "dog"}, *categories]
     faults = Faults("coco")
     texts = {"images": stated, "annotations": list(captions)}
-    samples = list(coco.parse(texts, {"images": [], "annotations": list(boxes), "categories": kinds}, faults))
+    samples = list(
+        coco_annotations.parse(texts, {"images": [], "annotations": list(boxes), "categories": kinds}, faults)
+    )
     return [sample for _, sample in samples], faults
 
 
