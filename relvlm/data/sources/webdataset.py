@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 from relvlm.data.json_keys import unique_keys
 from relvlm.data.shards.schema import Sample
-from relvlm.data.shards.tar_walk import headers
+from relvlm.data.shards.tar_walk import Member, headers
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault
 from relvlm.data.sources.fields import as_text, mapping
 from relvlm.data.sources.item import Item, Size, SlicePhoto
@@ -94,7 +93,7 @@ def grouped(tar: Path, faults: Faults) -> Iterator[Members]:
         yield current
 
 
-def _split(member: tarfile.TarInfo) -> tuple[str, str]:
+def _split(member: Member) -> tuple[str, str]:
     """(key, suffix) of a member's name: a webdataset's key ends at the first dot of the last part."""
     folder, slash, base = member.name.removeprefix("./").rpartition("/")
     key, _, suffix = base.partition(".")
