@@ -66,23 +66,32 @@ def headers(path: Path) -> Iterator[Member]:
 def _ordinary(path: Path) -> Iterator[Member | None]:
     """Files with their name and size in their own header; None, at the end, where there is anything else."""
     with path.open("rb") as stream:
-        offset = 0
-        while header := os.pread(stream.fileno(), BLOCK, offset):
-            kind, (name, size) = header[156:157], read_header(header)
+        descriptor, offset = stream.fileno(), 0
+        while block := os.pread(descriptor, 3 * BLOCK, offset):
+            if block[156:157] == tarfile.XHDTYPE:
+                if not _says_times(block):
+                    yield None
+                    return
+                block, offset = block[2 * BLOCK :], offset + 2 * BLOCK
+            header = block[:BLOCK]
             if not any(header):
-                rest = os.pread(stream.fileno(), LARGEST_END, offset)
+                rest = os.pread(descriptor, LARGEST_END, offset)
                 if len(rest) == LARGEST_END or any(rest):
                     yield None  # tars one behind the other
                 return
-            if len(header) < BLOCK or size < 0 or not _is_sound(header) or name.endswith("/"):
+            name, size = read_header(header)
+            plain = header[156:157] in (tarfile.REGTYPE, tarfile.AREGTYPE) and not name.endswith("/")
+            if len(header) < BLOCK or size < 0 or not plain or not _is_sound(header):
                 yield None
                 return
-            if kind in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                yield Member(name, size, offset + BLOCK)
-            elif kind != tarfile.XHDTYPE or not _PAX_TIMES.fullmatch(os.pread(stream.fileno(), size, offset + BLOCK)):
-                yield None
-                return
+            yield Member(name, size, offset + BLOCK)
             offset += BLOCK + -(-size // BLOCK) * BLOCK
+
+
+def _says_times(block: bytes) -> bool:
+    """Whether an extended header says times alone, and the header of its file stands behind it."""
+    _, size = read_header(block[:BLOCK])
+    return len(block) == 3 * BLOCK and 0 <= size <= BLOCK and bool(_PAX_TIMES.fullmatch(block[BLOCK : BLOCK + size]))
 
 
 def _is_sound(header: bytes) -> bool:

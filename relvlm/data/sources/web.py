@@ -128,7 +128,7 @@ def web_source(args: argparse.Namespace, layout: Layout) -> Source:
     if bool(args.tars) == bool(args.table):
         raise UserError("neither --table nor --tars, or both (give --table with --images, or --tars)")
     if args.tars:
-        return WebTars(layout.source, tars_in(args.tars), layout.image_id)
+        return WebTars(layout.source, tars_in(args.tars), layout.image_id, layout.image_id is not by_name)
     if args.images is None:
         raise UserError("--images: missing (the folder of the photos that --table names)")
     return WebRows(layout, args.table, args.images, photo_name(args.photo_name))
