@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from relvlm.config.schema import DataConfig, LowResolutionConfig
 from relvlm.data.batches.batch import LEFT_OUT, Batch, View, assemble
 from relvlm.data.batches.pools import ImagePools, check_ranks
+from relvlm.data.batches.prefetch import with_prefetch
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import BatchPlan, StepPlan, Stream
 from relvlm.data.batches.usable import UsableRecords
@@ -133,7 +134,7 @@ class StepDataset(Dataset[list[Batch] | UserError]):
 class Loader(Iterator[list[Batch]]):
     """The endless batches of one rank, each in its chunks."""
 
-    def __init__(self, dataset: StepDataset, plan: BatchPlan) -> None:
+    def __init__(self, dataset: StepDataset, plan: Sampler[StepPlan]) -> None:
         self._dataset = dataset
         workers = dataset.config.workers
         self._batches = iter(
@@ -210,7 +211,7 @@ def build_loader(
     check_ranks(config, world_size, accumulate)
     plan = BatchPlan(streams, seed, start_step + data_offset, rank, world_size)
     dataset = StepDataset(config, streams, sets, image_size, patch_size, seed, low_resolution, accumulate, data_offset)
-    return Loader(dataset, plan)
+    return Loader(dataset, with_prefetch(plan, sets, config.cache))
 
 
 def _runs(pool: np.ndarray, chunks: int) -> list[slice]:
