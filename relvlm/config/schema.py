@@ -117,7 +117,7 @@ class ModelConfig:
 class DatasetConfig:
     """A shard set."""
 
-    path: Annotated[str, "folder of the shard set, or its address (s3://, https://, ...)", PATH, BY_CONTENT]
+    path: Annotated[str, "folder of the shard set, or its address (s3://, https://, pipe:, ...)", PATH, BY_CONTENT]
     weight: Annotated[float, "how often it is drawn, relative to the others of its kind", WEIGHT] = 1.0
     block: Annotated[int, "consecutive records that stay together when the set is shuffled", Range(1, 1_000_000)] = 1
 
