@@ -5,7 +5,6 @@ Both are libjpeg-turbo with the same settings, and give the same pixels (tests/d
 
 from __future__ import annotations
 
-import threading
 from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple, Protocol
@@ -16,7 +15,6 @@ from PIL import Image
 from relvlm.data.pictures import check_pixels, load_pixels, open_image
 
 SHRINKS = (8, 4, 2, 1)  # by which libjpeg decodes at no cost
-LARGEST_KEPT = 1 << 24  # bytes of a decoded photo whose memory is used again
 
 
 class Picture(Protocol):
@@ -29,8 +27,7 @@ class Picture(Protocol):
     def pixels(self, shrink: int = 1) -> np.ndarray:
         """(H, W, 3) uint8, a JPEG's sides divided by 8, 4 or 2 (rounded up) where `shrink` is as much.
 
-        The array lasts until this thread decodes another picture. Raises ValueError where the image is corrupt or cut
-        short. Once only.
+        Raises ValueError where the image is corrupt or cut short. Once only.
         """
 
 
@@ -47,24 +44,6 @@ class PillowPicture(NamedTuple):
         return np.array(load_pixels(self.image))
 
 
-class _Frame(threading.local):
-    """Where a thread decodes: memory that was just used is in the processor's caches, and its pages are there."""
-
-    def __init__(self) -> None:
-        self.kept = np.empty(0, np.uint8)
-
-    def of(self, size: int) -> np.ndarray:
-        """At least so many bytes; what is larger than most photos is not kept."""
-        if size > LARGEST_KEPT:
-            return np.empty(size, np.uint8)
-        if size > len(self.kept):
-            self.kept = np.empty(size, np.uint8)
-        return self.kept
-
-
-_frame = _Frame()
-
-
 class JpegPicture(NamedTuple):
     """A grey or YCbCr JPEG; what simplejpeg thinks damaged is for Pillow to judge, which reads more of it."""
 
@@ -78,9 +57,7 @@ class JpegPicture(NamedTuple):
         by = _step(shrink)
         width, height = (-(-side // by) for side in self.size)
         try:
-            found: np.ndarray = simplejpeg.decode_jpeg(
-                self.data, "RGB", min_height=height, min_width=width, buffer=_frame.of(3 * self.size[0] * self.size[1])
-            )
+            found: np.ndarray = simplejpeg.decode_jpeg(self.data, "RGB", min_height=height, min_width=width)
         except ValueError:
             return open_by_pillow(self.data, self.max_pixels).pixels(shrink)
         return found

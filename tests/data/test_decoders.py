@@ -1,7 +1,6 @@
 """Decoded pixels are Pillow's, whoever decodes them: what is compared, and by how much real photos may differ."""
 
 import io
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -77,28 +76,6 @@ def test_what_simplejpeg_does_not_know_is_pillows(fast):
         picture = open_picture(data, LIMIT)
         assert isinstance(picture, PillowPicture)
         assert np.array_equal(picture.pixels(), np.asarray(decode(data, LIMIT)))
-
-
-@pytest.mark.parametrize("kept", [0, 1 << 24])
-def test_a_square_stays_when_the_next_picture_is_decoded(fast, monkeypatch, kept):
-    """Also one that needs no resizing; photos of all sizes take turns, larger ones than are kept among them."""
-    monkeypatch.setattr(decoders, "LARGEST_KEPT", kept)
-    sizes = ((64, 64, 90), (300, 200, 80), (64, 64, 30), (90, 65, 70))
-    files = [photo(width, height, quality=quality) for width, height, quality in sizes]
-    squares = [resize_square(open_picture(data, LIMIT), 64) for data in files]
-    for data, square in zip(files, squares, strict=True):
-        assert np.array_equal(square, resize_square(open_by_pillow(data, LIMIT), 64))
-
-
-def test_threads_do_not_decode_into_each_others_memory(fast):
-    files = [photo(quality=quality) for quality in range(20, 90, 5)]
-    plain = [by_pillow(data) for data in files]
-
-    def sound(number):
-        return all(np.array_equal(open_picture(files[number], LIMIT).pixels(), plain[number]) for _ in range(20))
-
-    with ThreadPoolExecutor(4) as threads:
-        assert all(threads.map(sound, range(len(files))))
 
 
 @pytest.mark.parametrize("damage", ["cut", "header"])
