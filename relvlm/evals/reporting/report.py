@@ -12,6 +12,7 @@ from relvlm.evals.reporting import sections
 from relvlm.evals.reporting.browser import PER_SIDE, Pictures, records_of
 from relvlm.evals.reporting.explained import Pages, explained
 from relvlm.evals.reporting.loss_plots import plot_losses, read_log
+from relvlm.evals.reporting.over_seeds import names_of, over_seeds
 from relvlm.evals.reporting.pages import Section, as_html, as_latex, as_markdown
 from relvlm.evals.reporting.reference import Published, beside_published, read_reference
 from relvlm.evals.reporting.run import Run, read_run
@@ -44,13 +45,17 @@ def report(
     in the run is read. Raises UserError for a run that has none of these.
     """
     published = read_reference(reference) if reference else {}
-    titles = list(names) or [run.resolve().name for run in runs]
-    if len(set(titles)) != len(runs):
-        raise UserError(f"runs: names {', '.join(titles)} are not one and different for each (give --names)")
+    if names and len(names) != len(runs):
+        raise UserError(f"--names: {len(names)} for {len(runs)} runs (give one for each; runs of one name are seeds)")
+    given = list(names) or [run.resolve().name for run in runs]
+    if not names and len(set(given)) != len(runs):
+        raise UserError(f"runs: folders {', '.join(given)} are not different (give --names; one name for all seeds)")
+    titles, seeds = names_of(runs, given)
     read = [read_run(run, title) for run, title in zip(runs, titles, strict=True)]
     evaluated = [run for run in read if run.results]
     table = markdown(table_lines(*(run.rows for run in evaluated))) if evaluated else ""
-    parts = _sections(read, out, published)
+    of_seeds = {name: {seed: read[place] for seed, place in sorted(found.items())} for name, found in seeds.items()}
+    parts = ([over_seeds(of_seeds, out)] if of_seeds else []) + _sections(read, out, published)
     pictures = Pictures()
     pages = _pages(runs, read, out, explain)
     examples = [

@@ -43,7 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="published figures beside one's own, with their sources (alone, and last: the built-in ones)",
     )
-    parser.add_argument("--names", nargs="+", default=[], help="the rows' names (default: the folders')")
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        default=[],
+        help="the rows' names (default: the folders'); runs of one name are its seeds: means, spreads, tests",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
