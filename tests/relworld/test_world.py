@@ -78,6 +78,14 @@ def test_main_relations_are_actions_as_often_as_asked_for(knobs: dict[str, objec
     assert sum(found) / 1000 == pytest.approx(actions, abs=0.05)
 
 
+def test_a_tail_makes_later_predicates_rare() -> None:
+    config, rng = world_config("full", tail=1, action_share=0), Random(0)
+    found = Counter(sample_predicate(config, rng) for _ in range(4000))
+    first, second, last = (found[config.spatial[place]] for place in (0, 1, -1))
+    assert first / second == pytest.approx(2, rel=0.15)
+    assert first / last == pytest.approx(len(config.spatial), rel=0.35)
+
+
 @pytest.mark.parametrize("predicate", ["inside", "contains", "left of"])
 def test_looks_go_to_the_main_subject_and_object_in_order(predicate: str) -> None:
     looks = (Look("circle", "red"), Look("square", "blue"), Look("star", "green"))
