@@ -9,7 +9,8 @@ from pathlib import Path
 
 from relvlm.config.tree import read_tree
 from relvlm.errors import UserError
-from relvlm.evals.figures.seeds import Test, comparison_lines, paired, spread
+from relvlm.evals.figures.seeds import Spread, Test, comparison_lines, paired, spread
+from relvlm.evals.files import Row, read_object
 from relvlm.evals.reporting.bands import plot_bands
 from relvlm.evals.reporting.pages import Section
 from relvlm.evals.reporting.run import Run
@@ -87,3 +88,26 @@ def _plots(models: Models, out: Path) -> list[Path]:
         }
         written.append(plot_bands({n: c for n, c in curves.items() if c}, title, out / f"seeds_{number}.png"))
     return [path for path in written if path]
+
+
+def read_spreads(study: Path) -> dict[str, dict[str, Spread]]:
+    """By model and title, of a study's results (`relvlm.study`, the folder with `runs`); UserError for another."""
+    paths = sorted((study / "runs").glob("*.json"))
+    if not paths:
+        raise UserError(f"{study}: no results of a study (the folder that holds runs/*.json)")
+    found: dict[tuple[str, str], list[Row]] = {}
+    for path in paths:
+        result = read_object(path)
+        try:
+            found.setdefault((result["arm"], result["budget"]), []).append(result["figures"])
+        except KeyError as error:
+            raise UserError(f"{path}: {error}: absent, this is no result of a study") from error
+    models = [arm for arm, _ in found]
+    if twice := [arm for arm, count in Counter(models).items() if count > 1]:
+        raise UserError(f"{study}: {', '.join(twice)}: of several budgets (give a study of one)")
+    return {arm: _of_titles(figures) for (arm, _), figures in found.items()}
+
+
+def _of_titles(figures: Sequence[Row]) -> dict[str, Spread]:
+    shared = [title for title in figures[0] if all(title in each for each in figures)]
+    return {title: spread([each[title]["value"] for each in figures]) for title in shared}

@@ -1,5 +1,6 @@
 """Several runs of one model: told apart by their seeds, summed up with spreads and tests."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -48,3 +49,20 @@ def test_a_report_sums_up_the_seeds_and_tests_the_models(seeds, tmp_path):
 def test_names_are_one_for_each_run(seeds, tmp_path):
     with pytest.raises(UserError, match="--names: 2 for 4 runs"):
         report(seeds, tmp_path / "out", ["ReX", "X"])
+
+
+def test_a_study_puts_its_spread_under_the_run_of_its_name(seeds, tmp_path):
+    for seed, value in enumerate((40.0, 50.0)):
+        result = {"arm": "ReX", "budget": "steps", "figures": {"SVO": {"value": value}}}
+        (tmp_path / "study/runs").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"study/runs/{seed}.json").write_text(json.dumps(result))
+    written = report(seeds[:2], tmp_path / "out", ["ReX", "X"], spread=tmp_path / "study")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written.table.splitlines()]
+    (spread,) = [line for line in lines if line[0] == "over 2 seeds"]
+    assert spread[lines[0].index("SVO")] == "45.0 ± 7.1" and spread[lines[0].index("VALSE")] == ""
+    assert lines.index(spread) == [line[0] for line in lines].index("**ReX**") + 2
+    with pytest.raises(UserError, match=r"no results of a study"):
+        report(seeds[:1], tmp_path / "out", spread=tmp_path)
+    (tmp_path / "study/runs/2.json").write_text(json.dumps(result | {"budget": "FLOPs"}))
+    with pytest.raises(UserError, match="ReX: of several budgets"):
+        report(seeds[:1], tmp_path / "out", spread=tmp_path / "study")
