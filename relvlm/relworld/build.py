@@ -55,6 +55,7 @@ KNOBS: dict[str, tuple[type, str]] = {  # fields of WorldConfig that are flags
     "phrases": (int, "region phrases an image of entities/, each over two objects"),
     "graph_fraction": (float, "share of the images that have a scene graph; they are rare in the wild"),
     "entity_fraction": (float, "share of the images that have labelled boxes without relations"),
+    "paragraph_siblings": (int, "paragraphs of the same things, which relations alone tell apart"),
     "benchmark_pairs": (int, "size of the VSR test set; every other benchmark follows it"),
 }
 

@@ -42,6 +42,7 @@ class WorldConfig:
     phrases: int = 1
     graph_fraction: float = 0.2
     entity_fraction: float = 0.3
+    paragraph_siblings: int = 1
     benchmark_pairs: int = 1000
 
     def __post_init__(self) -> None:
@@ -96,6 +97,7 @@ _RANGES = {
     "phrases": (0, 4),
     "graph_fraction": (0.01, 0.9),
     "entity_fraction": (0.01, 0.9),
+    "paragraph_siblings": (1, 10),
     "benchmark_pairs": (40, 1_000_000),
 }
 
@@ -148,8 +150,8 @@ PRESETS: dict[str, WorldConfig] = {
         max_objects=3,
         min_side=0.2,
         max_side=0.32,
-        action_share=0.4,
-        tail=1.0,
+        predicates=("left of", "right of", "above", "below", "pushing", "pulling"),
+        action_share=0.2,
         occlusion=0.0,
         held_out_share=0.1,
         mirrored_share=0.25,
@@ -157,6 +159,7 @@ PRESETS: dict[str, WorldConfig] = {
         caption_relations=0.25,
         size_words=False,
         phrases=0,
+        paragraph_siblings=2,
     ),
 }
 

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from relvlm import checkpoints, storage
-from relvlm.config.load import load_config, to_yaml
+from relvlm.config.load import load_config, to_tree
 from relvlm.config.schema import Config
 from relvlm.engine.resume import inputs_of
 from relvlm.errors import UserError
@@ -93,11 +93,18 @@ class Run:
 
     @cached_property
     def digest(self) -> str:
-        """Names the config, without the folder, and what it is trained on and judged by, by content."""
+        """Names what the config sets otherwise than the defaults, but for folders, and all that it reads, by content.
+
+        So a field that a later version adds leaves results what they are.
+        """
         config = replace(self.config, out="run", name="run", eval=replace(self.config.eval, suite="suite"))
         if self.before:
             config = replace(config, init=replace(config.init, checkpoint=self.before.digest))
-        made_from = {"config": to_yaml(config), "inputs": inputs_of(self.config), "suite": _digest(self.suite)}
+        made_from = {
+            "config": set_otherwise(to_tree(config), to_tree(Config())),
+            "inputs": inputs_of(self.config),
+            "suite": _digest(self.suite),
+        }
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
     def is_done(self) -> bool:
@@ -188,6 +195,19 @@ def found(run: Run) -> dict[str, Any]:
 def _hours(folder: Path) -> float:
     with (folder / "metrics.csv").open(newline="") as file:
         return sum(float(row["step_s"]) for row in csv.DictReader(file)) / 3600
+
+
+def set_otherwise(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a tree differs from the defaults."""
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            value = set_otherwise(value, defaults[key])
+            if value:
+                found[key] = value
+        elif key not in defaults or value != defaults[key]:
+            found[key] = value
+    return found
 
 
 def _digest(suite: Path) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from relvlm.errors import UserError
 from relvlm.study.plan import Arm, Plan, read_plan
-from relvlm.study.runs import left, runs_of, train
+from relvlm.study.runs import left, runs_of, set_otherwise, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,6 +85,16 @@ def test_a_result_of_another_config_is_not_passed_over(real, relworld):
     (changed,) = [each for each in runs_of(replace(real, set=[*real.set, "optim.lr=0.5"])) if each.arm.name == "xvlm"]
     with pytest.raises(UserError, match="of another config or other data"):
         changed.is_done()
+
+
+def test_a_field_that_is_as_always_is_no_part_of_a_digest():
+    defaults = {"a": 1, "deep": {"b": 2, "c": 3}, "list": [1]}
+    assert set_otherwise({"a": 1, "deep": {"b": 2, "c": 4}, "list": [1]}, defaults) == {"deep": {"c": 4}}
+    assert set_otherwise({"list": [2], "deep": {"b": 2, "c": 3, "d": None}}, defaults) == {
+        "list": [2],
+        "deep": {"d": None},
+    }
+    assert set_otherwise({"a": 1}, {"a": 1.0}) == {}
 
 
 def test_what_fails_is_named_and_leaves_no_result(real):
