@@ -60,7 +60,8 @@ struct KeyWords {
   RELVLM_INLINE bool holds(int32_t key) const { return key - first < keys; }  // of keys that rise
 };
 
-// The keep-mask of a row of scores, its scale or 0, zeros up to a whole vector of words; returns that of the mean token.
+// The keep-mask of a row of scores, its scale or 0, and zeros up to a whole vector of words; returns that of the mean
+// token.
 template <class T>
 T keep_row(const Part& part, uint32_t row, const Dropout& dropout, T* to) {
   const T scale = static_cast<T>(dropout.scale);

@@ -13,7 +13,8 @@ struct Dropout;
 template <>
 struct Dropout<false> {
   __device__ explicit Dropout(const Call&) {}
-  __device__ __forceinline__ float keep(int, int, int) const { return 1.f; }
+  __device__ __forceinline__ bool keeps(int, int, int) const { return true; }
+  __device__ __forceinline__ float scale() const { return 1.f; }
 };
 
 template <>
@@ -24,12 +25,29 @@ struct Dropout<true> {
   __device__ explicit Dropout(const Call& of)
       : call(of), key0(uint32_t(*of.seed)), key1(uint32_t(uint64_t(*of.seed) >> 32)) {}
 
-  // 0, or what a kept weight is multiplied by. The mean token is the key after the last.
-  __device__ __forceinline__ float keep(int key, int row, int head) const {
+  __device__ __forceinline__ uint32_t threshold() const { return call.threshold; }
+
+  // What kept weights are multiplied by.
+  __device__ __forceinline__ float scale() const { return call.kept; }
+
+  // Of one key alone. The mean token is the key after the last.
+  __device__ __forceinline__ bool keeps(int key, int row, int head) const {
     uint32_t words[4];
-    draw(key / 16 * 4 + key / 2 % 4, row, head, words);
+    draw(quad_of(key), row, head, words);
     const uint32_t low = key % 2 ? words[1] : words[0], high = key % 2 ? words[3] : words[2];
-    return (key / 8 % 2 ? high : low) >= call.threshold ? call.kept : 0.f;
+    return (key / 8 % 2 ? high : low) >= call.threshold;
+  }
+
+  __device__ __forceinline__ static uint32_t quad_of(int key) { return key / 16 * 4 + key / 2 % 4; }
+
+  // Bit i: whether word i says that its weight is kept.
+  __device__ __forceinline__ uint32_t kept_bits(uint32_t quad, uint32_t row, uint32_t head) const {
+    uint32_t words[4], bits = 0;
+    draw(quad, row, head, words);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (words[i] >= call.threshold) bits |= 1u << i;
+    return bits;
   }
 
   // Words of the keys 16 b + 2 i + (0, 1, 8, 9), which are quad 4 b + i.

@@ -97,8 +97,8 @@ def tile_start(index, before, low, BLOCK: tl.constexpr):
 def kept(seed, key, row, head, threshold):
     """Keep-mask of dropout: the word of (key, packed row, head) reaches the threshold; see dropout.py."""
     key, row = key + row * 0, row + key * 0
-    quad = key // 16 * 4 + key // 2 % 4
+    quad = ((key >> 4) << 2) + ((key >> 1) & 3)
     a, b, c, d = tl.philox(tl.load(seed), quad, row, row * 0 + head, row * 0, n_rounds=ROUNDS)
-    odd = key % 2 != 0
-    word = tl.where(key // 8 % 2 != 0, tl.where(odd, d, c), tl.where(odd, b, a))
+    odd = (key & 1) != 0
+    word = tl.where((key & 8) != 0, tl.where(odd, d, c), tl.where(odd, b, a))
     return word >= threshold.to(tl.uint32, bitcast=True)
