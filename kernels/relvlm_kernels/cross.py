@@ -75,14 +75,14 @@ def _backward_kernel(
     check = checks.check_region_cross_attention_backward
     checks.once(check, "region_cross_attention_backward", tensors, rows, columns)
     whole = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    images = _images_at_once(kv)
-    sums = torch.float32 if images < len(x) and weight.dtype.itemsize < 4 else weight.dtype
+    count, images = len(x), _images_at_once(kv)
+    sums = torch.float32 if images < count and weight.dtype.itemsize < 4 else weight.dtype
     dq, dx = empty(q), empty(x if x_wants_gradient else x[:0])
-    dweight, dbias = weight.new_zeros(weight.shape, dtype=sums), weight.new_zeros(len(weight), dtype=sums)
-    buffer = kv.new_empty(min(images, len(kv)), *kv.shape[1:])
-    for first in range(0, len(x), images):
+    dweight, dbias = weight.new_zeros(weight.shape, dtype=sums), weight.new_zeros(weight.shape[:1], dtype=sums)
+    buffer = kv.new_empty(min(images, count), *kv.shape[1:])
+    for first in range(0, count, images):
         chunk = slice(first, first + images)
-        dkv = buffer[: len(x[chunk])]
+        dkv = buffer[: count - first]
         regions = replace(whole, image=image - first) if first else whole
         args = grad, q, *kv[chunk].unbind(2), out, lse, regions, scale, dropout, seed
         run("region_attention_backward", q, *args, (dq, *dkv.unbind(2)))
@@ -98,9 +98,10 @@ def _backward_fake(grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, *rest: An
 def _images_at_once(kv: Tensor) -> int:
     """As many as the buffer may hold, or somewhat fewer so that all chunks are alike."""
     limit = CHUNK_BYTES.get(kv.device.type, CHUNK_BYTES_ELSEWHERE)
+    images = kv.shape[0]
     most = max(1, limit // max(1, kv[:1].nbytes))
-    chunks = max(1, -(-len(kv) // most))
-    return max(1, -(-len(kv) // chunks))
+    chunks = max(1, -(-images // most))
+    return max(1, -(-images // chunks))
 
 
 def _add_linear_backward(grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dweight: Tensor, dbias: Tensor) -> None:
@@ -111,7 +112,7 @@ def _add_linear_backward(grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dw
     else:
         dweight += grad.T @ x
     dbias += grad.sum(0, dtype=dbias.dtype)
-    if len(dx):
+    if dx.shape[0]:
         torch.mm(grad, weight, out=dx.flatten(0, 1))
 
 

@@ -35,7 +35,7 @@ def attend_regions(
     """Output and log-sum-exps of region attention; raises ValueError as in `checks`."""
     backend = backend_of("region_attention", q)
     if checked(backend, q, regions.offsets, regions.image, regions.box):
-        checks.check_groups("region_attention", regions, len(q), len(k))
+        checks.check_groups("region_attention", regions, q.shape[0], k.shape[0])
     return contiguous(backend.ops.region_attention(q, k, v, regions, scale, dropout, seed))
 
 
@@ -45,8 +45,8 @@ def attend_sequences(
     """Output and log-sum-exps of varlen attention; raises ValueError as in `checks`."""
     backend = backend_of("varlen_attention", q)
     if checked(backend, q, cu_q, cu_k):
-        checks.check_offsets("varlen_attention", cu_q, len(q))
-        checks.check_offsets("varlen_attention", cu_k, len(k))
+        checks.check_offsets("varlen_attention", cu_q, q.shape[0])
+        checks.check_offsets("varlen_attention", cu_k, k.shape[0])
     return contiguous(backend.ops.varlen_attention(q, k, v, cu_q, cu_k, scale, dropout, seed))
 
 

@@ -177,7 +177,7 @@ def _box_mean_kernel(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: 
     checks.once(checks.check_box_mean, "box_mean", (x, box, image), rows, columns)
     backend = backend_of("box_mean", x)
     if checked(backend, x, box, image):
-        checks.check_boxes("box_mean", box, image, (rows, columns), len(x))
+        checks.check_boxes("box_mean", box, image, (rows, columns), x.shape[0])
     return backend.ops.box_mean(x, box, image, (rows, columns))
 
 
@@ -215,7 +215,7 @@ _box_mean_backward = register(
 def _mrc_pool_kernel(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     checks.once(checks.check_mrc_pool, "mrc_pool", (h, subject_rows, object_rows, weight, bias))
     if checks.wanted(h.device):
-        checks.check_triplets("mrc_pool", subject_rows, object_rows, len(h))
+        checks.check_triplets("mrc_pool", subject_rows, object_rows, h.shape[0])
     return run("mrc_pool", h, h, subject_rows.long(), object_rows.long(), weight, bias)
 
 

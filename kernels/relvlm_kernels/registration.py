@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import _C, Tensor, autograd
+from torch._C._dynamo import eval_frame
 from torch._ops import OpOverload
 from torch.library import Library, register_fake
 
@@ -34,6 +35,7 @@ def register(
         with _C._DisableAutocast():
             return kernel(*args)
 
+    _leave_to_python(run)
     LIBRARY.impl(name, run, "CompositeExplicitAutograd")
     register_fake(f"relvlm::{name}", fake, lib=LIBRARY)
     LIBRARY.impl(name, _differentiable(op, save, vjp), "Autograd", with_keyset=True)
@@ -59,15 +61,27 @@ def _differentiable(op: OpOverload, save: Callable[..., None], vjp: Callable[...
 
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     function: Any = type(f"relvlm_{op._opname}", (autograd.Function,), methods)
+    apply = super(autograd.Function, function).apply  # its own looks through the arguments for those of torch.func
 
     def run(keyset: Any, *args: Any) -> Any:
         if torch.is_grad_enabled():
             for x in args[:leading]:
                 if x.requires_grad:
-                    return function.apply(*args, keyset)
+                    return apply(*args, keyset)
         return below(keyset, args)
 
+    _leave_to_python(run)
+    _leave_to_python(backward)
     return run
+
+
+def _leave_to_python(function: Any) -> None:
+    """The compiler neither traces it nor what it calls, where the code around it was left to Python as well.
+
+    As `torch.compiler.disable`, but at no cost in each call.
+    """
+    skip = eval_frame._FrameAction.SKIP
+    eval_frame.set_code_exec_strategy(function.__code__, eval_frame._FrameExecStrategy(skip, skip))
 
 
 def nothing(ctx: Any, inputs: Any, output: Any) -> None:

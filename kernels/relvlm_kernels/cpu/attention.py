@@ -137,10 +137,10 @@ def _groups_of(
         regions.mean.contiguous(),
     )  # fmt: skip
     pointers = dict(zip(("offsets", "image", "box", "prefix", "mean"), map(Tensor.data_ptr, alive), strict=True))
-    sizes = {"count": len(regions.image), "images": images, "tokens": tokens}
+    sizes = {"count": regions.image.shape[0], "images": images, "tokens": tokens}
     return Groups(**pointers, **sizes, grid_rows=grid[0], grid_columns=grid[1], partial=backward), alive
 
 
 def _varlen(op: str, call: Call, cu_q: Tensor, cu_k: Tensor) -> None:
     cu_q, cu_k = int32(cu_q), int32(cu_k)
-    library.run(op, "varlen_attention", call, c_void_p(cu_q.data_ptr()), c_void_p(cu_k.data_ptr()), len(cu_q) - 1)
+    library.run(op, "varlen_attention", call, c_void_p(cu_q.data_ptr()), c_void_p(cu_k.data_ptr()), cu_q.shape[0] - 1)

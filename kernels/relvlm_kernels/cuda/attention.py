@@ -70,7 +70,9 @@ def _backward(
     struct = call.struct
     grad, struct.grad_row, struct.grad_head = _dense_rows(grad)
     out, lse, states = out.contiguous(), lse.contiguous(), lse.new_empty(lse.numel(), STATE)
-    struct.grad, struct.saved, struct.lse, struct.states = (x.data_ptr() for x in (grad, out, lse, states))
+    struct.grad, struct.saved, struct.lse, struct.states = (
+        grad.data_ptr(), out.data_ptr(), lse.data_ptr(), states.data_ptr()
+    )  # fmt: skip
     dq, dk, dv = _padded(*to) if to else (_output(q), _output(k), _output(v))
     dq, struct.dq_row, struct.dq_head = _dense_rows(dq)
     dk, struct.dk_row, struct.dk_head = _dense_rows(dk)
@@ -87,9 +89,9 @@ def _backward(
 
 def _written(grads: Gradients, width: int, to: Gradients | None) -> Gradients:
     """Gradients of heads of that width, in the tensors that were given."""
-    found = grads if width == grads[0].shape[-1] else tuple(x[..., :width] for x in grads)
+    found = grads if width == grads[0].shape[-1] else tuple([x[..., :width] for x in grads])
     for a, b in zip(found, to or (), strict=bool(to)):
-        if a.data_ptr() != b.data_ptr():  # padded, or laid out in a way that no kernel writes
+        if a is not b and a.data_ptr() != b.data_ptr():  # padded, or laid out in a way that no kernel writes
             b.copy_(a)
     return to or found
 

@@ -122,7 +122,7 @@ class Launch:
     def __init__(self, struct: Structure, like: Tensor, *alive: Tensor) -> None:
         self.struct: Any = struct
         self.alive = [like, *alive]
-        self.struct.element, self.struct.device = ELEMENTS[like.dtype], max(like.get_device(), 0)
+        self.struct.element, self.struct.device = ELEMENTS[like.dtype], like.device.index or 0
 
     def run(self, function: str) -> None:
         """Starts the kernels on the current stream of the tensors' device; raises RuntimeError of CUDA."""

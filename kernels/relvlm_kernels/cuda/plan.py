@@ -27,7 +27,7 @@ class Planned:
         tiles = queries // TILE_ROWS + items, keys // TILE_ROWS + items
         sizes = [queries * VIEW, items * ITEM, *(TILE * n for n in tiles)]
         self.room = alive[0].new_empty(sum(sizes), dtype=torch.int32)
-        self.plan = Plan(*(part.data_ptr() for part in self.room.split(sizes)))
+        self.plan = Plan(*[part.data_ptr() for part in self.room.split(sizes)])
 
     def run(self, call: Launch) -> None:
         call.struct.planned = self.made
@@ -43,13 +43,18 @@ def plan_of(index: Sequences | Regions, q: Tensor, k: Tensor, partial: int) -> P
 
     A graph that is being captured makes all of its plans itself: it will run on other numbers in the same tensors.
     """
-    whole = (index.offsets, index.image, index.box, index.prefix, index.mean) if isinstance(index, Regions) else index
-    grid = index.grid if isinstance(index, Regions) else None
-    if q.is_cuda and torch.cuda.is_current_stream_capturing():
-        return _made(index, q.shape[0], k.shape)
-    stream = library.current_stream(q.get_device()) if q.is_cuda else 0
+    if isinstance(index, Regions):
+        tensors: tuple[Tensor, ...] = index.offsets, index.image, index.box, index.prefix, index.mean
+        grid = index.grid
+    else:
+        tensors, grid, partial = index, (0, 0), 0  # sequences are all there
+    stream = 0
+    if q.is_cuda:
+        if torch.cuda.is_current_stream_capturing():
+            return _made(index, q.shape[0], k.shape)
+        stream = library.current_stream(q.device.index)
     key = q.device, stream, q.shape[0], k.shape[:-2], grid, partial
-    return _plans.get(key, whole, _made, index, q.shape[0], k.shape)
+    return _plans.get(key, tensors, _made, index, q.shape[0], k.shape)
 
 
 def _made(index: Sequences | Regions, queries: int, keys: torch.Size) -> Planned:
@@ -57,9 +62,9 @@ def _made(index: Sequences | Regions, queries: int, keys: torch.Size) -> Planned
         flags = {"prefix": index.prefix.contiguous(), "mean": index.mean.contiguous()}
         tensors = {name: int32(getattr(index, name)) for name in ("offsets", "image", "box")} | flags
         sizes = {"grid_rows": index.grid[0], "grid_columns": index.grid[1], "tokens": keys[1]}
-        count, items = len(index.image), keys[0]
+        count, items = index.image.shape[0], keys[0]
     else:
         tensors, sizes = {"offsets": int32(index[0]), "key_offsets": int32(index[1])}, {}
-        count = items = len(index[0]) - 1
+        count = items = index[0].shape[0] - 1
     pointers = {name: x.data_ptr() for name, x in tensors.items()}
     return Planned(Index(**pointers, **sizes, count=count), items, queries, keys[:-2].numel(), tuple(tensors.values()))

@@ -69,9 +69,6 @@ class OnGpu:
 
     is_cuda, device, shape = True, torch.device("cuda", 0), torch.Size((4, 1, 32))
 
-    def get_device(self):
-        return 0
-
 
 @pytest.mark.parametrize(("capturing", "streams", "plans"), [(False, [5, 5], 1), (False, [5, 6], 2), (True, [5, 5], 2)])
 def test_plans_of_another_stream_or_of_a_graph_are_not_shared(monkeypatch, capturing, streams, plans):
