@@ -40,7 +40,7 @@ __device__ __forceinline__ Gradients gradients_of(const QueryTile<T, D>& tile, c
   Gradients rows;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const float lse = tile.holds(r) ? call.lse[int64_t(tile.view(call, r).row) * call.heads + tile.head] : 0.f;
+    const float lse = tile.holds(r) ? call.lse[int64_t(tile.view(r).row) * call.heads + tile.head] : 0.f;
     rows.lse2[r] = lse == -INFINITY ? 0.f : lse * LOG2E;
   }
   return rows;
@@ -59,13 +59,12 @@ __device__ __forceinline__ void add_box_sums(const Block& s, const Block& dp, co
 }
 
 // Products g.v: what dropout leaves of them.
-template <bool drops>
-__device__ __forceinline__ void drop(Block& dp, const Dropout<drops>& dropout, const int (&rows)[2], int head,
-                                     int key) {
+template <class T, int D, bool drops>
+__device__ __forceinline__ void drop(Block& dp, const Dropout<drops>& dropout, const QueryTile<T, D>& tile, int key) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     uint32_t words[4];
-    dropout.draw(key / 4 + lane_id() % 4, rows[r], head, words);
+    dropout.draw(key / 4 + lane_id() % 4, tile.view(r).row, tile.head, words);
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
       float& grad = dp[w / 2][r * 2 + w % 2];
@@ -104,15 +103,13 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::queries)) backw
   if (!tile.count) return;
   const Dropout<drops> dropout(call);
   const float scale = call.scale * LOG2E;
-  const View* const views = call.plan.views + tile.begin + warp_id() * WARP_ROWS;
   const Head<T> saved = head_of<T>(call.saved, int64_t(call.heads) * D, D, tile.head);
   Gradients rows = gradients_of(tile, call);
-  const int row[2] = {tile.row(0), tile.row(1)};
   Block dq[D / 16] = {}, of_box[D / 16] = {};
   bool first = true;
 
   tile.through_keys(call, [&](const T* k, const T* v, int key) {
-    if (first) row_products<T, D>(tile.warp_g, views, saved, tile.count - warp_id() * WARP_ROWS, rows.delta);
+    if (first) row_products<T, D>(tile.warp_g, tile.warp_views, saved, tile.count - warp_id() * WARP_ROWS, rows.delta);
     first = false;
     const uint32_t bits = tile.bits(key), met = tile.blocks_met(bits);
 #pragma unroll 1
@@ -126,7 +123,7 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::queries)) backw
       const uint32_t patches = ~prefix_bits(tile.grid, key) >> block_column();
       const uint32_t box[2] = {seen[0] & patches, seen[1] & patches};
       if (tile.with_mean) add_box_sums(s, dp, box, scale, rows);
-      if constexpr (drops) drop(dp, dropout, row, tile.head, key);
+      if constexpr (drops) drop(dp, dropout, tile, key);
       through_softmax(s, dp, seen, scale, rows);
       add_rows<T, D>(s, box, tile.with_mean, k + at, dq, of_box);
     }
@@ -134,13 +131,13 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::queries)) backw
 
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const RowState state = state_of(tile, tile.view(call, r), dropout, rows, r);
+    const RowState state = state_of(tile, tile.view(r), dropout, rows, r);
     if (lane_id() % 4 == 0 && tile.holds(r))
       call.states[int64_t(tile.head) * call.queries + tile.begin + tile.place(r)] = state;
     if (tile.with_mean) add_scaled<D>(dq, of_box, state.dfold, r);
   }
   T* const to = static_cast<T*>(call.dq) + tile.head * call.dq_head;
-  tile.store(call, dq, call.scale, call.scale, to, call.dq_row);
+  tile.store(dq, call.scale, call.scale, to, call.dq_row);
 }
 
 }  // namespace relvlm

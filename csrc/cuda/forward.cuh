@@ -80,14 +80,14 @@ __device__ __forceinline__ void weigh(Block (&s)[PART / 16], Softmax& softmax, B
 }
 
 // Of the four weights that a lane has of a row and 16 keys, each is kept or not by a word of one draw.
-template <bool drops>
-__device__ __forceinline__ void drop(Block (&weights)[PART / 16], const Dropout<drops>& dropout, const int (&rows)[2],
-                                     int head, int key) {
+template <class T, int D, bool drops>
+__device__ __forceinline__ void drop(Block (&weights)[PART / 16], const Dropout<drops>& dropout,
+                                     const QueryTile<T, D>& tile, int key) {
 #pragma unroll
   for (int i = 0; i < PART / 8; ++i) {
     const int b = i / 2, r = i % 2;
     uint32_t words[4];
-    dropout.draw(key / 4 + b * 4 + lane_id() % 4, rows[r], head, words);
+    dropout.draw(key / 4 + b * 4 + lane_id() % 4, tile.view(r).row, tile.head, words);
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
       float& weight = weights[b][w / 2][r * 2 + w % 2];
@@ -103,14 +103,13 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
   if (!tile.count) return;
   const Dropout<drops> dropout(call);
   const float scale = call.scale * LOG2E;
-  const int rows[2] = {tile.row(0), tile.row(1)};
   Softmax softmax;
   Block out[D / 16] = {}, of_box[D / 16] = {};
 
   tile.through_keys(call, [&](const T* k, const T* v, int key) {
     const uint32_t bits = tile.bits(key), met = tile.blocks_met(bits);
 #pragma unroll 1
-    for (int part = 0; part < Shape<T, D>::keys / PART; ++part, key += PART) {
+    for (int part = 0; part < Shape<T, D>::keys / PART; ++part) {
       const uint32_t blocks = met >> (part * PART / 16) & 3;
       if (!blocks) continue;
       const int at = part * PART * Shape<T, D>::stride;
@@ -119,11 +118,11 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
       Block s[PART / 16] = {};
       products<T, D>(tile.warp_q, k + at, blocks, s);
       mask(s, seen, scale);
-      const uint32_t patches = ~prefix_bits(tile.grid, key) >> block_column();
+      const uint32_t patches = ~prefix_bits(tile.grid, key + part * PART) >> block_column();
       const uint32_t box[2] = {seen[0] & patches, seen[1] & patches};
       if (tile.with_mean) add_box_scores(s, box, softmax);
       weigh(s, softmax, out);
-      if constexpr (drops) drop(s, dropout, rows, tile.head, key);
+      if constexpr (drops) drop(s, dropout, tile, key + part * PART);
 #pragma unroll
       for (int b = 0; b < PART / 16; ++b) {
         const uint32_t of_block[2] = {box[0] >> (b * 16), box[1] >> (b * 16)};
@@ -136,7 +135,7 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
   float norm[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const View view = tile.view(call, r);
+    const View& view = tile.view(r);
     float total = row_sum(softmax.total[r]), fold = 0;
     const float mean = row_sum(softmax.box_scores[r]) * view.share;
     if (view.share > 0) {
@@ -150,7 +149,7 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
           total > 0 ? (softmax.largest[r] + log2f(total)) / LOG2E : -INFINITY;
     if (tile.with_mean) add_scaled<D>(out, of_box, fold, r);
   }
-  tile.store(call, out, norm[0], norm[1], static_cast<T*>(call.out) + tile.head * D, int64_t(call.heads) * D);
+  tile.store(out, norm[0], norm[1], static_cast<T*>(call.out) + tile.head * D, int64_t(call.heads) * D);
 }
 
 }  // namespace relvlm

@@ -38,11 +38,12 @@ __device__ __forceinline__ void add_scaled(Block (&to)[D / 16], const Block (&fr
     to[d / 4][d / 2 % 2][r * 2 + d % 2] += factor * from[d / 4][d / 2 % 2][r * 2 + d % 2];
 }
 
-// Shared memory: queries (and their gradients in the backward), two steps of keys and values, the warps' reach.
+// Shared memory: queries (and their gradients in the backward), two steps of keys and values, views, the warps' reach.
 template <class T, int D>
 constexpr size_t query_tile_bytes(bool backward) {
   using S = Shape<T, D>;
-  return ((backward ? 2 : 1) * TILE_ROWS + 4 * S::keys) * S::row_bytes + THREADS / WARP * sizeof(Reach);
+  return ((backward ? 2 : 1) * TILE_ROWS + 4 * S::keys) * S::row_bytes + TILE_ROWS * sizeof(View) +
+         THREADS / WARP * sizeof(Reach);
 }
 
 template <class T, int D>
@@ -54,7 +55,7 @@ struct QueryTile {
   int head, begin, count;
   bool with_mean;  // some query of this warp
   Reach reach;
-  View own;                 // of the row whose bits the lane makes: lane % 16
+  View* warp_views;         // of this warp's rows
   T *q, *warp_q, *warp_g;   // queries, and this warp's; gradients in the backward
   T* steps;
 
@@ -76,25 +77,22 @@ struct QueryTile {
     warp_q = q + warp_id() * WARP_ROWS * S::stride;
     warp_g = g + warp_id() * WARP_ROWS * S::stride;
     steps = g + TILE_ROWS * S::stride;
+    warp_views = reinterpret_cast<View*>(steps + 4 * S::keys * S::stride) + warp_id() * WARP_ROWS;
   }
 
   __device__ __forceinline__ int place(int r) const { return warp_id() * WARP_ROWS + block_row() + r * 8; }
   __device__ __forceinline__ bool holds(int r) const { return place(r) < count; }
 
-  // Of the packed queries: the lane's row r.
-  __device__ __forceinline__ int row(int r) const { return __shfl_sync(ALL, own.row, block_row() + r * 8); }
-
-  // Of the lane's row r, read again where it is needed, for want of registers.
-  __device__ __forceinline__ View view(const Call& call, int r) const {
-    return holds(r) ? call.plan.views[begin + place(r)] : View{};
-  }
+  // Of the lane's row r.
+  __device__ __forceinline__ const View& view(int r) const { return warp_views[block_row() + r * 8]; }
 
   __device__ __forceinline__ void find_reach(const Call& call) {
     const int row = warp_id() * WARP_ROWS + lane_id() % WARP_ROWS;
-    own = row < count ? call.plan.views[begin + row] : View{};
+    const View own = row < count ? call.plan.views[begin + row] : View{};
+    if (lane_id() < WARP_ROWS) warp_views[lane_id()] = own;
     with_mean = __any_sync(ALL, own.share > 0);
     const Reach warp_reach = join_lanes(reach_of(own, grid));
-    Reach* const of_warps = reinterpret_cast<Reach*>(steps + 4 * S::keys * S::stride);
+    Reach* const of_warps = reinterpret_cast<Reach*>(warp_views + TILE_ROWS - warp_id() * WARP_ROWS);
     if (lane_id() == 0) of_warps[warp_id()] = warp_reach;
     __syncthreads();
     reach = of_warps[0];
@@ -112,7 +110,7 @@ struct QueryTile {
   // What this warp's rows see of 64 keys: lanes 0 to 15 have the bits of their row for the first 32, the others for the
   // rest.
   __device__ __forceinline__ uint32_t bits(int key) const {
-    return seen_bits(grid, own, key + lane_id() / WARP_ROWS * 32);
+    return seen_bits(grid, warp_views[lane_id() % WARP_ROWS], key + lane_id() / WARP_ROWS * 32);
   }
 
   // Which of the four blocks of 16 keys some row of this warp sees.
@@ -129,7 +127,7 @@ struct QueryTile {
   }
 
   __device__ __forceinline__ int next_step(int key) const {
-    while (key < item.keys && !reach.meets(key, S::keys, grid)) key += S::keys;
+    while (key < item.keys && !reach.meets(key, S::keys)) key += S::keys;
     return key;
   }
 
@@ -164,11 +162,10 @@ struct QueryTile {
   }
 
   // Rows of `to` are those of this head, `row_stride` apart.
-  __device__ __forceinline__ void store(const Call& call, Block (&blocks)[D / 16], float scale0, float scale1, T* to,
+  __device__ __forceinline__ void store(Block (&blocks)[D / 16], float scale0, float scale1, T* to,
                                         int64_t row_stride) const {
-    const View* const rows = call.plan.views + begin + warp_id() * WARP_ROWS;
     const int held = count - warp_id() * WARP_ROWS;
-    const auto row_of = [&](int i) { return i < held ? rows[i].row : -1; };
+    const auto row_of = [&](int i) { return i < held ? warp_views[i].row : -1; };
     store_rows<T, D>(blocks, scale0, scale1, warp_q, to, row_stride, row_of);
   }
 };

@@ -41,32 +41,30 @@ __device__ __forceinline__ uint32_t seen_bits(const Grid& grid, const View& view
   return box_bits(grid, view, key) | (view.prefix ? prefix_bits(grid, key) : 0u);
 }
 
-// The keys that some view of several may see: patches [begin, end), and those of the prefix.
+// Keys [begin, end), outside of which no view of several sees any. Which of these they do see their bits say.
 struct Reach {
-  int begin, end, prefix;
+  int begin, end;
 
-  __device__ __forceinline__ bool meets(int from, int count, const Grid& grid) const {
-    return (from < end && from + count > begin) || (prefix && from < grid.prefix);
-  }
+  __device__ __forceinline__ bool meets(int from, int count) const { return from < end && from + count > begin; }
 };
 
 __device__ __forceinline__ Reach reach_of(const View& view, const Grid& grid) {
   const int none = 1 << 30;
-  if (!view.height) return {none, 0, view.prefix};
-  if (grid.columns == none) return {0, view.width, 0};
-  return {grid.prefix + view.y0 * grid.columns, grid.prefix + (view.y0 + view.height) * grid.columns, view.prefix};
+  if (grid.columns == none) return {0, view.width};
+  const int first = grid.prefix + view.y0 * grid.columns, end = first + view.height * grid.columns;
+  const Reach box = {view.height ? first : none, view.height ? end : 0};
+  return view.prefix ? Reach{0, max(grid.prefix, box.end)} : box;
 }
 
 __device__ __forceinline__ Reach join(const Reach& a, const Reach& b) {
-  return {min(a.begin, b.begin), max(a.end, b.end), a.prefix | b.prefix};
+  return {min(a.begin, b.begin), max(a.end, b.end)};
 }
 
 // Of all lanes.
 __device__ __forceinline__ Reach join_lanes(Reach reach) {
 #pragma unroll
   for (int step = 1; step < WARP; step *= 2)
-    reach = join(reach, {__shfl_xor_sync(ALL, reach.begin, step), __shfl_xor_sync(ALL, reach.end, step),
-                         __shfl_xor_sync(ALL, reach.prefix, step)});
+    reach = join(reach, {__shfl_xor_sync(ALL, reach.begin, step), __shfl_xor_sync(ALL, reach.end, step)});
   return reach;
 }
 
