@@ -6,23 +6,26 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from relvlm.data.shards.schema import Sample
 from relvlm.data.sources.building import add_output_arguments, build_and_report
 from relvlm.data.sources.coco_annotations import NOTHING, described, to_sample
 from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults
+from relvlm.data.sources.fields import identifier
+from relvlm.data.sources.flickr30k import SPLITS, Flickr30k
 from relvlm.data.sources.item import FilePhoto, Item, Size
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import check_size
 from relvlm.data.sources.spool import Spooling
 from relvlm.errors import UserError
 
-EPILOG = """example:
+EPILOG = """examples:
   relvlm data build coco --captions annotations/captions_train2017.json \\
       --instances annotations/instances_train2017.json --images train2017 --out data/coco
   relvlm data relate data/coco data/coco_spatial     # spatial relations from the boxes
+  relvlm data build coco --karpathy dataset_coco.json --images coco --out data/coco   # coco/train2014, coco/val2014
 """
 
 
@@ -63,6 +66,21 @@ class Coco(Spooling):
         return to_sample(item.record, self._names(), faults)
 
 
+@dataclass(frozen=True)
+class CocoSplits(Flickr30k):
+    """The photos of Karpathy's splits (dataset_coco.json), five captions each, under COCO's ids."""
+
+    splits: tuple[str, ...] = ("train", "restval")
+    name: str = "coco"
+    known_splits: ClassVar[tuple[str, ...]] = (*SPLITS, "restval")
+
+    def _item(self, listed: tuple[Any, str]) -> Item:
+        item = super()._item(listed)
+        image = identifier(listed[0], "cocoid")
+        folders = self.images, self.images / "train2014", self.images / "val2014"
+        return Item(image, image.zfill(12), FilePhoto(item.photo.name, folders), item.record)
+
+
 def build(
     captions: Path | None,
     instances: Path | None,
@@ -86,12 +104,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("--captions", type=Path, metavar="FILE", help="captions_*.json")
     parser.add_argument("--instances", type=Path, metavar="FILE", help="instances_*.json; one of the two, or both")
+    parser.add_argument("--karpathy", type=Path, metavar="FILE", help="dataset_coco.json, in place of the two")
+    parser.add_argument(
+        "--splits", nargs="+", choices=CocoSplits.known_splits, default=["train", "restval"], help="of --karpathy's"
+    )
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the photographs")
     add_output_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    if args.captions is None and args.instances is None:
-        raise UserError("neither --captions nor --instances (give one of them, or both)")
+    if args.captions is None and args.instances is None and args.karpathy is None:
+        raise UserError("neither --captions nor --instances (give one of them, or both, or --karpathy)")
+    if args.karpathy is not None:
+        if args.captions or args.instances:
+            raise UserError("--karpathy goes without --captions and --instances (build both, then `relvlm data merge`)")
+        return build_and_report(CocoSplits(args.karpathy, args.images, tuple(args.splits)), args)
     return build_and_report(Coco(args.captions, args.instances, args.images), args)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from relvlm.data.shards.schema import Sample
 from relvlm.data.sources.building import add_output_arguments, build_and_report
@@ -32,6 +32,7 @@ class Flickr30k:
     splits: tuple[str, ...] = ("train",)
     name: str = "flickr30k"
     hint: str = "check --images"
+    known_splits: ClassVar[tuple[str, ...]] = SPLITS
 
     def files(self) -> list[Path]:
         return [self.annotations]
@@ -52,8 +53,8 @@ class Flickr30k:
         """What a record names; its sentences are read where its shard is made."""
         record = mapping(listed[0])
         split = text(record, "split")
-        if split not in SPLITS:
-            raise RecordFault("split: none of train, val, test", shown(split))
+        if split not in self.known_splits:
+            raise RecordFault(f"split: none of {', '.join(self.known_splits)}", shown(split))
         if split not in self.splits:
             raise LeftOut(f"of the {split} split")
         name = text(record, "filename")
