@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -22,18 +21,6 @@ def timed_step(
     optimizer.step()
     _wait(device)
     return time.perf_counter() - began
-
-
-def timed_update(optimizer: torch.optim.Optimizer, device: torch.device, repeats: int = 5) -> float:
-    """Seconds of one update with the gradients that there are, the median."""
-    seconds = []
-    for _ in range(repeats):
-        _wait(device)
-        began = time.perf_counter()
-        optimizer.step()
-        _wait(device)
-        seconds.append(time.perf_counter() - began)
-    return median(seconds)
 
 
 def _wait(device: torch.device) -> None:

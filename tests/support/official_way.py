@@ -126,6 +126,11 @@ class OfficialWay(nn.Module):
         return self.model.fusion.norm(x)
 
 
+def longest_text(batch: Batch) -> int:
+    """Tokens of the longest text, to which some codes trim a batch."""
+    return int(batch.regions.offsets.diff().max())
+
+
 def _residual(block: Residual, x: Tensor, run) -> Tensor:
     y = x + block.dropout(run(block.norm(x) if block.pre else x, block.inner))
     return y if block.pre else block.norm(y)
