@@ -1,8 +1,10 @@
-"""The keep-mask of dropout on attention probabilities: a function of a seed and of places, not of an order of draws.
+"""The keep-masks of dropout: a function of a seed and of places, not of an order of draws.
 
-Philox-4x32-10 (Salmon et al., SC 2011) with the key (low, high 32 bits of the seed) and the counter (key, packed
-query row, head, 0); its first word is compared with floor(dropout * 2^32). Forward and backward, on any backend and
-with any tiling, recompute the same mask.
+Philox-4x32-10 (Salmon et al., SC 2011) with the low and high 32 bits of the seed as its key; a word below
+floor(dropout * 2^32) drops. Of an attention probability it is the first word of the counter (key, packed query row,
+head, 0). Of features all four words are used: column 64 b + 16 w + i of a row has word w of the counter (16 b + i,
+row, 0, 1), so that vectors of 4 to 16 words lie side by side in the row. Forward and backward, on any backend and with
+any tiling, recompute the same mask.
 """
 
 from __future__ import annotations
@@ -16,27 +18,44 @@ KEY_STEPS = 0x9E3779B9, 0xBB67AE85
 ROUNDS = 10
 
 
-def first_word(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> Tensor:
-    """First Philox word, in [0, 2^32), of int64 words that broadcast."""
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
+    """The four words, in [0, 2^32), of int64 words that broadcast."""
     (a, b, c, d), (low, high) = counter, key
     for _ in range(ROUNDS):
         (high_a, low_a), (high_c, low_c) = _product(a, MULTIPLIERS[0]), _product(c, MULTIPLIERS[1])
         a, b, c, d = high_c ^ b ^ low, low_c, high_a ^ d ^ high, low_a
         low, high = (low + KEY_STEPS[0]) & WORD, (high + KEY_STEPS[1]) & WORD
-    return a
+    return a, b, c, d
 
 
 def keep_scale(seed: Tensor, dropout: float, rows_BQ: Tensor, heads: int, keys: int) -> Tensor:
     """(B, H, Q, keys) float64: 0 where a probability is dropped, else 1 / (1 - dropout)."""
     key = torch.arange(keys, device=seed.device)
     head = torch.arange(heads, device=seed.device)[:, None, None]
-    word = first_word((key, rows_BQ[:, None, :, None], head, torch.zeros_like(key)), (seed & WORD, (seed >> 32) & WORD))
+    word, *_ = philox((key, rows_BQ[:, None, :, None], head, torch.zeros_like(key)), _key_of(seed))
     return (word >= threshold(dropout)).double() / (1 - dropout)
 
 
+def keep_features(seed: Tensor, dropout: float, rows: int, width: int) -> Tensor:
+    """(T, D) float64: 0 where a feature is dropped, else 1 / (1 - dropout)."""
+    counter = torch.arange(16 * -(-width // 64), device=seed.device)
+    row = torch.arange(rows, device=seed.device)[:, None]
+    none = torch.zeros_like(counter)
+    words = torch.stack(philox((counter, row, none, none + 1), _key_of(seed)), dim=-1)  # (T, 16 blocks, 4)
+    words_TD = words.unflatten(1, (-1, 16)).transpose(2, 3).flatten(1)[:, :width]
+    return (words_TD >= threshold(dropout)).double() / (1 - dropout)
+
+
 def threshold(dropout: float) -> int:
-    """A first word below this drops the probability."""
+    """A word below this drops."""
     return int(dropout * 2**32)
+
+
+def _key_of(seed: Tensor) -> tuple[Tensor, Tensor]:
+    return seed & WORD, (seed >> 32) & WORD
 
 
 def _product(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
