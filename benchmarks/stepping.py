@@ -8,19 +8,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+Clock = Callable[[], float]
+
 
 def timed_step(
-    loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer, dtype: torch.dtype, device: torch.device
+    loss: Callable[[], Tensor],
+    optimizer: torch.optim.Optimizer,
+    dtype: torch.dtype,
+    device: torch.device,
+    clock: Clock = time.perf_counter,
 ) -> float:
     _wait(device)
-    began = time.perf_counter()
+    began = clock()
     optimizer.zero_grad()
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         total = loss()
     total.backward()
     optimizer.step()
     _wait(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _wait(device: torch.device) -> None:

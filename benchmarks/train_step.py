@@ -5,10 +5,11 @@
     python benchmarks/train_step.py --device cuda --dtype bf16 --size base --images 64
     python benchmarks/train_step.py --size mid --waterfall           # what each saving brings, one after another
     python benchmarks/train_step.py --size mid --patch-keep 0.5      # also ours on half of the patches: not exact
+    python benchmarks/train_step.py --threads 1 --cpu-seconds        # on a machine that has other work
 
 The official way is there twice: with texts padded to the official codes' length, and trimmed to the longest of the
 batch. Padded over trimmed is what padding costs; trimmed over ours is what we share, and the rest of the padding.
-Losses are compared first. Times are medians of interleaved runs, all sides with the fused AdamW that `relvlm train` takes;
+Losses are compared first. Times are medians of interleaved runs, all sides with the fused AdamW of `relvlm train`;
 memory is what autograd keeps for the backward pass, parameters not counted. MFU is against a large matrix product's
 FLOP/s, measured between the repeats. The C library keeps freed memory for all sides, as training has it do.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
@@ -27,8 +29,8 @@ from typing import Any
 
 import dropping
 import torch
-from measuring import commit, gemm_rate, machine
-from stepping import timed_step
+from measuring import commit, gemm_rate, gemm_rate_by, machine
+from stepping import Clock, timed_step
 from support.batches import joint_of, made_batch
 from support.footprint import kept_bytes
 from support.official_way import OfficialWay, longest_text
@@ -85,7 +87,7 @@ def main() -> None:
     on = f"{machine(device)}, {args.threads} threads, torch {torch.__version__}"
     context = {"command": sys.argv, "machine": on, "dtype": args.dtype, "commit": commit()}
     print(f"{on}, {args.dtype}")
-    rows = []
+    rows, clock = [], time.process_time if args.cpu_seconds else time.perf_counter
     for size in args.size:
         config, images = SIZES[size]
         sizes = Sizes(config, args.words or BERT_WORDS, GQA_RELATIONS)
@@ -96,7 +98,7 @@ def main() -> None:
         for kind in args.kinds:
             data = load_config(RECIPE).data
             works = [replace(w, images=args.images or images) for w in sections(data, kind)]
-            row = measure(step, sizes, works, device, dtype, args.repeats, args.patch_keep)
+            row = measure(step, sizes, works, device, dtype, args.repeats, args.patch_keep, clock)
             rows.append({"size": size, **row, "mfu": row["flops"] / row["seconds"] / row["gemm"]})
             print_row(rows[-1], header=len(rows) == 1)
             if args.waterfall:
@@ -117,6 +119,7 @@ def measure(
     dtype: torch.dtype,
     repeats: int,
     keep: float = 1.0,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, Any]:
     """Times, kept memory and FLOPs of each side on one batch; RuntimeError where their losses differ.
 
@@ -135,7 +138,7 @@ def measure(
     if keep < 1 and not batch.boxed:
         sides["not exact"] = lambda: dropping.loss(step, batch, keep)
     kept = {name: kept_bytes(loss, step, dtype) for name, loss in sides.items()}
-    times, gemm = times_of(sides, adamw(step.model), dtype, device, repeats)
+    times, gemm = times_of(sides, adamw(step.model), dtype, device, repeats, clock)
     flops = [sum(sum(way(sizes, work).values()) for work in works) for way in (packed, official)]
     flops.append(sum(sum(official(sizes, work).values()) for work in trimmed))
     row = {"kind": batch.kind, "images": batch.images, "seconds": times["ours"]}
@@ -158,14 +161,15 @@ def times_of(
     dtype: torch.dtype,
     device: torch.device,
     repeats: int,
+    clock: Clock = time.perf_counter,
 ) -> tuple[dict[str, float], float]:
     """Median seconds of each side's step, and of the matrix product's FLOP/s between the repeats."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     rates = []
     for _ in range(repeats):
         for name, loss in sides.items():
-            seconds[name].append(timed_step(loss, optimizer, dtype, device))
-        rates.append(gemm_rate(device, dtype, repeats=3))
+            seconds[name].append(timed_step(loss, optimizer, dtype, device, clock))
+        rates.append(gemm_rate(device, dtype, 3) if clock is time.perf_counter else gemm_rate_by(clock))
     return {name: median(values) for name, values in seconds.items()}, median(rates)
 
 
@@ -248,6 +252,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cpu-seconds", action="store_true", help="those of the process; on a CPU, in fp32")
     parser.add_argument("--waterfall", action="store_true", help="also one saving after another")
     parser.add_argument("--patch-keep", type=float, default=1.0, help="not exact: also on this share of the patches")
     parser.add_argument(
