@@ -1,4 +1,4 @@
-// Philox-4x32-10 in vectors of counters, all four words of each; see dropout.py.
+// Philox-4x32-7 in vectors of counters, all four words of each; see dropout.py.
 #pragma once
 
 #include "vector.h"
@@ -39,7 +39,7 @@ RELVLM_INLINE void multiply(Words x, uint32_t factor, Words& high, Words& low) {
 // From the four words of counters to those that they give.
 RELVLM_INLINE void philox(Words (&x)[4], uint64_t seed) {
   uint32_t low = static_cast<uint32_t>(seed), high = static_cast<uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round, low += 0x9E3779B9u, high += 0xBB67AE85u) {
+  for (int round = 0; round < 7; ++round, low += 0x9E3779B9u, high += 0xBB67AE85u) {
     Words high_a, low_a, high_c, low_c;
     multiply(x[0], 0xD2511F53u, high_a, low_a);
     multiply(x[2], 0xCD9E8D57u, high_c, low_c);

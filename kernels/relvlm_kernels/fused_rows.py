@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import custom_op
 
 from relvlm_kernels import checks
 from relvlm_kernels.derivatives import check_differentiation, no_second_derivative
 from relvlm_kernels.dispatch import contiguous, dropout_seed, empty, inputs, run
+from relvlm_kernels.registration import nothing, register
 
 
 def add_norm(
@@ -43,33 +43,31 @@ def gelu_linear(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> Te
     return _gelu_linear(*inputs("gelu_linear", x=x, bias=bias, weight=weight, out_bias=out_bias))
 
 
-@custom_op("relvlm::add_norm", mutates_args=())
-def _add_norm(
+def _add_norm_kernel(
     x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, eps: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The normalised rows, the sums, and of these the mean and 1 / deviation, (T,) each."""
-    checks.check_add_norm("add_norm", x, residual, weight, shift)
+    checks.once(checks.check_add_norm, "add_norm", (x, residual, weight, shift))
     return contiguous(run("add_norm", residual, x, residual, weight, shift, eps, dropout, seed))
 
 
-@_add_norm.register_fake
-def _(x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _add_norm_fake(
+    x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     checks.check_add_norm("add_norm", x, residual, weight, shift)
     return empty(residual), empty(residual), empty_moments(residual), empty_moments(residual)
 
 
-@custom_op("relvlm::add_norm_backward", mutates_args=())
-def _add_norm_backward(
-    grad: Tensor, total: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, seed: Tensor | None, dropout: float
+def _add_norm_backward_kernel(
+    grad: Tensor, total: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the residual, of x (no rows without dropout: the same), of weight and shift."""
-    checks.check_add_norm_saved("add_norm_backward", grad, total, mean, rstd, weight)
+    checks.once(checks.check_add_norm_saved, "add_norm_backward", (grad, total, mean, rstd, weight))
     return contiguous(run("add_norm_backward", total, grad, total, mean, rstd, weight, dropout, seed))
 
 
-@_add_norm_backward.register_fake
-def _(
-    grad: Tensor, total: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, seed: Tensor | None, dropout: float
+def _add_norm_backward_fake(
+    grad: Tensor, total: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return empty(total), empty(total if dropout else total[:0]), empty(weight), empty(weight)
 
@@ -85,39 +83,45 @@ def _save_add_norm(ctx: Any, inputs: Any, output: Any) -> None:
 def _add_norm_vjp(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 7
-    dresidual, dx, dweight, dshift = _add_norm_backward(grad, *ctx.saved_tensors, ctx.dropout)
+    *tensors, seed = ctx.saved_tensors
+    dresidual, dx, dweight, dshift = _add_norm_backward(grad, *tensors, ctx.dropout, seed)
     dx = (dx if ctx.dropout else dresidual).to(ctx.dtype)
     return dx, dresidual, dweight, dshift, None, None, None
 
 
-_add_norm.register_autograd(_add_norm_vjp, setup_context=_save_add_norm)
-_add_norm_backward.register_autograd(no_second_derivative("add_norm"))
+_add_norm = register(
+    "add_norm(Tensor x, Tensor residual, Tensor weight, Tensor shift, float eps, float dropout, Tensor? seed) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+    _add_norm_kernel, _add_norm_fake, _save_add_norm, _add_norm_vjp,
+)  # fmt: skip
+_add_norm_backward = register(
+    "add_norm_backward(Tensor grad, Tensor total, Tensor mean, Tensor rstd, Tensor weight, float dropout, "
+    "Tensor? seed) -> (Tensor, Tensor, Tensor, Tensor)",
+    _add_norm_backward_kernel, _add_norm_backward_fake, nothing, no_second_derivative("add_norm"),
+)  # fmt: skip
 
 
-@custom_op("relvlm::gelu_linear", mutates_args=())
-def _gelu_linear(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> Tensor:
-    checks.check_gelu_linear("gelu_linear", x, bias, weight, out_bias)
+def _gelu_linear_kernel(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> Tensor:
+    checks.once(checks.check_gelu_linear, "gelu_linear", (x, bias, weight, out_bias))
     return F.linear(run("bias_gelu", x, x, bias), weight, out_bias)
 
 
-@_gelu_linear.register_fake
-def _(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> Tensor:
+def _gelu_linear_fake(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> Tensor:
     checks.check_gelu_linear("gelu_linear", x, bias, weight, out_bias)
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-@custom_op("relvlm::gelu_linear_backward", mutates_args=())
-def _gelu_linear_backward(
+def _gelu_linear_backward_kernel(
     grad: Tensor, x: Tensor, bias: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    arguments = checks.check_gelu_linear("gelu_linear_backward", x, bias, weight, None)
-    arguments.floats("grad", grad, "T", "D")
+    checks.once(checks.check_gelu_linear_backward, "gelu_linear_backward", (grad, x, bias, weight))
     activated, dx, dbias = run("bias_gelu_backward", x, grad @ weight, x, bias)
     return contiguous((dx, dbias, grad.T @ activated, grad.sum(0)))
 
 
-@_gelu_linear_backward.register_fake
-def _(grad: Tensor, x: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _gelu_linear_backward_fake(
+    grad: Tensor, x: Tensor, bias: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return empty(x), empty(bias), empty(weight), weight.new_empty(weight.shape[0])
 
 
@@ -129,8 +133,14 @@ def _gelu_linear_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     return _gelu_linear_backward(grad, *ctx.saved_tensors)
 
 
-_gelu_linear.register_autograd(_gelu_linear_vjp, setup_context=_save_gelu_linear)
-_gelu_linear_backward.register_autograd(no_second_derivative("gelu_linear"))
+_gelu_linear = register(
+    "gelu_linear(Tensor x, Tensor bias, Tensor weight, Tensor out_bias) -> Tensor",
+    _gelu_linear_kernel, _gelu_linear_fake, _save_gelu_linear, _gelu_linear_vjp,
+)  # fmt: skip
+_gelu_linear_backward = register(
+    "gelu_linear_backward(Tensor grad, Tensor x, Tensor bias, Tensor weight) -> (Tensor, Tensor, Tensor, Tensor)",
+    _gelu_linear_backward_kernel, _gelu_linear_backward_fake, nothing, no_second_derivative("gelu_linear"),
+)  # fmt: skip
 
 
 def empty_moments(rows: Tensor) -> Tensor:

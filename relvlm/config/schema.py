@@ -200,6 +200,7 @@ class DataConfig:
     max_words: Annotated[int, "words of a caption; further ones are cut", Range(1, 1_000_000)] = 40
     sep: Annotated[bool, "texts end with [SEP]"] = True
     vsg_triplets: Annotated[int, "triplets of a VSG text at most", Range(1, 1000)] = 8
+    vsg_sorted: Annotated[bool, "triplets of a VSG text from left to right, then top down"] = True
     regions_per_image: Annotated[int, "regions of an image in an entities batch", Range(1, 1000)] = 4
     mrc_relations: Annotated[int, "triplets of an image in an MRC batch", Range(1, 1000)] = 2
     mrc_entities: Annotated[int, "entities of an image in an MRC batch", Range(1, 1000)] = 4

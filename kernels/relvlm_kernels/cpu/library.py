@@ -17,6 +17,7 @@ NO_MEMORY = 4
 
 
 class Call(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "q k v grad out lse dq dk dv"),
         (c_int64, "q_row q_head k_row k_head v_row v_head grad_row grad_head"),
@@ -30,6 +31,7 @@ class Call(Structure):
 
 
 class Groups(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "offsets image box prefix mean"),
         (c_int32, "count images tokens grid_rows grid_columns partial"),
@@ -37,6 +39,7 @@ class Groups(Structure):
 
 
 class BoxMean(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "source to box image"),
         (c_int64, "source_image source_row width"),

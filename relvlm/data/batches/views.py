@@ -154,7 +154,8 @@ class ViewBuilder:
         return Texts(groups, triplets)
 
     def _vsg(self, sample: Sample, crop: Box, rng: Random) -> Texts:
-        triplets = choose_triplets(sample, self.config.vsg_triplets, rng, self.config.relation_weights)
+        config = self.config
+        triplets = choose_triplets(sample, config.vsg_triplets, rng, config.relation_weights, config.vsg_sorted)
         phrases = [pre_caption(phrase, NO_LIMIT) for phrase in verbalise(sample, triplets, rng)]
         ids, kept, dropped = encode_triplets(phrases, self.tokenizer, self.config.max_vsg_tokens)
         self.counts["dropped_triplets"] += dropped

@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from relvlm_kernels.triton.kernels.masks import ROUNDS
+
 FREQUENCY = tl.constexpr(0.3989422804014327)  # 1 / sqrt(2 pi)
 HALF_ROOT = tl.constexpr(0.7071067811865476)
 
@@ -12,7 +14,7 @@ def keep_features(seed, row, threshold, keep_scale, BLOCK: tl.constexpr):
     """What dropout multiplies a row with, of BLOCK columns, a multiple of 64: see dropout.py."""
     counter = tl.arange(0, BLOCK // 4)
     none = counter * 0
-    a, b, c, d = tl.philox(tl.load(seed), counter, none + row, none, none + 1)
+    a, b, c, d = tl.philox(tl.load(seed), counter, none + row, none, none + 1, n_rounds=ROUNDS)
     words = tl.join(tl.join(a, c), tl.join(b, d)).reshape(BLOCK // 64, 16, 4)
     words = tl.permute(words, (0, 2, 1)).reshape(BLOCK)
     return tl.where(words >= threshold.to(tl.uint32, bitcast=True), keep_scale, 0.0)
