@@ -2,6 +2,7 @@
 
 from relvlm_kernels.backends import check_choice, chosen
 from relvlm_kernels.cross import region_cross_attention
+from relvlm_kernels.fused_rows import add_norm, gelu_linear
 from relvlm_kernels.ops import box_mean, mrc_pool, region_attention, varlen_attention
 from relvlm_kernels.packed import (
     varlen_attention_kvpacked,
@@ -10,8 +11,8 @@ from relvlm_kernels.packed import (
 from relvlm_kernels.regions import Regions
 
 __all__ = [
-    "Regions", "box_mean", "chosen", "mrc_pool", "region_attention", "region_cross_attention", "varlen_attention",
-    "varlen_attention_kvpacked", "varlen_attention_qkvpacked",
+    "Regions", "add_norm", "box_mean", "chosen", "gelu_linear", "mrc_pool", "region_attention",
+    "region_cross_attention", "varlen_attention", "varlen_attention_kvpacked", "varlen_attention_qkvpacked",
 ]  # fmt: skip
 
 check_choice()  # a backend asked for by RELVLM_KERNELS and not there is an error at import, not at the first step

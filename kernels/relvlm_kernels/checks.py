@@ -258,6 +258,42 @@ def check_mrc_pool_backward(
     arguments.floats("out", out, "R", "F")
 
 
+def check_add_norm(op: str, x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor) -> None:
+    arguments = Arguments(op)
+    arguments.floats("residual", residual, "T", "D")
+    narrow = residual.dtype == torch.float32 and x.dtype.itemsize == 2  # a product under autocast
+    arguments.floats("x", x, "T", "D", dtype=x.dtype if narrow else None)
+    arguments.floats("weight", weight, "D")
+    arguments.floats("shift", shift, "D")
+
+
+def check_add_norm_saved(op: str, grad: Tensor, total: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor) -> None:
+    """What the backward has: the output's gradient, and what the forward gave."""
+    arguments = Arguments(op)
+    arguments.floats("total", total, "T", "D")
+    arguments.floats("grad", grad, "T", "D")
+    arguments.floats("weight", weight, "D")
+    wide = torch.float64 if total.dtype == torch.float64 else torch.float32
+    arguments.floats("mean", mean, "T", dtype=wide)
+    arguments.floats("rstd", rstd, "T", dtype=wide)
+
+
+def check_gelu_linear(op: str, x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> None:
+    arguments = Arguments(op)
+    arguments.floats("x", x, "T", "F")
+    arguments.floats("bias", bias, "F")
+    arguments.floats("weight", weight, "D", "F")
+    arguments.floats("out_bias", out_bias, "D")
+
+
+def check_gelu_linear_backward(op: str, grad: Tensor, x: Tensor, bias: Tensor, weight: Tensor) -> None:
+    arguments = Arguments(op)
+    arguments.floats("x", x, "T", "F")
+    arguments.floats("bias", bias, "F")
+    arguments.floats("weight", weight, "D", "F")
+    arguments.floats("grad", grad, "T", "D")
+
+
 def check_saved(arguments: Arguments, rows: str, grad: Tensor, out: Tensor, lse: Tensor) -> None:
     """What the backward of an attention has besides: the output's gradient, and what the forward gave."""
     arguments.floats("grad", grad, rows, "H", "D")

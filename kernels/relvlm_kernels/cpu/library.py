@@ -1,4 +1,5 @@
-"""The compiled library `_cpu.so`: what it can run, and the structures that it takes (csrc/cpu/attention.h, plan.h)."""
+"""The compiled library `_cpu.so`: what it can run, and the structures that it takes (csrc/cpu: attention.h, plan.h,
+fused_rows.h)."""
 
 from __future__ import annotations
 
@@ -46,13 +47,32 @@ class BoxMean(Structure):
     )
 
 
+class AddNorm(Structure):
+    _fields_ = fields(
+        (c_void_p, "x residual weight shift out total mean rstd grad dresidual dx dweight dshift"),
+        (c_int64, "rows width"),
+        (c_double, "eps keep_scale"),
+        (c_uint64, "seed"),
+        (c_uint32, "drop_below"),
+        (c_int32, "type backward threads"),
+    )
+
+
+class BiasGelu(Structure):
+    _fields_ = fields(
+        (c_void_p, "x bias grad out dx dbias"),
+        (c_int64, "rows width"),
+        (c_int32, "type backward threads"),
+    )
+
+
 def _select_asked(library: CDLL) -> None:
     asked = os.environ.get("RELVLM_CPU_ISA")
     if asked and not library.relvlm_select(asked.encode()):
         raise RuntimeError(f"RELVLM_CPU_ISA={asked}: not compiled, or not of this processor")
 
 
-LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean), _select_asked)
+LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean, AddNorm, BiasGelu), _select_asked)
 
 
 def missing() -> str:

@@ -1,4 +1,4 @@
-"""The `triton` backend: all four ops on CUDA devices, in bfloat16, float16 and float32 (accumulated in float32).
+"""The `triton` backend: all ops on CUDA devices, in bfloat16, float16 and float32 (accumulated in float32).
 
 Same signatures as in `eager`. Results do not depend on the order in which programs run. Under
 TRITON_INTERPRET=1, set before triton is imported, the kernels run on CPU tensors, slowly: for tests.
@@ -17,12 +17,14 @@ from relvlm_kernels.triton.attention import (
     varlen_attention_backward,
 )
 from relvlm_kernels.triton.box_mean import box_mean, box_mean_backward
+from relvlm_kernels.triton.fused_rows import add_norm, add_norm_backward, bias_gelu, bias_gelu_backward
 from relvlm_kernels.triton.mrc_pool import mrc_pool, mrc_pool_backward
 from relvlm_kernels.triton.tiles import MAX_WIDTH
 
 __all__ = [
-    "box_mean", "box_mean_backward", "mrc_pool", "mrc_pool_backward", "region_attention",
-    "region_attention_backward", "varlen_attention", "varlen_attention_backward",
+    "add_norm", "add_norm_backward", "bias_gelu", "bias_gelu_backward", "box_mean", "box_mean_backward",
+    "mrc_pool", "mrc_pool_backward", "region_attention", "region_attention_backward", "varlen_attention",
+    "varlen_attention_backward",
 ]  # fmt: skip
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
