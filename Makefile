@@ -57,7 +57,7 @@ data-13m: $(VENV)/.installed
 PLAN  ?= configs/study/main.yaml
 SMOKE ?=
 
-study: $(VENV)/.installed data/relworld/world.json
+study: $(VENV)/.installed
 	$(BIN)/python -m relvlm.study $(PLAN) $(SMOKE)
 
 # On every core a process of one thread. `make test ISA=avx2` is the same as on a machine without AVX-512, where

@@ -1,6 +1,6 @@
 """Building a shard set: rate by processes, memory by size, what a kill costs.
 
-    python benchmarks/build.py                                    # 20,000 tiny photos, GQA, a table, COCO
+    python benchmarks/build.py                                    # 20,000 tiny photos, every format
     python benchmarks/build.py --images 200000 --json benchmarks/results/build.json
 
 Photos are 64 x 48 JPEGs, so what is measured is the builder, not decoding. Sides are interleaved, figures are medians.
@@ -25,69 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from PIL import Image
-
-GRAPH = {
-    "width": 64,
-    "height": 48,
-    "objects": {
-        str(n): {
-            "name": "dog",
-            "x": n,
-            "y": 2,
-            "w": 9,
-            "h": 9,
-            "attributes": ["red"],
-            "relations": [{"name": "near", "object": str((n + 1) % 16)}],
-        }
-        for n in range(16)
-    },
-}
-
-
-def write_photos(folder: Path, count: int) -> None:
-    """`count` files of one picture: a builder does not compare them."""
-    folder.mkdir()
-    first = folder / "0.jpg"
-    Image.effect_noise((64, 48), 60).convert("RGB").save(first, "JPEG")
-    for n in range(1, count):
-        os.link(first, folder / f"{n}.jpg")
-
-
-def write_gqa(folder: Path, count: int) -> list[str]:
-    """Scene graphs of 16 objects for the first `count` photos; the builder's flags."""
-    file = folder / f"graphs{count}.json"
-    graph = json.dumps(GRAPH)
-    with file.open("w") as stream:
-        stream.write("{" + ", ".join(f'"{n}": {graph}' for n in range(count)) + "}")
-    return ["gqa", "--scene-graphs", str(file), "--images", str(folder / "photos")]
-
-
-def write_cc3m(folder: Path, count: int) -> list[str]:
-    """A table of captions for the first `count` photos; the builder's flags."""
-    file = folder / f"captions{count}.tsv"
-    file.write_text("".join(f"a dog, number {n}\thttps://a.org/{n}.jpg\n" for n in range(count)))
-    return ["cc3m", "--table", str(file), "--images", str(folder / "photos"), "--photo-name", "{url_name}"]
-
-
-def write_coco(folder: Path, count: int) -> list[str]:
-    """Five captions and seven boxes for each of the first `count` photos; the builder's flags."""
-    images = [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48} for n in range(count)]
-    texts = [{"id": n, "image_id": n // 5, "caption": f"a dog, number {n}"} for n in range(5 * count)]
-    boxes = [{"id": n, "image_id": n // 7, "category_id": 1, "bbox": [n % 7, 2, 9, 9]} for n in range(7 * count)]
-    contents = {
-        "captions": {"images": images, "annotations": texts},
-        "instances": {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "dog"}]},
-    }
-    flags = ["coco", "--images", str(folder / "photos")]
-    for name, content in contents.items():
-        file = folder / f"{name}{count}.json"
-        file.write_text(json.dumps(content))
-        flags += [f"--{name}", str(file)]
-    return flags
-
-
-FORMATS = {"gqa": write_gqa, "cc3m": write_cc3m, "coco": write_coco}
+from build_formats import FORMATS, write_photos
 
 
 def command(flags: list[str], out: Path, processes: int) -> list[str]:
@@ -175,9 +113,9 @@ def measure(name: str, folder: Path, count: int, repeats: int) -> dict[str, Any]
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]], header: bool = True) -> str:
     """The rows as Markdown."""
-    lines = [
+    lines = header * [
         "| format | images | images/s, 1 process | 2 processes | ratio | peak MB at a quarter | at all | ratio | "
         "run after a kill at half / whole | same hashes |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -200,13 +138,17 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photos(folder / "photos", args.images)
-        rows = [measure(form, folder, args.images, args.repeats) for form in args.formats]
-    print(table(rows), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        for form in args.formats:
+            with tempfile.TemporaryDirectory(dir=folder) as inner:
+                (Path(inner) / "photos").symlink_to(folder / "photos")
+                rows.append(measure(form, Path(inner), args.images, args.repeats))
+            print(table(rows[-1:], header=len(rows) == 1), flush=True)
+            if args.json:
+                args.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

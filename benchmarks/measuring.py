@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,6 +16,17 @@ def gemm_rate(device: torch.device, dtype: torch.dtype, repeats: int = 7, n: int
     n = n or (8192 if device.type == "cuda" else 1536)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     return 2 * n**3 / _seconds(lambda: a @ b, device, repeats)
+
+
+def gemm_rate_by(clock: Callable[[], float], n: int = 1536) -> float:
+    """The same on the CPU in fp32, of the fastest of some, by a clock such as that of the process's CPU seconds."""
+    a, b = torch.randn(2, n, n).unbind(0)
+    seconds = []
+    for _ in range(5):
+        began = clock()
+        torch.mm(a, b)
+        seconds.append(clock() - began)
+    return 2 * n**3 / min(seconds)
 
 
 def copy_bandwidth(device: torch.device, repeats: int = 7, size: int = 0) -> float:

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import Tensor
 
+Clock = Callable[[], float]
+
 
 def timed_step(
-    loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer, dtype: torch.dtype, device: torch.device
+    loss: Callable[[], Tensor],
+    optimizer: torch.optim.Optimizer,
+    dtype: torch.dtype,
+    device: torch.device,
+    clock: Clock = time.perf_counter,
 ) -> float:
     _wait(device)
-    began = time.perf_counter()
+    began = clock()
     optimizer.zero_grad()
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         total = loss()
     total.backward()
     optimizer.step()
     _wait(device)
-    return time.perf_counter() - began
-
-
-def timed_update(optimizer: torch.optim.Optimizer, device: torch.device, repeats: int = 5) -> float:
-    """Seconds of one update with the gradients that there are, the median."""
-    seconds = []
-    for _ in range(repeats):
-        _wait(device)
-        began = time.perf_counter()
-        optimizer.step()
-        _wait(device)
-        seconds.append(time.perf_counter() - began)
-    return median(seconds)
+    return clock() - began
 
 
 def _wait(device: torch.device) -> None:

@@ -113,11 +113,11 @@ def cpu_library() -> Library:
     if platform.machine().lower() in ("x86_64", "amd64"):
         usable |= {n: (f, b) for n, (f, b) in X86_INSTRUCTIONS.items() if compiles([*cxx, *f])}
     objects = {
-        name: (sources("cpu") / "kernels.cpp", [*flags, f"-DRELVLM_ISA={name}", f"-DRELVLM_VECTOR={size}"])
-        for name, (flags, size) in usable.items()
-    }
+        f"{file}_{name}": (sources("cpu") / f"{file}.cpp", [*flags, f"-DRELVLM_ISA={name}", f"-DRELVLM_VECTOR={size}"])
+        for name, (flags, size) in usable.items() for file in ("kernels", "fused_rows")
+    }  # fmt: skip
     has = [f"-DRELVLM_HAS_{name.upper()}" for name in usable]
-    objects |= {name: (sources("cpu") / f"{name}.cpp", has) for name in ("api", "layout", "plan")}
+    objects |= {name: (sources("cpu") / f"{name}.cpp", has) for name in ("api", "fused_rows_api", "layout", "plan")}
     threads = "OpenMP" if openmp else "no OpenMP (the compiler has no -fopenmp)"
     return Library("cpu", cxx, objects, [], f"built with {cxx[0]} for {', '.join(usable)}; {threads}")
 

@@ -16,12 +16,14 @@ from typing import NamedTuple
 
 from libraries import ELEMENTS, WIDTHS  # of csrc
 
+from aot.instructions import per_tile
 from aot.table import Row
 
 SOURCES = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
 TARGETS = ("sm_80", "sm_90")
 DTYPES = {"float": "float32", "Bfloat16": "bfloat16", "Half": "float16"}
 WARPS = 4  # of a block, in all kernels that are listed
+SCORES = {"attend": 16 * 32, "backward_of_queries": 16 * 16, "backward_of_keys": 16 * 16}  # of a round of their loop
 FUNCTION = re.compile(r"Function\s*:?\s*(\S+?):?\n(.*?)(?=Function\s*:?\s|\Z)", re.S)
 KERNEL = re.compile(r"\d(attend|backward_of_queries|backward_of_keys|linear_of_pairs)I.*?(?:Lb(\d)E)?E+v")
 # Dynamic shared memory is known to the host code alone.
@@ -93,8 +95,15 @@ def _row(job: Job, symbol: str, usage: str, code: str, sizes: list[int]) -> tupl
     row = Row.of(
         job.target, registers=int(re.search(r"REG:(\d+)", usage)[1]), shared=shared, warps=WARPS,
         spills=len(re.findall(r"\b(?:STL|LDL)\b", code)), tensor_core=len(re.findall(r"\bHMMA\b", code)),
+        instructions=per_tile(code, SCORES[kernel], _rounds(job)),
     )  # fmt: skip
     return f"cuda {kernel} {'dropout ' if drops == '1' else ''}{job.name}", row
+
+
+def _rounds(job: Job) -> int:
+    """Of the loop over the width of a head (`inner` of csrc/cuda/tile.cuh)."""
+    unrolled = 1 if job.element == "float" or job.width > 96 else 2
+    return job.width // 16 // unrolled
 
 
 def _shared_bytes(folder: Path) -> dict[str, list[int]]:

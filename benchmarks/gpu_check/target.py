@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -90,5 +89,4 @@ def _emulate(path: str) -> None:
     from relvlm_kernels.cuda import library
 
     library.LIBRARY.path = Path(path)
-    torch.cuda.device = lambda device: nullcontext()  # type: ignore[assignment]
-    torch.cuda.current_stream = lambda *_: SimpleNamespace(cuda_stream=0)  # type: ignore[assignment]
+    library.current_device, library.current_stream = (lambda: 0), (lambda device: 0)

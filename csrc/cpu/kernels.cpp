@@ -107,7 +107,7 @@ void score(const Tile& tile, const T* rows, Rows<const T> keys, Transposed<T>& t
 }
 
 Dropout dropout_of(const Call& call, const Item& item, int64_t head) {
-  return Dropout(call.seed, call.drop_below, static_cast<uint32_t>(head), call.keep_scale, item.keys);
+  return {call.seed, call.drop_below, static_cast<uint32_t>(head), call.keep_scale, item.keys};
 }
 
 // From peaks and totals to log-sum-exps and factors of the output; without keys (a total of 0) -inf and 0.

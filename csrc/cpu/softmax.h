@@ -8,20 +8,53 @@
 namespace relvlm {
 namespace RELVLM_ISA {
 
-// The keep-mask of a row of scores, its scale or 0, up to a whole vector of words; returns that of the mean token.
+// The keep-mask of one head: Philox-4x32-7 with the counter (quad, query row, head, 0), a word for each key of a quad;
+// see dropout.py.
+struct Dropout {
+  uint64_t seed;
+  uint32_t below, head;
+  double scale;
+  int32_t mean_key;  // the counter's key of the mean token
+};
+
+// The words of as many quads, from `quad` on, word by word.
+RELVLM_INLINE void philox(uint32_t quad, uint32_t row, const Dropout& dropout, uint32_t (&to)[4 * WORDS]) {
+  Words x[4] = {{}, Words{} + row, Words{} + dropout.head, {}};
+  for (int i = 0; i < WORDS; ++i) x[0][i] = quad + i;
+  philox(x, dropout.seed);
+  __builtin_memcpy(to, x, sizeof x);
+}
+
+// The words of the keys around one key: whole blocks of 16, so that quads are whole.
+struct KeyWords {
+  static constexpr int keys = 4 * WORDS;
+  int32_t first;
+  uint32_t words[keys];
+
+  RELVLM_INLINE KeyWords(int32_t key, uint32_t row, const Dropout& dropout) : first(key / keys * keys) {
+    philox(first / 4, row, dropout, words);
+  }
+  // Keys 0, 1, 8 and 9 of a block have the words 0 to 3 of its first quad, 2, 3, 10 and 11 of the second.
+  RELVLM_INLINE uint32_t of(int32_t key) const {
+    const uint32_t at = key - first, quad = at / 16 * 4 + at / 2 % 4, word = at % 2 + at / 8 % 2 * 2;
+    return words[word * WORDS + quad];
+  }
+  RELVLM_INLINE bool holds(int32_t key) const { return key - first < keys; }  // of keys that rise
+};
+
+// The keep-mask of a row of scores, its scale or 0, and zeros up to a whole vector of words; returns that of the mean
+// token.
 template <class T>
 T keep_row(const Part& part, uint32_t row, const Dropout& dropout, T* to) {
-  Words keys;
-  int j = 0;
-  for (; j + WORDS <= part.keys; j += WORDS) {
-    __builtin_memcpy(&keys, part.list + j, sizeof keys);
-    write_kept(philox(keys, row, dropout), dropout, to + j);
+  const T scale = static_cast<T>(dropout.scale);
+  for (int j = 0, end; j < part.keys; j = end) {
+    const KeyWords words(part.list[j], row, dropout);
+    for (end = j; end < part.keys && words.holds(part.list[end]);) ++end;
+    for (int i = j; i < end; ++i) to[i] = words.of(part.list[i]) >= dropout.below ? scale : T(0);
   }
-  if (j == part.keys && !part.mean) return 0;
-  keys = Words{} + static_cast<uint32_t>(dropout.mean_key);  // the mean token comes behind the last of the keys
-  __builtin_memcpy(&keys, part.list + j, (part.keys - j) * sizeof(int32_t));
-  write_kept(philox(keys, row, dropout), dropout, to + j);
-  return to[part.keys];
+  for (int j = part.keys; j % WORDS; ++j) to[j] = 0;
+  if (!part.mean) return 0;
+  return KeyWords(dropout.mean_key, row, dropout).of(dropout.mean_key) >= dropout.below ? scale : T(0);
 }
 
 // Vectors that the rows of a tile add up in.

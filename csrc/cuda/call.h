@@ -52,9 +52,9 @@ struct Index {
   int32_t count, grid_rows, grid_columns, tokens;
 };
 
-// Strides count elements; `saved`, `out` and `dq` are contiguous (rows, heads, width), `lse` (rows, heads), `states`
-// (heads, rows); strides of the others would cost registers that the kernels lack. The forward writes out and lse, the
-// backward reads grad, saved and lse and writes states, dq, dk and dv.
+// Strides count elements; `saved` and `out` are contiguous (rows, heads, width), `lse` (rows, heads), `states`
+// (heads, rows). The forward writes out and lse, the backward reads grad, saved and lse and writes states, dq, dk and
+// dv.
 struct Call {
   const void *q, *k, *v, *grad, *saved;
   void *out, *dq, *dk, *dv;
@@ -65,12 +65,13 @@ struct Call {
   Plan plan;
   Index index;
   int64_t q_row, q_head, k_row, k_head, v_row, v_head, grad_row, grad_head;
-  int64_t dk_row, dk_head, dv_row, dv_head;
+  int64_t dq_row, dq_head, dk_row, dk_head, dv_row, dv_head;
   int32_t queries, keys, heads, width, items;
   int32_t element, backward, device;
   float scale, dropout, kept;  // 1 / (1 - dropout)
   uint32_t threshold;          // of the generator: floor(dropout * 2^32)
   int32_t partial;             // groups of images that are not there are left out, else they see nothing
+  int32_t planned;             // the plan is one that an earlier call on this stream has made
 };
 
 }  // namespace relvlm

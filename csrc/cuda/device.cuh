@@ -115,6 +115,16 @@ __device__ __forceinline__ float to_float(Half x) {
   return y;
 }
 
+// 2^x, to about two units in the last place; 0 where that is below the least normal number.
+__device__ __forceinline__ float power_of_2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// By 32 or more: 0.
+__device__ __forceinline__ uint32_t shift_left(uint32_t x, int by) { return __funnelshift_lc(0u, x, by); }
+
 // An index tensor is wrong: as with torch's own kernels on the device, the stream ends in an error.
 __device__ __forceinline__ void refuse() { __trap(); }
 

@@ -19,16 +19,14 @@ struct Softmax {
   float box_scores[2] = {0, 0};
 };
 
-// Scores of 16 queries with the step's keys, in log2 units: -inf where not seen. Bit i of `box` says whether the
-// i-th of the lane's scores is in its query's box.
+// Products of 16 queries with the keys of those blocks.
 template <class T, int D>
-__device__ __forceinline__ uint32_t scores_of(const QueryTile<T, D>& tile, const T* k, int key, float scale,
-                                              uint32_t blocks, Block (&s)[PART / 16], Softmax& softmax) {
+__device__ __forceinline__ void products(const T* q, const T* k, uint32_t blocks, Block (&s)[PART / 16]) {
   using S = Shape<T, D>;
 #pragma unroll Shape<T, D>::inner
   for (int d = 0; d < D / 16; ++d) {
     Left<T> a;
-    load(a, tile.warp_q + d * 16, S::stride);
+    load(a, q + d * 16, S::stride);
 #pragma unroll
     for (int b = 0; b < PART / 16; ++b) {
       if (!(blocks >> b & 1)) continue;
@@ -37,59 +35,64 @@ __device__ __forceinline__ uint32_t scores_of(const QueryTile<T, D>& tile, const
       multiply(s[b], a, right);
     }
   }
-  uint32_t box = 0;
+}
+
+// Products become scores in log2 units: -inf where not seen.
+__device__ __forceinline__ void mask(Block (&s)[PART / 16], const uint32_t (&seen)[2], float scale) {
 #pragma unroll
-  for (int i = 0; i < PART / 4; ++i) {
-    const int b = i / 4, half = i / 2 % 2, odd = i % 2;
-    if (!(blocks >> b & 1)) continue;
-    const Place place = place_of(tile.grid, key + b * 16 + half * 8 + block_column() + odd, tile.item.keys);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      float& score = s[b][half][r * 2 + odd];
-      score *= scale;
-      const bool inside = in_box(tile.views[r], place);
-      if (inside) box |= 1u << (b * 8 + half * 4 + r * 2 + odd);
-      if (inside && tile.with_mean) softmax.box_scores[r] += score;
-      if (!(inside || (place.prefix && tile.views[r].prefix))) score = -INFINITY;
-    }
+  for (int i = 0; i < PART / 2; ++i) {
+    const int b = i / 8, half = i / 4 % 2, r = i / 2 % 2, odd = i % 2;
+    float& score = s[b][half][r * 2 + odd];
+    score = seen[r] >> (b * 16 + half * 8 + odd) & 1 ? score * scale : -INFINITY;
   }
-  return box;
+}
+
+__device__ __forceinline__ void add_box_scores(const Block (&s)[PART / 16], const uint32_t (&box)[2],
+                                               Softmax& softmax) {
+#pragma unroll
+  for (int i = 0; i < PART / 2; ++i) {
+    const int b = i / 8, half = i / 4 % 2, r = i / 2 % 2, odd = i % 2;
+    if (box[r] >> (b * 16 + half * 8 + odd) & 1) softmax.box_scores[r] += s[b][half][r * 2 + odd];
+  }
 }
 
 // Scores become weights relative to the largest so far; the sums so far are brought down to it.
-template <int steps, int blocks_of_d>
-__device__ __forceinline__ void weigh(Block (&s)[steps], uint32_t blocks, Softmax& softmax, Block (&out)[blocks_of_d]) {
+template <int blocks_of_d>
+__device__ __forceinline__ void weigh(Block (&s)[PART / 16], Softmax& softmax, Block (&out)[blocks_of_d]) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float most = softmax.largest[r];
 #pragma unroll
-    for (int b = 0; b < steps; ++b)
-      if (blocks >> b & 1)
-        most = fmaxf(most, fmaxf(fmaxf(s[b][0][r * 2], s[b][0][r * 2 + 1]), fmaxf(s[b][1][r * 2], s[b][1][r * 2 + 1])));
+    for (int i = 0; i < PART / 4; ++i) most = fmaxf(most, s[i / 4][i / 2 % 2][r * 2 + i % 2]);
     most = row_max(most);
-    const float base = most == -INFINITY ? 0.f : most, rescale = exp2f(softmax.largest[r] - base);
+    const float base = most == -INFINITY ? 0.f : most, rescale = power_of_2(softmax.largest[r] - base);
     softmax.largest[r] = most;
     softmax.total[r] *= rescale;
 #pragma unroll
     for (int d = 0; d < blocks_of_d * 4; ++d) out[d / 4][d / 2 % 2][r * 2 + d % 2] *= rescale;
 #pragma unroll
-    for (int i = 0; i < steps * 4; ++i) {
-      if (!(blocks >> (i / 4) & 1)) continue;
+    for (int i = 0; i < PART / 4; ++i) {
       float& weight = s[i / 4][i / 2 % 2][r * 2 + i % 2];
-      weight = exp2f(weight - base);
+      weight = power_of_2(weight - base);
       softmax.total[r] += weight;
     }
   }
 }
 
+// Of the four weights that a lane has of a row and 16 keys, each is kept or not by a word of one draw.
 template <class T, int D, bool drops>
 __device__ __forceinline__ void drop(Block (&weights)[PART / 16], const Dropout<drops>& dropout,
-                                     const QueryTile<T, D>& tile, const Call& call, int key) {
-  const int rows[2] = {tile.view(call, 0).row, tile.view(call, 1).row};
+                                     const QueryTile<T, D>& tile, int key) {
 #pragma unroll
-  for (int i = 0; i < PART / 2; ++i) {
-    const int half = i / 4 % 2, e = i % 4, j = key + i / 8 * 16 + half * 8 + block_column() + e % 2;
-    weights[i / 8][half][e] *= dropout.keep(j, rows[e / 2], tile.head);
+  for (int i = 0; i < PART / 8; ++i) {
+    const int b = i / 2, r = i % 2;
+    uint32_t words[4];
+    dropout.draw(key / 4 + b * 4 + lane_id() % 4, tile.view(r).row, tile.head, words);
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      float& weight = weights[b][w / 2][r * 2 + w % 2];
+      weight = words[w] >= dropout.threshold() ? weight : 0.f;
+    }
     __syncwarp();  // one after another: all at once would take more registers than there are
   }
 }
@@ -104,40 +107,49 @@ __global__ void __launch_bounds__(THREADS, (Blocks<T, D, drops>::forward)) atten
   Block out[D / 16] = {}, of_box[D / 16] = {};
 
   tile.through_keys(call, [&](const T* k, const T* v, int key) {
+    const uint32_t bits = tile.bits(key), met = tile.blocks_met(bits);
 #pragma unroll 1
-    for (int part = 0; part < Shape<T, D>::keys; part += PART) {
-      const uint32_t blocks = tile.template blocks_met<PART / 16>(key + part);
+    for (int part = 0; part < Shape<T, D>::keys / PART; ++part) {
+      const uint32_t blocks = met >> (part * PART / 16) & 3;
       if (!blocks) continue;
-      const int at = part * Shape<T, D>::stride;
+      const int at = part * PART * Shape<T, D>::stride;
+      uint32_t seen[2];
+      tile.own_bits(bits, part, seen);
       Block s[PART / 16] = {};
-      const uint32_t box = scores_of(tile, k + at, key + part, scale, blocks, s, softmax);
-      weigh(s, blocks, softmax, out);
-      if (drops) drop(s, dropout, tile, call, key + part);
+      products<T, D>(tile.warp_q, k + at, blocks, s);
+      mask(s, seen, scale);
+      const uint32_t patches = ~prefix_bits(tile.grid, key + part * PART) >> block_column();
+      const uint32_t box[2] = {seen[0] & patches, seen[1] & patches};
+      if (tile.with_mean) add_box_scores(s, box, softmax);
+      weigh(s, softmax, out);
+      if constexpr (drops) drop(s, dropout, tile, key + part * PART);
 #pragma unroll
-      for (int b = 0; b < PART / 16; ++b)
+      for (int b = 0; b < PART / 16; ++b) {
+        const uint32_t of_block[2] = {box[0] >> (b * 16), box[1] >> (b * 16)};
         if (blocks >> b & 1)
-          add_rows<T, D>(s[b], box >> (b * 8), tile.with_mean, v + at + b * 16 * Shape<T, D>::stride, out, of_box);
+          add_rows<T, D>(s[b], of_block, tile.with_mean, v + at + b * 16 * Shape<T, D>::stride, out, of_box);
+      }
     }
   });
 
   float norm[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const View view = tile.view(call, r);
+    const View& view = tile.view(r);
     float total = row_sum(softmax.total[r]), fold = 0;
     const float mean = row_sum(softmax.box_scores[r]) * view.share;
     if (view.share > 0) {
-      const float own = exp2f(mean - softmax.largest[r]);
+      const float own = power_of_2(mean - softmax.largest[r]);
       total += own;
-      fold = own * view.share * dropout.keep(tile.item.keys, view.row, tile.head);
+      fold = dropout.keeps(tile.item.keys, view.row, tile.head) ? own * view.share : 0;
     }
-    norm[r] = total > 0 ? 1 / total : 0;
+    norm[r] = total > 0 ? dropout.scale() / total : 0;
     if (lane_id() % 4 == 0 && tile.holds(r))
       call.lse[int64_t(view.row) * call.heads + tile.head] =
           total > 0 ? (softmax.largest[r] + log2f(total)) / LOG2E : -INFINITY;
     if (tile.with_mean) add_scaled<D>(out, of_box, fold, r);
   }
-  tile.store(call, out, norm[0], norm[1], call.out);
+  tile.store(out, norm[0], norm[1], static_cast<T*>(call.out) + tile.head * D, int64_t(call.heads) * D);
 }
 
 }  // namespace relvlm

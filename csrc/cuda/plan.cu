@@ -1,11 +1,12 @@
 // Makes the plan on the device, so that the host never waits: one block of threads an image (or sequence) finds the
 // groups that look at it, in their order, and lists their rows.
 //
-// Tiles: an item whose rows begin at place b gets the tiles from b / TILE_ROWS + item on. There are always enough
-// before the next item's; the spare ones have no rows, as those after the last where groups are left out.
+// Tiles: an item whose rows begin at place b gets the tiles from b / TILE_ROWS + item on, the first item all from 0 on.
+// There are always enough before the next item's; the spare ones have no rows, as those after the last where groups are
+// left out.
 //
-// Rows that no group or sequence owns, and keys of no sequence, need their zeros: the first and the last item have them
-// as well, with views that see nothing. So do the queries of groups whose image is not there.
+// Rows that no group or sequence owns need their zeros: the first and the last item have them as well, with views that
+// see nothing. So do the queries of groups whose image is not there. Keys of no sequence: see backward_keys.cuh.
 
 #include "attention.h"
 #include "scan.cuh"
@@ -16,7 +17,7 @@ namespace {
 constexpr int THREADS = 256;
 
 __device__ void write_tiles(const Call& call, Tile* tiles, int total, int item, int begin, int count) {
-  const int first = begin / TILE_ROWS + item;
+  const int first = item ? begin / TILE_ROWS + item : 0;
   const int end = item + 1 < call.items ? (begin + count) / TILE_ROWS + item + 1 : total;
   for (int tile = first + int(threadIdx.x); tile < end; tile += THREADS) {
     const int done = (tile - first) * TILE_ROWS;
@@ -29,11 +30,10 @@ __device__ bool is_last(const Call& call, int item) { return item + 1 == call.it
 
 __device__ View blind(int row) { return {row, 0, 0, 0, 0, 0, 0.f, 0}; }
 
-// Its key tiles are of the keys [key_begin, key_end).
-__device__ void write_item(const Call& call, int item, Item whole, int key_begin, int key_end) {
+__device__ void write_item(const Call& call, int item, Item whole) {
   const int rows = whole.rows_end - whole.rows_begin;
   write_tiles(call, call.plan.query_tiles, query_tiles_of(call), item, whole.rows_begin, rows);
-  write_tiles(call, call.plan.key_tiles, key_tiles_of(call), item, key_begin, key_end - key_begin);
+  write_tiles(call, call.plan.key_tiles, key_tiles_of(call), item, whole.key_row, whole.keys);
   if (threadIdx.x == 0) call.plan.items[item] = whole;
 }
 
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(THREADS) plan_sequences(Call call) {
   if (!rising || !inside) return refuse();
   const int length = keys[1] - keys[0];
   const int first = item ? rows[0] : 0, end = is_last(call, item) ? call.queries : rows[1];
-  write_item(call, item, {keys[0], length, first, end}, item ? keys[0] : 0, is_last(call, item) ? call.keys : keys[1]);
+  write_item(call, item, {keys[0], length, first, end});
   for (int row = first + int(threadIdx.x); row < end; row += THREADS)
     call.plan.views[row] =
         row < rows[0] || row >= rows[1] ? blind(row) : View{row, 0, 0, 0, length, length ? 1 : 0, 0.f, 0};
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(THREADS) plan_groups(Call call) {
   block_scan<THREADS>(own, own);
   const int tokens = call.index.tokens, key_row = item * tokens;
   const int outside = is_last(call, item) ? rows_outside(call.index, call.queries) : 0;
-  write_item(call, item, {key_row, tokens, before, before + own + outside}, key_row, key_row + tokens);
+  write_item(call, item, {key_row, tokens, before, before + own + outside});
   if (outside) write_rows_outside(call, call.plan.views + before + own);
   for (int start = 0, place = before; start < call.index.count; start += THREADS) {
     const int g = start + int(threadIdx.x);
@@ -119,6 +119,7 @@ __global__ void __launch_bounds__(THREADS) plan_groups(Call call) {
 }  // namespace
 
 int make_plan(const Call& call) {
+  if (call.planned) return 0;
   const auto kernel = call.index.grid_columns ? plan_groups : plan_sequences;
   return launch(kernel, dim3(call.items), THREADS, SCAN_BYTES<THREADS>, call.stream, call);
 }

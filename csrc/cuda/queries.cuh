@@ -7,18 +7,18 @@
 
 namespace relvlm {
 
-// Ones where the lane's bits are set: bit half * 4 + e of Block[half][e].
+// Ones where the bits of the lane's two rows are set, from that of its first key on.
 template <class T>
-__device__ __forceinline__ Left<T> ones_of(uint32_t bits) {
+__device__ __forceinline__ Left<T> ones_of(const uint32_t (&bits)[2]) {
   Block ones;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) ones[i / 4][i % 4] = bits >> i & 1 ? 1.f : 0.f;
+  for (int i = 0; i < 8; ++i) ones[i / 4][i % 4] = bits[i / 2 % 2] >> (i / 4 * 8 + i % 2) & 1 ? 1.f : 0.f;
   return left_of<T>(ones);
 }
 
 // to += weights (16, 16) rows (16, D); of_box += (ones in the box) rows.
 template <class T, int D>
-__device__ __forceinline__ void add_rows(const Block& weights, uint32_t box, bool with_mean, const T* rows,
+__device__ __forceinline__ void add_rows(const Block& weights, const uint32_t (&box)[2], bool with_mean, const T* rows,
                                          Block (&to)[D / 16], Block (&of_box)[D / 16]) {
   const Left<T> left = left_of<T>(weights), ones = ones_of<T>(box);
 #pragma unroll
@@ -38,11 +38,12 @@ __device__ __forceinline__ void add_scaled(Block (&to)[D / 16], const Block (&fr
     to[d / 4][d / 2 % 2][r * 2 + d % 2] += factor * from[d / 4][d / 2 % 2][r * 2 + d % 2];
 }
 
-// Shared memory: queries (and their gradients in the backward), two steps of keys and values, the warps' reach.
+// Shared memory: queries (and their gradients in the backward), two steps of keys and values, views, the warps' reach.
 template <class T, int D>
 constexpr size_t query_tile_bytes(bool backward) {
   using S = Shape<T, D>;
-  return ((backward ? 2 : 1) * TILE_ROWS + 4 * S::keys) * S::row_bytes + THREADS / WARP * sizeof(Reach);
+  return ((backward ? 2 : 1) * TILE_ROWS + 4 * S::keys) * S::row_bytes + TILE_ROWS * sizeof(View) +
+         THREADS / WARP * sizeof(Reach);
 }
 
 template <class T, int D>
@@ -53,8 +54,8 @@ struct QueryTile {
   Grid grid;
   int head, begin, count;
   bool with_mean;  // some query of this warp
-  Reach warp_reach, reach;
-  View views[2];            // of the lane's two rows
+  Reach reach;
+  View* warp_views;         // of this warp's rows
   T *q, *warp_q, *warp_g;   // queries, and this warp's; gradients in the backward
   T* steps;
 
@@ -76,22 +77,22 @@ struct QueryTile {
     warp_q = q + warp_id() * WARP_ROWS * S::stride;
     warp_g = g + warp_id() * WARP_ROWS * S::stride;
     steps = g + TILE_ROWS * S::stride;
+    warp_views = reinterpret_cast<View*>(steps + 4 * S::keys * S::stride) + warp_id() * WARP_ROWS;
   }
 
   __device__ __forceinline__ int place(int r) const { return warp_id() * WARP_ROWS + block_row() + r * 8; }
   __device__ __forceinline__ bool holds(int r) const { return place(r) < count; }
 
-  // Of the lane's row r; what only the end needs is read again there, for want of registers.
-  __device__ __forceinline__ View view(const Call& call, int r) const {
-    return holds(r) ? call.plan.views[begin + place(r)] : View{};
-  }
+  // Of the lane's row r.
+  __device__ __forceinline__ const View& view(int r) const { return warp_views[block_row() + r * 8]; }
 
   __device__ __forceinline__ void find_reach(const Call& call) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) views[r] = view(call, r);
-    with_mean = __any_sync(ALL, views[0].share > 0 || views[1].share > 0);
-    warp_reach = join_lanes(join(reach_of(views[0], grid), reach_of(views[1], grid)));
-    Reach* const of_warps = reinterpret_cast<Reach*>(steps + 4 * S::keys * S::stride);
+    const int row = warp_id() * WARP_ROWS + lane_id() % WARP_ROWS;
+    const View own = row < count ? call.plan.views[begin + row] : View{};
+    if (lane_id() < WARP_ROWS) warp_views[lane_id()] = own;
+    with_mean = __any_sync(ALL, own.share > 0);
+    const Reach warp_reach = join_lanes(reach_of(own, grid));
+    Reach* const of_warps = reinterpret_cast<Reach*>(warp_views + TILE_ROWS - warp_id() * WARP_ROWS);
     if (lane_id() == 0) of_warps[warp_id()] = warp_reach;
     __syncthreads();
     reach = of_warps[0];
@@ -106,18 +107,27 @@ struct QueryTile {
     copy_queries<T, D, TILE_ROWS>(q, queries, to, grads, call.plan.views, begin, begin + count);
   }
 
-  // Which of some blocks of 16 keys this warp's queries may see.
-  template <int count>
-  __device__ __forceinline__ uint32_t blocks_met(int key) const {
-    uint32_t blocks = 0;
+  // What this warp's rows see of 64 keys: lanes 0 to 15 have the bits of their row for the first 32, the others for the
+  // rest.
+  __device__ __forceinline__ uint32_t bits(int key) const {
+    return seen_bits(grid, warp_views[lane_id() % WARP_ROWS], key + lane_id() / WARP_ROWS * 32);
+  }
+
+  // Which of the four blocks of 16 keys some row of this warp sees.
+  __device__ __forceinline__ static uint32_t blocks_met(uint32_t bits) {
+    const uint32_t even = __ballot_sync(ALL, (bits & 0xffff) != 0), odd = __ballot_sync(ALL, bits >> 16 != 0);
+    return (even & 0xffff ? 1 : 0) | (odd & 0xffff ? 2 : 0) | (even >> 16 ? 4 : 0) | (odd >> 16 ? 8 : 0);
+  }
+
+  // Those of the lane's two rows for 32 keys of the 64, from the lane's first key on.
+  __device__ __forceinline__ static void own_bits(uint32_t bits, int half, uint32_t (&to)[2]) {
 #pragma unroll
-    for (int b = 0; b < count; ++b)
-      if (key + b * 16 < item.keys && warp_reach.meets(key + b * 16, 16, grid)) blocks |= 1u << b;
-    return blocks;
+    for (int r = 0; r < 2; ++r)
+      to[r] = __shfl_sync(ALL, bits, half * WARP_ROWS + block_row() + r * 8) >> block_column();
   }
 
   __device__ __forceinline__ int next_step(int key) const {
-    while (key < item.keys && !reach.meets(key, S::keys, grid)) key += S::keys;
+    while (key < item.keys && !reach.meets(key, S::keys)) key += S::keys;
     return key;
   }
 
@@ -151,12 +161,12 @@ struct QueryTile {
     __syncthreads();
   }
 
-  __device__ __forceinline__ void store(const Call& call, Block (&blocks)[D / 16], float scale0, float scale1,
-                                        void* to) const {
-    const View* const rows = call.plan.views + begin + warp_id() * WARP_ROWS;
+  // Rows of `to` are those of this head, `row_stride` apart.
+  __device__ __forceinline__ void store(Block (&blocks)[D / 16], float scale0, float scale1, T* to,
+                                        int64_t row_stride) const {
     const int held = count - warp_id() * WARP_ROWS;
-    store_rows<T, D>(blocks, scale0, scale1, warp_q, static_cast<T*>(to) + head * D, int64_t(call.heads) * D,
-                     [&](int i) { return i < held ? rows[i].row : -1; });
+    const auto row_of = [&](int i) { return i < held ? warp_views[i].row : -1; };
+    store_rows<T, D>(blocks, scale0, scale1, warp_q, to, row_stride, row_of);
   }
 };
 

@@ -27,7 +27,7 @@ template <class T, int D, bool drops>
 struct Blocks {
   static constexpr int narrow = sizeof(T) == 4 ? 2 : 4 - drops;  // heads of 32
   static constexpr int wide = sizeof(T) == 4 || D > 80 ? 2 : 3;
-  static constexpr int forward = D <= 32 ? narrow : D == 80 && drops ? 2 : wide;
+  static constexpr int forward = D <= 32 ? narrow : D == 80 ? 2 : wide;
   static constexpr int queries = D <= 32 ? narrow : D == 80 || drops ? 2 : wide;
   static constexpr int keys = D <= 32 ? narrow : D == 80 ? 2 : wide;
 };

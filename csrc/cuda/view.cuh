@@ -1,4 +1,4 @@
-// Who sees what, from the coordinates of patches: no mask is ever stored.
+// Who sees what, as bits made from the corners of boxes: no mask is ever stored.
 #pragma once
 
 #include "call.h"
@@ -20,54 +20,51 @@ struct Grid {
   __device__ __forceinline__ int row_of(int patch) const { return int((float(patch) + 0.5f) * inverse); }
 };
 
-// Where a key lies; a patch has y >= 0.
-struct Place {
-  int x, y;
-  bool prefix;
-};
+// Ones from bit `first` on: all 32 where it lies before them, none where it lies after.
+__device__ __forceinline__ uint32_t bits_from(int first) { return shift_left(~0u, max(first, 0)); }
 
-__device__ __forceinline__ Place place_of(const Grid& grid, int key, int keys) {
-  const int patch = key - grid.prefix;
-  if (patch < 0) return {0, -1, true};
-  if (key >= keys) return {0, -1, false};
-  const int y = grid.row_of(patch);
-  return {patch - y * grid.columns, y, false};
+// Bit i: whether key `key` + i is a patch of the view's box.
+__device__ __forceinline__ uint32_t box_bits(const Grid& grid, const View& view, int key) {
+  const int patch = key - grid.prefix, last = min(grid.row_of(patch + 31), view.y0 + view.height - 1);
+  int y = max(grid.row_of(patch), view.y0), x = y * grid.columns + view.x0 - patch;
+  uint32_t bits = 0;
+#pragma unroll 1
+  for (; y <= last; ++y, x += grid.columns) bits |= bits_from(x) & ~bits_from(x + view.width);
+  return bits;
 }
 
-__device__ __forceinline__ bool in_box(const View& view, const Place& place) {
-  return unsigned(place.x - view.x0) < unsigned(view.width) && unsigned(place.y - view.y0) < unsigned(view.height);
+// Bit i: whether key `key` + i is a token of the prefix.
+__device__ __forceinline__ uint32_t prefix_bits(const Grid& grid, int key) { return ~bits_from(grid.prefix - key); }
+
+// Bit i: whether the view sees key `key` + i.
+__device__ __forceinline__ uint32_t seen_bits(const Grid& grid, const View& view, int key) {
+  return box_bits(grid, view, key) | (view.prefix ? prefix_bits(grid, key) : 0u);
 }
 
-__device__ __forceinline__ bool sees(const View& view, const Place& place) {
-  return place.prefix ? view.prefix != 0 : in_box(view, place);
-}
-
-// The keys that some view of several may see: patches [begin, end), and those of the prefix.
+// Keys [begin, end), outside of which no view of several sees any. Which of these they do see their bits say.
 struct Reach {
-  int begin, end, prefix;
+  int begin, end;
 
-  __device__ __forceinline__ bool meets(int from, int count, const Grid& grid) const {
-    return (from < end && from + count > begin) || (prefix && from < grid.prefix);
-  }
+  __device__ __forceinline__ bool meets(int from, int count) const { return from < end && from + count > begin; }
 };
 
 __device__ __forceinline__ Reach reach_of(const View& view, const Grid& grid) {
   const int none = 1 << 30;
-  if (!view.height) return {none, 0, view.prefix};
-  if (grid.columns == none) return {0, view.width, 0};
-  return {grid.prefix + view.y0 * grid.columns, grid.prefix + (view.y0 + view.height) * grid.columns, view.prefix};
+  if (grid.columns == none) return {0, view.width};
+  const int first = grid.prefix + view.y0 * grid.columns, end = first + view.height * grid.columns;
+  const Reach box = {view.height ? first : none, view.height ? end : 0};
+  return view.prefix ? Reach{0, max(grid.prefix, box.end)} : box;
 }
 
 __device__ __forceinline__ Reach join(const Reach& a, const Reach& b) {
-  return {min(a.begin, b.begin), max(a.end, b.end), a.prefix | b.prefix};
+  return {min(a.begin, b.begin), max(a.end, b.end)};
 }
 
 // Of all lanes.
 __device__ __forceinline__ Reach join_lanes(Reach reach) {
 #pragma unroll
   for (int step = 1; step < WARP; step *= 2)
-    reach = join(reach, {__shfl_xor_sync(ALL, reach.begin, step), __shfl_xor_sync(ALL, reach.end, step),
-                         __shfl_xor_sync(ALL, reach.prefix, step)});
+    reach = join(reach, {__shfl_xor_sync(ALL, reach.begin, step), __shfl_xor_sync(ALL, reach.end, step)});
   return reach;
 }
 

@@ -62,7 +62,8 @@ def chosen(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float3
 
     Raises RuntimeError where RELVLM_KERNELS names one that is unknown, cannot run here or does not take them.
     """
-    return BACKENDS[_chosen(os.environ.get("RELVLM_KERNELS", ""), torch.device(device), dtype, width)]
+    device = torch.device(device) if isinstance(device, str) else device
+    return BACKENDS[_chosen(os.environ.get("RELVLM_KERNELS", ""), device, dtype, width)]
 
 
 @cache

@@ -2,14 +2,15 @@
 
 Each error is one line: the op, the argument, what was found and what is expected. TypeError for dtypes and for what is
 no tensor, ValueError for shapes, devices and values. Shapes, dtypes and devices cost no wait, and are looked at in each
-call. Values of index tensors are looked at on the CPU, and on a GPU where RELVLM_CHECK=1: it costs a wait for the
-device. Without it a group of an image that is not there sees nothing, and what else is wrong with them may end the
-stream in an error, as with torch's own kernels.
+call that differs in them from those before. Values of index tensors are looked at on the CPU, and on a GPU where
+RELVLM_CHECK=1: it costs a wait for the device. Without it a group of an image that is not there sees nothing, and what
+else is wrong with them may end the stream in an error, as with torch's own kernels.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from operator import index as whole_number
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,24 @@ BAD_OFFSETS = "offsets must rise, within the number of packed rows"
 BAD_IMAGE = "a group's image is not there"
 BAD_BOX = "a group's box is empty or leaves the grid"
 BAD_ROW = "a triplet's row is no row of h"
+
+
+MOST_PASSED = 4096
+_passed: set[tuple[Any, ...]] = set()
+
+
+def once(check: Callable[..., Any], op: str, tensors: tuple[Tensor, ...], *numbers: int) -> None:
+    """check(op, *tensors, *numbers), which looks at shapes, dtypes and devices alone, unless it has passed before.
+
+    A step has many calls that are alike, as those of all layers.
+    """
+    like = (check, op, numbers, *[(x.shape, x.dtype, x.device) for x in tensors])
+    if like in _passed:
+        return
+    check(op, *tensors, *numbers)
+    if len(_passed) == MOST_PASSED:
+        _passed.clear()
+    _passed.add(like)
 
 
 class Arguments:
@@ -101,38 +120,61 @@ def check_grid(op: str, grid: Any, tokens: int | None = None) -> tuple[int, int]
     return rows, columns
 
 
-def check_region_attention(op: str, q: Tensor, k: Tensor, v: Tensor, regions: Regions) -> Arguments:
+def check_region_attention(
+    op: str, q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor, mean: Tensor,
+    rows: int, columns: int,
+) -> Arguments:  # fmt: skip
     arguments = Arguments(op)
     arguments.floats("q", q, "T", "H", "D")
     arguments.floats("k", k, "B", "S", "H", "D")
     arguments.floats("v", v, "B", "S", "H", "D")
-    _check_regions(arguments, regions, k.shape[1])
+    _check_regions(arguments, offsets, image, box, prefix, mean, (rows, columns), k.shape[1])
     return arguments
 
 
-def check_region_cross_attention(
-    op: str, q: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, regions: Regions
-) -> Arguments:
-    """Without `bias`: of the backward, which does not need it."""
+def check_region_attention_backward(
+    op: str, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *index: Any
+) -> None:
+    check_saved(check_region_attention(op, q, k, v, *index), "T", grad, out, lse)
+
+
+def check_region_cross_attention(op: str, q: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *index: Any) -> None:
+    arguments = _check_projection(op, q, x, weight, *index)
+    arguments.floats("bias", bias, "2 H D")
+
+
+def check_region_cross_attention_backward(
+    op: str, grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, out: Tensor, lse: Tensor, kv: Tensor, *index: Any
+) -> None:
+    arguments = _check_projection(op, q, x, weight, *index)
+    arguments.floats("kv", kv, "B", "S", "2", "H", "D")
+    check_saved(arguments, "T", grad, out, lse)
+
+
+def _check_projection(
+    op: str, q: Tensor, x: Tensor, weight: Tensor, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor,
+    mean: Tensor, rows: int, columns: int,
+) -> Arguments:  # fmt: skip
     arguments = Arguments(op)
     arguments.floats("q", q, "T", "H", "D")
     arguments.floats("x", x, "B", "S", "Dv")
     arguments.sizes["2 H D"] = 2 * q.shape[1] * q.shape[2]
     arguments.floats("weight", weight, "2 H D", "Dv")
-    if bias is not None:
-        arguments.floats("bias", bias, "2 H D")
-    _check_regions(arguments, regions, x.shape[1])
+    _check_regions(arguments, offsets, image, box, prefix, mean, (rows, columns), x.shape[1])
     return arguments
 
 
-def _check_regions(arguments: Arguments, regions: Regions, tokens: int) -> None:
-    arguments.index("image", regions.image, "G")
-    arguments.sizes["G + 1"] = regions.image.shape[0] + 1  # len() would be a constant to torch.compile
-    arguments.index("offsets", regions.offsets, "G + 1")
-    arguments.index("box", regions.box, "G", "4")
-    arguments.flags("prefix", regions.prefix, "G")
-    arguments.flags("mean", regions.mean, "G")
-    check_grid(arguments.op, regions.grid, tokens)
+def _check_regions(
+    arguments: Arguments, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor, mean: Tensor,
+    grid: tuple[int, int], tokens: int,
+) -> None:  # fmt: skip
+    arguments.index("image", image, "G")
+    arguments.sizes["G + 1"] = image.shape[0] + 1  # len() would be a constant to torch.compile
+    arguments.index("offsets", offsets, "G + 1")
+    arguments.index("box", box, "G", "4")
+    arguments.flags("prefix", prefix, "G")
+    arguments.flags("mean", mean, "G")
+    check_grid(arguments.op, grid, tokens)
 
 
 def check_varlen_attention(op: str, q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor) -> Arguments:
@@ -145,6 +187,12 @@ def check_varlen_attention(op: str, q: Tensor, k: Tensor, v: Tensor, cu_q: Tenso
     return arguments
 
 
+def check_varlen_attention_backward(
+    op: str, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor
+) -> None:
+    check_saved(check_varlen_attention(op, q, k, v, cu_q, cu_k), "Tq", grad, out, lse)
+
+
 def check_varlen_attention_kvpacked(op: str, q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor) -> Arguments:
     arguments = Arguments(op)
     arguments.floats("q", q, "Tq", "H", "D")
@@ -154,6 +202,12 @@ def check_varlen_attention_kvpacked(op: str, q: Tensor, kv: Tensor, cu_q: Tensor
     return arguments
 
 
+def check_varlen_attention_kvpacked_backward(
+    op: str, grad: Tensor, q: Tensor, kv: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor
+) -> None:
+    check_saved(check_varlen_attention_kvpacked(op, q, kv, cu_q, cu_k), "Tq", grad, out, lse)
+
+
 def check_varlen_attention_qkvpacked(op: str, qkv: Tensor, cu: Tensor) -> Arguments:
     arguments = Arguments(op)
     arguments.floats("qkv", qkv, "T", "3", "H", "D")
@@ -161,7 +215,7 @@ def check_varlen_attention_qkvpacked(op: str, qkv: Tensor, cu: Tensor) -> Argume
     return arguments
 
 
-def check_window_attention(op: str, qkv: Tensor, bias: Tensor, mask: Tensor | None) -> Arguments:
+def check_window_attention(op: str, qkv: Tensor, bias: Tensor, mask: Tensor | None = None) -> Arguments:
     """Raises ValueError, too, where windows do not come in whole rounds of the mask."""
     arguments = Arguments(op)
     arguments.floats("qkv", qkv, "B", "N", "3", "H", "D")
@@ -173,13 +227,31 @@ def check_window_attention(op: str, qkv: Tensor, bias: Tensor, mask: Tensor | No
     return arguments
 
 
-def check_box_mean(op: str, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Arguments:
+def check_window_attention_backward(
+    op: str, grad: Tensor, qkv: Tensor, bias: Tensor, out: Tensor, lse: Tensor, mask: Tensor | None = None
+) -> None:
+    check_saved(check_window_attention(op, qkv, bias, mask), "B N", grad, out, lse)
+
+
+def check_varlen_attention_qkvpacked_backward(
+    op: str, grad: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, cu: Tensor
+) -> None:
+    check_saved(check_varlen_attention_qkvpacked(op, qkv, cu), "T", grad, out, lse)
+
+
+def check_box_mean(op: str, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Arguments:
     arguments = Arguments(op)
     arguments.floats("x", x, "B", "S", "D")
     arguments.index("image", image, "G")
     arguments.index("box", box, "G", "4")
-    check_grid(op, grid, x.shape[1])
+    check_grid(op, (rows, columns), x.shape[1])
     return arguments
+
+
+def check_box_mean_backward(
+    op: str, grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int
+) -> None:
+    check_box_mean(op, x, box, image, rows, columns).floats("grad", grad, "G", "D")
 
 
 def check_mrc_pool(
@@ -193,6 +265,51 @@ def check_mrc_pool(
     arguments.floats("weight", weight, "F", "2 D")
     arguments.floats("bias", bias, "F")
     return arguments
+
+
+def check_mrc_pool_backward(
+    op: str, grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor,
+    out: Tensor,
+) -> None:  # fmt: skip
+    arguments = check_mrc_pool(op, h, subject_rows, object_rows, weight, bias)
+    arguments.floats("grad", grad, "R", "F")
+    arguments.floats("out", out, "R", "F")
+
+
+def check_add_norm(op: str, x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor) -> None:
+    arguments = Arguments(op)
+    arguments.floats("residual", residual, "T", "D")
+    narrow = residual.dtype == torch.float32 and x.dtype.itemsize == 2  # a product under autocast
+    arguments.floats("x", x, "T", "D", dtype=x.dtype if narrow else None)
+    arguments.floats("weight", weight, "D")
+    arguments.floats("shift", shift, "D")
+
+
+def check_add_norm_saved(op: str, grad: Tensor, total: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor) -> None:
+    """What the backward has: the output's gradient, and what the forward gave."""
+    arguments = Arguments(op)
+    arguments.floats("total", total, "T", "D")
+    arguments.floats("grad", grad, "T", "D")
+    arguments.floats("weight", weight, "D")
+    wide = torch.float64 if total.dtype == torch.float64 else torch.float32
+    arguments.floats("mean", mean, "T", dtype=wide)
+    arguments.floats("rstd", rstd, "T", dtype=wide)
+
+
+def check_gelu_linear(op: str, x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> None:
+    arguments = Arguments(op)
+    arguments.floats("x", x, "T", "F")
+    arguments.floats("bias", bias, "F")
+    arguments.floats("weight", weight, "D", "F")
+    arguments.floats("out_bias", out_bias, "D")
+
+
+def check_gelu_linear_backward(op: str, grad: Tensor, x: Tensor, bias: Tensor, weight: Tensor) -> None:
+    arguments = Arguments(op)
+    arguments.floats("x", x, "T", "F")
+    arguments.floats("bias", bias, "F")
+    arguments.floats("weight", weight, "D", "F")
+    arguments.floats("grad", grad, "T", "D")
 
 
 def check_saved(arguments: Arguments, rows: str, grad: Tensor, out: Tensor, lse: Tensor) -> None:

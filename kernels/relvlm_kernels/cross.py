@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import custom_op
 
 from relvlm_kernels import checks
 from relvlm_kernels.derivatives import no_second_derivative
@@ -28,6 +27,7 @@ from relvlm_kernels.dispatch import (
     run,
 )
 from relvlm_kernels.regions import Regions
+from relvlm_kernels.registration import nothing, register
 
 CHUNK_BYTES = {"cpu": 8 << 20}  # of the buffer: about what a cache holds, and still large matrix products
 CHUNK_BYTES_ELSEWHERE = 64 << 20  # enough work for a GPU
@@ -47,67 +47,61 @@ def region_cross_attention(
     return _region_cross_attention(q, x, weight, bias, *index, default_scale(scale, q), dropout, seed)[0]
 
 
-@custom_op("relvlm::region_cross_attention", mutates_args=())
-def _region_cross_attention(
+def _kernel(
     q: Tensor, x: Tensor, weight: Tensor, bias: Tensor, offsets: Tensor, image: Tensor, box: Tensor,
     prefix: Tensor, mean: Tensor, rows: int, columns: int, scale: float, dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Output, lse, and kv (B, S, 2, H, D) for the backward."""
-    regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    checks.check_region_cross_attention("region_cross_attention", q, x, weight, bias, regions)
-    kv = F.linear(x, weight, bias).unflatten(-1, (2, *q.shape[1:]))
+    index = offsets, image, box, prefix, mean
+    tensors = q, x, weight, bias, *index
+    checks.once(checks.check_region_cross_attention, "region_cross_attention", tensors, rows, columns)
+    kv = F.linear(x, weight, bias).view(*x.shape[:2], 2, *q.shape[1:])
     k, v = kv.unbind(2)
-    return *attend_regions(q, k, v, regions, scale, dropout, seed), kv
+    return *attend_regions(q, k, v, Regions(*index, (rows, columns)), scale, dropout, seed), kv
 
 
-@_region_cross_attention.register_fake
-def _(
-    q: Tensor, x: Tensor, weight: Tensor, bias: Tensor, offsets: Tensor, image: Tensor, box: Tensor,
-    prefix: Tensor, mean: Tensor, rows: int, columns: int, *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    checks.check_region_cross_attention("region_cross_attention", q, x, weight, bias, regions)
+def _fake(q: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    checks.check_region_cross_attention("region_cross_attention", q, x, *rest[:-3])
     return empty(q), empty_lse(q), q.new_empty(*x.shape[:2], 2, *q.shape[1:])
 
 
-@custom_op("relvlm::region_cross_attention_backward", mutates_args=())
-def _region_cross_attention_backward(
+def _backward_kernel(
     grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, out: Tensor, lse: Tensor, kv: Tensor, offsets: Tensor,
-    image: Tensor, box: Tensor, prefix: Tensor, mean: Tensor, seed: Tensor | None, rows: int, columns: int,
-    scale: float, dropout: float, x_wants_gradient: bool,
+    image: Tensor, box: Tensor, prefix: Tensor, mean: Tensor, rows: int, columns: int, scale: float, dropout: float,
+    x_wants_gradient: bool, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, x (of no image where it wants none), weight and bias."""
+    tensors = grad, q, x, weight, out, lse, kv, offsets, image, box, prefix, mean
+    check = checks.check_region_cross_attention_backward
+    checks.once(check, "region_cross_attention_backward", tensors, rows, columns)
     whole = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    arguments = checks.check_region_cross_attention("region_cross_attention_backward", q, x, weight, None, whole)
-    arguments.floats("kv", kv, "B", "S", "2", "H", "D")
-    checks.check_saved(arguments, "T", grad, out, lse)
-    images = _images_at_once(kv)
-    sums = torch.float32 if images < len(x) and weight.dtype.itemsize < 4 else weight.dtype
+    count, images = len(x), _images_at_once(kv)
+    sums = torch.float32 if images < count and weight.dtype.itemsize < 4 else weight.dtype
     dq, dx = empty(q), empty(x if x_wants_gradient else x[:0])
-    dweight, dbias = weight.new_zeros(weight.shape, dtype=sums), weight.new_zeros(len(weight), dtype=sums)
-    buffer = kv.new_empty(min(images, len(kv)), *kv.shape[1:])
-    for first in range(0, len(x), images):
+    dweight, dbias = weight.new_zeros(weight.shape, dtype=sums), weight.new_zeros(weight.shape[:1], dtype=sums)
+    buffer = kv.new_empty(min(images, count), *kv.shape[1:])
+    for first in range(0, count, images):
         chunk = slice(first, first + images)
-        dkv = buffer[: len(x[chunk])]
-        regions = replace(whole, image=image - first)
+        dkv = buffer[: count - first]
+        regions = replace(whole, image=image - first) if first else whole
         args = grad, q, *kv[chunk].unbind(2), out, lse, regions, scale, dropout, seed
         run("region_attention_backward", q, *args, (dq, *dkv.unbind(2)))
         _add_linear_backward(dkv.flatten(2), x[chunk], weight, dx[chunk], dweight, dbias)
     return dq, dx, dweight.to(weight.dtype), dbias.to(weight.dtype)
 
 
-@_region_cross_attention_backward.register_fake
-def _(grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    x_wants_gradient = rest[-1]
+def _backward_fake(grad: Tensor, q: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    x_wants_gradient = rest[-2]
     return empty(q), empty(x if x_wants_gradient else x[:0]), empty(weight), weight.new_empty(len(weight))
 
 
 def _images_at_once(kv: Tensor) -> int:
     """As many as the buffer may hold, or somewhat fewer so that all chunks are alike."""
     limit = CHUNK_BYTES.get(kv.device.type, CHUNK_BYTES_ELSEWHERE)
+    images = kv.shape[0]
     most = max(1, limit // max(1, kv[:1].nbytes))
-    chunks = max(1, -(-len(kv) // most))
-    return max(1, -(-len(kv) // chunks))
+    chunks = max(1, -(-images // most))
+    return max(1, -(-images // chunks))
 
 
 def _add_linear_backward(grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dweight: Tensor, dbias: Tensor) -> None:
@@ -118,7 +112,7 @@ def _add_linear_backward(grad: Tensor, x: Tensor, weight: Tensor, dx: Tensor, dw
     else:
         dweight += grad.T @ x
     dbias += grad.sum(0, dtype=dbias.dtype)
-    if len(dx):
+    if dx.shape[0]:
         torch.mm(grad, weight, out=dx.flatten(0, 1))
 
 
@@ -133,10 +127,21 @@ def _vjp(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 14
     x_wants_gradient = ctx.needs_input_grad[1]
-    args = *ctx.saved_tensors, ctx.rows, ctx.columns, ctx.scale, ctx.dropout, x_wants_gradient
+    *tensors, seed = ctx.saved_tensors
+    args = *tensors, ctx.rows, ctx.columns, ctx.scale, ctx.dropout, x_wants_gradient, seed
     dq, dx, dweight, dbias = _region_cross_attention_backward(grad, *args)
     return dq, dx if x_wants_gradient else None, dweight, dbias, *[None] * 10
 
 
-_region_cross_attention.register_autograd(_vjp, setup_context=_save)
-_region_cross_attention_backward.register_autograd(no_second_derivative("region_cross_attention"))
+_INDEX = "Tensor offsets, Tensor image, Tensor box, Tensor prefix, Tensor mean, SymInt rows, SymInt columns"
+_region_cross_attention = register(
+    f"region_cross_attention(Tensor q, Tensor x, Tensor weight, Tensor bias, {_INDEX}, float scale, float dropout, "
+    "Tensor? seed) -> (Tensor, Tensor, Tensor)",
+    _kernel, _fake, _save, _vjp,
+)  # fmt: skip
+_region_cross_attention_backward = register(
+    "region_cross_attention_backward(Tensor grad, Tensor q, Tensor x, Tensor weight, Tensor out, Tensor lse, "
+    f"Tensor kv, {_INDEX}, float scale, float dropout, bool x_wants_gradient, Tensor? seed) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+    _backward_kernel, _backward_fake, nothing, no_second_derivative("region_cross_attention"),
+)  # fmt: skip

@@ -15,41 +15,39 @@ from relvlm_kernels.regions import Regions
 
 
 def run(op: str, x: Tensor, *args: Any) -> Any:
-    """Calls `op` of the backend for the device and dtype of `x`, and for attention of its heads' width (..., D).
-
-    Autocast does not reach into it.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        return getattr(_backend(op, x).ops, op)(*args)
+    """Calls `op` of the backend for `x`."""
+    return getattr(backend_of(op, x).ops, op)(*args)
 
 
-def _backend(op: str, x: Tensor) -> Backend:
+def backend_of(op: str, x: Tensor) -> Backend:
+    """That for the device and dtype of `x`, and for attention the width of its heads (..., D)."""
     return chosen(x.device, x.dtype, x.shape[-1] if "attention" in op else None)
 
 
-def checked(op: str, x: Tensor, *indexes: Tensor) -> bool:
+def checked(backend: Backend, x: Tensor, *indexes: Tensor) -> bool:
     """Whether values of index tensors must be looked at before; the `cpu` backend does it itself, in int32."""
-    narrow = all(index.dtype == torch.int32 for index in indexes)
-    return checks.wanted(x.device) and not (narrow and _backend(op, x).name == "cpu")
+    return checks.wanted(x.device) and (backend.name != "cpu" or {x.dtype for x in indexes} != {torch.int32})
 
 
 def attend_regions(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Output and log-sum-exps of region attention; raises ValueError as in `checks`."""
-    if checked("region_attention", q, regions.offsets, regions.image, regions.box):
-        checks.check_groups("region_attention", regions, len(q), len(k))
-    return contiguous(run("region_attention", q, q, k, v, regions, scale, dropout, seed))
+    backend = backend_of("region_attention", q)
+    if checked(backend, q, regions.offsets, regions.image, regions.box):
+        checks.check_groups("region_attention", regions, q.shape[0], k.shape[0])
+    return contiguous(backend.ops.region_attention(q, k, v, regions, scale, dropout, seed))
 
 
 def attend_sequences(
     q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Output and log-sum-exps of varlen attention; raises ValueError as in `checks`."""
-    if checked("varlen_attention", q, cu_q, cu_k):
-        checks.check_offsets("varlen_attention", cu_q, len(q))
-        checks.check_offsets("varlen_attention", cu_k, len(k))
-    return contiguous(run("varlen_attention", q, q, k, v, cu_q, cu_k, scale, dropout, seed))
+    backend = backend_of("varlen_attention", q)
+    if checked(backend, q, cu_q, cu_k):
+        checks.check_offsets("varlen_attention", cu_q, q.shape[0])
+        checks.check_offsets("varlen_attention", cu_k, k.shape[0])
+    return contiguous(backend.ops.varlen_attention(q, k, v, cu_q, cu_k, scale, dropout, seed))
 
 
 def inputs(op: str, **tensors: Tensor) -> tuple[Tensor, ...]:
@@ -65,7 +63,7 @@ def inputs(op: str, **tensors: Tensor) -> tuple[Tensor, ...]:
     dtype = _autocast_dtype(first.device.type)
     if dtype is None:
         return found
-    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in found)
+    return tuple([x.to(dtype) if x.dtype in checks.FLOATS and x.dtype != torch.float64 else x for x in found])
 
 
 def _autocast_dtype(device: str) -> torch.dtype | None:
@@ -79,9 +77,9 @@ def index_of(op: str, regions: Regions) -> tuple[Tensor, Tensor, Tensor, Tensor,
     """The fields of regions as the registered ops take them."""
     if not isinstance(regions, Regions):
         raise TypeError(f"{op}: regions is of type {type(regions).__name__}: expected Regions")
-    tensors = {name: getattr(regions, name) for name in ("offsets", "image", "box", "prefix", "mean")}
-    checks.check_tensors(op, **tensors)
-    return *tensors.values(), *checks.check_grid(op, regions.grid)
+    r = regions
+    checks.check_tensors(op, offsets=r.offsets, image=r.image, box=r.box, prefix=r.prefix, mean=r.mean)
+    return r.offsets, r.image, r.box, r.prefix, r.mean, *checks.check_grid(op, r.grid)
 
 
 def default_scale(scale: float | None, q: Tensor) -> float:
@@ -126,4 +124,4 @@ def empty_lse(q: Tensor) -> Tensor:
 
 def contiguous(tensors: tuple[Tensor, ...]) -> Any:
     """As the fakes promise."""
-    return tuple(x.contiguous() for x in tensors)
+    return tuple([x.contiguous() for x in tensors])

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from relvlm_kernels.dropout import keep_scale
+from relvlm_kernels.dropout import keep_features, keep_scale
 from relvlm_kernels.regions import Regions
 
 
@@ -57,6 +57,19 @@ def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Te
 
 def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.nn.functional.linear(torch.cat([h[subject_rows], h[object_rows]], 1), weight, bias).relu()
+
+
+def add_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, eps: float = 1e-5, dropout: float = 0.0,
+    seed: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    if dropout and seed is not None:
+        x = x * keep_features(seed, dropout, *x.shape).to(x.dtype)
+    return torch.nn.functional.layer_norm(residual + x, weight.shape, weight, shift, eps)
+
+
+def gelu_linear(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> Tensor:
+    return torch.nn.functional.linear(torch.nn.functional.gelu(x + bias), weight, out_bias)
 
 
 def _tokens(regions: Regions, group: int, tokens: int) -> tuple[Tensor, Tensor]:

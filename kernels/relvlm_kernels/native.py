@@ -1,6 +1,6 @@
 """Compiled libraries: loading one with ctypes, and the C structures that its functions take.
 
-Structures are filled by the names that their fields have in the C header. The library says where each field lies
+Structures are made by the names that their fields have in the C header. The library says where each field lies
 (csrc/common/layout.h); one that says otherwise than the classes here is of other sources, and is not loaded.
 """
 
@@ -11,13 +11,16 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from torch import Tensor
-
 REINSTALL = "run pip install again in the source tree"
 
 
 class Structure(ctypes.Structure):
-    """One that C has under the same name, with fields of the same names."""
+    """One that C has under the same name, with fields of the same names: `Call(width=64)`.
+
+    Classes have no other attributes (`__slots__`), so that a name that is no field is an AttributeError.
+    """
+
+    __slots__ = ()
 
 
 def fields(*types: tuple[type, str]) -> list[tuple[str, type]]:
@@ -72,7 +75,7 @@ class Library:
 
     def call(self, function: str, *arguments: Structure | ctypes.c_void_p | int) -> int:
         """The status that a function gives; structures are passed by address."""
-        by_address = (ctypes.byref(x) if isinstance(x, Structure) else x for x in arguments)
+        by_address = [ctypes.byref(x) if isinstance(x, Structure) else x for x in arguments]
         return getattr(self.loaded, self.prefix + function)(*by_address)
 
     def text(self, function: str, *arguments: int) -> str:
@@ -95,27 +98,3 @@ def misplaced(structures: tuple[type[Structure], ...], layout: str) -> list[str]
     theirs = {(structure, name): (int(offset), int(size)) for structure, name, offset, size in lines}
     places = {key: (ours.get(key), theirs.get(key)) for key in ours | theirs}
     return [f"{of}.{name}: {a} here, {b} there" for (of, name), (a, b) in places.items() if a != b]
-
-
-class Filled:
-    """A structure to fill, and the tensors that it points at, which must outlive the call."""
-
-    def __init__(self, struct: Structure) -> None:
-        self.struct = struct
-        self._alive: list[Tensor] = []
-
-    def set(self, **values: float) -> None:
-        """Raises AttributeError where the structure has no such field."""
-        for name, value in values.items():
-            getattr(type(self.struct), name)
-            setattr(self.struct, name, value)
-
-    def point(self, **tensors: Tensor | None) -> None:
-        """Sets pointers to the data of tensors; those that are None stay null."""
-        for name, x in tensors.items():
-            if x is not None:
-                self.set(**{name: x.data_ptr()})
-                self.keep(x)
-
-    def keep(self, *tensors: Tensor) -> None:
-        self._alive += tensors

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.library import custom_op
 
 from relvlm_kernels import checks
 from relvlm_kernels.derivatives import check_differentiation, no_second_derivative
 from relvlm_kernels.dispatch import (
     attend_regions,
     attend_sequences,
+    backend_of,
     checked,
     contiguous,
     default_scale,
@@ -26,6 +26,7 @@ from relvlm_kernels.dispatch import (
     run,
 )
 from relvlm_kernels.regions import Regions
+from relvlm_kernels.registration import nothing, register
 
 
 def region_attention(
@@ -77,41 +78,33 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
     return _mrc_pool(*inputs("mrc_pool", h=h, **rows, weight=weight, bias=bias))
 
 
-@custom_op("relvlm::region_attention", mutates_args=())
-def _region_attention(
-    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor,
-    mean: Tensor, rows: int, columns: int, scale: float, dropout: float, seed: Tensor | None,
+def _region_attention_kernel(
+    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor, mean: Tensor,
+    rows: int, columns: int, scale: float, dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    checks.check_region_attention("region_attention", q, k, v, regions)
-    return attend_regions(q, k, v, regions, scale, dropout, seed)
+    tensors = q, k, v, offsets, image, box, prefix, mean
+    checks.once(checks.check_region_attention, "region_attention", tensors, rows, columns)
+    return attend_regions(q, k, v, Regions(*tensors[3:], (rows, columns)), scale, dropout, seed)
 
 
-@_region_attention.register_fake
-def _(
-    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, image: Tensor, box: Tensor, prefix: Tensor,
-    mean: Tensor, rows: int, columns: int, *rest: Any,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    checks.check_region_attention("region_attention", q, k, v, regions)
+def _region_attention_fake(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    checks.check_region_attention("region_attention", q, *rest[:-3])
     return empty(q), empty_lse(q)
 
 
-@custom_op("relvlm::region_attention_backward", mutates_args=())
-def _region_attention_backward(
+def _region_attention_backward_kernel(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, offsets: Tensor, image: Tensor,
-    box: Tensor, prefix: Tensor, mean: Tensor, seed: Tensor | None, rows: int, columns: int, scale: float,
-    dropout: float,
+    box: Tensor, prefix: Tensor, mean: Tensor, rows: int, columns: int, scale: float, dropout: float,
+    seed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    regions = Regions(offsets, image, box, prefix, mean, (rows, columns))
-    arguments = checks.check_region_attention("region_attention_backward", q, k, v, regions)
-    checks.check_saved(arguments, "T", grad, out, lse)
-    args = grad, q, k, v, out, lse, regions, scale, dropout, seed
+    index = offsets, image, box, prefix, mean
+    tensors = grad, q, k, v, out, lse, *index
+    checks.once(checks.check_region_attention_backward, "region_attention_backward", tensors, rows, columns)
+    args = *tensors[:6], Regions(*index, (rows, columns)), scale, dropout, seed
     return contiguous(run("region_attention_backward", q, *args))
 
 
-@_region_attention_backward.register_fake
-def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _attention_backward_fake(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     return empty(q), empty(k), empty(v)
 
 
@@ -122,43 +115,40 @@ def _save_region_attention(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _region_attention_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    args = *ctx.saved_tensors, ctx.rows, ctx.columns, ctx.scale, ctx.dropout
+    *tensors, seed = ctx.saved_tensors
+    args = *tensors, ctx.rows, ctx.columns, ctx.scale, ctx.dropout, seed
     return *_region_attention_backward(grad, *args), *[None] * 10
 
 
-_region_attention.register_autograd(_region_attention_vjp, setup_context=_save_region_attention)
-_region_attention_backward.register_autograd(no_second_derivative("region_attention"))
+_INDEX = "Tensor offsets, Tensor image, Tensor box, Tensor prefix, Tensor mean, SymInt rows, SymInt columns"
+_OPTIONS = "float scale, float dropout, Tensor? seed"
+_QKV = "Tensor q, Tensor k, Tensor v"
+_region_attention = register(
+    f"region_attention({_QKV}, {_INDEX}, {_OPTIONS}) -> (Tensor, Tensor)",
+    _region_attention_kernel, _region_attention_fake, _save_region_attention, _region_attention_vjp,
+)  # fmt: skip
+_region_attention_backward = register(
+    f"region_attention_backward(Tensor grad, {_QKV}, Tensor out, Tensor lse, {_INDEX}, {_OPTIONS}) "
+    "-> (Tensor, Tensor, Tensor)",
+    _region_attention_backward_kernel, _attention_backward_fake, nothing, no_second_derivative("region_attention"),
+)  # fmt: skip
 
 
-@custom_op("relvlm::varlen_attention", mutates_args=())
-def _varlen_attention(
-    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float,
-    seed: Tensor | None,
+def _varlen_attention_kernel(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    checks.check_varlen_attention("varlen_attention", q, k, v, cu_q, cu_k)
+    checks.once(checks.check_varlen_attention, "varlen_attention", (q, k, v, cu_q, cu_k))
     return attend_sequences(q, k, v, cu_q, cu_k, scale, dropout, seed)
 
 
-@_varlen_attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    checks.check_varlen_attention("varlen_attention", q, k, v, cu_q, cu_k)
+def _varlen_attention_fake(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    checks.check_varlen_attention("varlen_attention", q, *rest[:-3])
     return empty(q), empty_lse(q)
 
 
-@custom_op("relvlm::varlen_attention_backward", mutates_args=())
-def _varlen_attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
-    seed: Tensor | None, scale: float, dropout: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    arguments = checks.check_varlen_attention("varlen_attention_backward", q, k, v, cu_q, cu_k)
-    checks.check_saved(arguments, "Tq", grad, out, lse)
-    args = grad, q, k, v, out, lse, cu_q, cu_k, scale, dropout, seed
-    return contiguous(run("varlen_attention_backward", q, *args))
-
-
-@_varlen_attention_backward.register_fake
-def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return empty(q), empty(k), empty(v)
+def _varlen_attention_backward_kernel(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    checks.once(checks.check_varlen_attention_backward, "varlen_attention_backward", args[:8])
+    return contiguous(run("varlen_attention_backward", args[1], *args))
 
 
 def _save_varlen_attention(ctx: Any, inputs: Any, output: Any) -> None:
@@ -168,36 +158,40 @@ def _save_varlen_attention(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _varlen_attention_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return *_varlen_attention_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.dropout), *[None] * 5
+    *tensors, seed = ctx.saved_tensors
+    return *_varlen_attention_backward(grad, *tensors, ctx.scale, ctx.dropout, seed), *[None] * 5
 
 
-_varlen_attention.register_autograd(_varlen_attention_vjp, setup_context=_save_varlen_attention)
-_varlen_attention_backward.register_autograd(no_second_derivative("varlen_attention"))
+_varlen_attention = register(
+    f"varlen_attention({_QKV}, Tensor cu_q, Tensor cu_k, {_OPTIONS}) -> (Tensor, Tensor)",
+    _varlen_attention_kernel, _varlen_attention_fake, _save_varlen_attention, _varlen_attention_vjp,
+)  # fmt: skip
+_varlen_attention_backward = register(
+    f"varlen_attention_backward(Tensor grad, {_QKV}, Tensor out, Tensor lse, Tensor cu_q, Tensor cu_k, {_OPTIONS}) "
+    "-> (Tensor, Tensor, Tensor)",
+    _varlen_attention_backward_kernel, _attention_backward_fake, nothing, no_second_derivative("varlen_attention"),
+)  # fmt: skip
 
 
-@custom_op("relvlm::box_mean", mutates_args=())
-def _box_mean(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    checks.check_box_mean("box_mean", x, box, image, (rows, columns))
-    if checked("box_mean", x, box, image):
-        checks.check_boxes("box_mean", box, image, (rows, columns), len(x))
-    return run("box_mean", x, x, box, image, (rows, columns))
+def _box_mean_kernel(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
+    checks.once(checks.check_box_mean, "box_mean", (x, box, image), rows, columns)
+    backend = backend_of("box_mean", x)
+    if checked(backend, x, box, image):
+        checks.check_boxes("box_mean", box, image, (rows, columns), x.shape[0])
+    return backend.ops.box_mean(x, box, image, (rows, columns))
 
 
-@_box_mean.register_fake
-def _(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    checks.check_box_mean("box_mean", x, box, image, (rows, columns))
+def _box_mean_fake(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
+    checks.check_box_mean("box_mean", x, box, image, rows, columns)
     return x.new_empty(box.shape[0], x.shape[2])
 
 
-@custom_op("relvlm::box_mean_backward", mutates_args=())
-def _box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    arguments = checks.check_box_mean("box_mean_backward", x, box, image, (rows, columns))
-    arguments.floats("grad", grad, "G", "D")
+def _box_mean_backward_kernel(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
+    checks.once(checks.check_box_mean_backward, "box_mean_backward", (grad, x, box, image), rows, columns)
     return run("box_mean_backward", x, grad, x, box, image, (rows, columns))
 
 
-@_box_mean_backward.register_fake
-def _(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
+def _box_mean_backward_fake(grad: Tensor, x: Tensor, *rest: Any) -> Tensor:
     return empty(x)
 
 
@@ -210,50 +204,37 @@ def _box_mean_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return _box_mean_backward(grad, *ctx.saved_tensors, ctx.rows, ctx.columns), None, None, None, None
 
 
-_box_mean.register_autograd(_box_mean_vjp, setup_context=_save_box_mean)
-_box_mean_backward.register_autograd(no_second_derivative("box_mean"))
+_BOXES = "Tensor x, Tensor box, Tensor image, SymInt rows, SymInt columns"
+_box_mean = register(f"box_mean({_BOXES}) -> Tensor", _box_mean_kernel, _box_mean_fake, _save_box_mean, _box_mean_vjp)
+_box_mean_backward = register(
+    f"box_mean_backward(Tensor grad, {_BOXES}) -> Tensor",
+    _box_mean_backward_kernel, _box_mean_backward_fake, nothing, no_second_derivative("box_mean"),
+)  # fmt: skip
 
 
-@custom_op("relvlm::mrc_pool", mutates_args=())
-def _mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    checks.check_mrc_pool("mrc_pool", h, subject_rows, object_rows, weight, bias)
+def _mrc_pool_kernel(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    checks.once(checks.check_mrc_pool, "mrc_pool", (h, subject_rows, object_rows, weight, bias))
     if checks.wanted(h.device):
-        checks.check_triplets("mrc_pool", subject_rows, object_rows, len(h))
+        checks.check_triplets("mrc_pool", subject_rows, object_rows, h.shape[0])
     return run("mrc_pool", h, h, subject_rows.long(), object_rows.long(), weight, bias)
 
 
-@_mrc_pool.register_fake
-def _(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _mrc_pool_fake(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     checks.check_mrc_pool("mrc_pool", h, subject_rows, object_rows, weight, bias)
     return h.new_empty(subject_rows.shape[0], weight.shape[0])
 
 
-@custom_op("relvlm::mrc_pool_backward", mutates_args=())
-def _mrc_pool_backward(
-    grad: Tensor,
-    h: Tensor,
-    subject_rows: Tensor,
-    object_rows: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    out: Tensor,
+def _mrc_pool_backward_kernel(
+    grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    arguments = checks.check_mrc_pool("mrc_pool_backward", h, subject_rows, object_rows, weight, bias)
-    arguments.floats("grad", grad, "R", "F")
-    arguments.floats("out", out, "R", "F")
+    tensors = grad, h, subject_rows, object_rows, weight, bias, out
+    checks.once(checks.check_mrc_pool_backward, "mrc_pool_backward", tensors)
     args = grad, h, subject_rows.long(), object_rows.long(), weight, bias, out
     return contiguous(run("mrc_pool_backward", h, *args))
 
 
-@_mrc_pool_backward.register_fake
-def _(
-    grad: Tensor,
-    h: Tensor,
-    subject_rows: Tensor,
-    object_rows: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    out: Tensor,
+def _mrc_pool_backward_fake(
+    grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     return empty(h), empty(weight), empty(bias)
 
@@ -267,5 +248,9 @@ def _mrc_pool_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return dh, None, None, dweight, dbias
 
 
-_mrc_pool.register_autograd(_mrc_pool_vjp, setup_context=_save_mrc_pool)
-_mrc_pool_backward.register_autograd(no_second_derivative("mrc_pool"))
+_PAIRS = "Tensor h, Tensor subject_rows, Tensor object_rows, Tensor weight, Tensor bias"
+_mrc_pool = register(f"mrc_pool({_PAIRS}) -> Tensor", _mrc_pool_kernel, _mrc_pool_fake, _save_mrc_pool, _mrc_pool_vjp)
+_mrc_pool_backward = register(
+    f"mrc_pool_backward(Tensor grad, {_PAIRS}, Tensor out) -> (Tensor, Tensor, Tensor)",
+    _mrc_pool_backward_kernel, _mrc_pool_backward_fake, nothing, no_second_derivative("mrc_pool"),
+)  # fmt: skip

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import custom_op
 
 from relvlm_kernels import checks
 from relvlm_kernels.derivatives import no_second_derivative
@@ -24,6 +23,7 @@ from relvlm_kernels.dispatch import (
     inputs,
     run,
 )
+from relvlm_kernels.registration import nothing, register
 
 
 def varlen_attention_kvpacked(
@@ -57,96 +57,103 @@ def attention_qkvpacked(qkv: Tensor, scale: float | None = None) -> Tensor:
     return varlen_attention_qkvpacked(qkv.flatten(0, 1), cu, scale).unflatten(0, qkv.shape[:2])
 
 
-@custom_op("relvlm::varlen_attention_kvpacked", mutates_args=())
-def _varlen_attention_kvpacked(
+def _kvpacked_kernel(
     q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    checks.check_varlen_attention_kvpacked("varlen_attention_kvpacked", q, kv, cu_q, cu_k)
-    k, v = kv.unbind(-3)
+    checks.once(checks.check_varlen_attention_kvpacked, "varlen_attention_kvpacked", (q, kv, cu_q, cu_k))
+    k, v = kv.unbind(1)
     return attend_sequences(q, k, v, cu_q, cu_k, scale, dropout, seed)
 
 
-@custom_op("relvlm::varlen_attention_kvpacked_backward", mutates_args=())
-def _varlen_attention_kvpacked_backward(
-    grad: Tensor, q: Tensor, kv: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
-    seed: Tensor | None, scale: float, dropout: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    arguments = checks.check_varlen_attention_kvpacked("varlen_attention_kvpacked_backward", q, kv, cu_q, cu_k)
-    checks.check_saved(arguments, "Tq", grad, out, lse)
-    dq, dkv = empty(q), empty(kv)
-    args = grad, q, *kv.unbind(-3), out, lse, cu_q, cu_k, scale, dropout, seed
-    run("varlen_attention_backward", q, *args, (dq, *dkv.unbind(-3)))
-    return dq, dkv
-
-
-@custom_op("relvlm::varlen_attention_qkvpacked", mutates_args=())
-def _varlen_attention_qkvpacked(
-    qkv: Tensor, cu: Tensor, scale: float, dropout: float, seed: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    checks.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked", qkv, cu)
-    q, k, v = qkv.unbind(-3)
-    return attend_sequences(q, k, v, cu, cu, scale, dropout, seed)
-
-
-@custom_op("relvlm::varlen_attention_qkvpacked_backward", mutates_args=())
-def _varlen_attention_qkvpacked_backward(
-    grad: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, cu: Tensor, seed: Tensor | None, scale: float,
-    dropout: float,
-) -> Tensor:  # fmt: skip
-    arguments = checks.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked_backward", qkv, cu)
-    checks.check_saved(arguments, "T", grad, out, lse)
-    dqkv = empty(qkv)
-    args = grad, *qkv.unbind(-3), out, lse, cu, cu, scale, dropout, seed
-    run("varlen_attention_backward", qkv, *args, dqkv.unbind(-3))
-    return dqkv
-
-
-@_varlen_attention_kvpacked.register_fake
-def _(q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _kvpacked_fake(q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     checks.check_varlen_attention_kvpacked("varlen_attention_kvpacked", q, kv, cu_q, cu_k)
     return empty(q), empty_lse(q)
 
 
-@_varlen_attention_qkvpacked.register_fake
-def _(qkv: Tensor, cu: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    checks.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked", qkv, cu)
-    q = qkv.select(-3, 0)
-    return empty(q), empty_lse(q)
+def _kvpacked_backward_kernel(
+    grad: Tensor, q: Tensor, kv: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor, *options: Any
+) -> tuple[Tensor, Tensor]:
+    check = checks.check_varlen_attention_kvpacked_backward
+    checks.once(check, "varlen_attention_kvpacked_backward", (grad, q, kv, out, lse, cu_q, cu_k))
+    dq, dkv = empty(q), empty(kv)
+    args = grad, q, *kv.unbind(1), out, lse, cu_q, cu_k, *options
+    run("varlen_attention_backward", q, *args, (dq, *dkv.unbind(1)))
+    return dq, dkv
 
 
-@_varlen_attention_kvpacked_backward.register_fake
-def _(grad: Tensor, q: Tensor, kv: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _kvpacked_backward_fake(grad: Tensor, q: Tensor, kv: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return empty(q), empty(kv)
 
 
-@_varlen_attention_qkvpacked_backward.register_fake
-def _(grad: Tensor, qkv: Tensor, *rest: Any) -> Tensor:
-    return empty(qkv)
-
-
-def _save_varlen_kvpacked(ctx: Any, inputs: Any, output: Any) -> None:
+def _save_kvpacked(ctx: Any, inputs: Any, output: Any) -> None:
     q, kv, cu_q, cu_k, ctx.scale, ctx.dropout, seed = inputs
     ctx.save_for_backward(q, kv, *output, cu_q, cu_k, seed)
     ctx.mark_non_differentiable(output[1])
 
 
-def _save_varlen_qkvpacked(ctx: Any, inputs: Any, output: Any) -> None:
+def _kvpacked_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, seed = ctx.saved_tensors
+    return *_varlen_attention_kvpacked_backward(grad, *tensors, ctx.scale, ctx.dropout, seed), *[None] * 5
+
+
+_OPTIONS = "float scale, float dropout, Tensor? seed"
+_varlen_attention_kvpacked = register(
+    f"varlen_attention_kvpacked(Tensor q, Tensor kv, Tensor cu_q, Tensor cu_k, {_OPTIONS}) -> (Tensor, Tensor)",
+    _kvpacked_kernel, _kvpacked_fake, _save_kvpacked, _kvpacked_vjp,
+)  # fmt: skip
+_varlen_attention_kvpacked_backward = register(
+    "varlen_attention_kvpacked_backward(Tensor grad, Tensor q, Tensor kv, Tensor out, Tensor lse, Tensor cu_q, "
+    f"Tensor cu_k, {_OPTIONS}) -> (Tensor, Tensor)",
+    _kvpacked_backward_kernel, _kvpacked_backward_fake, nothing, no_second_derivative("varlen_attention_kvpacked"),
+)  # fmt: skip
+
+
+def _qkvpacked_kernel(
+    qkv: Tensor, cu: Tensor, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    checks.once(checks.check_varlen_attention_qkvpacked, "varlen_attention_qkvpacked", (qkv, cu))
+    q, k, v = qkv.unbind(1)
+    return attend_sequences(q, k, v, cu, cu, scale, dropout, seed)
+
+
+def _qkvpacked_fake(qkv: Tensor, cu: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    checks.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked", qkv, cu)
+    q = qkv.select(1, 0)
+    return empty(q), empty_lse(q)
+
+
+def _qkvpacked_backward_kernel(
+    grad: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, cu: Tensor, *options: Any
+) -> Tensor:
+    check = checks.check_varlen_attention_qkvpacked_backward
+    checks.once(check, "varlen_attention_qkvpacked_backward", (grad, qkv, out, lse, cu))
+    dqkv = empty(qkv)
+    args = grad, *qkv.unbind(1), out, lse, cu, cu, *options
+    run("varlen_attention_backward", qkv, *args, dqkv.unbind(1))
+    return dqkv
+
+
+def _qkvpacked_backward_fake(grad: Tensor, qkv: Tensor, *rest: Any) -> Tensor:
+    return empty(qkv)
+
+
+def _save_qkvpacked(ctx: Any, inputs: Any, output: Any) -> None:
     qkv, cu, ctx.scale, ctx.dropout, seed = inputs
     ctx.save_for_backward(qkv, *output, cu, seed)
     ctx.mark_non_differentiable(output[1])
 
 
-def _varlen_kvpacked_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _varlen_attention_kvpacked_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.dropout)
-    return *grads, *[None] * 5
+def _qkvpacked_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, seed = ctx.saved_tensors
+    return _varlen_attention_qkvpacked_backward(grad, *tensors, ctx.scale, ctx.dropout, seed), *[None] * 4
 
 
-def _varlen_qkvpacked_vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _varlen_attention_qkvpacked_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.dropout)
-    return grads, *[None] * 4
-
-
-_varlen_attention_kvpacked.register_autograd(_varlen_kvpacked_vjp, setup_context=_save_varlen_kvpacked)
-_varlen_attention_qkvpacked.register_autograd(_varlen_qkvpacked_vjp, setup_context=_save_varlen_qkvpacked)
-_varlen_attention_kvpacked_backward.register_autograd(no_second_derivative("varlen_attention_kvpacked"))
-_varlen_attention_qkvpacked_backward.register_autograd(no_second_derivative("varlen_attention_qkvpacked"))
+_varlen_attention_qkvpacked = register(
+    f"varlen_attention_qkvpacked(Tensor qkv, Tensor cu, {_OPTIONS}) -> (Tensor, Tensor)",
+    _qkvpacked_kernel, _qkvpacked_fake, _save_qkvpacked, _qkvpacked_vjp,
+)  # fmt: skip
+_varlen_attention_qkvpacked_backward = register(
+    f"varlen_attention_qkvpacked_backward(Tensor grad, Tensor qkv, Tensor out, Tensor lse, Tensor cu, {_OPTIONS}) "
+    "-> Tensor",
+    _qkvpacked_backward_kernel, _qkvpacked_backward_fake, nothing, no_second_derivative("varlen_attention_qkvpacked"),
+)  # fmt: skip

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.library import custom_op
 
 from relvlm_kernels import checks
 from relvlm_kernels.derivatives import no_second_derivative
 from relvlm_kernels.dispatch import contiguous, default_scale, empty, empty_lse, inputs, run
+from relvlm_kernels.registration import nothing, register
 
 
 def window_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
@@ -37,36 +37,33 @@ def by_matrix_products(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: fl
     return ((q @ k.transpose(-1, -2) * scale + added).softmax(-1) @ v).transpose(1, 2)
 
 
-@custom_op("relvlm::window_attention", mutates_args=())
-def _window_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    checks.check_window_attention("window_attention", qkv, bias, mask)
+def _kernel(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    tensors = (qkv, bias) if mask is None else (qkv, bias, mask)
+    checks.once(checks.check_window_attention, "window_attention", tensors)
     return contiguous(run("window_attention", qkv, qkv, bias, mask, scale))
 
 
-@_window_attention.register_fake
-def _(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+def _fake(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     checks.check_window_attention("window_attention", qkv, bias, mask)
     q = qkv.select(2, 0)
     return empty(q), empty_lse(q)
 
 
-@custom_op("relvlm::window_attention_backward", mutates_args=())
-def _window_attention_backward(
-    grad: Tensor, qkv: Tensor, bias: Tensor, mask: Tensor | None, out: Tensor, lse: Tensor, scale: float
+def _backward_kernel(
+    grad: Tensor, qkv: Tensor, bias: Tensor, out: Tensor, lse: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    arguments = checks.check_window_attention("window_attention_backward", qkv, bias, mask)
-    checks.check_saved(arguments, "B N", grad, out, lse)
+    tensors = (grad, qkv, bias, out, lse, *([] if mask is None else [mask]))
+    checks.once(checks.check_window_attention_backward, "window_attention_backward", tensors)
     return contiguous(run("window_attention_backward", qkv, grad, qkv, bias, mask, out, lse, scale))
 
 
-@_window_attention_backward.register_fake
-def _(grad: Tensor, qkv: Tensor, bias: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _backward_fake(grad: Tensor, qkv: Tensor, bias: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return empty(qkv), empty(bias)
 
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
     qkv, bias, mask, ctx.scale = inputs
-    ctx.save_for_backward(qkv, bias, mask, *output)
+    ctx.save_for_backward(qkv, bias, *output, mask)
     ctx.mark_non_differentiable(output[1])
 
 
@@ -74,5 +71,12 @@ def _vjp(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     return *_window_attention_backward(grad, *ctx.saved_tensors, ctx.scale), None, None
 
 
-_window_attention.register_autograd(_vjp, setup_context=_save)
-_window_attention_backward.register_autograd(no_second_derivative("window_attention"))
+_window_attention = register(
+    "window_attention(Tensor qkv, Tensor bias, Tensor? mask, float scale) -> (Tensor, Tensor)",
+    _kernel, _fake, _save, _vjp,
+)  # fmt: skip
+_window_attention_backward = register(
+    "window_attention_backward(Tensor grad, Tensor qkv, Tensor bias, Tensor out, Tensor lse, Tensor? mask, "
+    "float scale) -> (Tensor, Tensor)",
+    _backward_kernel, _backward_fake, nothing, no_second_derivative("window_attention"),
+)  # fmt: skip

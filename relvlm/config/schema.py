@@ -117,7 +117,7 @@ class ModelConfig:
 class DatasetConfig:
     """A shard set."""
 
-    path: Annotated[str, "folder of the shard set, or its address (s3://, https://, ...)", PATH, BY_CONTENT]
+    path: Annotated[str, "folder of the shard set, or its address (s3://, https://, pipe:, ...)", PATH, BY_CONTENT]
     weight: Annotated[float, "how often it is drawn, relative to the others of its kind", WEIGHT] = 1.0
     block: Annotated[int, "consecutive records that stay together when the set is shuffled", Range(1, 1_000_000)] = 1
 
@@ -200,6 +200,7 @@ class DataConfig:
     max_words: Annotated[int, "words of a caption; further ones are cut", Range(1, 1_000_000)] = 40
     sep: Annotated[bool, "texts end with [SEP]"] = True
     vsg_triplets: Annotated[int, "triplets of a VSG text at most", Range(1, 1000)] = 8
+    vsg_sorted: Annotated[bool, "triplets of a VSG text from left to right, then top down"] = True
     regions_per_image: Annotated[int, "regions of an image in an entities batch", Range(1, 1000)] = 4
     mrc_relations: Annotated[int, "triplets of an image in an MRC batch", Range(1, 1000)] = 2
     mrc_entities: Annotated[int, "entities of an image in an MRC batch", Range(1, 1000)] = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from relvlm.data.shards.address import Address, Place, place_of
+from relvlm.data.shards.address import Address, Place, SplitPlace, place_of
 from relvlm.errors import UserError
 from relvlm.paths import argument
 
@@ -21,11 +21,13 @@ def positive(text: str) -> int:
 
 
 def shard_set(text: str) -> Place:
-    """A folder, or an address."""
+    """A folder, an address, or the one for tars and the other for the rest."""
     try:
         place = place_of(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    if isinstance(place, SplitPlace):
+        return SplitPlace(argument(str(place.folder)), place.tars)
     return place if isinstance(place, Address) else argument(text)
 
 

@@ -40,6 +40,7 @@ SOURCES = {
 TOOLS = {
     "recipe": ("relvlm.data.recipes.recipe", "build every set that a config names"),
     "overlap": ("relvlm.data.recipes.overlap", "list the images of test sets, for `build --overlap`"),
+    "predicates": ("relvlm.data.tools.predicates", "list GQA's predicates, counted beside the paper's"),
     "relate": ("relvlm.data.tools.relate", "add spatial relations derived from boxes"),
     "merge": ("relvlm.data.tools.merge", "join sets that annotate the same photos"),
     "index": ("relvlm.data.tools.index", "index a set that was built elsewhere, once"),
@@ -204,5 +205,5 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    what = "shard set: the folder with manifest.json, or its address (s3://, gs://, hf://, https://, ...)"
+    what = "shard set: the folder with manifest.json, or its address (s3://, gs://, hf://, https://, pipe:, ...)"
     parser.add_argument("folder", type=shard_set, metavar="DIR", help=what)

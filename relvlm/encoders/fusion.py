@@ -11,9 +11,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from relvlm.config.schema import FusionConfig, TextConfig
+from relvlm.encoders.feed_forward import FeedForward
 from relvlm.encoders.packing import read_offsets
 from relvlm.encoders.spans import Spans
-from relvlm.encoders.text import LAYER_NORM_EPS, FeedForward, Residual, SelfAttention, init_bert
+from relvlm.encoders.text import LAYER_NORM_EPS, Residual, SelfAttention, init_bert
 from relvlm_kernels import Regions, region_cross_attention, varlen_attention_kvpacked
 
 
@@ -47,7 +48,7 @@ class FusionLayer(nn.Module):
         self.attention = Residual(SelfAttention(text.width, config.heads, text.dropout), text)
         attend = CrossAttention(text.width, image_width, config.heads, text.dropout)
         self.cross_attention = Residual(attend, text)
-        self.feed_forward = Residual(FeedForward(text.width, text.mlp_ratio), text)
+        self.feed_forward = Residual(FeedForward(text.width, round(text.width * text.mlp_ratio)), text)
 
     def forward(self, x_TD: Tensor, image: Tensor, seen: Regions | Spans, read: Tensor | None = None) -> Tensor:
         x_TD = self.attention(x_TD, seen.offsets, read=read)

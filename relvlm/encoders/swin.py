@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from relvlm.config.vision import SwinConfig
+from relvlm.encoders.feed_forward import FeedForward
 from relvlm_kernels import window_attention
 
 PATCH_SHIFTED = -100.0  # added to scores between parts of a shifted window that are no neighbours
@@ -52,7 +53,7 @@ class SwinBlock(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=EPS)
         self.attention = WindowAttention(width, heads, self.side)
         self.norm2 = nn.LayerNorm(width, eps=EPS)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp = FeedForward(width, hidden)
         self.dropout, self.drop_path = nn.Dropout(config.dropout), drop_path
         mask = shift_mask(resolution, self.side, self.shift) if self.shift else None
         self.register_buffer("mask", mask, persistent=False)

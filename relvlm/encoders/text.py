@@ -10,8 +10,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from relvlm.config.schema import TextConfig
+from relvlm.encoders.feed_forward import FeedForward
 from relvlm.encoders.packing import positions, read_offsets
-from relvlm_kernels import varlen_attention_kvpacked, varlen_attention_qkvpacked
+from relvlm_kernels import add_norm, varlen_attention_kvpacked, varlen_attention_qkvpacked
 
 LAYER_NORM_EPS = 1e-12  # BERT's
 
@@ -41,14 +42,6 @@ class SelfAttention(nn.Module):
         return self.out(rearrange(out, "t h d -> t (h d)"))
 
 
-class FeedForward(nn.Sequential):
-    """Linear, GELU (erf), Linear."""
-
-    def __init__(self, width: int, ratio: float) -> None:
-        hidden = round(width * ratio)
-        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-
-
 class Residual(nn.Module):
     """x + dropout(f(x)) with the norm after the sum (BERT) or before f; f may return the rows `read` alone."""
 
@@ -65,8 +58,10 @@ class Residual(nn.Module):
             out_TD, x_TD = self.inner(inner, *context, read), x_TD[read]
         else:
             out_TD = self.inner(inner, *context)
-        x_TD = x_TD + self.dropout(out_TD)
-        return x_TD if self.pre else self.norm(x_TD)
+        if self.pre:
+            return x_TD + self.dropout(out_TD)
+        norm, dropout = self.norm, self.dropout.p if self.training else 0.0
+        return add_norm(out_TD, x_TD, norm.weight, norm.bias, norm.eps, dropout)
 
 
 class TextLayer(nn.Module):
@@ -75,7 +70,7 @@ class TextLayer(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.attention = Residual(SelfAttention(config.width, config.heads, config.dropout), config)
-        self.feed_forward = Residual(FeedForward(config.width, config.mlp_ratio), config)
+        self.feed_forward = Residual(FeedForward(config.width, round(config.width * config.mlp_ratio)), config)
 
     def forward(self, x_TD: Tensor, cu: Tensor) -> Tensor:
         return self.feed_forward(self.attention(x_TD, cu))

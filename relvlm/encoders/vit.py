@@ -5,6 +5,7 @@ Not transformers' own: regions need their last blocks run apart from the others,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from relvlm.config.vision import ViTConfig
+from relvlm.encoders.feed_forward import FeedForward
 from relvlm.encoders.position import position_resizer
 from relvlm_kernels import attention_qkvpacked, varlen_attention_qkvpacked
 
@@ -24,10 +26,17 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-# LayerNorm's eps, activation, norm before the blocks (and no bias in the patch embedding)
-KINDS: dict[str, tuple[float, type[nn.Module], bool]] = {
-    "vit": (1e-6, nn.GELU, False),
-    "clip_vit": (1e-5, QuickGELU, True),
+class QuickFeedForward(nn.Sequential):
+    """Linear, QuickGELU, Linear."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__(nn.Linear(width, hidden), QuickGELU(), nn.Linear(hidden, width))
+
+
+# LayerNorm's eps, feed-forward part, norm before the blocks (and no bias in the patch embedding)
+KINDS: dict[str, tuple[float, Callable[[int, int], nn.Module], bool]] = {
+    "vit": (1e-6, FeedForward, False),
+    "clip_vit": (1e-5, QuickFeedForward, True),
 }
 
 
@@ -57,12 +66,11 @@ class Block(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        eps, activation, _ = KINDS[config.kind]
-        hidden = round(config.width * config.mlp_ratio)
+        eps, feed_forward, _ = KINDS[config.kind]
         self.norm1 = nn.LayerNorm(config.width, eps=eps)
         self.attention = Attention(config.width, config.heads)
         self.norm2 = nn.LayerNorm(config.width, eps=eps)
-        self.mlp = nn.Sequential(nn.Linear(config.width, hidden), activation(), nn.Linear(hidden, config.width))
+        self.mlp = feed_forward(config.width, round(config.width * config.mlp_ratio))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, **where: Any) -> Tensor:

@@ -10,6 +10,7 @@ from relvlm.errors import UserError
 from relvlm.evals.figures import main_table
 from relvlm.evals.figures.main_table import Cell, ModelRows
 from relvlm.evals.figures.outcomes import DIGEST, FILE, Outcomes, digest, load
+from relvlm.evals.figures.seeds import Spread
 from relvlm.evals.files import Row, read_object
 from relvlm.evals.tasks.registry import task_named, titles
 from relvlm.evals.tasks.task import Card, is_dev
@@ -88,9 +89,11 @@ def _cells(figures: Row, model: str) -> dict[str, Cell]:
         ) from error
 
 
-def table_lines(*models: ModelRows) -> list[list[str]]:
+def table_lines(
+    *models: ModelRows, spreads: Mapping[str, Mapping[str, Spread]] = main_table.NO_SPREADS
+) -> list[list[str]]:
     """The main table of several models."""
-    return main_table.table_lines(models, titles())
+    return main_table.table_lines(models, titles(), spreads)
 
 
 def _name(figures: Row) -> str:

@@ -17,6 +17,7 @@ class Device:
 
 GIB = 2**30
 DEVICES = {  # between nodes: one 200 Gbit/s adapter for each A100, one of 400 for the later ones
+    "rtx-4090": Device(165e12, 24 * GIB, 32e9, 12.5e9),  # PCIe 4.0; sums in fp32, which halves its bf16 rate
     "a100-40": Device(312e12, 40 * GIB, 300e9, 25e9),
     "a100-80": Device(312e12, 80 * GIB, 300e9, 25e9),
     "h100": Device(989e12, 80 * GIB, 450e9, 50e9),

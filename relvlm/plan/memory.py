@@ -13,8 +13,11 @@ from relvlm.plan.workload import Workload
 
 Bytes = dict[str, float]
 # Tensors of a token's width that a layer keeps, feed-forward ratio 4: inputs of the linear layers and norms, Q, K, V
-# and the attention's output, both sides of the activation. Dropout masks of the text layers are a byte an element.
-TEXT_LAYER, CROSS_ATTENTION, VIT_LAYER, EMBEDDINGS = 16, 4, 16, 2
+# and the attention's output, the feed-forward's product before GELU. The official codes' text layers keep what comes
+# out of GELU as well, and dropout masks, a byte an element, as ours do where norms come first. QuickGELU keeps its
+# sigmoid and its result.
+TEXT_LAYER, CROSS_ATTENTION, VIT_LAYER, EMBEDDINGS = 12, 4, 12, 2
+GELU, QUICK_GELU = 4, 8
 TEXT_MASKS, CROSS_MASKS = 2, 1
 
 
@@ -45,9 +48,9 @@ def packed_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
     last = fused * work.tokens * 3 * text.width  # keys and values of the rows that are not read
     return {
         "vision encoder": _vision(sizes, images, tokens, element),
-        "text encoder": _text(sizes, encoded, element),
+        "text encoder": _text(sizes, encoded, element, official=False),
         "image K, V": element * (keys + images * tokens * sizes.image_width),
-        "fusion layers": rows * _fused_row(sizes, element) + element * last,
+        "fusion layers": rows * _fused_row(sizes, element, official=False) + element * last,
         "MLM scores": _packed_words(sizes, work, element),
     }
 
@@ -67,31 +70,37 @@ def official_activations(sizes: Sizes, work: Workload, element: int) -> Bytes:
     rows = passes * work.padded
     return {
         "vision encoder": _vision(sizes, work.images, sizes.image_tokens, element),
-        "text encoder": _text(sizes, (2 if work.aligned else 1) * groups * work.padded, element),
+        "text encoder": _text(sizes, (2 if work.aligned else 1) * groups * work.padded, element, official=True),
         "image K, V": element * copies * (2 * text.width * layers + sizes.image_width),
-        "fusion layers": rows * layers * _fused_row(sizes, element),
+        "fusion layers": rows * layers * _fused_row(sizes, element, official=True),
         "MLM scores": _words(sizes, work, element),
     }
 
 
-def _text(sizes: Sizes, tokens: float, element: int) -> float:
+def _text(sizes: Sizes, tokens: float, element: int, official: bool) -> float:
     """The text encoder on so many tokens."""
     text = sizes.model.text
-    masks = TEXT_MASKS if text.dropout else 0
-    layers = text.layers * (element * TEXT_LAYER + masks)
-    return tokens * text.width * (layers + element * EMBEDDINGS)
+    layer = element * (TEXT_LAYER + official * GELU) + _masks(sizes, TEXT_MASKS, official)
+    return tokens * text.width * (text.layers * layer + element * EMBEDDINGS)
 
 
-def _fused_row(sizes: Sizes, element: int) -> float:
+def _fused_row(sizes: Sizes, element: int, official: bool) -> float:
     """One row of a fusion layer."""
-    masks = TEXT_MASKS + CROSS_MASKS if sizes.model.text.dropout else 0
-    return sizes.model.text.width * (element * (TEXT_LAYER + CROSS_ATTENTION) + masks)
+    tensors = TEXT_LAYER + CROSS_ATTENTION + official * GELU
+    return sizes.model.text.width * (element * tensors + _masks(sizes, TEXT_MASKS + CROSS_MASKS, official))
+
+
+def _masks(sizes: Sizes, count: int, official: bool) -> int:
+    """Of dropout: none where the mask is drawn again."""
+    text = sizes.model.text
+    return count if text.dropout and (official or text.norm == "pre") else 0
 
 
 def _vision(sizes: Sizes, images: int, tokens: int, element: int) -> float:
     vision, pixels = sizes.model.vision, 3 * sizes.model.image_size**2
     if isinstance(vision, ViTConfig):
-        kept = tokens * vision.width * (vision.layers * VIT_LAYER + EMBEDDINGS)
+        layer = VIT_LAYER + QUICK_GELU * (vision.kind == "clip_vit")
+        kept = tokens * vision.width * (vision.layers * layer + EMBEDDINGS)
         return images * element * (kept + pixels)
     patches, width, kept = (sizes.model.image_size // vision.patch_size) ** 2, vision.width, 0
     for stage, depth in enumerate(vision.depths):

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ from relvlm.relworld.pairs import write_svo, write_vsr
 from relvlm.relworld.quad_files import write_cola, write_colorswap, write_vismin
 from relvlm.relworld.referring import write_refcoco
 from relvlm.relworld.retrieval import write_coco, write_paragraphs
-from relvlm.relworld.scene import Look
+from relvlm.relworld.scene import Look, Scene
 
 _FEWEST = 20
 _SHARD_SIZE = 1000  # even: siblings share a shard
 
-_KNOBS: dict[str, tuple[type, str]] = {
+KNOBS: dict[str, tuple[type, str]] = {  # fields of WorldConfig that are flags
     "image_size": (int, "pixels a side"),
     "shapes": (int, "how many shapes; more shapes, more labels to tell apart"),
     "colours": (int, "how many colours"),
@@ -41,16 +41,21 @@ _KNOBS: dict[str, tuple[type, str]] = {
     "patterns": (int, "how many background patterns: 1 plain, 2 and gradients, 3 and noise"),
     "min_objects": (int, "fewest objects in an image"),
     "max_objects": (int, "most objects in an image; every further one makes a statement harder to ground"),
+    "min_side": (float, "smallest object's side, as a share of the image's"),
+    "max_side": (float, "largest object's side, as a share of the image's"),
     "action_share": (float, "share of images whose main relation is a depicted action"),
+    "tail": (float, "how rare the later predicates are: the k-th is drawn k^-tail as often as the first"),
     "occlusion": (float, "chance that a further object covers a corner of another"),
     "held_out_share": (float, "share of (kind, relation, kind) combinations kept for the benchmarks"),
     "mirrored_share": (float, "share of graphs' pairs annotated both ways (left of and right of)"),
     "swapped_share": (float, "share of siblings that differ by an exchange of the two main things alone"),
+    "relation_noise": (float, "share of graphs' relations whose predicate is another one's; 1: they say nothing"),
     "caption_relations": (float, "share of captions that state a relation; web captions seldom do"),
     "caption_noise": (float, "share of captions with a wrong word"),
     "phrases": (int, "region phrases an image of entities/, each over two objects"),
     "graph_fraction": (float, "share of the images that have a scene graph; they are rare in the wild"),
     "entity_fraction": (float, "share of the images that have labelled boxes without relations"),
+    "paragraph_siblings": (int, "paragraphs of the same things, which relations alone tell apart"),
     "benchmark_pairs": (int, "size of the VSR test set; every other benchmark follows it"),
 }
 
@@ -127,8 +132,8 @@ def held_out_triplets(config: WorldConfig) -> list[list[str]]:
     return sorted(triplets)
 
 
-def write_benchmarks(folder: Path, config: WorldConfig, seed: int) -> None:
-    """Evaluation files in the official formats, and the images they name under `images/`."""
+def write_benchmarks(folder: Path, config: WorldConfig, seed: int) -> Mapping[int, Scene]:
+    """Evaluation files in the official formats, and the images they name under `images/`; the scenes by image id."""
     bank = Bank(config, seed)
     write_vsr(bank, folder / "vsr")
     write_svo(bank, folder / "svo")
@@ -148,6 +153,7 @@ def write_benchmarks(folder: Path, config: WorldConfig, seed: int) -> None:
     write_refcoco(bank, pool, folder / "refcoco")
     with tqdm(total=len(bank.scenes), desc="relworld benchmarks", unit="image", mininterval=1) as bar:
         bank.write(folder / "images", bar.update)
+    return bank.scenes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,14 +172,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive, default=2, help="processes that draw (default %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it holds something")
     group = parser.add_argument_group("how hard the world is (default: as in the preset)")
-    for knob, (kind, text) in _KNOBS.items():
+    for knob, (kind, text) in KNOBS.items():
         defaults = ", ".join(f"{name} {getattr(config, knob)}" for name, config in PRESETS.items())
         group.add_argument("--" + knob.replace("_", "-"), type=kind, help=f"{text} ({defaults})")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    knobs = {knob: getattr(args, knob) for knob in _KNOBS}
+    knobs = {knob: getattr(args, knob) for knob in KNOBS}
     build(
         args.out,
         args.images,

@@ -30,16 +30,19 @@ class WorldConfig:
     max_side: float = 0.34
     predicates: tuple[str, ...] = tuple(PREDICATES)
     action_share: float = 0.45
+    tail: float = 0.0
     occlusion: float = 0.15
     held_out_share: float = 0.03
     mirrored_share: float = 0.5
     swapped_share: float = 0.5
+    relation_noise: float = 0.0
     caption_relations: float = 0.06
     caption_noise: float = 0.05
     size_words: bool = True
     phrases: int = 1
     graph_fraction: float = 0.2
     entity_fraction: float = 0.3
+    paragraph_siblings: int = 1
     benchmark_pairs: int = 1000
 
     def __post_init__(self) -> None:
@@ -80,16 +83,21 @@ _RANGES = {
     "patterns": (1, len(PATTERNS)),
     "min_objects": (2, 8),
     "max_objects": (2, 8),
+    "min_side": (0.1, 0.5),
+    "max_side": (0.1, 0.6),
     "action_share": (0, 1),
+    "tail": (0, 4),
     "occlusion": (0, 1),
     "held_out_share": (0, 0.3),
     "mirrored_share": (0, 1),
     "swapped_share": (0, 1),
+    "relation_noise": (0, 1),
     "caption_relations": (0, 1),
     "caption_noise": (0, 1),
     "phrases": (0, 4),
     "graph_fraction": (0.01, 0.9),
     "entity_fraction": (0.01, 0.9),
+    "paragraph_siblings": (1, 10),
     "benchmark_pairs": (40, 1_000_000),
 }
 
@@ -101,6 +109,8 @@ def _check(config: WorldConfig) -> None:
             raise UserError(f"relworld: {name}: {value} is not between {low} and {high}")
     if config.max_objects < config.min_objects:
         raise UserError(f"relworld: max_objects: {config.max_objects} is below min_objects {config.min_objects}")
+    if config.max_side < config.min_side:
+        raise UserError(f"relworld: max_side: {config.max_side} is below min_side {config.min_side}")
     if config.graph_fraction + config.entity_fraction >= 1:
         raise UserError("relworld: graph_fraction + entity_fraction: leave nothing for captions (keep the sum < 1)")
     unknown = set(config.predicates) - set(PREDICATES)
@@ -129,6 +139,27 @@ PRESETS: dict[str, WorldConfig] = {
         caption_relations=0.25,
         size_words=False,
         phrases=0,
+    ),
+    "small": WorldConfig(
+        image_size=32,
+        shapes=3,
+        colours=4,
+        textures=1,
+        backgrounds=2,
+        patterns=1,
+        max_objects=3,
+        min_side=0.2,
+        max_side=0.32,
+        predicates=("left of", "right of", "above", "below", "pushing", "pulling"),
+        action_share=0.2,
+        occlusion=0.0,
+        held_out_share=0.1,
+        mirrored_share=0.25,
+        swapped_share=0.2,
+        caption_relations=0.25,
+        size_words=False,
+        phrases=0,
+        paragraph_siblings=2,
     ),
 }
 

@@ -8,13 +8,13 @@ from multiprocessing import get_all_start_methods, get_context
 from random import Random
 from typing import Literal
 
-from relvlm.data.shards.schema import Box, Entity, Relation, Sample
+from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.relworld.config import WorldConfig
 from relvlm.relworld.language import article, attributes, caption, name
 from relvlm.relworld.lexicon import PREDICATES
 from relvlm.relworld.render import jpeg
-from relvlm.relworld.scene import Fact, Scene, facts
-from relvlm.relworld.world import sample_siblings
+from relvlm.relworld.scene import Fact, IntBox, Scene, facts
+from relvlm.relworld.world import sample_predicate, sample_siblings
 
 SetName = Literal["captions", "entities", "graphs"]
 Record = tuple[str, bytes, Sample]
@@ -39,22 +39,23 @@ def set_sizes(config: WorldConfig, images: int) -> dict[SetName, int]:
     return {"captions": 2 * max(1, pairs - graphs - entities), "entities": 2 * entities, "graphs": 2 * graphs}
 
 
-def _entity(scene: Scene, index: int, config: WorldConfig, rng: Random) -> Entity:
+def _entity(scene: Scene, index: int, number: int, config: WorldConfig, rng: Random) -> Entity:
     thing = scene.things[index]
     x0, y0, x1, y1 = (float(v) for v in thing.box)
-    return Entity(f"e{index}", thing.look.shape, (x0, y0, x1, y1), attributes(scene, index, config, rng))
+    return Entity(f"e{number}", thing.look.shape, (x0, y0, x1, y1), attributes(scene, index, config, rng))
 
 
-def _hull(boxes: list[Box]) -> Box:
+def _hull(boxes: list[IntBox]) -> IntBox:
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
 
 
-def _phrase_entity(scene: Scene, number: int, entities: list[Entity], rng: Random) -> Entity:
+def _phrase_entity(scene: Scene, number: int, shown: list[int], rng: Random) -> Entity:
     """A region phrase, as Visual Genome's region descriptions: two things in one box."""
-    i, j = rng.sample(range(len(entities)), 2)
-    text = " and ".join(article(name(scene.things[k].look)) for k in (i, j))
-    return Entity(f"p{number}", text, _hull([entities[i].box, entities[j].box]))
+    two = [scene.things[i] for i in rng.sample(shown, 2)]
+    text = " and ".join(article(name(thing.look)) for thing in two)
+    x0, y0, x1, y1 = _hull([thing.box for thing in two])
+    return Entity(f"p{number}", text, (float(x0), float(y0), float(x1), float(y1)))
 
 
 def annotated(config: WorldConfig, scene: Scene, rng: Random) -> list[Fact]:
@@ -70,16 +71,28 @@ def annotated(config: WorldConfig, scene: Scene, rng: Random) -> list[Fact]:
     return kept
 
 
+def _noted(config: WorldConfig, predicate: str, rng: Random) -> str:
+    """The predicate, or, as often as `relation_noise` says, one drawn as that of any scene."""
+    noisy = config.relation_noise and rng.random() < config.relation_noise
+    return sample_predicate(config, rng) if noisy else predicate
+
+
 def _sample(task: PairTask, scene: Scene, image_id: str, rng: Random) -> Sample:
     config = task.config
     entities: list[Entity] = []
     relations: tuple[Relation, ...] = ()
+    # Things are listed in an order that says nothing: that of drawing tells who acts and what lies behind.
+    shown = rng.sample(range(len(scene.things)), len(scene.things))
     if task.set_name != "captions":
-        entities = [_entity(scene, i, config, rng) for i in range(len(scene.things))]
+        entities = [_entity(scene, i, n, config, rng) for n, i in enumerate(shown)]
     if task.set_name == "entities":
-        entities += [_phrase_entity(scene, n, entities[: len(scene.things)], rng) for n in range(config.phrases)]
+        entities += [_phrase_entity(scene, n, shown, rng) for n in range(config.phrases)]
     if task.set_name == "graphs":
-        relations = tuple(Relation(f"e{i}", p, f"e{j}") for i, p, j in annotated(config, scene, rng))
+        facts_kept = annotated(config, scene, rng)
+        rng.shuffle(facts_kept)
+        relations = tuple(
+            Relation(f"e{shown.index(i)}", _noted(config, p, rng), f"e{shown.index(j)}") for i, p, j in facts_kept
+        )
     return Sample(
         image_id=image_id,
         width=scene.size,

@@ -12,7 +12,7 @@ from relvlm.relworld.config import Kind, WorldConfig
 from relvlm.relworld.language import caption, paragraph
 from relvlm.relworld.lexicon import PREDICATES
 from relvlm.relworld.scene import Fact, Scene, fact_held_out, facts
-from relvlm.relworld.world import sample_scene
+from relvlm.relworld.world import main_looks, sample_scene
 
 _MOST_FACTS = 5
 _CAPTIONS = 5
@@ -53,12 +53,13 @@ class _Distinct:
 
 
 def _paragraphs(bank: Bank, split: str, count: int) -> list[Row]:
+    """As many in a row as `paragraph_siblings` says share their things: relations alone tell these apart."""
     rng, config = bank.rng(f"paragraphs/{split}"), bank.config
-    distinct, rows = _Distinct(config), list[Row]()
+    distinct, rows, looks = _Distinct(config), list[Row](), None
     for _ in range(40 * count):
         if len(rows) == count:
             break
-        scene = sample_scene(config, rng, training=False)
+        scene = sample_scene(config, rng, training=False, looks=looks)
         mentioned = _mentioned(config, scene, rng)
         if not distinct.keep(scene, mentioned):
             continue
@@ -71,6 +72,7 @@ def _paragraphs(bank: Bank, split: str, count: int) -> list[Row]:
                 "held_out": any(fact_held_out(config, scene, fact) for fact in mentioned),
             }
         )
+        looks = main_looks(scene) if len(rows) % config.paragraph_siblings else None
     return rows
 
 

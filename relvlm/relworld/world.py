@@ -37,10 +37,12 @@ def sample_background(config: WorldConfig, rng: Random) -> Background:
 
 
 def sample_predicate(config: WorldConfig, rng: Random) -> str:
-    """The main relation of a scene: an action with probability `action_share`, uniform within its sort."""
+    """The main relation of a scene: an action with probability `action_share`; within its sort the k-th as k^-tail."""
     wants_action = rng.random() < config.action_share
     pool = config.actions if (wants_action and config.actions) or not config.spatial else config.spatial
-    return rng.choice(pool)
+    if not config.tail:
+        return rng.choice(pool)
+    return rng.choices(pool, [(place + 1) ** -config.tail for place in range(len(pool))])[0]
 
 
 def _in_layout_order(layout: Layout, looks: Looks) -> Looks:

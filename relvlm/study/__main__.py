@@ -15,6 +15,7 @@ from relvlm.paths import Parser
 from relvlm.study.plan import read_plan, smoke
 from relvlm.study.report import report
 from relvlm.study.runs import Run, runs_of, train
+from relvlm.study.worlds import build_worlds
 
 EXAMPLES = """examples:
   python -m relvlm.study configs/study/main.yaml                       # as many runs at a time as there are cores
@@ -39,6 +40,7 @@ def _study(args: argparse.Namespace) -> int:
     plan = read_plan(args.plan)
     if args.smoke:
         plan = smoke(plan)
+    build_worlds(plan)
     runs = _chosen(runs_of(plan), args.shard)
     if args.list:
         for run in runs:
@@ -52,8 +54,10 @@ def _study(args: argparse.Namespace) -> int:
 
 
 def _chosen(runs: list[Run], shard: str) -> list[Run]:
-    folders = {run.folder: run for run in runs}
-    return [folders[folder] for folder in shard_of(list(folders), shard)]
+    """A share of the runs; one that goes on from another is in the share of that one."""
+    first = [run.folder for run in runs if run.before is None]
+    chosen = set(shard_of(first, shard))
+    return [run for run in runs if (run.before or run).folder in chosen]
 
 
 def _arguments() -> argparse.Namespace:

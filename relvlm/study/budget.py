@@ -31,9 +31,10 @@ def cost_of(config: Config) -> Cost:
     return Cost(images, flops)
 
 
-def steps_of(budget: Budget, config: Config) -> int:
-    """At least one."""
+def steps_of(budget: Budget, config: Config, share: float = 1.0) -> int:
+    """At least one; of `share` of the budget."""
     if budget.steps:
-        return budget.steps
+        return max(1, round(share * budget.steps))
     cost = cost_of(config)
-    return max(1, round(budget.images / cost.images if budget.images else budget.tflop * 1e12 / cost.flops))
+    whole = budget.images / cost.images if budget.images else budget.tflop * 1e12 / cost.flops
+    return max(1, round(share * whole))

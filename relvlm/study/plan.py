@@ -27,6 +27,17 @@ class Arm:
     name: Annotated[str, "in tables; its folder is named after it", NAME]
     config: Annotated[str, "YAML, e.g. configs/mini/albef.yaml", PATH]
     set: Annotated[list[str], "dotted.key=value", Length(0, 100, NAME)] = field(default_factory=list)
+    after: Annotated[str, "another arm, from whose run of the same seed it goes on; none: from anew"] = ""
+    share: Annotated[float, "of the budget: how long it is trained", Range(0, 1, above=True)] = 1.0
+    suite: Annotated[str, "folder of benchmarks, where not the plan's", PATH] = ""
+
+
+@dataclass(frozen=True)
+class World:
+    """A RelWorld that is built where it is not there yet."""
+
+    path: Annotated[str, "its folder", PATH]
+    flags: Annotated[list[str], "of `relvlm data build relworld`", Length(0, 100, NAME)] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Plan:
     compare: Annotated[list[list[str]], "pairs of arms: is the second better than the first?"] = field(
         default_factory=list
     )
+    worlds: Annotated[list[World], "built before the first run"] = field(default_factory=list)
     evaluations: Annotated[int, "of a run, at equal distances; the last one counts", Range(1, 1000)] = 8
     set: Annotated[list[str], "dotted.key=value of every arm", Length(0, 100, NAME)] = field(default_factory=list)
 
@@ -97,8 +109,12 @@ def _faults(plan: Plan) -> list[str]:
     for place, budget in enumerate(plan.budgets):
         if sum(bool(amount) for amount in (budget.steps, budget.images, budget.tflop)) != 1:
             found.append(f"budgets[{place}]: give one of steps, images, tflop")
+    arms = {arm.name: arm for arm in plan.arms}
+    for arm in plan.arms:
+        if arm.after and (arm.after not in arms or arms[arm.after].after):
+            alone = ", ".join(name for name, other in arms.items() if not other.after)
+            found.append(f"arms: {arm.name}: after: {arm.after!r}: not an arm that is trained from anew ({alone})")
     for place, pair in enumerate(plan.compare):
-        arms = [arm.name for arm in plan.arms]
         if len(set(pair)) != 2 or not set(pair) <= set(arms):
             found.append(f"compare[{place}]: {pair}: not two of {', '.join(arms)}")
     return found

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,13 @@ from typing import Any
 
 import torch
 
-from relvlm import storage
-from relvlm.config.load import load_config, to_yaml
+from relvlm import checkpoints, storage
+from relvlm.config.load import load_config, to_tree
 from relvlm.config.schema import Config
 from relvlm.engine.resume import inputs_of
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.history import read_history
+from relvlm.pretrained import latest
 from relvlm.stopping import REQUEUE
 from relvlm.study.budget import cost_of, steps_of
 from relvlm.study.plan import Arm, Budget, Plan, slug
@@ -58,13 +59,33 @@ class Run:
         name = f"{slug(self.budget.name)}-{slug(self.arm.name)}-{self.seed}.json"
         return Path(self.plan.results) / "runs" / name
 
+    @property
+    def suite(self) -> Path:
+        return Path(self.arm.suite or self.plan.suite)
+
+    @cached_property
+    def before(self) -> Run | None:
+        """The run that this one goes on from."""
+        arm = next((arm for arm in self.plan.arms if arm.name == self.arm.after), None)
+        return replace(self, arm=arm) if arm else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether what it goes on from is there."""
+        if self.before is None:
+            return True
+        newest = latest(self.before.folder / "checkpoints")
+        return newest is not None and checkpoints.step_of(newest) == self.before.config.steps
+
     @cached_property
     def overrides(self) -> list[str]:
         """What its `relvlm train` is told beside the arm's config."""
         own = [*self.plan.set, *self.arm.set, f"seed={self.seed}", f"out={self.folder}"]
-        steps = steps_of(self.budget, load_config(Path(self.arm.config), own))
+        if self.before:
+            own.append(f"init={json.dumps({'checkpoint': str(self.before.folder)})}")
+        steps = steps_of(self.budget, load_config(Path(self.arm.config), own), self.arm.share)
         every = -(-steps // self.plan.evaluations)
-        return [*own, f"steps={steps}", f"eval.every={every}", f"eval.suite={self.plan.suite}"]
+        return [*own, f"steps={steps}", f"eval.every={every}", f"eval.suite={self.suite}"]
 
     @cached_property
     def config(self) -> Config:
@@ -72,9 +93,18 @@ class Run:
 
     @cached_property
     def digest(self) -> str:
-        """Names the config, without the folder, and what it is trained on and judged by, by content."""
-        config = to_yaml(replace(self.config, out="run", name="run"))
-        made_from = {"config": config, "inputs": inputs_of(self.config), "suite": _digest(Path(self.plan.suite))}
+        """Names what the config sets otherwise than the defaults, but for folders, and all that it reads, by content.
+
+        So a field that a later version adds leaves results what they are.
+        """
+        config = replace(self.config, out="run", name="run", eval=replace(self.config.eval, suite="suite"))
+        if self.before:
+            config = replace(config, init=replace(config.init, checkpoint=self.before.digest))
+        made_from = {
+            "config": set_otherwise(to_tree(config), to_tree(Config())),
+            "inputs": inputs_of(self.config),
+            "suite": _digest(self.suite),
+        }
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
     def is_done(self) -> bool:
@@ -95,14 +125,20 @@ def runs_of(plan: Plan) -> list[Run]:
     return [Run(plan, budget, arm, seed) for budget in plan.budgets for seed in plan.seeds for arm in plan.arms]
 
 
+def left(runs: Sequence[Run]) -> list[Run]:
+    """Those without a result, and those that one of them goes on from and whose checkpoints are gone."""
+    missing = [run for run in runs if not run.is_done()]
+    return [run for run in runs if run in missing or any(run == other.before for other in missing if not other.ready)]
+
+
 def train(runs: Sequence[Run], processes: int) -> list[str]:
     """Train so many at a time, one thread each; what failed, a line each. Interrupted, all of them save and end."""
-    waiting, failed = [run for run in runs if not run.is_done()], list[str]()
+    waiting, failed = left(runs), list[str]()
     going: list[tuple[Run, subprocess.Popen[bytes]]] = []
     try:
-        while waiting or going:
-            while waiting and len(going) < processes:
-                run = waiting.pop(0)
+        while going or any(run.ready for run in waiting):
+            while len(going) < processes and (run := next((run for run in waiting if run.ready), None)):
+                waiting.remove(run)
                 going.append((run, _start(run)))
                 log.info("%s: begins (%s)", run.name, run.folder)
             time.sleep(POLL_S)
@@ -115,7 +151,7 @@ def train(runs: Sequence[Run], processes: int) -> list[str]:
             process.terminate()
         for _, process in going:
             process.wait()
-    return failed
+    return failed + [f"{run.name}: not begun: {run.arm.after}, which it goes on from, has not ended" for run in waiting]
 
 
 def _start(run: Run) -> subprocess.Popen[bytes]:
@@ -159,6 +195,19 @@ def found(run: Run) -> dict[str, Any]:
 def _hours(folder: Path) -> float:
     with (folder / "metrics.csv").open(newline="") as file:
         return sum(float(row["step_s"]) for row in csv.DictReader(file)) / 3600
+
+
+def set_otherwise(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a tree differs from the defaults."""
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            value = set_otherwise(value, defaults[key])
+            if value:
+                found[key] = value
+        elif key not in defaults or value != defaults[key]:
+            found[key] = value
+    return found
 
 
 def _digest(suite: Path) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from relvlm.errors import UserError
+from relvlm.evals.figures.seeds import Spread, comparison_lines, paired, spread
 from relvlm.evals.tasks.registry import titles
 from relvlm.study.plan import Budget, Plan
-from relvlm.study.statistics import Spread, holm, paired, spread
 
 Results = Mapping[str, Mapping[int, Mapping[str, Any]]]  # by arm and seed: what runs.py keeps
 Lines = list[list[str]]
@@ -54,8 +54,8 @@ def main_lines(plan: Plan, results: Results) -> Lines:
             continue
         one, spreads = next(iter(seeds.values())), [over_seeds(seeds, title) for title in chosen]
         size = [str(len(seeds)), f"{one['steps']:,}", f"{one['images']:,}", f"{one['tflop']:.2f}"]
-        lines.append([f"**{name}**", *size, *map(_mean, spreads)])
-        lines.append(["95% interval", "", "", "", "", *map(_interval, spreads)])
+        lines.append([f"**{name}**", *size, *(found.value for found in spreads)])
+        lines.append(["95% interval", "", "", "", "", *(found.interval for found in spreads)])
     some = next((result for seeds in results.values() for result in seeds.values()), None)
     if some:
         lines.append(["chance", "", "", "", "", *(_chance(some["figures"][title]) for title in chosen)])
@@ -64,34 +64,20 @@ def main_lines(plan: Plan, results: Results) -> Lines:
 
 def test_lines(plan: Plan, results: Results) -> Lines:
     """The plan's comparisons, seed by seed, p corrected for the number of tests in this table."""
-    rows = [
-        (first, second, title, test)
-        for first, second in plan.compare
-        for title in figures_of(plan, results)
-        if (test := paired(*_both(results, first, second, title))) is not None
-    ]
-    corrected = holm([test.p for *_, test in rows])
-    lines = [["comparison", "figure", "difference", "95% interval", "p", "p, corrected", "seeds"]]
-    for (first, second, title, test), p in zip(rows, corrected, strict=True):
-        bold = "**" if p < 0.05 else ""
-        interval = f"{test.low:+.1f} to {test.high:+.1f}"
-        shown = [f"{bold}{test.difference:+.1f}{bold}", interval, f"{test.p:.3g}", f"{bold}{p:.3g}{bold}"]
-        lines.append([f"{second} - {first}", title, *shown, str(test.seeds)])
-    return lines
+    return comparison_lines(
+        [
+            (f"{second} - {first}", title, test)
+            for first, second in plan.compare
+            for title in figures_of(plan, results)
+            if (test := paired(*_both(results, first, second, title))) is not None
+        ]
+    )
 
 
 def _both(results: Results, first: str, second: str, title: str) -> tuple[Sequence[float], Sequence[float]]:
     common = [seed for seed in results[first] if seed in results[second]]
     a, b = ([results[arm][seed]["figures"][title]["value"] for seed in common] for arm in (first, second))
     return a, b
-
-
-def _mean(found: Spread) -> str:
-    return f"**{found.mean:.1f}**" + (f" ± {found.sd:.1f}" if found.sd is not None else "")
-
-
-def _interval(found: Spread) -> str:
-    return "" if found.low is None or found.high is None else f"{found.low:.1f}-{found.high:.1f}"
 
 
 def _chance(cell: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from relvlm.config.load import dump, load_config, model_config, parse, to_tree
 from relvlm.config.schema import Config, ModelConfig
 from relvlm.errors import UserError
 
-FOLDERS = ("13m", "3m", "mini", "official")  # studies are plans, not configs
+FOLDERS = ("13m", "3m", "mini", "official", "tune")  # studies are plans, not configs
 CONFIGS = sorted(p for f in FOLDERS for p in (Path(__file__).resolve().parents[2] / "configs" / f).glob("*.yaml"))
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 

@@ -84,16 +84,15 @@ def test_another_seed_is_refused(seed):
 )  # fmt: skip
 def test_indexes_are_looked_at_once(monkeypatch, device, dtypes, backend, wanted):
     monkeypatch.delenv("RELVLM_CHECK", raising=False)
-    monkeypatch.setattr(dispatch, "chosen", lambda *of: SimpleNamespace(name=backend))
     indexes = [torch.zeros(1, dtype=dtype) for dtype in dtypes]
-    assert dispatch.checked("varlen_attention", torch.ones(1, device=device), *indexes) is wanted
+    assert dispatch.checked(SimpleNamespace(name=backend), torch.ones(1, device=device), *indexes) is wanted
 
 
 @pytest.mark.parametrize(("op", "width"), [("varlen_attention", 8), ("mrc_pool", None)])
 def test_a_backend_is_asked_for_the_width_of_heads(monkeypatch, op, width):
     asked = []
     monkeypatch.setattr(dispatch, "chosen", lambda *of: asked.append(of))
-    dispatch._backend(op, torch.ones(3, 1, 8))
+    dispatch.backend_of(op, torch.ones(3, 1, 8))
     assert asked == [(torch.device("cpu"), torch.float32, width)]
 
 

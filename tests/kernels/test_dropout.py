@@ -9,18 +9,85 @@ from relvlm_kernels import dropout, varlen_attention
 SEED = torch.tensor([2**40 + 7])
 
 
+ONES = 0xFFFFFFFF
+PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0)
+
+
 @pytest.mark.parametrize(
-    ("counter", "key", "word"),
+    ("counter", "key", "rounds", "words"),
     [
-        ((0, 0, 0, 0), (0, 0), 0x6627E8D5),
-        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, 0x408F276D),
-        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), 0xD16CFE09),
+        ((0,) * 4, (0,) * 2, 7, (0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48)),
+        ((ONES,) * 4, (ONES,) * 2, 7, (0x5207DDC2, 0x45165E59, 0x4D8EE751, 0x8C52F662)),
+        (*PI, 7, (0x4DFCCABA, 0x190A87F0, 0xC47362BA, 0xB6B5242A)),
+        ((0,) * 4, (0,) * 2, 10, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((ONES,) * 4, (ONES,) * 2, 10, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (*PI, 10, (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
     ],
 )
-def test_philox_gives_the_known_answers(counter, key, word):
-    """Of Random123's test vectors for philox4x32_10."""
-    found = dropout.first_word(tuple(map(torch.tensor, counter)), tuple(map(torch.tensor, key)))
-    assert found.item() == word
+def test_philox_gives_the_known_answers(counter, key, rounds, words):
+    """Random123's test vectors for philox4x32."""
+    found = dropout.philox(tuple(map(torch.tensor, counter)), tuple(map(torch.tensor, key)), rounds)
+    assert tuple(x.item() for x in found) == words
+
+
+def drawn(rows=256, heads=4, keys=256, rate=0.3, seed=SEED):
+    """(heads, rows, keys): what is kept less its expectation, of variance 1."""
+    kept = dropout.keep_scale(seed, rate, torch.arange(rows)[None], heads, keys)[0] > 0
+    return (kept.double() - (1 - rate)) / (rate * (1 - rate)) ** 0.5
+
+
+def standard(x):
+    """The sum of independent numbers of variance 1, which is to be a standard normal number; six are seldom passed."""
+    return abs(float(x.sum() / x.numel() ** 0.5))
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_as_many_are_kept_as_the_rate_says(rate, axis):
+    """In all, and in each head, row and column: the mean of their squares is 1."""
+    found = drawn(rate=rate)
+    assert standard(found) < 5
+    if axis is not None:
+        sums = found.movedim(axis, 0).flatten(1).sum(1) / (found.numel() / found.shape[axis]) ** 0.5
+        assert abs(float(sums.square().mean()) - 1) < 6 * (2 / len(sums)) ** 0.5 and float(sums.abs().max()) < 6
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3, 7, 8, 9, 15, 16, 17, 32, 64])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_neighbours_are_independent(axis, lag):
+    """Along rows and keys, those of one quad too."""
+    found = drawn()
+    before, after = found.narrow(axis, 0, 256 - lag), found.narrow(axis, lag, 256 - lag)
+    assert standard(before * after) < 5
+
+
+@pytest.mark.parametrize("other", [SEED + 1, SEED + 2**32, -SEED])
+def test_heads_and_seeds_are_independent(other):
+    found = drawn()
+    assert standard(found * drawn(seed=other)) < 5
+    for lag in (1, 2, 3):
+        assert standard(found[lag:] * found[:-lag]) < 5
+
+
+def test_all_pairs_of_keys_are_independent():
+    """The correlations of 64 keys over 8192 rows are as large as those of independent numbers: chi square."""
+    found = drawn(8192, 1, 64)[0]
+    correlation = (found.T @ found / len(found))[tuple(torch.triu_indices(64, 64, 1))]
+    pairs = len(correlation)
+    assert abs(float(correlation.square().sum() * len(found)) - pairs) < 6 * (2 * pairs) ** 0.5
+
+
+def test_the_patterns_of_a_quad_are_as_frequent_as_their_rate_says():
+    kept = drawn(4096, 2, 64, rate=0.5) > 0
+    quads = kept.unflatten(-1, (4, 2, 4, 2)).transpose(-3, -2).flatten(-2)  # block, quad, key
+    count = (quads * torch.tensor([1, 2, 4, 8])).sum(-1).flatten().bincount(minlength=16)
+    expected = count.sum() / 16
+    assert float(((count - expected) ** 2 / expected).sum()) < 15 + 6 * 30**0.5
+
+
+@pytest.mark.parametrize("keys", [1, 15, 16, 40])
+def test_the_mask_of_a_key_does_not_depend_on_how_many_there_are(keys):
+    assert torch.equal(drawn(8, 2, keys), drawn(8, 2, 64)[..., :keys])
 
 
 @pytest.mark.parametrize("op", ["region", "varlen"])

@@ -60,4 +60,6 @@ def test_a_library_of_other_sources_is_not_used(layout, monkeypatch):
 
 def test_a_name_that_is_no_field_is_an_error():
     with pytest.raises(AttributeError, match="source_image"):
-        native.Filled(Call()).set(source_image=1)
+        Call(source_image=1)
+    with pytest.raises(AttributeError, match="source_image"):
+        Call().source_image = 1

@@ -195,7 +195,7 @@ def test_a_backward_called_by_itself_refuses_what_does_not_fit():
     out, lse = torch.ops.relvlm.varlen_attention(q, q, q, cu, cu, 0.3, 0.0, None)
 
     def backward(grad=q, out=out, lse=lse):
-        return torch.ops.relvlm.varlen_attention_backward(grad, q, q, q, out, lse, cu, cu, None, 0.3, 0.0)
+        return torch.ops.relvlm.varlen_attention_backward(grad, q, q, q, out, lse, cu, cu, 0.3, 0.0, None)
 
     backward()
     for wrong in ({"grad": q[:2]}, {"out": out[:, :1]}, {"lse": lse[:2]}):

@@ -37,6 +37,14 @@ def test_scaling_is_said_to_be_simulated_and_a_number_of_nodes_recommended() -> 
     assert "efficiency" in weak.split("Recommended: ")[1]
 
 
+@pytest.mark.parametrize("name", ["xvlm", "albef"])
+def test_going_on_with_relations_fits_a_gpu_of_24_gb(name: str) -> None:
+    done = plan("--config", f"configs/tune/{name}.yaml", "--gpus", "1", "--device", "rtx-4090")
+    assert done.returncode == 0, done.stderr
+    (row,) = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ZeRO-0")]
+    assert 4 < float(row[5]) < 20
+
+
 def test_chunks_cost_a_forward_pass_and_save_memory() -> None:
     told = []
     for argument in ([], ["accumulate=4"]):

@@ -47,7 +47,7 @@ def test_twins_are_each_true_of_their_own_picture_alone(config: WorldConfig) -> 
         assert a.background == b.background
         inverses += PREDICATES[first].inverse == second
     assert 15 < inverses < 45
-    assert fingerprint(made) == {64: "40055b2b7824", 32: "e825e6f0d99d"}[config.image_size]
+    assert fingerprint(made) == {5: "40055b2b7824", 2: "e825e6f0d99d"}[config.max_objects]
 
 
 def test_predicates_are_true_or_false_of_a_fact_and_among_those_asked_for() -> None:

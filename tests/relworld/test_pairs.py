@@ -78,7 +78,7 @@ def test_vsr_votes_are_for_the_label() -> None:
 def test_the_same_arguments_make_the_same_rows_in_every_version(config: WorldConfig) -> None:
     bank = Bank(config, 0)
     rows = vsr_rows(bank, "test", 60), svo_rows(bank, 80)
-    assert fingerprint(rows) == {64: "74d7c7d0f764", 32: "31ec8b66a423"}[config.image_size]
+    assert fingerprint(rows) == {5: "74d7c7d0f764", 2: "31ec8b66a423", 3: "5eb5387234bc"}[config.max_objects]
 
 
 def test_a_world_of_one_action_has_verbs_to_change() -> None:

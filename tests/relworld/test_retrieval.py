@@ -26,6 +26,16 @@ def test_paragraphs_have_splits_and_tell_their_images_apart(folder: Path) -> Non
     assert len(set(contents)) == len(contents)
 
 
+@pytest.mark.parametrize("siblings", [1, 2, 4])
+def test_siblings_share_their_things_and_are_told_apart_by_relations(siblings: int, tmp_path: Path) -> None:
+    bank = Bank(world_config("mini", shapes=10, colours=8, benchmark_pairs=40, paragraph_siblings=siblings), 0)
+    write_paragraphs(bank, tmp_path / "p")
+    rows = json.loads((tmp_path / "p/paragraphs_v1.json").read_text())[4:]  # 4 of val
+    things = [frozenset(thing.look.kind for thing in bank.scenes[row["image_id"]].things) for row in rows]
+    assert [things.count(found) for found in things] == [siblings] * len(rows)
+    assert len({row["paragraph"] for row in rows}) == len(rows)
+
+
 def test_karpathy_file_has_five_sentences_an_image(folder: Path) -> None:
     content = json.loads((folder / "coco" / "karpathy.json").read_text())
     assert Counter(i["split"] for i in content["images"]) == {"val": PAIRS // 10, "test": PAIRS // 5}
@@ -36,7 +46,7 @@ def test_karpathy_file_has_five_sentences_an_image(folder: Path) -> None:
 
 def test_files_are_the_same_in_every_version(folder: Path, config: WorldConfig) -> None:
     files = [path.read_text() for name in ("paragraphs", "coco") for path in sorted((folder / name).iterdir())]
-    assert fingerprint(files) == {64: "8b5126f06aba", 32: "20f18ae4014f"}[config.image_size]
+    assert fingerprint(files) == {5: "8b5126f06aba", 2: "961cc2ca566b", 3: "5b34c6b80ece"}[config.max_objects]
 
 
 def test_ids_join_sentences_to_images(folder: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_same_arguments_make_the_same_siblings_in_every_version(config: Worl
     made = [sample_siblings(config, rng, training=True) for _ in range(100)]
     assert (
         fingerprint([(s.things, s.actions, s.main, s.background) for pair in made for s in pair])
-        == {64: "a3b8962a8106", 32: "9de80e6a97cc"}[config.image_size]
+        == {5: "a3b8962a8106", 2: "9de80e6a97cc"}[config.max_objects]
     )
 
 
@@ -76,6 +76,14 @@ def test_main_relations_are_actions_as_often_as_asked_for(knobs: dict[str, objec
     config, rng = world_config("full", **knobs), Random(0)
     found = [sample_predicate(config, rng) in config.actions for _ in range(1000)]
     assert sum(found) / 1000 == pytest.approx(actions, abs=0.05)
+
+
+def test_a_tail_makes_later_predicates_rare() -> None:
+    config, rng = world_config("full", tail=1, action_share=0), Random(0)
+    found = Counter(sample_predicate(config, rng) for _ in range(4000))
+    first, second, last = (found[config.spatial[place]] for place in (0, 1, -1))
+    assert first / second == pytest.approx(2, rel=0.15)
+    assert first / last == pytest.approx(len(config.spatial), rel=0.35)
 
 
 @pytest.mark.parametrize("predicate", ["inside", "contains", "left of"])

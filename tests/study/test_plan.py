@@ -25,6 +25,13 @@ def test_every_plan_that_is_shipped_can_be_read(pytestconfig):
         ("[[X-VLM, ReX-VLM]]", "[[X-VLM, ALBEF]]", r"compare\[0\]: .* not two of X-VLM, ReX-VLM"),
         ("[[X-VLM, ReX-VLM]]", "[[X-VLM, X-VLM]]", r"compare\[0\]: .* not two of"),
         ("budgets: [{name: steps, steps: 10}]", "budgets: []", "budgets: empty"),
+        ("name: X-VLM, config", "name: X-VLM, after: ReX, config", r"X-VLM: after: 'ReX': not an arm .* \(ReX-VLM\)"),
+        (
+            "name: X-VLM, config",
+            "name: X-VLM, after: X-VLM, config",
+            r"after: 'X-VLM': not an arm that is trained",
+        ),
+        ("name: X-VLM, config", "name: X-VLM, share: 0, config", r"arms\[0\].share: 0.0?: must be above 0"),
         ("evaluations: 3", "evaluation: 3", r"evaluation: unknown key \(did you mean 'evaluations'"),
     ],
 )

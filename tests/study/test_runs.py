@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from relvlm.errors import UserError
-from relvlm.study.plan import Plan, read_plan
-from relvlm.study.runs import runs_of, train
+from relvlm.study.plan import Arm, Plan, read_plan
+from relvlm.study.runs import left, runs_of, set_otherwise, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +45,35 @@ def test_a_run_is_told_its_seed_folder_steps_and_evaluations(plan):
     assert (run.config.seed, run.config.steps, run.config.optim.lr) == (5, 10, 1e-3)
 
 
+def test_an_arm_that_goes_on_starts_from_the_same_seed_for_a_share_of_the_budget(plan):
+    later = Arm("ReX-VLM, later", "configs/mini/rex_vlm.yaml", after="X-VLM", share=0.2)
+    plan = replace(plan, arms=[*plan.arms, later])
+    run = next(run for run in runs_of(plan) if run.arm == later and run.seed == 5)
+    assert run.before and (run.before.arm.name, run.before.seed) == ("X-VLM", 5)
+    assert run.config.steps == 2 and run.config.init.checkpoint == str(run.before.folder)
+    assert run.config.init.vision is None
+
+
+def test_what_a_run_goes_on_from_comes_first_and_again_where_its_checkpoints_are_gone(real):
+    later = Arm("later", str(ROOT / "configs/mini/rex_vlm.yaml"), after="xvlm", share=0.5)
+    first, _, last = runs = runs_of(replace(real, arms=[*real.arms, later]))
+    assert [run.ready for run in runs] == [True, True, False]
+    for run in runs[:2]:
+        run.result.parent.mkdir(parents=True, exist_ok=True)
+        run.result.write_text(json.dumps({"digest": run.digest}))
+    assert left(runs) == [first, last]
+    (first.folder / "checkpoints/step_0000004").mkdir(parents=True)
+    assert last.ready and left(runs) == [last]
+    assert replace(first, seed=1).folder != first.folder
+
+
+def test_what_never_begins_is_said(real):
+    later = Arm("later", str(ROOT / "configs/mini/rex_vlm.yaml"), after="xvlm")
+    runs = runs_of(replace(real, arms=[*real.arms, later], set=[*real.set, "data.vocab=/gone.txt"]))
+    failed = train(runs, processes=2)
+    assert "steps, later, seed 0: not begun: xvlm, which it goes on from, has not ended" in failed
+
+
 def test_a_result_of_another_config_is_not_passed_over(real, relworld):
     run = runs_of(real)[0]
     assert not run.is_done()
@@ -56,6 +85,16 @@ def test_a_result_of_another_config_is_not_passed_over(real, relworld):
     (changed,) = [each for each in runs_of(replace(real, set=[*real.set, "optim.lr=0.5"])) if each.arm.name == "xvlm"]
     with pytest.raises(UserError, match="of another config or other data"):
         changed.is_done()
+
+
+def test_a_field_that_is_as_always_is_no_part_of_a_digest():
+    defaults = {"a": 1, "deep": {"b": 2, "c": 3}, "list": [1]}
+    assert set_otherwise({"a": 1, "deep": {"b": 2, "c": 4}, "list": [1]}, defaults) == {"deep": {"c": 4}}
+    assert set_otherwise({"list": [2], "deep": {"b": 2, "c": 3, "d": None}}, defaults) == {
+        "list": [2],
+        "deep": {"d": None},
+    }
+    assert set_otherwise({"a": 1}, {"a": 1.0}) == {}
 
 
 def test_what_fails_is_named_and_leaves_no_result(real):

@@ -3,7 +3,7 @@
 import pytest
 
 from relvlm.errors import UserError
-from relvlm.study import plots, tables
+from relvlm.study import tables
 from relvlm.study.report import report
 
 
@@ -48,14 +48,6 @@ def test_a_damaged_result_is_named(plan, keep):
     path.write_text(path.read_text()[:40])
     with pytest.raises(UserError, match=rf"{path}: not readable"):
         tables.read_results(plan, plan.budgets[0])
-
-
-def test_a_curve_has_the_mean_and_the_extremes_of_the_seeds(plan, keep):
-    keep("X-VLM", 3, 60.0)
-    keep("X-VLM", 5, 70.0)
-    results = tables.read_results(plan, plan.budgets[0])
-    assert plots.curve(results["X-VLM"], "VSR") == [(5, 50.0, 50.0, 50.0), (10, 65.0, 60.0, 70.0)]
-    assert plots.curve(results["X-VLM"], "SVO") == []
 
 
 def test_a_report_has_tables_tests_plots_and_hours(plan, keep, tmp_path):

@@ -58,8 +58,8 @@ def attention(s: Any) -> None:
     if not s.backward:
         _write(getattr(eager, op)(q, k, v, *rest), at(s.out, dtype, s.queries, *heads), lse)
         return
-    saved, dq = (at(x, dtype, s.queries, *heads) for x in (s.saved, s.dq))
-    to = dq, keys("dk"), keys("dv")
+    saved = at(s.saved, dtype, s.queries, *heads)
+    to = rows("dq", s.queries), keys("dk"), keys("dv")
     found = getattr(eager, f"{op}_backward")(
         rows("grad", s.queries), q, k, v, saved, lse, *rest, to if s.partial else None
     )

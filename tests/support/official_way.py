@@ -113,7 +113,7 @@ class OfficialWay(nn.Module):
         x = embeddings.dropout(embeddings.norm(x))
         for layer in text.layers:
             x = _residual(layer.attention, x, lambda y, a: _self_attention(a, y, mask))
-            x = _residual(layer.feed_forward, x, lambda y, ffn: ffn(y))
+            x = _residual(layer.feed_forward, x, lambda y, ffn: nn.Sequential.forward(ffn, y))
         return Texts(text.norm(x), mask)
 
     def _fuse(self, texts: Texts, views: Views) -> Tensor:
@@ -122,8 +122,13 @@ class OfficialWay(nn.Module):
             assert isinstance(layer, FusionLayer)
             x = _residual(layer.attention, x, lambda y, a: _self_attention(a, y, texts.mask))
             x = _residual(layer.cross_attention, x, lambda y, a: _cross_attention(a, y, views))
-            x = _residual(layer.feed_forward, x, lambda y, ffn: ffn(y))
+            x = _residual(layer.feed_forward, x, lambda y, ffn: nn.Sequential.forward(ffn, y))
         return self.model.fusion.norm(x)
+
+
+def longest_text(batch: Batch) -> int:
+    """Tokens of the longest text, to which some codes trim a batch."""
+    return int(batch.regions.offsets.diff().max())
 
 
 def _residual(block: Residual, x: Tensor, run) -> Tensor:

@@ -40,14 +40,20 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "mrc_pool": {
         "h": _wave(4, 16), "subject_rows": ROWS, "object_rows": ROWS.flip(0), "weight": _wave(8, 32), "bias": _wave(8),
     },
+    "add_norm": {
+        "residual": _wave(5, 16), "x": _wave(5, 16).cos(), "weight": _wave(16), "shift": _wave(16).cos(),
+    },
+    "gelu_linear": {"x": _wave(5, 16), "bias": _wave(16), "weight": _wave(8, 16), "out_bias": _wave(8)},
 }  # fmt: skip
 # Axes whose size is free: rows, of which some may be in no group; images; heads and widths that nothing else has.
 FREE = {
     "region_attention": {"q": [0]}, "region_cross_attention": {"q": [0], "x": [0]}, "varlen_attention": {"q": [0]},
     "varlen_attention_kvpacked": {"q": [0], "kv": [0]}, "varlen_attention_qkvpacked": {"qkv": [0, 2, 3], "cu": [0]},
-    "window_attention": {"qkv": [0, 4]}, "box_mean": {"x": [0, 2]}, "mrc_pool": {"h": [0]},
+    "window_attention": {"qkv": [0, 4]}, "box_mean": {"x": [0, 2]}, "mrc_pool": {"h": [0]}, "add_norm": {},
+    "gelu_linear": {"x": [0]},
 }  # fmt: skip
-MAY_GROW = "x", 1  # an image may have more prefix tokens
+MAY_GROW = ("region_cross_attention", "x", 1), ("box_mean", "x", 1)  # an image may have more prefix tokens
+MAY_BE_NARROW = "add_norm", "x"  # a product under autocast
 
 
 def call(op: str, arguments: dict[str, Any]) -> Tensor:
@@ -71,7 +77,7 @@ def other_shapes(op: str, name: str) -> Iterator[tuple[str, Callable[[Tensor], T
     yield "one axis more", lambda x: x[None]
     yield "one axis less", lambda x: x[0]
     for axis in set(range(ARGUMENTS[op][name].dim())).difference(FREE[op].get(name, [])):
-        if (name, axis) != MAY_GROW:
+        if (op, name, axis) not in MAY_GROW:
             yield f"axis {axis} longer", lambda x, a=axis: torch.cat([x, x.narrow(a, 0, 1)], a)
             yield f"axis {axis} twice", lambda x, a=axis: torch.cat([x, x], a)
         yield f"axis {axis} of 1", lambda x, a=axis: x.narrow(a, 0, 1)
@@ -91,7 +97,8 @@ def other_dtypes(op: str, name: str) -> list[torch.dtype]:
     dtype = ARGUMENTS[op][name].dtype
     floats = [n for n in tensors_of(op) if ARGUMENTS[op][n].is_floating_point()]
     if dtype.is_floating_point:
-        return [torch.int64, torch.complex64, *([torch.float64, torch.float16] if len(floats) > 1 else [])]
+        others = [torch.float64, *([] if (op, name) == MAY_BE_NARROW else [torch.float16])]
+        return [torch.int64, torch.complex64, *(others if len(floats) > 1 else [])]
     if dtype == torch.bool:
         return [torch.uint8, torch.int32, torch.float32]
     return [torch.float32, torch.uint8, torch.int16, torch.bool]

@@ -11,15 +11,18 @@ from relvlm_kernels.cpu import library
 from relvlm_kernels.cpu.library import DTYPES, Call, Groups, int32
 from relvlm_kernels.dropout import threshold
 from relvlm_kernels.eager import Gradients
-from relvlm_kernels.native import Filled
+from relvlm_kernels.recent import Recent
 from relvlm_kernels.regions import Regions
+
+Alive = tuple[Tensor, ...]  # what a structure points at, which must outlive the call
+_groups: Recent[tuple[Groups, Alive]] = Recent()
 
 
 def region_attention(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """See `ops.region_attention`."""
-    call, outputs = forward_call(q, k, v, scale, dropout, seed)
+    call, outputs, _alive = forward_call(q, k, v, scale, dropout, seed)
     _region("region_attention", call, k, regions)
     return outputs
 
@@ -28,7 +31,7 @@ def region_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, regions: Regions, scale: float,
     dropout: float, seed: Tensor | None, to: Gradients | None = None,
 ) -> Gradients:  # fmt: skip
-    call, grads = backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
+    call, grads, _alive = backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
     _region("region_attention_backward", call, k, regions)
     return grads
 
@@ -38,7 +41,7 @@ def varlen_attention(
     seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `ops.varlen_attention`."""
-    call, outputs = forward_call(q, k, v, scale, dropout, seed)
+    call, outputs, _alive = forward_call(q, k, v, scale, dropout, seed)
     run_varlen("varlen_attention", call, cu_q, cu_k)
     return outputs
 
@@ -47,82 +50,100 @@ def varlen_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
     scale: float, dropout: float, seed: Tensor | None, to: Gradients | None = None,
 ) -> Gradients:  # fmt: skip
-    call, grads = backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
+    call, grads, _alive = backward_call(grad, q, k, v, out, lse, scale, dropout, seed, to)
     run_varlen("varlen_attention_backward", call, cu_q, cu_k)
     return grads
 
 
 def forward_call(
     q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float, seed: Tensor | None
-) -> tuple[Filled, tuple[Tensor, Tensor]]:
-    """A call of the forward, and what it writes: output and log-sum-exps."""
-    call = _call({"q": q, "k": k, "v": v}, scale, dropout, seed)
-    lse = _output(q[..., 0], torch.float64 if q.dtype == torch.float64 else torch.float32)
+) -> tuple[Call, tuple[Tensor, Tensor], Alive]:
+    """A call of the forward, what it writes (output and log-sum-exps), and what it points at."""
+    call, alive = _call(q, k, v, scale, dropout, seed)
     out = _output(q)
-    call.point(out=out, lse=lse)
-    return call, (out, lse)
+    lse = torch.empty(q.shape[:-1], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+    call.out, call.lse = out.data_ptr(), lse.data_ptr()
+    return call, (out, lse), alive
 
 
 def backward_call(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float, dropout: float,
     seed: Tensor | None, to: Gradients | None,
-) -> tuple[Filled, Gradients]:  # fmt: skip
-    """A call of the backward, and what it writes: the gradients of q, k and v."""
-    call = _call({"q": q, "k": k, "v": v, "grad": grad}, scale, dropout, seed)
-    call.point(out=out.contiguous(), lse=lse.contiguous())
-    call.set(backward=True)
-    grads = to or (_output(q), _output(k), _output(v))
-    for name, x in zip(("dq", "dk", "dv"), grads, strict=True):
-        _point_at_rows(call, name, x)
-    return call, grads
+) -> tuple[Call, Gradients, Alive]:  # fmt: skip
+    """A call of the backward, what it writes (the gradients of q, k and v), and what it points at."""
+    call, alive = _call(q, k, v, scale, dropout, seed)
+    grad, call.grad_row, call.grad_head = _dense_rows(grad)
+    out, lse = out.contiguous(), lse.contiguous()
+    call.grad, call.out, call.lse, call.backward = grad.data_ptr(), out.data_ptr(), lse.data_ptr(), 1
+    dq, dk, dv = grads = to or (_output(q), _output(k), _output(v))
+    call.dq, call.dk, call.dv = dq.data_ptr(), dk.data_ptr(), dv.data_ptr()
+    call.dq_row, call.dq_head = _writable_rows("dq", dq)
+    call.dk_row, call.dk_head = _writable_rows("dk", dk)
+    call.dv_row, call.dv_head = _writable_rows("dv", dv)
+    return call, grads, (*alive, grad, out, lse)
 
 
-def _call(inputs: dict[str, Tensor], scale: float, dropout: float, seed: Tensor | None) -> Filled:
+def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float, seed: Tensor | None) -> tuple[Call, Alive]:
     """Inputs of a call. Rows may lie apart (a slice of a joint projection); other layouts are copied."""
-    q, k = inputs["q"], inputs["k"]
-    call = Filled(Call())
-    for name, x in inputs.items():
-        _point_at_rows(call, name, x if _strides(x) else x.contiguous())
+    (q, q_row, q_head), (k, k_row, k_head), (v, v_row, v_head) = _dense_rows(q), _dense_rows(k), _dense_rows(v)
     queries, heads, width = q.shape
-    call.set(queries=queries, keys=k.shape[:-2].numel(), heads=heads, width=width, scale=scale)
-    call.set(type=DTYPES[q.dtype], threads=torch.get_num_threads())
+    call = Call(
+        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), q_row=q_row, q_head=q_head, k_row=k_row, k_head=k_head,
+        v_row=v_row, v_head=v_head, queries=queries, keys=k.shape[:-2].numel(), heads=heads, width=width, scale=scale,
+        type=DTYPES[q.dtype], threads=torch.get_num_threads(),
+    )  # fmt: skip
     if dropout and seed is not None:
-        call.set(drop_below=threshold(dropout), keep_scale=1 / (1 - dropout), seed=seed.item() % 2**64)
-    return call
+        call.drop_below, call.keep_scale, call.seed = threshold(dropout), 1 / (1 - dropout), seed.item() % 2**64
+    return call, (q, k, v)
 
 
-def _point_at_rows(call: Filled, name: str, x: Tensor) -> None:
-    """Raises ValueError where its rows (..., H, D) are not evenly apart or D is not dense."""
+def _dense_rows(x: Tensor) -> tuple[Tensor, int, int]:
+    """`x` (..., H, D) or a copy whose rows are evenly apart and dense, and the strides of rows and heads."""
+    strides = _strides(x)
+    return (x, *strides) if strides else (x.contiguous(), x.shape[-2] * x.shape[-1], x.shape[-1])
+
+
+def _writable_rows(name: str, x: Tensor) -> tuple[int, int]:
+    """Strides of rows and heads; raises ValueError where they are not evenly apart or not dense."""
     strides = _strides(x)
     if strides is None:
         raise ValueError(f"{name} {tuple(x.shape)}: no kernel for strides {x.stride()}")
-    call.point(**{name: x})
-    call.set(**{f"{name}_row": strides[0], f"{name}_head": strides[1]})
+    return strides
 
 
 def _strides(x: Tensor) -> tuple[int, int] | None:
     """Row and head strides of `x` (..., H, D); None unless its rows are evenly apart and D is dense."""
-    if x.is_contiguous():
-        return x.shape[-2] * x.shape[-1], x.shape[-1]  # a dimension of size 1 has any stride
-    one_run = x.dim() == 3 or x.stride(0) == x.shape[1] * x.stride(1)
-    return (x.stride(-3), x.stride(-2)) if x.stride(-1) == 1 and one_run else None
+    strides = x.stride()
+    if strides[-1] == 1 and (x.ndim == 3 or strides[0] == x.shape[1] * strides[1]):
+        return strides[-3], strides[-2]
+    return (x.shape[-2] * x.shape[-1], x.shape[-1]) if x.is_contiguous() else None  # a size of 1 has any stride
 
 
-def _output(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format)
+def _output(like: Tensor) -> Tensor:
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
 
 
-def _region(op: str, call: Filled, k: Tensor, regions: Regions) -> None:
-    groups = Filled(Groups())
-    groups.point(**{name: int32(getattr(regions, name)) for name in ("offsets", "image", "box")})
-    groups.point(**{name: getattr(regions, name).contiguous() for name in ("prefix", "mean")})
-    groups.set(count=len(regions.image), images=k.shape[0], tokens=k.shape[1])
-    groups.set(grid_rows=regions.grid[0], grid_columns=regions.grid[1], partial=call.struct.backward)
-    library.run(op, "region_attention", call.struct, groups.struct)
+def _region(op: str, call: Call, k: Tensor, regions: Regions) -> None:
+    images, tokens = k.shape[:2]
+    tensors = regions.offsets, regions.image, regions.box, regions.prefix, regions.mean
+    key = images, tokens, regions.grid, call.backward
+    groups, _alive = _groups.get(key, tensors, _groups_of, regions, *key)
+    library.run(op, "region_attention", call, groups)
 
 
-def run_varlen(op: str, call: Filled, cu_q: Tensor, cu_k: Tensor) -> None:
+def _groups_of(
+    regions: Regions, images: int, tokens: int, grid: tuple[int, int], backward: int
+) -> tuple[Groups, Alive]:
+    alive = (
+        int32(regions.offsets), int32(regions.image), int32(regions.box), regions.prefix.contiguous(),
+        regions.mean.contiguous(),
+    )  # fmt: skip
+    pointers = dict(zip(("offsets", "image", "box", "prefix", "mean"), map(Tensor.data_ptr, alive), strict=True))
+    sizes = {"count": regions.image.shape[0], "images": images, "tokens": tokens}
+    return Groups(**pointers, **sizes, grid_rows=grid[0], grid_columns=grid[1], partial=backward), alive
+
+
+def run_varlen(op: str, call: Call, cu_q: Tensor, cu_k: Tensor) -> None:
     """Runs a call whose sequences lie between these offsets."""
     cu_q, cu_k = int32(cu_q), int32(cu_k)
-    pointers = (c_void_p(cu.data_ptr()) for cu in (cu_q, cu_k))
-    library.run(op, "varlen_attention", call.struct, *pointers, len(cu_q) - 1)
+    library.run(op, "varlen_attention", call, c_void_p(cu_q.data_ptr()), c_void_p(cu_k.data_ptr()), cu_q.shape[0] - 1)

@@ -1,4 +1,5 @@
-"""The compiled library `_cpu.so`: what it can run, and the structures that it takes (csrc/cpu/attention.h, plan.h)."""
+"""The compiled library `_cpu.so`: what it can run, and the structures that it takes (csrc/cpu: attention.h, plan.h,
+fused_rows.h)."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ NO_MEMORY = 4
 
 
 class Call(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "q k v grad bias mask out lse dq dk dv dbias"),
         (c_int64, "q_row q_head k_row k_head v_row v_head grad_row grad_head"),
@@ -29,6 +31,7 @@ class Call(Structure):
 
 
 class Groups(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "offsets image box prefix mean"),
         (c_int32, "count images tokens grid_rows grid_columns partial"),
@@ -36,10 +39,30 @@ class Groups(Structure):
 
 
 class BoxMean(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "source to box image"),
         (c_int64, "source_image source_row width"),
         (c_int32, "groups images tokens grid_rows grid_columns type backward threads"),
+    )
+
+
+class AddNorm(Structure):
+    _fields_ = fields(
+        (c_void_p, "x residual weight shift out total mean rstd grad dresidual dx dweight dshift"),
+        (c_int64, "rows width"),
+        (c_double, "eps keep_scale"),
+        (c_uint64, "seed"),
+        (c_uint32, "drop_below"),
+        (c_int32, "type backward threads"),
+    )
+
+
+class BiasGelu(Structure):
+    _fields_ = fields(
+        (c_void_p, "x bias grad out dx dbias"),
+        (c_int64, "rows width"),
+        (c_int32, "type backward threads"),
     )
 
 
@@ -49,7 +72,7 @@ def _select_asked(library: CDLL) -> None:
         raise RuntimeError(f"RELVLM_CPU_ISA={asked}: not compiled, or not of this processor")
 
 
-LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean), _select_asked)
+LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean, AddNorm, BiasGelu), _select_asked)
 
 
 def missing() -> str:

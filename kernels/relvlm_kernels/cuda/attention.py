@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from relvlm_kernels.cuda import library
-from relvlm_kernels.cuda.library import ALIGNMENT, Call, Index, Launch, Plan, dense, int32
+from relvlm_kernels.cuda.library import ALIGNMENT, Call, Launch, dense
+from relvlm_kernels.cuda.plan import Planned, Sequences, plan_of
 from relvlm_kernels.dropout import threshold
 from relvlm_kernels.eager import Gradients
 from relvlm_kernels.regions import Regions
 
-TILE_ROWS = 64  # mirrors csrc/cuda/call.h
-VIEW, ITEM, TILE, STATE = 8, 4, 4, 4  # words of `View`, `Item`, `Tile`, `RowState`
+STATE = 4  # words of `RowState` of csrc/cuda/call.h
 
 
 def region_attention(
@@ -45,45 +45,53 @@ def varlen_attention_backward(
 
 
 def _forward(
-    q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
-    dropout: float, seed: Tensor | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    q: Tensor, k: Tensor, v: Tensor, index: Sequences | Regions, scale: float, dropout: float, seed: Tensor | None
+) -> tuple[Tensor, Tensor]:
     width = q.shape[2]
     q, k, v = _padded(q, k, v)
-    call = _call(q, k, v, index, scale, dropout, seed)
+    call, planned = _call(q, k, v, index, scale, dropout, seed, 0)
     out, lse = _output(q), q.new_empty(q.shape[:2], dtype=torch.float32)
-    call.point(out=out, lse=lse)
-    if call.struct.items:
-        call.run("attention")
+    call.struct.out, call.struct.lse = out.data_ptr(), lse.data_ptr()
+    if planned.items:
+        planned.run(call)
     else:
         out.zero_()
         lse.fill_(-torch.inf)
-    return out[..., :width], lse
+    return out if width == out.shape[2] else out[..., :width], lse
 
 
 def _backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
-    index: Regions | tuple[Tensor, Tensor], scale: float, dropout: float, seed: Tensor | None,
-    to: Gradients | None,
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, index: Sequences | Regions, scale: float,
+    dropout: float, seed: Tensor | None, to: Gradients | None,
 ) -> Gradients:  # fmt: skip
     width = q.shape[2]
     grad, q, k, v, out = _padded(grad, q, k, v, out)
-    call = _call(q, k, v, index, scale, dropout, seed)
-    _point_at_rows(call, "grad", grad)
-    states = lse.new_empty(lse.numel(), STATE)
-    wanted = _padded(*to) if to else (_output(q), _output(k), _output(v))
-    dq = dense(wanted[0])
-    call.point(saved=out.contiguous(), lse=lse.contiguous(), states=states, dq=dq)
-    grads = dq, _point_at_rows(call, "dk", wanted[1]), _point_at_rows(call, "dv", wanted[2])
-    call.set(backward=1, partial=to is not None)
-    if call.struct.items:
-        call.run("attention")
+    call, planned = _call(q, k, v, index, scale, dropout, seed, int(to is not None))
+    struct = call.struct
+    grad, struct.grad_row, struct.grad_head = _dense_rows(grad)
+    out, lse, states = out.contiguous(), lse.contiguous(), lse.new_empty(lse.numel(), STATE)
+    struct.grad, struct.saved, struct.lse, struct.states = (
+        grad.data_ptr(), out.data_ptr(), lse.data_ptr(), states.data_ptr()
+    )  # fmt: skip
+    dq, dk, dv = _padded(*to) if to else (_output(q), _output(k), _output(v))
+    dq, struct.dq_row, struct.dq_head = _dense_rows(dq)
+    dk, struct.dk_row, struct.dk_head = _dense_rows(dk)
+    dv, struct.dv_row, struct.dv_head = _dense_rows(dv)
+    struct.dq, struct.dk, struct.dv, struct.backward = dq.data_ptr(), dk.data_ptr(), dv.data_ptr(), 1
+    call.alive += grad, out, lse, states
+    if planned.items:
+        planned.run(call)
     else:
-        for x in grads:
+        for x in (dq, dk, dv):
             x.zero_()
-    found = tuple(x[..., :width] for x in grads)
-    for a, b in zip(found, to or found, strict=True):
-        if a.data_ptr() != b.data_ptr():  # padded, or laid out in a way that no kernel writes
+    return _written((dq, dk, dv), width, to)
+
+
+def _written(grads: Gradients, width: int, to: Gradients | None) -> Gradients:
+    """Gradients of heads of that width, in the tensors that were given."""
+    found = grads if width == grads[0].shape[-1] else tuple([x[..., :width] for x in grads])
+    for a, b in zip(found, to or (), strict=bool(to)):
+        if a is not b and a.data_ptr() != b.data_ptr():  # padded, or laid out in a way that no kernel writes
             b.copy_(a)
     return to or found
 
@@ -94,67 +102,38 @@ def _padded(*tensors: Tensor) -> tuple[Tensor, ...]:
     wanted = library.padded_width(width)
     if wanted is None:
         raise ValueError(f"heads of {width}: the cuda kernels go up to {library.WIDTHS[-1]}")
-    return tuple(torch.nn.functional.pad(x, (0, wanted - width)) if wanted > width else x for x in tensors)
+    if wanted == width:
+        return tensors
+    return tuple(torch.nn.functional.pad(x, (0, wanted - width)) for x in tensors)
 
 
 def _call(
-    q: Tensor, k: Tensor, v: Tensor, index: Regions | tuple[Tensor, Tensor], scale: float,
-    dropout: float, seed: Tensor | None,
-) -> Launch:  # fmt: skip
-    call = Launch(Call(), q)
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        _point_at_rows(call, name, x)
+    q: Tensor, k: Tensor, v: Tensor, index: Sequences | Regions, scale: float, dropout: float, seed: Tensor | None,
+    partial: int,
+) -> tuple[Launch, Planned]:  # fmt: skip
+    (q, q_row, q_head), (k, k_row, k_head), (v, v_row, v_head) = _dense_rows(q), _dense_rows(k), _dense_rows(v)
     queries, heads, width = q.shape
-    call.set(queries=queries, keys=k.shape[:-2].numel(), heads=heads, width=width)
-    call.set(scale=scale, dropout=dropout, kept=1 / (1 - dropout), threshold=threshold(dropout))
-    call.point(seed=seed if dropout else None)
-    if isinstance(index, Regions):
-        _index_regions(call, index, k)
-    else:
-        _index_sequences(call, *index)
-    _plan(call, q)
-    return call
-
-
-def _point_at_rows(call: Launch, name: str, x: Tensor) -> Tensor:
-    """Rows may lie apart (a slice of a joint projection); other layouts are copied. What is pointed at."""
-    one_run = x.dim() == 3 or x.stride(0) == x.shape[1] * x.stride(1)
-    strides = x.stride(-3), x.stride(-2)
-    aligned = not any(n % ALIGNMENT for n in (x.data_ptr(), *(n * x.element_size() for n in strides)))
-    if x.stride(-1) != 1 or not one_run or not aligned or x.is_contiguous():
-        strides = x.shape[-2] * x.shape[-1], x.shape[-1]  # a dimension of size 1 has any stride
-        x = dense(x)
-    call.point(**{name: x})
-    call.set(**{f"{name}_row": strides[0], f"{name}_head": strides[1]})
-    return x
-
-
-def _index_regions(call: Launch, regions: Regions, k: Tensor) -> None:
-    tensors = {name: int32(getattr(regions, name)) for name in ("offsets", "image", "box")}
-    tensors |= {name: getattr(regions, name).contiguous() for name in ("prefix", "mean")}
-    call.struct.index = Index(
-        count=len(regions.image), grid_rows=regions.grid[0], grid_columns=regions.grid[1], tokens=k.shape[1],
-        **{name: x.data_ptr() for name, x in tensors.items()},
+    planned = plan_of(index, q, k, partial)
+    struct = Call(
+        q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(), q_row=q_row, q_head=q_head, k_row=k_row, k_head=k_head,
+        v_row=v_row, v_head=v_head, queries=queries, keys=k.shape[:-2].numel(), heads=heads, width=width,
+        scale=scale, dropout=dropout, kept=1 / (1 - dropout), threshold=threshold(dropout), partial=partial,
+        seed=seed.data_ptr() if dropout and seed is not None else None, plan=planned.plan, index=planned.index,
+        items=planned.items,
     )  # fmt: skip
-    call.keep(*tensors.values())
-    call.set(items=k.shape[0])
+    return Launch(struct, q, k, v), planned
 
 
-def _index_sequences(call: Launch, cu_q: Tensor, cu_k: Tensor) -> None:
-    cu_q, cu_k = int32(cu_q), int32(cu_k)
-    call.struct.index = Index(offsets=cu_q.data_ptr(), key_offsets=cu_k.data_ptr(), count=len(cu_q) - 1)
-    call.keep(cu_q, cu_k)
-    call.set(items=len(cu_q) - 1)
-
-
-def _plan(call: Launch, like: Tensor) -> None:
-    """Room for the plan, which the device fills: its sizes follow from the shapes alone."""
-    struct = call.struct
-    tiles = struct.queries // TILE_ROWS + struct.items, struct.keys // TILE_ROWS + struct.items
-    sizes = [struct.queries * VIEW, struct.items * ITEM, *(TILE * n for n in tiles)]
-    room = like.new_empty(sum(sizes), dtype=torch.int32)
-    struct.plan = Plan(*(part.data_ptr() for part in room.split(sizes)))
-    call.keep(room)
+def _dense_rows(x: Tensor) -> tuple[Tensor, int, int]:
+    """`x` (..., H, D) with the strides of rows and heads. Rows may lie apart (a slice of a joint projection); other
+    layouts are copied."""
+    strides, bytes_each = x.stride(), x.dtype.itemsize
+    row, head = strides[-3:-1]
+    one_run = strides[-1] == 1 and (x.ndim == 3 or strides[0] == x.shape[1] * row)
+    if one_run and not (x.data_ptr() % ALIGNMENT or row * bytes_each % ALIGNMENT or head * bytes_each % ALIGNMENT):
+        return x, row, head
+    x = dense(x)
+    return x, x.shape[-2] * x.shape[-1], x.shape[-1]
 
 
 def _output(like: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ctypes import c_float, c_int32, c_int64, c_uint32, c_void_p
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from relvlm_kernels.native import Filled, Library, Structure, fields
+from relvlm_kernels.native import Library, Structure, fields
 
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # `Element` of csrc/cuda/call.h
 WIDTHS = (32, 64, 80, 96, 128)  # of the heads that kernels are compiled for
@@ -17,10 +18,12 @@ ALIGNMENT = 16  # bytes that are copied at once
 
 
 class Plan(Structure):
+    __slots__ = ()
     _fields_ = fields((c_void_p, "views items query_tiles key_tiles"))
 
 
 class Index(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "offsets key_offsets image box prefix mean"),
         (c_int32, "count grid_rows grid_columns tokens"),
@@ -28,20 +31,22 @@ class Index(Structure):
 
 
 class Call(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "q k v grad saved out dq dk dv lse states seed stream"),
         (Plan, "plan"),
         (Index, "index"),
         (c_int64, "q_row q_head k_row k_head v_row v_head grad_row grad_head"),
-        (c_int64, "dk_row dk_head dv_row dv_head"),
+        (c_int64, "dq_row dq_head dk_row dk_head dv_row dv_head"),
         (c_int32, "queries keys heads width items element backward device"),
         (c_float, "scale dropout kept"),
         (c_uint32, "threshold"),
-        (c_int32, "partial"),
+        (c_int32, "partial planned"),
     )
 
 
 class BoxMean(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "source to box image stream"),
         (c_int64, "source_image source_row"),
@@ -50,6 +55,7 @@ class BoxMean(Structure):
 
 
 class PairLinear(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "h weight bias out subject object stream"),
         (c_int64, "rows"),
@@ -58,6 +64,7 @@ class PairLinear(Structure):
 
 
 class RowSums(Structure):
+    __slots__ = ()
     _fields_ = fields(
         (c_void_p, "source to places starts stream"),
         (c_int32, "rows width element device"),
@@ -99,6 +106,7 @@ def _too_wide(index: int, dtype: torch.dtype, width: int) -> str:
     return f"heads of {width} in {dtype} need {needed} bytes of shared memory, {there} are there"
 
 
+@cache
 def padded_width(width: int) -> int | None:
     """That of the next kernel; None where there is none."""
     return next((w for w in WIDTHS if w >= width), None)
@@ -108,21 +116,37 @@ def description() -> str:
     return LIBRARY.record
 
 
-class Launch(Filled):
-    """The structure of a call, to fill and run on the device of `like`."""
+class Launch:
+    """The structure of a call on the device of `like`; that and the other tensors that it points at must outlive it."""
 
-    def __init__(self, struct: Structure, like: Tensor) -> None:
-        super().__init__(struct)
-        self.device = like.device
-        self.set(element=ELEMENTS[like.dtype], device=max(like.get_device(), 0))
+    def __init__(self, struct: Structure, like: Tensor, *alive: Tensor) -> None:
+        self.struct: Any = struct
+        self.alive = [like, *alive]
+        self.struct.element, self.struct.device = ELEMENTS[like.dtype], like.device.index or 0
 
     def run(self, function: str) -> None:
         """Starts the kernels on the current stream of the tensors' device; raises RuntimeError of CUDA."""
-        with torch.cuda.device(self.device):
-            self.set(stream=torch.cuda.current_stream().cuda_stream)
-            status = LIBRARY.call(function, self.struct)
+        index = self.struct.device
+        if index == current_device():
+            status = self._start(function)
+        else:
+            with torch.cuda.device(index):
+                status = self._start(function)
         if status:
             raise RuntimeError(f"{function}: {LIBRARY.text('error', status)}")
+
+    def _start(self, function: str) -> int:
+        self.struct.stream = current_stream(self.struct.device)
+        return LIBRARY.call(function, self.struct)
+
+
+def current_device() -> int:
+    return torch._C._cuda_getDevice()
+
+
+def current_stream(device: int) -> int:
+    """Its address: `torch.cuda.current_stream` makes an object of it, which takes as long as a launch."""
+    return torch._C._cuda_getCurrentRawStream(device)
 
 
 def int32(x: Tensor) -> Tensor:

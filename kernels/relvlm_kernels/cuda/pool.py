@@ -16,7 +16,7 @@ def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Te
     x = x if x.stride(-1) == 1 else x.contiguous()
     out = x.new_empty(box.shape[0], x.shape[2])
     call = _box_mean(x, out, x, box, image, grid)
-    call.set(source_image=x.stride(0), source_row=x.stride(1))
+    call.struct.source_image, call.struct.source_row = x.stride(0), x.stride(1)
     call.run("box_mean")
     return out
 
@@ -25,18 +25,19 @@ def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid:
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
     call = _box_mean(grad, dx, x, box, image, grid)
-    call.set(source_row=grad.stride(0), backward=1)
+    call.struct.source_row, call.struct.backward = grad.stride(0), 1
     call.run("box_mean")
     return dx
 
 
 def _box_mean(source: Tensor, to: Tensor, x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Launch:
-    call = Launch(BoxMean(), x)
-    call.point(source=source, to=to, box=int32(box), image=int32(image))
+    box, image = int32(box), int32(image)
     images, tokens, width = x.shape
-    call.set(count=len(image), images=images, tokens=tokens, width=width)
-    call.set(grid_rows=grid[0], grid_columns=grid[1])
-    return call
+    struct = BoxMean(
+        source=source.data_ptr(), to=to.data_ptr(), box=box.data_ptr(), image=image.data_ptr(), count=len(image),
+        images=images, tokens=tokens, width=width, grid_rows=grid[0], grid_columns=grid[1],
+    )  # fmt: skip
+    return Launch(struct, x, source, to, box, image)
 
 
 def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -44,11 +45,14 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
     if len(subject_rows) > len(h) or h.shape[1] % STEP:
         return eager.mrc_pool(h, subject_rows, object_rows, weight, bias)
     out = h.new_empty(len(subject_rows), len(weight))
-    call = Launch(PairLinear(), h)
-    rows = {"subject": subject_rows.contiguous(), "object": object_rows.contiguous()}
-    call.point(out=out, h=dense(h), weight=dense(weight), bias=bias.contiguous(), **rows)
-    call.set(rows=len(h), pairs=len(out), width=h.shape[1], features=len(weight))
-    call.run("pair_linear")
+    h, weight, bias = dense(h), dense(weight), bias.contiguous()
+    subject_rows, object_rows = subject_rows.contiguous(), object_rows.contiguous()
+    struct = PairLinear(
+        out=out.data_ptr(), h=h.data_ptr(), weight=weight.data_ptr(), bias=bias.data_ptr(),
+        subject=subject_rows.data_ptr(), object=object_rows.data_ptr(), rows=len(h), pairs=len(out), width=h.shape[1],
+        features=len(weight),
+    )  # fmt: skip
+    Launch(struct, h, weight, bias, subject_rows, object_rows).run("pair_linear")
     return out
 
 
@@ -70,8 +74,6 @@ def _sum_rows(x: Tensor, rows: Tensor, count: int) -> Tensor:
     ordered, places = rows.sort(stable=True)
     starts = torch.searchsorted(ordered, torch.arange(count + 1, device=x.device))
     to = x.new_empty(count, x.shape[1])
-    call = Launch(RowSums(), x)
-    call.point(source=x, to=to, places=places, starts=starts)
-    call.set(rows=count, width=x.shape[1])
-    call.run("row_sums")
+    pointers = {"source": x.data_ptr(), "to": to.data_ptr(), "places": places.data_ptr(), "starts": starts.data_ptr()}
+    Launch(RowSums(**pointers, rows=count, width=x.shape[1]), x, places, starts).run("row_sums")
     return to

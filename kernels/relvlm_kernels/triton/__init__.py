@@ -19,13 +19,14 @@ from relvlm_kernels.triton.attention import (
     varlen_attention_backward,
 )
 from relvlm_kernels.triton.box_mean import box_mean, box_mean_backward
+from relvlm_kernels.triton.fused_rows import add_norm, add_norm_backward, bias_gelu, bias_gelu_backward
 from relvlm_kernels.triton.mrc_pool import mrc_pool, mrc_pool_backward
 from relvlm_kernels.triton.tiles import MAX_WIDTH
 
 __all__ = [
-    "box_mean", "box_mean_backward", "mrc_pool", "mrc_pool_backward", "region_attention",
-    "region_attention_backward", "varlen_attention", "varlen_attention_backward", "window_attention",
-    "window_attention_backward",
+    "add_norm", "add_norm_backward", "bias_gelu", "bias_gelu_backward", "box_mean", "box_mean_backward",
+    "mrc_pool", "mrc_pool_backward", "region_attention", "region_attention_backward", "varlen_attention",
+    "varlen_attention_backward", "window_attention", "window_attention_backward",
 ]  # fmt: skip
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)

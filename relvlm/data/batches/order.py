@@ -25,7 +25,7 @@ class EpochOrder:
     def __init__(self, shard_sizes: tuple[int, ...], block: int, name: str) -> None:
         self.block, self.name = block, name
         edges = -(-np.cumsum((0, *shard_sizes)) // block)
-        shards = _numbers(name).permutation(len(shard_sizes))
+        shards = self._shards = _numbers(name).permutation(len(shard_sizes))
         self._first, self._count = edges[:-1][shards], np.diff(edges)[shards]  # blocks of each shard, as shuffled
         sizes = np.add.reduceat(self._count, np.arange(0, len(shards), SHUFFLE_SHARDS))
         self._ends = np.cumsum(sizes * block)
@@ -39,6 +39,15 @@ class EpochOrder:
             for number in np.unique(windows).tolist()
         ]
         return np.concatenate(parts)
+
+    def window(self, place: int) -> int:
+        """The window that holds a place of the epoch."""
+        return int(np.searchsorted(self._ends, place, side="right"))
+
+    def shards(self, window: int) -> list[int]:
+        """Those of a window; none behind the last one."""
+        found: list[int] = self._shards[window * SHUFFLE_SHARDS : (window + 1) * SHUFFLE_SHARDS].tolist()
+        return found
 
     def _mixed(self, number: int) -> np.ndarray:
         """The records of a window in their order."""

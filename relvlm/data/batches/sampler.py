@@ -47,10 +47,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One rank's samples of a step: record `index[i]` as it is augmented in `epoch[i]`, in pool `pool[i]` of all."""
+    """One rank's samples of a step: record `index[i]` as it is augmented in `epoch[i]`, in pool `pool[i]` of all.
+
+    `position` counts what all ranks have drawn of the stream before it.
+    """
 
     step: int
     stream: int
+    position: int
     epoch: np.ndarray = field(repr=False)  # (B,) int64
     index: np.ndarray = field(repr=False)  # (B,) int64
     pool: np.ndarray = field(repr=False)  # (B,) int64, increasing
@@ -92,14 +96,27 @@ class BatchPlan(Sampler[StepPlan]):
 
     def __iter__(self) -> Iterator[StepPlan]:
         probabilities = [s.probability for s in self.streams]
-        past = draw_streams(probabilities, self.seed, 0, self.start_step)
-        drawn = np.bincount(past, minlength=len(self.streams)).tolist()
+        drawn = self.drawn_before()
         step = self.start_step
         while True:
             for stream in draw_streams(probabilities, self.seed, step, step + _CHUNK).tolist():
                 yield self._plan(step, stream, drawn[stream])
                 drawn[stream] += 1
                 step += 1
+
+    def drawn_before(self) -> list[int]:
+        """How often each stream has been drawn before `start_step`."""
+        past = draw_streams([s.probability for s in self.streams], self.seed, 0, self.start_step)
+        drawn: list[int] = np.bincount(past, minlength=len(self.streams)).tolist()
+        return drawn
+
+    def windows(self, number: int, position: int) -> tuple[tuple[int, int], list[int]]:
+        """(epoch, window) of a stream at `position` of all that it draws, and the shards of it and of the next one."""
+        epoch, place = divmod(position, self.streams[number].size)
+        order = self._order(number, epoch)
+        window = order.window(place)
+        following = order.shards(window + 1) or self._order(number, epoch + 1).shards(0)
+        return (epoch, window), list(dict.fromkeys([*order.shards(window), *following]))
 
     def _plan(self, step: int, number: int, drawn: int) -> StepPlan:
         """The plan of a step whose stream has been drawn `drawn` times before."""
@@ -114,7 +131,7 @@ class BatchPlan(Sampler[StepPlan]):
             here = epoch == value
             index[here] = self._order(number, value).records(offset[here])
         pool = np.searchsorted(stream.dealing.edges, places, side="right") - 1
-        return StepPlan(step, number, epoch, index, pool)
+        return StepPlan(step, number, drawn * stream.images, epoch, index, pool)
 
     def _epoch_order(self, number: int, epoch: int) -> EpochOrder:
         stream = self.streams[number]

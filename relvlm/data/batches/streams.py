@@ -10,6 +10,7 @@ from relvlm.data.batches.pools import dealing_of
 from relvlm.data.batches.regions import read_relations
 from relvlm.data.batches.sampler import Stream
 from relvlm.data.batches.usable import UsableRecords, sections_of
+from relvlm.data.shards.files import CachedFiles
 from relvlm.data.shards.index import vocabulary_keys
 from relvlm.data.shards.store import ShardSet
 from relvlm.errors import UserError
@@ -49,6 +50,12 @@ def _open_set(path: str, cache: CacheConfig, field: str) -> ShardSet:
         raise UserError(f"{field}: {error}") from error
     if not len(shards):
         raise UserError(f"{field}: {path} holds no sample")
+    if isinstance(shards.files, CachedFiles):
+        _log.info(
+            "%s: %s: whole shards come into %s (at most %g GB), checked by SHA-256; samples, their order and a resume "
+            "are exactly those of a folder",
+            *(field, path, shards.files.cache.folder, cache.max_gb),
+        )
     return shards
 
 

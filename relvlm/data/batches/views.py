@@ -56,6 +56,19 @@ class Texts(NamedTuple):
     triplets: Sequence[tuple[int, int, int]] = ()
 
 
+class Undecoded(NamedTuple):
+    """A view before its photo is decoded: what of the photo is seen, and what is said of it."""
+
+    record: Record
+    crop: Box  # in the photo as it is flipped, if it is
+    flip: bool
+    augment: Callable[[np.ndarray, Random], np.ndarray] | None
+    rng: Random
+    key: int
+    groups: dict[BatchKind, Sequence[Group]]
+    triplets: Sequence[tuple[int, int, int]]
+
+
 class ViewBuilder:
     """Makes views; `counts` tells what had to be left out on the way (texts cut, triplets dropped, ...)."""
 
@@ -87,25 +100,47 @@ class ViewBuilder:
         self.grid = (side, side)
 
     def view(self, kind: BatchKind, record: Record, rng: Random) -> View:
-        """The view of `record`; raises Unusable where its annotation lacks a part, ValueError if damaged.
+        """The view of `record`; raises Unusable where its annotation lacks a part, ValueError if damaged."""
+        return self.decoded(self.undecoded(kind, record, rng))
+
+    def undecoded(self, kind: BatchKind, record: Record, rng: Random) -> Undecoded:
+        """The view but for its pixels; raises Unusable where the annotation lacks a part.
 
         The photo of a joint view is whole, as relations want it, with the texts of each kind that has a weight.
         """
         flip = rng.random() < self.config.flip
         try:
-            return self._view(kind, record, flip, rng)
+            return self._undecoded(kind, record, flip, rng)
         except Unusable:  # by chance: of a text without words, or of predicates whose mirror images are not known
-            return self._view(kind, replace(record, sample=with_words(record.sample)), False, rng)
+            return self._undecoded(kind, replace(record, sample=with_words(record.sample)), False, rng)
 
-    def _view(self, kind: BatchKind, record: Record, flip: bool, rng: Random) -> View:
+    def decoded(self, view: Undecoded) -> View:
+        """The view; raises ValueError where its photo is damaged or another than the annotation's."""
+        sample, picture = view.record.sample, open_picture(view.record.image, self.config.max_pixels)
+        if picture.size != (sample.width, sample.height):
+            width, height = picture.size
+            raise ValueError(f"image is {width}x{height}, annotation {sample.width}x{sample.height}")
+        crop = flip_box(view.crop, sample.width) if view.flip else view.crop
+        square_HWC = resize_square(picture, self.image_size, crop)
+        if view.flip:
+            square_HWC = flip_pixels(square_HWC)
+        if view.augment is not None:
+            square_HWC = view.augment(square_HWC, view.rng)
+        return View(square_HWC, view.key, view.groups, view.triplets)
+
+    def _undecoded(self, kind: BatchKind, record: Record, flip: bool, rng: Random) -> Undecoded:
         sample = flip_sample(record.sample) if flip else record.sample
         crop = self._crop(kind, sample, rng)
         parts = {k: self._groups[k](sample, crop, rng) for k in sections_of(kind, self.config.joint_weights)}
         triplets = parts["mrc"].triplets if "mrc" in parts else ()
-        geometry = kind == "captions" and self.config.randaugment_geometry
-        pixels = self._pixels(record, crop, flip, rng, geometry_augment if geometry else colour_augment)
         key = text_key(f"{sample.source}/{sample.image_id}")
-        return View(pixels, key, {k: part.groups for k, part in parts.items()}, triplets)
+        groups = {k: part.groups for k, part in parts.items()}
+        return Undecoded(record, crop, flip, self._augment(kind), rng, key, groups, triplets)
+
+    def _augment(self, kind: BatchKind) -> Callable[[np.ndarray, Random], np.ndarray] | None:
+        if not self.config.randaugment:
+            return None
+        return geometry_augment if kind == "captions" and self.config.randaugment_geometry else colour_augment
 
     def _crop(self, kind: BatchKind, sample: Sample, rng: Random) -> Box:
         """What of the photo is seen: all of it by default and wherever relations are; near a random box by entities."""
@@ -154,7 +189,8 @@ class ViewBuilder:
         return Texts(groups, triplets)
 
     def _vsg(self, sample: Sample, crop: Box, rng: Random) -> Texts:
-        triplets = choose_triplets(sample, self.config.vsg_triplets, rng, self.config.relation_weights)
+        config = self.config
+        triplets = choose_triplets(sample, config.vsg_triplets, rng, config.relation_weights, config.vsg_sorted)
         phrases = [pre_caption(phrase, NO_LIMIT) for phrase in verbalise(sample, triplets, rng)]
         ids, kept, dropped = encode_triplets(phrases, self.tokenizer, self.config.max_vsg_tokens)
         self.counts["dropped_triplets"] += dropped
@@ -187,24 +223,3 @@ class ViewBuilder:
 
     def _region(self, box: Box, crop: Box) -> Region:
         return box_region(place(box, crop, self.image_size), self.image_size, self.patch_size)
-
-    def _pixels(
-        self,
-        record: Record,
-        crop: Box,
-        flip: bool,
-        rng: Random,
-        augment: Callable[[np.ndarray, Random], np.ndarray],
-    ) -> np.ndarray:
-        """Decoded last: what is unusable has not cost the decoding."""
-        sample = record.sample
-        picture = open_picture(record.image, self.config.max_pixels)
-        if picture.size != (sample.width, sample.height):
-            width, height = picture.size
-            raise ValueError(f"image is {width}x{height}, annotation {sample.width}x{sample.height}")
-        square_HWC = resize_square(picture, self.image_size, flip_box(crop, sample.width) if flip else crop)
-        if flip:
-            square_HWC = flip_pixels(square_HWC)
-        if self.config.randaugment:
-            square_HWC = augment(square_HWC, rng)
-        return square_HWC

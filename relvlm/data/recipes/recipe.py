@@ -11,7 +11,7 @@ from pathlib import Path
 from relvlm.config.load import load_config
 from relvlm.data.arguments import positive
 from relvlm.data.recipes.overlap import write_overlap
-from relvlm.data.shards.address import Address, place_of
+from relvlm.data.shards.address import place_of
 from relvlm.data.shards.manifest import MANIFEST
 from relvlm.errors import UserError
 from relvlm.paths import Parser
@@ -76,9 +76,11 @@ def sets_of(config: Path) -> dict[str, Path]:
     """Name -> folder of every shard set that a config trains on; raises UserError for one without a builder here."""
     data = load_config(config).data
     places = [place_of(entry.path) for entries in (data.captions, data.entities, data.graphs) for entry in entries]
-    afar = [place for place in places if isinstance(place, Address)]
+    afar = [place for place in places if not isinstance(place, Path)]
     if afar:
-        raise UserError(f"{config}: {', '.join(afar)}: sets are built in folders (build there, then copy them)")
+        raise UserError(
+            f"{config}: {', '.join(map(str, afar))}: sets are built in folders (build there, then copy them)"
+        )
     paths = [place for place in places if isinstance(place, Path)]
     unknown = [str(path) for path in paths if path.name not in PARTS]
     if unknown:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,6 +55,14 @@ class ShardCache:
             with contextlib.suppress(FileNotFoundError):  # removed by another process in between
                 os.utime(file)
                 return opener(file)
+
+    def fetch(self, address: Address, size: int | None, digest: str) -> None:
+        """Have the file, as if it had just been opened; one try. Raises UserError where it cannot be fetched."""
+        file = self.folder / digest
+        if not _is_there(file, size):
+            replace(self, tries=1)._fetch(file, address, size, digest)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(file)
 
     def _fetch(self, file: Path, address: Address, size: int | None, digest: str) -> None:
         with storage.writing(self.folder, "data.cache.folder", size or 0), self._locked(digest[:2]):

@@ -31,18 +31,24 @@ def read_address(address: Address, tries: int) -> bytes:
 
 def fetch(address: Address, into: BinaryIO, size: int | None, digest: str) -> None:
     """Write the file into a stream from its start on; raises Corrupt for another size or SHA-256."""
-    into.seek(0)
     sha256, count = hashlib.sha256(), 0
-    for chunk in _chunks(address, LARGEST if size is None else size):
-        with storage.writing(Path(into.name), "data.cache.folder"):
-            into.write(chunk)
+    for chunk in copied(address, into, LARGEST if size is None else size, "data.cache.folder"):
         sha256.update(chunk)
         count += len(chunk)
-    into.truncate()
     if size is not None and count != size:
         raise Corrupt(f"{count} bytes came, manifest.json says {size}")
     if sha256.hexdigest() != digest:
         raise Corrupt("SHA-256 is not that of manifest.json")
+
+
+def copied(address: Address, into: BinaryIO, most: int, field: str) -> Iterator[bytes]:
+    """The parts of a file, each written into a stream, which ends as long as the file is; `field` says where to."""
+    into.seek(0)
+    for chunk in _chunks(address, most):
+        with storage.writing(Path(into.name), field):
+            into.write(chunk)
+        yield chunk
+    into.truncate()
 
 
 def _chunks(address: Address, most: int) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from relvlm import storage
 from relvlm.config.cache import CacheConfig
-from relvlm.data.shards.address import Address, Place
+from relvlm.data.shards.address import Address, Place, SplitPlace
 from relvlm.data.shards.cache import ShardCache
 from relvlm.data.shards.index import ShardIndex, check_is_there, index_name
 from relvlm.data.shards.manifest import ShardEntry, check_size
@@ -26,6 +26,9 @@ class Files(Protocol):
     def check(self, entry: ShardEntry) -> None:
         """Raise UserError where something is known to be wrong before it is read."""
 
+    def fetch(self, entry: ShardEntry) -> None:
+        """Bring a shard and its index here, if they are not, where that is done before they are opened."""
+
 
 class LocalFiles:
     """Of a folder."""
@@ -42,6 +45,9 @@ class LocalFiles:
     def check(self, entry: ShardEntry) -> None:
         check_size(self.folder / entry.name, entry)
         check_is_there(self.folder / index_name(entry.name))
+
+    def fetch(self, entry: ShardEntry) -> None:
+        """Nothing."""
 
 
 class CachedFiles:
@@ -62,7 +68,31 @@ class CachedFiles:
     def check(self, entry: ShardEntry) -> None:
         """Nothing: 13,000 shards are not asked for one by one."""
 
+    def fetch(self, entry: ShardEntry) -> None:
+        """One try; raises UserError where that fails."""
+        self.cache.fetch(self.address / entry.name, entry.bytes, entry.sha256)
+        self.cache.fetch(self.address / index_name(entry.name), None, entry.index)
+
+
+class SplitFiles(CachedFiles):
+    """Tars of an address, with their indexes in a folder."""
+
+    def __init__(self, place: SplitPlace, cache: CacheConfig) -> None:
+        super().__init__(place.tars, cache)
+        self.here = LocalFiles(place.folder)
+
+    def index(self, entry: ShardEntry) -> ShardIndex:
+        return self.here.index(entry)
+
+    def check(self, entry: ShardEntry) -> None:
+        check_is_there(self.here.folder / index_name(entry.name))
+
+    def fetch(self, entry: ShardEntry) -> None:
+        self.cache.fetch(self.address / entry.name, entry.bytes, entry.sha256)
+
 
 def files_of(place: Place, cache: CacheConfig) -> Files:
     """Those of a set that lies there."""
+    if isinstance(place, SplitPlace):
+        return SplitFiles(place, cache)
     return CachedFiles(place, cache) if isinstance(place, Address) else LocalFiles(place)

@@ -19,7 +19,7 @@ from relvlm.errors import UserError
 
 MANIFEST = "manifest.json"
 TRIES = CacheConfig.tries
-_SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tar")
+SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tar")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,16 @@ class Tally:
     def count(self, encoded: Iterable[tuple[str, bytes, Sample]]) -> Iterator[tuple[str, bytes, Sample]]:
         """`encoded`, unchanged."""
         for key, image, sample in encoded:
-            self.samples += 1
-            self.captions += len(sample.captions)
-            self.entities += len(sample.entities)
-            self.relations += len(sample.relations)
-            self.predicates.update(r.predicate for r in sample.relations)
+            self.add(sample)
             yield key, image, sample
+
+    def add(self, sample: Sample) -> None:
+        """Count one."""
+        self.samples += 1
+        self.captions += len(sample.captions)
+        self.entities += len(sample.entities)
+        self.relations += len(sample.relations)
+        self.predicates.update(r.predicate for r in sample.relations)
 
     def to_json(self) -> dict[str, Any]:
         """The totals in plain JSON types, for `include`."""
@@ -156,7 +160,7 @@ def _entry(record: Any, place: str) -> ShardEntry:
             raise UserError(f"{place}.{field_.name}: {value!r} is no text (build it again)")
         if not is_text and (type(value) is not int or value < 0):
             raise UserError(f"{place}.{field_.name}: {value!r} is no count (build it again)")
-    if not _SHARD_NAME.fullmatch(entry.name):
+    if not SHARD_NAME.fullmatch(entry.name):
         raise UserError(f"{place}.name: {entry.name!r} is no plain file name *.tar")
     return entry
 

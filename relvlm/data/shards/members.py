@@ -48,12 +48,17 @@ def _member(span: bytes, header: int, size: int) -> tuple[str, bytes]:
 
 def read_header(header: bytes) -> tuple[str, int]:
     """The name and the size that a tar's header says (-1: none); longer ones stand elsewhere, as tarfile knows."""
-    name, prefix = (header[part].partition(b"\0")[0].decode("utf-8", "surrogateescape") for part in (_NAME, _PREFIX))
+    name = _text(header[_NAME])
     try:
         size = int(header[_SIZE].rstrip(b" \0"), 8)
     except ValueError:
         size = -1
-    return f"{prefix}/{name}" if prefix else name, size
+    prefix = header[_PREFIX]
+    return f"{_text(prefix)}/{name}" if any(prefix[:1]) else name, size
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -154,7 +154,7 @@ class ShardSet:
     manifest promises; a promised sample that is damaged or gone raises DataFault when it is read.
     """
 
-    def __init__(self, path: Path | str, cache: CacheConfig = DEFAULT_CACHE) -> None:
+    def __init__(self, path: Place | str, cache: CacheConfig = DEFAULT_CACHE) -> None:
         """Raises UserError naming the file if the manifest, a shard or its index is missing, or of another size.
 
         `path` is a folder or an address, whose shards come through `cache` and are looked at when they do.

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from relvlm.data.shards.index import BLOCK, NOTHING, ODD_HEADER, REPEATED, Span
 from relvlm.data.shards.members import IMAGE_SUFFIXES, PositionedFile, read_header, split_name
+
+LARGEST_END = 1 << 16  # bytes of zeros behind the last member
+_PAX_TIMES = re.compile(rb"(?:\d+ [acm]time=[\d.]+\n)*")  # what webdataset's writer puts before each member
 
 
 @dataclass
@@ -38,13 +44,72 @@ def scan_members(path: Path) -> list[Found]:
     return list(records.values())
 
 
-def headers(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Plain files of a tar; `ignore_zeros` makes tarfile look for the next header after a damaged one."""
+class Member(NamedTuple):
+    """A plain file in a tar."""
+
+    name: str
+    size: int
+    offset_data: int
+
+
+def headers(path: Path) -> Iterator[Member]:
+    """Plain files of a tar. From the first header on that is no ordinary one tarfile reads it, ten times as slow."""
+    reached = -1
+    for member in _ordinary(path):
+        if member is None:
+            yield from (each for each in _by_tarfile(path) if each.offset_data > reached)
+            return
+        reached = member.offset_data
+        yield member
+
+
+def _ordinary(path: Path) -> Iterator[Member | None]:
+    """Files with their name and size in their own header; None, at the end, where there is anything else."""
+    with path.open("rb") as stream:
+        descriptor, offset = stream.fileno(), 0
+        while block := os.pread(descriptor, 3 * BLOCK, offset):
+            if block[156:157] == tarfile.XHDTYPE:
+                if not _says_times(block):
+                    yield None
+                    return
+                block, offset = block[2 * BLOCK :], offset + 2 * BLOCK
+            header = block[:BLOCK]
+            if not any(header):
+                rest = os.pread(descriptor, LARGEST_END, offset)
+                if len(rest) == LARGEST_END or any(rest):
+                    yield None  # tars one behind the other
+                return
+            name, size = read_header(header)
+            plain = header[156:157] in (tarfile.REGTYPE, tarfile.AREGTYPE) and not name.endswith("/")
+            if len(header) < BLOCK or size < 0 or not plain or not _is_sound(header):
+                yield None
+                return
+            yield Member(name, size, offset + BLOCK)
+            offset += BLOCK + -(-size // BLOCK) * BLOCK
+
+
+def _says_times(block: bytes) -> bool:
+    """Whether an extended header says times alone, and the header of its file stands behind it."""
+    _, size = read_header(block[:BLOCK])
+    return len(block) == 3 * BLOCK and 0 <= size <= BLOCK and bool(_PAX_TIMES.fullmatch(block[BLOCK : BLOCK + size]))
+
+
+def _is_sound(header: bytes) -> bool:
+    """Whether its checksum, which counts itself as spaces, is that of its bytes."""
+    said = header[148:156]
+    try:
+        return int(said.rstrip(b" \0"), 8) == sum(header) - sum(said) + 8 * ord(" ")
+    except ValueError:
+        return False
+
+
+def _by_tarfile(path: Path) -> Iterator[Member]:
+    """`ignore_zeros` makes tarfile look for the next header after a damaged one."""
     try:
         with tarfile.open(path, "r:", ignore_zeros=True) as tar:
             for member in tar:
                 if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                    yield member
+                    yield Member(member.name, member.size, member.offset_data)
     except (tarfile.TarError, OverflowError):
         return  # what was found before stands; the rest is missing, which shows in the count
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,19 @@ from typing import Any
 from relvlm.data.image_ids import DATASETS, ImageList
 from relvlm.data.shards.manifest import MANIFEST, ShardEntry, Tally, make_manifest
 from relvlm.data.shards.store import LOG, RELATIONS, SKIPPED, write_lines
-from relvlm.data.sources.faults import Faults, one_line
+from relvlm.data.sources.faults import LISTED, Faults, one_line
 from relvlm.data.sources.item import Item, Source
 from relvlm.data.sources.lookalike import Lookalikes
 from relvlm.data.sources.meter import Meter, Progress
 from relvlm.data.sources.raw import NoPhoto
 from relvlm.data.sources.shard_task import JOURNAL, Maker, count_photo, write_whole
+from relvlm.data.sources.spool import Spooling
 from relvlm.data.sources.unfinished import complete, unfinished
 from relvlm.data.sources.workers import Task, made_shards
 from relvlm.errors import UserError
 
 EARLY = 10_000  # records after which too many faults end a build at once
-PROGRESS = "progress.log"
+PROGRESS, SPOOL = "progress.log", "spool"  # in the journal
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Driver:
         with unfinished(Path(out), self._identity()) as folder:
             manifest = complete(folder)
             if manifest is None:
+                if isinstance(self.source, Spooling):
+                    self.source = replace(self.source, spool=folder / JOURNAL / SPOOL)
                 self._write_shards(folder)
                 self._check()
                 manifest = self._finish(folder)
@@ -89,7 +92,6 @@ class Driver:
             progress.add(entry["images"], made_before=made_before)
         for lines in self.missing.values():
             self._list(log, lines)
-        del self.made.read["photo"]  # counted among the items
         self.faults.include(self.made.to_json())
         progress.close()
 
@@ -119,9 +121,10 @@ class Driver:
         self.made.include(entry["faults"])
         if entry["shard"]:
             self.entries.append(ShardEntry(**entry["shard"]))
-        self.made.read["photo"] += entry["images"]
-        for faults in (self.faults, self.made):
-            faults.check([kind for kind, read in faults.read.items() if read >= EARLY])
+        both = Faults(self.source.name, self.faults.max_share)
+        for part in (self.faults, self.made):
+            both.include({**part.to_json(), "lines": part.lines[:LISTED]})
+        both.check([kind for kind, read in both.read.items() if read >= EARLY])
 
     def _list(self, log: Path, lines: list[str]) -> None:
         if lines:

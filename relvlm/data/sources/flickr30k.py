@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from relvlm.data.shards.schema import Sample
 from relvlm.data.sources.building import add_output_arguments, build_and_report
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault, shown
-from relvlm.data.sources.fields import mapping, required, text
+from relvlm.data.sources.fields import Record, mapping, required, text
 from relvlm.data.sources.item import FilePhoto, Item, Size
+from relvlm.data.sources.json_stream import nested_texts, value_of
 from relvlm.data.sources.meter import Meter
-from relvlm.data.sources.raw import load_json
 from relvlm.data.sources.web import plain_caption
 
 SPLITS = ("train", "val", "test")
@@ -32,6 +32,7 @@ class Flickr30k:
     splits: tuple[str, ...] = ("train",)
     name: str = "flickr30k"
     hint: str = "check --images"
+    known_splits: ClassVar[tuple[str, ...]] = SPLITS
 
     def files(self) -> list[Path]:
         return [self.annotations]
@@ -43,35 +44,41 @@ class Flickr30k:
         return str(self.images)
 
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
-        """Photos in the file's order; 31,783 of them, so the file is read whole."""
-        content = load_json(self.annotations, dict).get("images")
-        records = content if type(content) is list else [content]
-        meter.total = len(records)
-        for item in faults.sound("image", enumerate(records), self._item, f"{self.annotations.name}: images"):
-            meter.done = faults.read["image"]
-            yield item
+        """Photos in the file's order."""
+        listed = enumerate(nested_texts(self.annotations, ("images",), meter))
+        records = ((number, (record, words)) for number, (_, record, words) in listed)
+        yield from faults.sound("image", records, self._item, f"{self.annotations.name}: images")
 
-    def _item(self, record: Any) -> Item:
-        split = text(mapping(record), "split")
-        if split not in SPLITS:
-            raise RecordFault("split: none of train, val, test", shown(split))
+    def _item(self, listed: tuple[Any, str]) -> Item:
+        """What a record names; its sentences are read where its shard is made."""
+        record = mapping(listed[0])
+        split = text(record, "split")
+        if split not in self.known_splits:
+            raise RecordFault(f"split: none of {', '.join(self.known_splits)}", shown(split))
         if split not in self.splits:
             raise LeftOut(f"of the {split} split")
-        name, sentences = text(record, "filename"), required(record, "sentences")
-        if type(sentences) is not list:
-            raise RecordFault("sentences: no list", shown(sentences))
+        name = text(record, "filename")
+        _sentences(record)
         stem = PurePosixPath(name).stem
-        return Item(stem, stem, FilePhoto(name, (self.images,)), sentences)
+        return Item(stem, stem, FilePhoto(name, (self.images,)), listed[1])
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
         def read(record: Any) -> str:
             return plain_caption(text(mapping(record, "sentence"), "raw"))
 
         place = f"image {item.image_id}: sentences"
-        captions = tuple(faults.sound("caption", enumerate(item.record), read, place))
+        sentences = _sentences(mapping(value_of(item.record)))
+        captions = tuple(faults.sound("caption", enumerate(sentences), read, place))
         if not captions:
             raise LeftOut("no usable caption")
         return Sample(item.image_id, *size, self.name, captions)
+
+
+def _sentences(record: Record) -> list[Any]:
+    sentences = required(record, "sentences")
+    if type(sentences) is not list:
+        raise RecordFault("sentences: no list", shown(sentences))
+    return sentences
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,12 +29,13 @@ from relvlm.data.sources.item import FilePhoto, Item, Size
 from relvlm.data.sources.json_stream import object_texts, value_of
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import check_size, clipped, read_xywh, tidy
+from relvlm.data.sources.spool import SeenNames
 from relvlm.errors import UserError
 
 MIRRORED = {"to the left of": "to the right of", "to the right of": "to the left of"}
 EPILOG = """MRC's classes are the predicates of relations.txt in their order. By default these are those of the photos
 that were found; with --relations FILE they are that list, whatever is found, and others are left out and counted.
-The paper's 310 are all relation strings of GQA's scene graphs: what a build of all photos lists.
+`relvlm data predicates` makes that list from the scene graphs alone and counts beside the paper's 310.
 
 example:
   relvlm data build gqa --scene-graphs train_sceneGraphs.json --images images --out data/gqa
@@ -149,13 +150,12 @@ class Gqa:
 
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
         """Graphs by image; of an id that stands twice the first, the others are faults."""
-        found: set[str] = set()
+        found = SeenNames()
 
         def read(key: str) -> str:
             image = as_identifier(key, "image id")
-            if image in found:
+            if not found.add(image):
                 raise RecordFault("image id: stands twice", key)
-            found.add(image)
             return image
 
         for key, graph in object_texts(self.scene_graphs, meter):

@@ -7,7 +7,8 @@ stand twice are marked, NaN and Infinity are floats. (ijson would say neither.)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -44,36 +45,47 @@ def value_of(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique_keys)
 
 
-def nested_items(path: Path, name: str, meter: Meter | None = None, whole: bool = True) -> Iterator[Any]:
-    """The items of the list `name` within the object that the file `path` holds; raises UserError, also without it.
+def list_texts(path: Path, meter: Meter | None = None) -> Iterator[tuple[Any, str]]:
+    """(item, its text) of the list that the file `path` holds; raises UserError.
 
-    Unless it is to be read `whole`, nobody looks at what stands behind the list.
+    The item is what `json` makes of it, quick to find an id in; that a key stands twice is seen by `value_of` its text.
     """
-    found = False
-    for _, item in _members(path, "{", meter, name):
-        found = True
-        if item is _END and not whole:
-            return
-        if item is not _START and item is not _END:
-            yield item
-    if not found:
-        raise UserError(f"{path}: '{name}' is missing, or no list (is it another file?)")
+    with _opened(path, meter, plain=True) as reader:
+        for _, item in reader.members("["):
+            yield item, reader.text
 
 
-_START, _END = object(), object()  # of a nested list
+def nested_texts(path: Path, names: Collection[str], meter: Meter | None = None) -> Iterator[tuple[str, Any, str]]:
+    """(name, item, its text) of the lists `names` within the object that the file `path` holds, in the file's order.
+
+    Items as those of `list_texts`. Raises UserError, also where one of the lists is missing.
+    """
+    with _opened(path, meter, plain=True) as reader:
+        for name, item in reader.nested(names):
+            yield name, item, reader.text
+        for name in names:
+            if name not in reader.lists:
+                raise UserError(f"{path}: '{name}' is missing, or no list (is it another file?)")
 
 
-def _members(
-    path: Path, opening: str, meter: Meter | None, nested: str = "", texts: bool = False
-) -> Iterator[tuple[str, Any]]:
+def _members(path: Path, opening: str, meter: Meter | None, texts: bool = False) -> Iterator[tuple[str, Any]]:
+    with _opened(path, meter, plain=texts) as reader:
+        for key, value in reader.members(opening):
+            yield key, reader.text if texts else value
+
+
+@contextmanager
+def _opened(path: Path, meter: Meter | None, plain: bool) -> Iterator[_Reader]:
+    """A reader; what goes wrong while it is in use is a UserError."""
     try:
         with path.open("rb") as raw:
             encoding = json.detect_encoding(raw.read(4))
         with path.open(encoding=encoding, errors="surrogatepass", newline="") as stream:
             if meter is not None:
                 meter.total += path.stat().st_size
-            reader = _Reader(path, stream, meter, texts)
-            yield from reader.nested(nested) if nested else reader.members(opening)
+            yield _Reader(path, stream, meter, plain)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror} (check the path)") from error
     except (ValueError, RecursionError) as error:
@@ -81,11 +93,19 @@ def _members(
 
 
 class _Reader:
-    def __init__(self, path: Path, stream: TextIO, meter: Meter | None, texts: bool) -> None:
-        self._path, self._stream, self._meter, self._texts = path, stream, meter, texts
-        self._decoder = json.JSONDecoder(object_pairs_hook=None if texts else unique_keys)
+    """`plain`: objects as `json` makes them, at its speed; else with their repeated keys marked."""
+
+    def __init__(self, path: Path, stream: TextIO, meter: Meter | None, plain: bool) -> None:
+        self._path, self._stream, self._meter = path, stream, meter
+        self._decoder = json.JSONDecoder(object_pairs_hook=None if plain else unique_keys)
         self._text, self._at, self._ended = "", 0, False
         self._start = 0  # of the last value
+        self.lists: set[str] = set()  # the names of those that `nested` has met
+
+    @property
+    def text(self) -> str:
+        """That of the last value."""
+        return self._text[self._start : self._at]
 
     def members(self, opening: str) -> Iterator[tuple[str, Any]]:
         if self._peek() != opening:
@@ -99,8 +119,8 @@ class _Reader:
         if self._peek():
             raise ValueError("Extra data after the end")
 
-    def nested(self, name: str) -> Iterator[tuple[str, Any]]:
-        """(name, item) for each of the list `name`, between _START and _END; other members are read over."""
+    def nested(self, names: Collection[str]) -> Iterator[tuple[str, Any]]:
+        """(name, item) of the lists `names`; other members are read over."""
         if self._peek() != "{":
             self._wrong_top("{")
         self._at += 1
@@ -113,11 +133,11 @@ class _Reader:
             keys.add(key)
             if self._peek() == "[":
                 self._at += 1
-                items: Iterable[Any] = () if self._closes() else self._listed("[", "]")
-                if key == name:
-                    yield name, _START
-                    yield from items
-                    yield name, _END
+                items: Iterable[tuple[str, Any]] = () if self._closes() else self._listed("[", "]")
+                if key in names:
+                    self.lists.add(key)
+                    for _, item in items:
+                        yield key, item
                 else:
                     self._read_over(items)
             else:
@@ -143,7 +163,7 @@ class _Reader:
         while True:
             key = self._key() if opening == "{" else ""
             value = self._value()
-            yield key, self._text[self._start : self._at] if self._texts else value
+            yield key, value
             mark = self._peek()
             self._at += 1
             if mark == closing:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.sources.building import add_output_arguments, build_and_report
@@ -17,7 +17,7 @@ from relvlm.data.sources.fields import as_identifier
 from relvlm.data.sources.item import FilePhoto, Item, Size
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import clipped, tidy
-from relvlm.data.sources.spool import Spool
+from relvlm.data.sources.spool import Spool, Spooling, filled, values
 from relvlm.errors import UserError
 
 EPILOG = """example:
@@ -28,8 +28,8 @@ EPILOG = """example:
 PREDICATES = ("RelationshipLabel", "RelationLabel")  # by release
 ATTRIBUTE = "is"
 SIDES = ("XMin", "XMax", "YMin", "YMax")
+KINDS = ("box", "relation")  # of rows: of the first file, of the second
 Row = dict[str, str]
-T = TypeVar("T")
 
 
 class Thing(NamedTuple):
@@ -47,8 +47,17 @@ class Triplet(NamedTuple):
     target: Thing
 
 
+class Rows(NamedTuple):
+    """An image's rows as the spool has them, and what all images share: the columns' names, the labels by code."""
+
+    boxes: list[bytes]
+    relationships: list[bytes]
+    columns: tuple[list[str], ...]  # of the two files
+    labels: dict[str, str]
+
+
 @dataclass(frozen=True)
-class OpenImages:
+class OpenImages(Spooling):
     """The photos `ID.jpg` that the boxes or relationships name."""
 
     boxes: Path
@@ -69,17 +78,24 @@ class OpenImages:
 
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
         """Images in the order of the boxes' file, then those that have relationships alone."""
-        labels, spool = read_labels(self.labels), Spool()
-        _spool(self.boxes, "box", lambda row: thing(row, "", labels, SIDES), faults, spool, meter)
-        if self.relationships is not None:
-            _spool(self.relationships, "relation", lambda row: triplet(row, labels), faults, spool, meter)
+        labels, without_image = read_labels(self.labels), Faults(self.name)
+        columns = tuple([] if file is None else header(file) for file in (self.boxes, self.relationships))
+        spool = filled(self.spool, self._fill, without_image)
+        meter.total = spool.count("box")
         for image in spool.images():
             faults.read["image"] += 1
-            record = spool.get("box", image), spool.get("relation", image)
-            yield Item(image, image, FilePhoto(f"{image}.jpg", (self.images,)), record)
+            meter.done += 1
+            rows = Rows(spool.blobs("box", image), spool.blobs("relation", image), columns, labels)
+            yield Item(image, image, FilePhoto(f"{image}.jpg", (self.images,)), rows)
+        faults.include(without_image.to_json())  # at the end, when the others of their kind are counted
+
+    def _fill(self, spool: Spool, faults: Faults) -> None:
+        for kind, file in zip(KINDS, (self.boxes, self.relationships), strict=True):
+            if file is not None:
+                _fill(spool, kind, file, faults)
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
-        boxes, triplets = item.record
+        boxes, triplets = self._read(item.record, faults)
         things = [*boxes, *(end for t in triplets for end in _ends(t))]
         entities = _entities(dict.fromkeys(things), size, f"image {item.image_id}", faults)
         if not entities:
@@ -95,6 +111,20 @@ class OpenImages:
             elif subject != target:
                 relations[Relation(entity.id, predicate, entities[target].id)] = None
         return Sample(item.image_id, *size, self.name, (), tuple(entities.values()), tuple(relations))
+
+    def _read(self, rows: Rows, faults: Faults) -> tuple[list[Thing], list[Triplet]]:
+        def row_of(kind: int, cells: list[str]) -> Row:
+            return dict(zip(rows.columns[kind], cells, strict=True))
+
+        def box(cells: list[str]) -> Thing:
+            return thing(row_of(0, cells), "", rows.labels, SIDES)
+
+        def relation(cells: list[str]) -> Triplet:
+            return triplet(row_of(1, cells), rows.labels)
+
+        boxes = list(faults.sound("box", values(rows.boxes), box, self.boxes.name))
+        where = self.relationships.name if self.relationships else ""
+        return boxes, list(faults.sound("relation", values(rows.relationships), relation, where))
 
 
 def _ends(found: Triplet) -> tuple[Thing, ...]:
@@ -179,23 +209,29 @@ def csv_rows(file: Path) -> Iterator[list[str]]:
         raise UserError(f"{file}: no CSV file in UTF-8: {error} (download it again)") from error
 
 
-def _spool(
-    file: Path, kind: str, read: Callable[[Row], T], faults: Faults, spool: Spool, meter: Meter | None = None
-) -> None:
-    """Keep what `read` makes of each row by its ImageID."""
-    rows = csv_rows(file)
-    header = next(rows, [])
-    if "ImageID" not in header:
+def header(file: Path) -> list[str]:
+    """The names of its columns; raises UserError."""
+    columns = next(csv_rows(file), [])
+    if "ImageID" not in columns:
         raise UserError(f"{file}: no column ImageID (is it another file?)")
+    return columns
 
-    def by_image(cells: list[str]) -> tuple[str, T]:
-        if len(cells) != len(header):
-            raise RecordFault(f"not {len(header)} columns", shown(cells))
-        row = dict(zip(header, cells, strict=True))
-        return as_identifier(cell(row, "ImageID"), "ImageID"), read(row)
 
-    for image, value in faults.sound(kind, enumerate(rows), by_image, file.name):
-        spool.put(kind, image, value)
+def _fill(spool: Spool, kind: str, file: Path, faults: Faults) -> None:
+    """Put (place in the file, cells) by ImageID; a row without one is a fault, others are read with their image."""
+    columns, rows = header(file), csv_rows(file)
+    at = columns.index("ImageID")
+    next(rows)
+    for number, cells in enumerate(rows):
+        try:
+            if len(cells) != len(columns):
+                raise RecordFault(f"not {len(columns)} columns", shown(cells))
+            image = as_identifier(cell({"ImageID": cells[at]}, "ImageID"), "ImageID")
+        except RecordFault as fault:
+            faults.read[kind] += 1
+            faults.add(kind, f"{file.name}[{number}]", fault)
+        else:
+            spool.put(kind, image, (number, cells))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

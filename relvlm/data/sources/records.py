@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,22 +52,28 @@ class Records:
         yield from faults.sound("image", lines, self._item, self.jsonl.name)
 
     def _item(self, numbered: tuple[int, bytes]) -> Item:
+        """What a line names; the rest of it is read where its shard is made."""
         number, line = numbered
-        try:
-            record = mapping(loads_unique(line))
-        except (ValueError, RecursionError) as error:
-            raise RecordFault("not valid JSON", str(error)) from error
+        record = _mapping(line, json.loads)
         name = text(record, "image")
-        checked({**record, "width": record.get("width", 2**31 - 1), "height": record.get("height", 2**31 - 1)})
-        image = record.get("image_id", PurePosixPath(name).stem)
+        image = text(record, "image_id") if "image_id" in record else PurePosixPath(name).stem
         return Item(image, f"{number:09d}", FilePhoto(name, (self.images,)), line)
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
-        record = json.loads(item.record)
-        told = record.setdefault("width", size[0]), record.setdefault("height", size[1])
-        check_size(item.photo.name, size, told)
-        sample = checked(record)
+        try:
+            record = _mapping(item.record, loads_unique)
+            sample = checked({"width": size[0], "height": size[1], **record})
+        except RecordFault as fault:
+            raise RecordFault(fault.reason, f"line {int(item.key) + 1}: {fault.detail}") from fault
+        check_size(item.photo.name, size, (sample.width, sample.height))
         return replace(sample, source=sample.source or self.name)
+
+
+def _mapping(line: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any]:
+    try:
+        return mapping(loads(line))
+    except (ValueError, RecursionError) as error:
+        raise RecordFault("not valid JSON", str(error)) from error
 
 
 def checked(record: dict[str, Any]) -> Sample:

@@ -6,11 +6,11 @@ free text in mixed case. The file with the relationships decides which images ar
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault, shown
@@ -27,12 +27,14 @@ from relvlm.data.sources.fields import (
     side,
     text,
 )
-from relvlm.data.sources.json_stream import list_items
+from relvlm.data.sources.json_stream import list_texts, value_of
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import clipped, read_xywh, tidy
-from relvlm.data.sources.spool import Spool
+from relvlm.data.sources.spool import Spool, filled, values
 
 Size = tuple[int, int]
+PARTS = ("attributes", "objects", "relationships", "image_data")  # also the names of their files' lists of records
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,53 +69,98 @@ class Mention:
     merged: tuple[str, ...]
 
 
-def read_graphs(files: Files, faults: Faults, meter: Meter | None = None) -> Iterator[ImageGraph]:
-    """The raw annotation by image, in the file's order; raises UserError naming the file at fault.
+class Stored(NamedTuple):
+    """What the files tell of an image as the spool has it: by part, (place in the file, text) of each record."""
 
-    An image's records are put together where a file has several, on disk: the files are larger than memory. Records
-    that cannot be used go into `faults`.
+    image_id: str
+    parts: dict[str, list[bytes]]
+
+
+def stored_graphs(files: Files, faults: Faults, meter: Meter, file: Path | None = None) -> Iterator[Stored]:
+    """Every image that the relationships name, in their order; raises UserError naming the file at fault.
+
+    An image's records are put together on disk, in the spool of `file`: the files are larger than memory.
     """
-    spool = Spool()
-    for part in ("attributes", "objects", "relationships"):
-        _by_image(getattr(files, part), part, faults, spool, meter)
-    _sizes(files.image_data, faults, spool, meter)
 
-    def listed(part: str, image: str) -> list[Any]:
-        return [record for records in spool.get(part, image) for record in records]
+    def fill(spool: Spool, counted: Faults) -> None:
+        for part in PARTS:
+            _by_image(getattr(files, part), part, counted, spool, meter)
 
+    spool = filled(file, fill, faults)
+    meter.total, meter.done = spool.count("relationships"), 0
     for image in spool.images("relationships"):
-        attributes, objects, relationships = (listed(p, image) for p in ("attributes", "objects", "relationships"))
-        sizes = spool.get("size", image)
-        yield ImageGraph(image, relationships, attributes, objects, sizes[0] if sizes else None)
+        meter.done += 1
+        yield Stored(image, {part: spool.blobs(part, image) for part in PARTS})
 
 
-def _by_image(file: Path | None, part: str, faults: Faults, spool: Spool, meter: Meter | None) -> None:
+def read_graphs(files: Files, faults: Faults) -> Iterator[ImageGraph]:
+    """The raw annotation by image; records that cannot be used go into `faults`."""
+    for stored in stored_graphs(files, faults, Meter()):
+        yield graph_of(stored, files, faults)
+
+
+def _by_image(file: Path | None, part: str, faults: Faults, spool: Spool, meter: Meter) -> None:
+    """Put (place in the file, text) of each record."""
     if file is None:
         return
 
-    def read(record: Any) -> tuple[str, list[Any]]:
-        listed = required(mapping(record), part)
-        if type(listed) is not list:
-            raise RecordFault(f"{part}: no list", shown(listed))
-        return identifier(record, "image_id"), listed
+    def read(numbered: tuple[int, tuple[Any, str]]) -> tuple[str, tuple[int, str]]:
+        number, (record, words) = numbered
+        if part != "image_data":
+            _list_of(mapping(record), part)
+        return identifier(mapping(record), "image_id"), (number, words)
 
-    for image, listed in faults.sound("image", enumerate(list_items(file, meter)), read, file.name):
-        spool.put(part, image, listed)
+    records = ((number, (number, found)) for number, found in enumerate(list_texts(file, meter)))
+    for image, value in faults.sound(_kind(part), records, read, file.name):
+        spool.put(part, image, value)
 
 
-def _sizes(file: Path | None, faults: Faults, spool: Spool, meter: Meter | None) -> None:
-    if file is None:
-        return
+def _list_of(record: Record, part: str) -> list[Any]:
+    listed = required(record, part)
+    if type(listed) is not list:
+        raise RecordFault(f"{part}: no list", shown(listed))
+    return listed
 
-    def read(record: Any) -> tuple[str, Size]:
-        image, size = identifier(mapping(record), "image_id"), (side(record, "width"), side(record, "height"))
-        before = spool.get("size", image)
-        if before and before[0] != size:
-            raise RecordFault("width, height: other than before", f"image {image}: {before[0]}, {size}")
-        return image, size
 
-    for image, size in faults.sound("size", enumerate(list_items(file, meter)), read, file.name):
-        spool.put("size", image, size)
+def _kind(part: str) -> str:
+    return "size" if part == "image_data" else "image"
+
+
+def graph_of(stored: Stored, files: Files, faults: Faults) -> ImageGraph:
+    """The records of an image, read strictly; those that cannot be used go into `faults`."""
+
+    def listed(part: str) -> list[Any]:
+        lists = _counted_before(stored, part, lambda record: _list_of(mapping(record), part), files, faults)
+        return [record for records in lists for record in records]
+
+    relationships, attributes, objects = (listed(part) for part in ("relationships", "attributes", "objects"))
+    return ImageGraph(stored.image_id, relationships, attributes, objects, _size(stored, files, faults))
+
+
+def _size(stored: Stored, files: Files, faults: Faults) -> Size | None:
+    """That of image_data.json, of several that differ the first."""
+    found: list[Size] = []
+
+    def read(record: Any) -> None:
+        size = side(mapping(record), "width"), side(record, "height")
+        if found and found[0] != size:
+            raise RecordFault("width, height: other than before", f"image {stored.image_id}: {found[0]}, {size}")
+        found.append(size)
+
+    _counted_before(stored, "image_data", read, files, faults)
+    return found[0] if found else None
+
+
+def _counted_before(stored: Stored, part: str, read: Callable[[Any], T], files: Files, faults: Faults) -> list[T]:
+    """What `read` makes of records that were counted when the spool was filled."""
+    found = []
+    for number, words in values(stored.parts[part]):
+        try:
+            found.append(read(value_of(words)))
+        except RecordFault as fault:
+            faults.read[_kind(part)] += 0  # so that the table of faults has the kind
+            faults.add(_kind(part), f"{getattr(files, part).name}[{number}]", fault)
+    return found
 
 
 def to_sample(graph: ImageGraph, faults: Faults, size: Size | None = None) -> Sample | None:

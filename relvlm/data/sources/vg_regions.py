@@ -12,11 +12,12 @@ from relvlm.data.arguments import positive
 from relvlm.data.shards.schema import Entity, Sample
 from relvlm.data.sources.building import add_output_arguments, build_and_report
 from relvlm.data.sources.faults import Faults, LeftOut, RecordFault, shown
-from relvlm.data.sources.fields import as_identifier, identifier, mapping, required, text
+from relvlm.data.sources.fields import Record, as_identifier, identifier, mapping, required, text
 from relvlm.data.sources.item import Item, Size
-from relvlm.data.sources.json_stream import list_items
+from relvlm.data.sources.json_stream import list_texts, value_of
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import clipped, read_xywh
+from relvlm.data.sources.spool import SeenNames
 from relvlm.data.sources.visual_genome import vg_item
 
 EPILOG = """examples:
@@ -50,24 +51,31 @@ class VgRegions:
 
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
         """Images in the file's order; of one that stands twice the first, the others are faults."""
-        found: set[str] = set()
+        found = SeenNames()
 
-        def read(record: Any) -> Item:
-            listed = required(mapping(record), "regions")
-            if type(listed) is not list:
-                raise RecordFault("regions: no list", shown(listed))
+        def read(listed: tuple[Any, str]) -> Item:
+            record = mapping(listed[0])
+            _regions_of(record)
             image = as_identifier(record.get("image_id", record.get("id")), "image_id")  # 1.4 has `id` here
-            if image in found:
+            if not found.add(image):
                 raise RecordFault("image_id: stands twice", image)
-            found.add(image)
-            return vg_item(image, self.images, listed)
+            return vg_item(image, self.images, listed[1])
 
-        yield from faults.sound("image", enumerate(list_items(self.regions, meter)), read, self.regions.name)
+        yield from faults.sound("image", enumerate(list_texts(self.regions, meter)), read, self.regions.name)
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
+        regions = _regions_of(mapping(value_of(item.record)))
+        place = f"image {item.image_id}: regions"
         if self.kind == "captions":
-            return Sample(item.image_id, *size, self.name, _phrases(item, faults)[: self.most])
-        return Sample(item.image_id, *size, self.name, (), _regions(item, size, faults)[: self.most])
+            return Sample(item.image_id, *size, self.name, _phrases(regions, place, faults)[: self.most])
+        return Sample(item.image_id, *size, self.name, (), _regions(regions, place, size, faults)[: self.most])
+
+
+def _regions_of(record: Record) -> list[Any]:
+    regions = required(record, "regions")
+    if type(regions) is not list:
+        raise RecordFault("regions: no list", shown(regions))
+    return regions
 
 
 def phrase(record: Any) -> str:
@@ -78,14 +86,13 @@ def phrase(record: Any) -> str:
     return words
 
 
-def _phrases(item: Item, faults: Faults) -> tuple[str, ...]:
+def _phrases(regions: list[Any], place: str, faults: Faults) -> tuple[str, ...]:
     """Each phrase once; LeftOut of the image where there is none."""
-    place = f"image {item.image_id}: regions"
-    found = tuple(dict.fromkeys(faults.sound("region", enumerate(item.record), phrase, place)))
+    found = tuple(dict.fromkeys(faults.sound("region", enumerate(regions), phrase, place)))
     return found or _nothing()
 
 
-def _regions(item: Item, size: Size, faults: Faults) -> tuple[Entity, ...]:
+def _regions(regions: list[Any], place: str, size: Size, faults: Faults) -> tuple[Entity, ...]:
     found: set[str] = set()
 
     def read(record: Any) -> Entity:
@@ -96,8 +103,7 @@ def _regions(item: Item, size: Size, faults: Faults) -> tuple[Entity, ...]:
         found.add(name)
         return Entity(name, words, box)
 
-    place = f"image {item.image_id}: regions"
-    return tuple(faults.sound("region", enumerate(item.record), read, place)) or _nothing()
+    return tuple(faults.sound("region", enumerate(regions), read, place)) or _nothing()
 
 
 def _nothing() -> Any:

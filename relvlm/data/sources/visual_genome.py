@@ -18,7 +18,8 @@ from relvlm.data.sources.faults import Faults
 from relvlm.data.sources.item import FilePhoto, Item, Size
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import PhotoFault, check_size
-from relvlm.data.sources.scene_graphs import Files, ImageGraph, parse, read_graphs, to_sample
+from relvlm.data.sources.scene_graphs import Files, graph_of, parse, read_graphs, stored_graphs, to_sample
+from relvlm.data.sources.spool import Spooling
 from relvlm.data.statistics import as_text, describe
 from relvlm.errors import UserError
 
@@ -30,7 +31,7 @@ EPILOG = """examples:
 
 
 @dataclass(frozen=True)
-class VisualGenome:
+class VisualGenome(Spooling):
     """The photos `ID.jpg` in the folders `images` that the relationships name."""
 
     annotation: Files
@@ -48,11 +49,11 @@ class VisualGenome:
         return ", ".join(map(str, self.images))
 
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
-        for graph in read_graphs(self.annotation, faults, meter):
-            yield vg_item(graph.image_id, self.images, graph)
+        for stored in stored_graphs(self.annotation, faults, meter, self.spool):
+            yield vg_item(stored.image_id, self.images, stored)
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
-        graph: ImageGraph = item.record
+        graph = graph_of(item.record, self.annotation, faults)
         if graph.size:
             check_size(item.photo.name, size, graph.size)
         sample = to_sample(graph, faults, size)

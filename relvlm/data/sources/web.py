@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import posixpath
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from string import Formatter
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,7 +41,7 @@ class Layout:
 
 def by_name(url: str, name: str) -> str:
     """The photo's name without its ending."""
-    return PurePosixPath(name).stem
+    return posixpath.splitext(posixpath.basename(name))[0]  # pathlib takes five times as long, of every row
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class WebRows:
     def item(self, row: int, url: str, caption: str) -> Item:
         """The item of a table's row; raises LeftOut without a caption."""
         try:
-            url_name = PurePosixPath(urlsplit(url).path).name
+            url_name = posixpath.basename(urlsplit(url).path.rstrip("/"))
         except ValueError as error:
             raise RecordFault("url: no address", shown(url)) from error
         md5 = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
@@ -128,7 +129,7 @@ def web_source(args: argparse.Namespace, layout: Layout) -> Source:
     if bool(args.tars) == bool(args.table):
         raise UserError("neither --table nor --tars, or both (give --table with --images, or --tars)")
     if args.tars:
-        return WebTars(layout.source, tars_in(args.tars), layout.image_id)
+        return WebTars(layout.source, tars_in(args.tars), layout.image_id, layout.image_id is not by_name)
     if args.images is None:
         raise UserError("--images: missing (the folder of the photos that --table names)")
     return WebRows(layout, args.table, args.images, photo_name(args.photo_name))

@@ -20,7 +20,7 @@ from relvlm.data.sources.faults import Faults, RecordFault
 from relvlm.data.sources.item import Item, Size
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import check_size
-from relvlm.data.sources.spool import Spool
+from relvlm.data.sources.spool import SeenNames, Spool
 from relvlm.data.tools.stored import StoredSets, copy_and_report, opened, repeated, sound_records
 from relvlm.errors import UserError
 
@@ -52,15 +52,14 @@ class Merged(StoredSets):
         others = Spool()
         for number, folder in enumerate(self.folders[1:]):
             _spool(others, str(number), folder, faults)
-        images = set[str]()
+        images = SeenNames()
         for record, item in self.records(faults, meter):
             found = [others.get(str(number), item.image_id) for number in range(len(self.folders) - 1)]
             if not all(found):
                 continue
-            if item.image_id in images:
+            if not images.add(item.image_id):
                 repeated(faults, record, f"same image_id as a record before: {item.image_id}")
                 continue
-            images.add(item.image_id)
             yield item._replace(record=[record.sample, *(samples[0] for samples in found)])
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
@@ -83,13 +82,12 @@ def _check_datasets(sets: Sequence[Place], sources: Sequence[str]) -> None:
 
 def _spool(others: Spool, part: str, folder: Place, faults: Faults) -> None:
     """Annotation by image_id; of a photo that is there twice, the first, and the others are faults."""
-    images = set[str]()
+    images = SeenNames()
     for _, record in sound_records(opened(folder), faults):
         image = record.sample.image_id
-        if image in images:
+        if not images.add(image):
             repeated(faults, record, f"{folder}: image {image} is there twice, its first annotation is taken")
             continue
-        images.add(image)
         others.put(part, image, record.sample)
 
 

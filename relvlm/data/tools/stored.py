@@ -18,6 +18,7 @@ from relvlm.data.sources.faults import Faults, RecordFault
 from relvlm.data.sources.item import Item, Source
 from relvlm.data.sources.meter import Meter
 from relvlm.data.sources.raw import PhotoFault
+from relvlm.data.sources.spool import SeenNames
 
 
 class StoredPhoto(NamedTuple):
@@ -62,14 +63,13 @@ class StoredSets:
         Of two with one key, the second is a fault: positions in shards change, keys remain.
         """
         folder = self.folders[0]
-        shards, keys = ShardSet(folder), set[str]()
+        shards, keys = ShardSet(folder), SeenNames()
         meter.total = len(shards)
         for index, record in sound_records(shards, faults):
             meter.done = index + 1
-            if record.key in keys:
+            if not keys.add(record.key):
                 repeated(faults, record, f"same key as a record before: {record.key}")
                 continue
-            keys.add(record.key)
             yield (
                 record,
                 Item(record.sample.image_id, record.key, StoredPhoto(record.key, folder, index), record.sample),

@@ -8,7 +8,10 @@ from typing import Literal
 
 from relvlm.errors import UserError
 from relvlm.evals.figures.bootstrap import Interval
+from relvlm.evals.figures.seeds import Spread
 from relvlm.evals.files import Row
+
+NO_SPREADS: Mapping[str, Mapping[str, Spread]] = {}
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,22 @@ def with_intervals(rows: ModelRows, found: Mapping[str, Mapping[str, Interval]])
     return ModelRows(rows.name, {title: replaced(cell) for title, cell in rows.cells.items()})
 
 
-def table_lines(models: Sequence[ModelRows], order: Sequence[str]) -> list[list[str]]:
-    """Per model its figures and, under them, their 95% intervals; then chance and n.
+def table_lines(
+    models: Sequence[ModelRows], order: Sequence[str], spreads: Mapping[str, Mapping[str, Spread]] = NO_SPREADS
+) -> list[list[str]]:
+    """Per model its figures and, under them, their 95% intervals and known spreads over seeds; then chance and n.
 
-    `order`: all titles; a column that no model has is left out.
+    `order`: all titles; a column that no model has is left out. `spreads`: by model and title.
     """
     titles = [title for title in order if any(title in model.cells for model in models)]
     lines = [["", *titles]]
     for model in models:
         lines.append([f"**{model.name}**", *(_value(model.cells.get(title)) for title in titles)])
         lines.append(["95% interval", *(_interval(model.cells.get(title)) for title in titles)])
+        if known := spreads.get(model.name):
+            seeds = max(spread.seeds for spread in known.values())
+            shown = (known[title].value.replace("**", "") if title in known else "" for title in titles)
+            lines.append([f"over {seeds} seeds", *shown])
     cells = {title: [m.cells[title] for m in models if title in m.cells] for title in titles}
     lines.append(["chance", *(_each(_number(cell.chance) for cell in cells[title]) for title in titles)])
     lines.append(["n", *(_each(str(cell.n) for cell in cells[title]) for title in titles)])

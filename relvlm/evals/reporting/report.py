@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relvlm.errors import UserError
+from relvlm.evals.figures.seeds import Spread
 from relvlm.evals.files import write_atomic
 from relvlm.evals.reporting import sections
 from relvlm.evals.reporting.browser import PER_SIDE, Pictures, records_of
 from relvlm.evals.reporting.explained import Pages, explained
 from relvlm.evals.reporting.loss_plots import plot_losses, read_log
+from relvlm.evals.reporting.over_seeds import names_of, over_seeds, read_spreads
 from relvlm.evals.reporting.pages import Section, as_html, as_latex, as_markdown
 from relvlm.evals.reporting.reference import Published, beside_published, read_reference
 from relvlm.evals.reporting.run import Run, read_run
@@ -34,6 +36,7 @@ def report(
     per_side: int = PER_SIDE,
     reference: Path | None = None,
     explain: int = 0,
+    spread: Path | None = None,
 ) -> Report:
     """Write report.html, report.md, report.tex, table.md, figures.csv and the plots under `out`.
 
@@ -41,16 +44,22 @@ def report(
     of its checkpoints under `checkpoints_eval`; its log is `metrics.csv`. `per_side`: examples in the browser, of
     each piece, right and wrong. `reference`: a file of published figures, to stand beside one's own. `explain`: of each
     task so many of the worst errors get a page under `out`/explain on where the model looked, for which its checkpoint
-    in the run is read. Raises UserError for a run that has none of these.
+    in the run is read. `spread`: a study's results, whose spreads over seeds stand under the runs of their names.
+    Raises UserError for a run that has none of these.
     """
     published = read_reference(reference) if reference else {}
-    titles = list(names) or [run.resolve().name for run in runs]
-    if len(set(titles)) != len(runs):
-        raise UserError(f"runs: names {', '.join(titles)} are not one and different for each (give --names)")
+    if names and len(names) != len(runs):
+        raise UserError(f"--names: {len(names)} for {len(runs)} runs (give one for each; runs of one name are seeds)")
+    given = list(names) or [run.resolve().name for run in runs]
+    if not names and len(set(given)) != len(runs):
+        raise UserError(f"runs: folders {', '.join(given)} are not different (give --names; one name for all seeds)")
+    titles, seeds = names_of(runs, given)
     read = [read_run(run, title) for run, title in zip(runs, titles, strict=True)]
     evaluated = [run for run in read if run.results]
-    table = markdown(table_lines(*(run.rows for run in evaluated))) if evaluated else ""
-    parts = _sections(read, out, published)
+    spreads = read_spreads(spread) if spread else {}
+    table = markdown(table_lines(*(run.rows for run in evaluated), spreads=spreads)) if evaluated else ""
+    of_seeds = {name: {seed: read[place] for seed, place in sorted(found.items())} for name, found in seeds.items()}
+    parts = ([over_seeds(of_seeds, out)] if of_seeds else []) + _sections(read, out, published, spreads)
     pictures = Pictures()
     pages = _pages(runs, read, out, explain)
     examples = [
@@ -77,12 +86,17 @@ def _pages(roots: Sequence[Path], runs: Sequence[Run], out: Path, number: int) -
     return {run.name: explained(run, root, out, number) for root, run in zip(roots, runs, strict=True)}
 
 
-def _sections(runs: Sequence[Run], out: Path, published: Mapping[str, Published]) -> list[Section]:
+def _sections(
+    runs: Sequence[Run],
+    out: Path,
+    published: Mapping[str, Published],
+    spreads: Mapping[str, Mapping[str, Spread]],
+) -> list[Section]:
     evaluated = [run for run in runs if run.results]
     histories = [run.history for run in runs if run.history]
     parts: list[Section] = []
     if evaluated:
-        parts.append(sections.main_table([run.rows for run in evaluated]))
+        parts.append(sections.main_table([run.rows for run in evaluated], spreads))
         parts += beside_published(evaluated, published)
     if histories:
         parts += sections.checkpoints(histories, out)

@@ -43,7 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="published figures beside one's own, with their sources (alone, and last: the built-in ones)",
     )
-    parser.add_argument("--names", nargs="+", default=[], help="the rows' names (default: the folders')")
+    parser.add_argument(
+        "--spread",
+        type=Path,
+        metavar="STUDY",
+        help="results of relvlm.study: the spread over seeds stands under the run of the same name",
+    )
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        default=[],
+        help="the rows' names (default: the folders'); runs of one name are its seeds: means, spreads, tests",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -54,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     if args.reference is not None and args.reference.is_dir():
         raise UserError(f"--reference: {args.reference} is a folder (give a file, or name the runs before --reference)")
     out = args.out or args.runs[0] / "report"
-    written = report(args.runs, out, args.names, args.examples, args.reference, args.explain)
+    written = report(args.runs, out, args.names, args.examples, args.reference, args.explain, args.spread)
     if written.table:
         print(written.table)
     for path in written.files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from relvlm.errors import UserError
 from relvlm.evals.checkpoints.history import History
 from relvlm.evals.checkpoints.selection import axes, best_lines, correlation_lines, matrix_lines, pareto_lines
 from relvlm.evals.figures.bootstrap import DRAWS, Difference, paired
-from relvlm.evals.figures.main_table import ModelRows
+from relvlm.evals.figures.main_table import NO_SPREADS, ModelRows
+from relvlm.evals.figures.seeds import Spread
 from relvlm.evals.reporting.checkpoint_plots import plot_dynamics, plot_matrix, plot_pareto
 from relvlm.evals.reporting.pages import Section
 from relvlm.evals.reporting.relation_plots import MOST, by_relation, plot_relations
@@ -36,10 +37,10 @@ CONTEXT = (
 FIGURES = ("model", "task", "figure", "value", "low95", "high95", *CONTEXT)
 
 
-def main_table(rows: Sequence[ModelRows]) -> Section:
+def main_table(rows: Sequence[ModelRows], spreads: Mapping[str, Mapping[str, Spread]] = NO_SPREADS) -> Section:
     """Laid out as the paper's Table 2."""
     note = f"Zero-shot, percent; 95% intervals by bootstrap ({DRAWS} draws of examples, or of images)."
-    return Section("Results", note, (("", table_lines(*rows)),), ())
+    return Section("Results", note, (("", table_lines(*rows, spreads=spreads)),), ())
 
 
 def checkpoints(histories: Sequence[History], out: Path) -> list[Section]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.scenes import COUNT, first, load, loader_of, only, same, scene, steps, write
 
+from relvlm.config.cache import CacheConfig
 from relvlm.config.schema import (
     DatasetConfig,
     KindCounts,
@@ -24,6 +25,19 @@ def test_run_is_the_same_for_any_number_of_workers(config):
     assert {b.kind for b in alone} == {"captions", "entities", "mrc", "vsg"}
     workers = load(replace(augmented, workers=2), 12)
     assert all(same(a, b) for a, b in zip(alone, workers, strict=True))
+
+
+@pytest.mark.parametrize("address", ["file://{}/scenes", "pipe:cat {}/scenes/{{}}"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_set_at_an_address_gives_what_it_gives_in_a_folder(config, folder, tmp_path, caplog, address, workers):
+    pytest.importorskip("fsspec")
+    caplog.set_level("INFO")
+    afar = [DatasetConfig(address.format(folder))]
+    cache = CacheConfig(str(tmp_path / "cache"))
+    sets = {"captions": afar, "entities": afar, "graphs": [replace(afar[0], block=2)]}
+    remote = load(replace(config, **sets, cache=cache, workers=workers), 12)
+    assert all(same(a, b) for a, b in zip(load(config, 12), remote, strict=True))
+    assert "whole shards come into" in caplog.text and "exactly those of a folder" in caplog.text
 
 
 def test_resume_continues_the_same_run(config):

@@ -32,6 +32,12 @@ def test_triplets_are_sorted_left_to_right_then_top_to_bottom():
         assert [t.subject for t in triplets] == ["r", "b", "c"]
 
 
+def test_triplets_out_of_order_are_the_same_ones():
+    drawn = [choose_triplets(SAMPLE, 8, Random(seed), in_order=False) for seed in range(60)]
+    assert len({tuple(t.subject for t in triplets) for triplets in drawn}) == 6
+    assert all({t.subject for t in triplets} == {"r", "b", "c"} for triplets in drawn)
+
+
 def test_no_more_than_the_limit():
     drawn = {tuple(t.subject for t in choose_triplets(SAMPLE, 2, Random(seed))) for seed in range(30)}
     assert drawn == {("r", "b"), ("r", "c"), ("b", "c")}

@@ -12,9 +12,10 @@ from PIL import Image
 from support.raw_files import dump, gqa_graph, photo, run
 
 from relvlm.data.shards.store import ShardSet
-from relvlm.data.sources import gqa, shard_task, workers
+from relvlm.data.sources import coco, driver, gqa, open_images, records, shard_task, visual_genome, workers
 from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults
+from relvlm.data.sources.spool import Spool
 from relvlm.errors import UserError
 
 COUNT = 11
@@ -73,6 +74,57 @@ def test_a_build_goes_on_where_it_was_and_leaves_nothing(tmp_path, monkeypatch):
     assert made == [3, 4]
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     assert {path.name for path in tmp_path.iterdir()} == {"graphs.json", "images", "out", "whole"}
+
+
+def spooling_source(folder, name):
+    """COCO, Visual Genome or Open Images: flags of `COUNT` photos, with an annotation each that names none of them."""
+    for n in range(COUNT):
+        photo(folder / "images" / f"{n}.jpg")
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, 9, 9]} for n in range(COUNT + 1)]
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 40, "height": 30} for n in range(COUNT)]
+    coco_file = dump(
+        folder / "a.json", {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "x"}]}
+    )
+    ends = [{"object_id": n, "name": "x", "x": 1, "y": 2, "w": 9, "h": 9} for n in range(2)]
+    relation = {"subject": ends[0], "predicate": "on", "object": ends[1]}
+    graphs = [{"image_id": n, "relationships": [relation]} for n in [*range(COUNT), None]]
+    rows = [f"{n},/m/0,0.1,0.9,0.1,0.9\n" for n in [*range(COUNT), ""]]
+    (folder / "boxes.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\n" + "".join(rows))
+    (folder / "labels.csv").write_text("/m/0,x\n")
+    flags = {
+        "coco": (coco, "--instances", coco_file),
+        "vg": (visual_genome, "--relationships", dump(folder / "vg.json", graphs)),
+        "open_images": (open_images, "--boxes", folder / "boxes.csv", "--labels", folder / "labels.csv"),
+    }
+    return *flags[name], "--images", folder / "images", "--shard-size", 2, "--max-faults", ".1"
+
+
+@pytest.mark.parametrize("name", ["coco", "vg", "open_images"])
+def test_what_was_put_together_by_image_is_not_put_together_again(tmp_path, monkeypatch, name):
+    source = spooling_source(tmp_path, name)
+    run(*source, "--out", tmp_path / "whole")
+    assert "1 of 12" in content(tmp_path / "whole")["build.log"].decode()
+    with monkeypatch.context() as broken:
+        fails_at(broken, 3)
+        with pytest.raises(OSError):
+            run(*source, "--out", tmp_path / "out")
+    assert (tmp_path / ".out.building" / "journal" / "spool").is_file()
+    put = []
+    monkeypatch.setattr(Spool, "put", lambda *of: put.append(of))
+    run(*source, "--out", tmp_path / "out")
+    assert not put and content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_faults_of_a_shard_end_a_build_early_with_those_of_its_items(tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "EARLY", 2)
+    photo(tmp_path / "images" / "a.jpg")
+    (tmp_path / "images" / "b.jpg").write_bytes(b"rubbish")
+    lines = [{"image": "a.jpg", "caption": "x"}, {"image": "b.jpg"}, *[{"image": "a.jpg"}] * 9]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flags = ("--jsonl", tmp_path / "a.jsonl", "--images", tmp_path / "images", "--max-faults", 0, "--shard-size", 2)
+    told = "records: 1 of 2 image records, 1 of 2 photo records cannot be used"
+    with pytest.raises(UserError, match=told):
+        run(records, *flags, "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize("change", ["file", "shard size"])

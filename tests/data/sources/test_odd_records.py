@@ -17,7 +17,18 @@ from support.raw_files import dump, node, photo
 
 from relvlm.data.shards.schema import Sample, SchemaError
 from relvlm.data.shards.store import ShardSet
-from relvlm.data.sources import cc3m, coco, flickr30k, gqa, open_images, records, vg_regions, visual_genome, web
+from relvlm.data.sources import (
+    cc3m,
+    coco,
+    coco_annotations,
+    flickr30k,
+    gqa,
+    open_images,
+    records,
+    vg_regions,
+    visual_genome,
+    web,
+)
 from relvlm.data.sources.driver import Driver, Options
 from relvlm.data.sources.faults import Faults
 from relvlm.data.sources.scene_graphs import Files
@@ -304,5 +315,5 @@ def test_a_record_of_a_shard(record):
 
 def test_the_sound_files_build_without_a_fault():
     faults = Faults("coco")
-    assert len(list(coco.parse(COCO["captions"], COCO["instances"], faults))) == 2
+    assert len(list(coco_annotations.parse(COCO["captions"], COCO["instances"], faults))) == 2
     assert not faults.log()

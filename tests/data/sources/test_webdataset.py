@@ -10,7 +10,7 @@ from support.raw_files import encoded, img2dataset_members, run, tar_of
 from relvlm.data.shards.store import ShardSet
 from relvlm.data.sources import cc12m
 from relvlm.data.sources.faults import LeftOut, RecordFault
-from relvlm.data.sources.webdataset import Members, caption_and_url
+from relvlm.data.sources.webdataset import caption_and_url
 from relvlm.errors import UserError
 
 
@@ -78,7 +78,7 @@ ANY = st.recursive(
 def test_odd_texts_are_a_caption_that_stood_there_or_a_fault(described, txt):
     texts = {"json": json.dumps(described).encode()} | ({} if txt is None else {"txt": txt})
     try:
-        caption, _ = caption_and_url(Members("1", None, texts))
+        caption, _ = caption_and_url(texts)
     except (RecordFault, LeftOut):
         return
     told = described["caption"] if txt is None else txt.decode()

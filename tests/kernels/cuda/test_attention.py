@@ -9,7 +9,7 @@ from support.attention_cases import NAMES, case, moved, outside_case, results, r
 from support.cuda_on_host import stand_in
 
 from relvlm_kernels import Regions, cuda, eager
-from relvlm_kernels.cuda import library
+from relvlm_kernels.cuda import plan
 
 WIDTHS = [20, 32, 64, 80, 96, 128]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -115,17 +115,16 @@ def test_gradients_of_some_images_leave_the_others(monkeypatch, width, make):
 @pytest.mark.parametrize(("queries", "keys"), [(128, 63), (63, 128)])
 def test_the_plan_has_room_for_whatever_the_indexes_say(monkeypatch, queries, keys):
     """In words: 8 for a view of each query, 4 for an item, and 4 for a tile; each item may begin one of 64 rows."""
-    started = []
-    monkeypatch.setattr(library.Launch, "run", lambda call, function: started.append(call))
     q, k, cu = torch.ones(queries, 3, 32), torch.ones(keys, 3, 32), torch.tensor([0, 1, 2]).int()
+    started = stand_in(monkeypatch)
     out, lse = cuda.varlen_attention(q, k, k, cu, cu, 1.0, 0.0, None)
     cuda.varlen_attention_backward(q, q, k, k, out, lse, cu, cu, 1.0, 0.0, None)
-    for call in started:
-        plan, (room,) = call.struct.plan, [x for x in call._alive if x.data_ptr() == call.struct.plan.views]
-        ends = plan.items, plan.query_tiles, plan.key_tiles, room.data_ptr() + room.nbytes
-        sizes = [(b - a) // 4 for a, b in pairwise((plan.views, *ends))]
-        assert sizes == [8 * queries, 4 * 2, 4 * (queries // 64 + 2), 4 * (keys // 64 + 2)]
-    (states,) = (x for x in started[1]._alive if x.data_ptr() == started[1].struct.states)
+    made = plan.plan_of((cu, cu), q, k, 0)
+    ends = made.plan.items, made.plan.query_tiles, made.plan.key_tiles, made.room.data_ptr() + made.room.nbytes
+    sizes = [(b - a) // 4 for a, b in pairwise((made.plan.views, *ends))]
+    assert sizes == [8 * queries, 4 * 2, 4 * (queries // 64 + 2), 4 * (keys // 64 + 2)]
+    assert all(call.struct.plan.views == made.plan.views for call in started)
+    (states,) = (x for x in started[1].alive if x.data_ptr() == started[1].struct.states)
     assert states.shape == (queries * 3, 4)
 
 

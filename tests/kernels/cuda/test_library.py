@@ -1,9 +1,8 @@
 """Whether the CUDA library can be used: what the build said, what a trial on the GPU shows, how wide heads may be."""
 
 import re
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,13 +129,30 @@ def test_what_is_copied_at_once_is_aligned():
 
 @pytest.mark.parametrize(("status", "raised"), [(0, False), (700, True)])
 def test_an_error_of_cuda_is_raised_with_its_text(stub, monkeypatch, status, raised):
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=77))
+    monkeypatch.setattr(library, "current_device", lambda: 0)
+    monkeypatch.setattr(library, "current_stream", lambda device: 77 + device)
     stub.numbers["row_sums"] = status
     launch = library.Launch(library.RowSums(), torch.ones(1))
     with pytest.raises(RuntimeError, match="row_sums: error 700") if raised else nullcontext():
         launch.run("row_sums")
     assert (launch.struct.stream, launch.struct.device) == (77, 0)
+
+
+def test_kernels_of_another_device_start_there_and_leave_the_current_one(stub, monkeypatch):
+    entered = []
+
+    @contextmanager
+    def device(index):
+        entered.append(index)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(library, "current_stream", lambda device: 77)
+    stub.numbers["row_sums"] = 0
+    for current in (0, 3):
+        monkeypatch.setattr(library, "current_device", lambda current=current: current)
+        library.Launch(library.RowSums(), torch.ones(1)).run("row_sums")
+    assert entered == [0]
 
 
 @pytest.mark.gpu

@@ -89,6 +89,9 @@ uint32_t pack(float low, float high, Half);
 float to_float(Bfloat16 x);
 float to_float(Half x);
 
+inline float power_of_2(float x) { return x < -126 ? 0.f : std::exp2(x); }
+inline uint32_t shift_left(uint32_t x, int by) { return by < 32 ? x << by : 0; }
+
 inline void refuse() { emulation::fail("refused"); }
 
 inline int use_device(int) { return 0; }

@@ -10,6 +10,7 @@ import triton.language as tl
 PREFIX = tl.constexpr(1)
 MEAN = tl.constexpr(2)
 LAST_BIT = tl.constexpr(1 << 30)
+ROUNDS = tl.constexpr(7)  # of Philox
 
 
 @triton.jit
@@ -94,7 +95,10 @@ def tile_start(index, before, low, BLOCK: tl.constexpr):
 
 @triton.jit
 def kept(seed, key, row, head, threshold):
-    """Keep-mask of dropout: the first Philox word of (key, packed row, head, 0) reaches the threshold."""
+    """Keep-mask of dropout: the word of (key, packed row, head) reaches the threshold; see dropout.py."""
     key, row = key + row * 0, row + key * 0
-    word, _, _, _ = tl.philox(tl.load(seed), key, row, row * 0 + head, row * 0)
+    quad = ((key >> 4) << 2) + ((key >> 1) & 3)
+    a, b, c, d = tl.philox(tl.load(seed), quad, row, row * 0 + head, row * 0, n_rounds=ROUNDS)
+    odd = (key & 1) != 0
+    word = tl.where((key & 8) != 0, tl.where(odd, d, c), tl.where(odd, b, a))
     return word >= threshold.to(tl.uint32, bitcast=True)

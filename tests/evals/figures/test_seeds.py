@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from relvlm.study.statistics import holm, paired, spread, t_quantile, t_two_sided
+from relvlm.evals.figures.seeds import holm, paired, spread, t_quantile, t_two_sided
 
 
 @pytest.mark.parametrize(

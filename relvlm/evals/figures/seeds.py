@@ -18,6 +18,15 @@ class Spread:
     high: float | None
     seeds: int
 
+    @property
+    def value(self) -> str:
+        """Mean and deviation, as a table has them."""
+        return f"**{self.mean:.1f}**" + (f" ± {self.sd:.1f}" if self.sd is not None else "")
+
+    @property
+    def interval(self) -> str:
+        return "" if self.low is None or self.high is None else f"{self.low:.1f}-{self.high:.1f}"
+
 
 @dataclass(frozen=True)
 class Test:
@@ -65,6 +74,18 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, values[i] * (len(values) - place)))
         corrected[i] = largest
     return corrected
+
+
+def comparison_lines(tests: Sequence[tuple[str, str, Test]]) -> list[list[str]]:
+    """A table of tests, each with the names of comparison and figure; p corrected for the number of its lines."""
+    corrected = holm([test.p for *_, test in tests])
+    lines = [["comparison", "figure", "difference", "95% interval", "p", "p, corrected", "seeds"]]
+    for (compared, figure, test), p in zip(tests, corrected, strict=True):
+        bold = "**" if p < 0.05 else ""
+        interval = f"{test.low:+.1f} to {test.high:+.1f}"
+        shown = [f"{bold}{test.difference:+.1f}{bold}", interval, f"{test.p:.3g}", f"{bold}{p:.3g}{bold}"]
+        lines.append([compared, figure, *shown, str(test.seeds)])
+    return lines
 
 
 def t_two_sided(t: float, df: int) -> float:

@@ -1,0 +1,54 @@
+"""An op as it is registered: through autograd where that is wanted, below autocast, and left alone by the compiler."""
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from relvlm_kernels.registration import register
+
+
+def save(ctx, inputs, output):
+    ctx.save_for_backward(inputs[0])
+    ctx.factor = inputs[2]
+
+
+def scaled(x, weight, factor):
+    scaled.seen.append((torch.is_grad_enabled(), (torch.ones(2, 2) @ torch.ones(2, 2)).dtype))
+    return x * factor
+
+
+@pytest.fixture(scope="module")
+def op():
+    """x * factor, whatever `weight` is."""
+    scaled.seen = []
+    return register(
+        "scaled_for_tests(Tensor x, Tensor weight, float factor) -> Tensor", scaled,
+        lambda x, weight, factor: torch.empty_like(x), save, lambda ctx, grad: (grad * ctx.factor, None, None),
+    )  # fmt: skip
+
+
+def test_a_gradient_comes_where_one_is_wanted(op):
+    x, weight = torch.ones(3, requires_grad=True), torch.ones(1, requires_grad=True)
+    op(x, weight, 2.5).sum().backward()
+    assert x.grad.tolist() == [2.5] * 3 and weight.grad is None
+    assert op(x.detach(), weight, 1.0).requires_grad
+    assert not op(x.detach(), weight.detach(), 1.0).requires_grad
+    with torch.no_grad():
+        assert not op(x, weight, 1.0).requires_grad
+
+
+def test_autocast_does_not_reach_into_the_kernel(op):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+        op(torch.ones(2), torch.ones(1), 1.0)
+    assert scaled.seen[-1][1] == torch.float32
+
+
+@pytest.mark.parametrize("wants_gradient", [False, True])
+def test_the_compiler_does_not_trace_the_kernel(op, wants_gradient):
+    """Where the frame around it is left to Python."""
+    counter = CompileCounter()
+    skipped = torch._dynamo.disable(lambda x: op(x, x, 2.0), recursive=False)
+    x = torch.ones(3, requires_grad=wants_gradient)
+    found = torch.compile(lambda x: skipped(x), backend=counter)(x)
+    assert found.tolist() == [2.0] * 3 and counter.frame_count == 0
