@@ -106,7 +106,8 @@ def test_packed_pass_equals_separate_padded_passes(kind, config, monkeypatch):
         with_gradients(each, plain_losses(each, batch, drawn.get("negatives")))
         for each in single_and_double(step.model)
     )
-    assert_as_close_as(({name: values[name] for name in plain[0]}, packed), plain, truth)
+    # The temperature's gradient is one number, in which large ones cancel: the plain one may be right by luck.
+    assert_as_close_as(({name: values[name] for name in plain[0]}, packed), plain, truth, factor=4)
 
 
 def single_and_double(model: RelVLM) -> tuple[RelVLM, RelVLM]:
