@@ -131,7 +131,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15, help="of attention; the branch takes half as many")
     parser.add_argument("--ways", nargs="+", help="names of those beside ours (default: all)")
-    parser.add_argument("--branch", action=argparse.BooleanOptionalAction, default=True, help="measure it as well")
+    parser.add_argument("--no-branch", dest="branch", action="store_false", help="attention alone")
     parser.add_argument("--cpu-seconds", action="store_true", help="of the process, where others run: with --threads 1")
     parser.add_argument("--flex", action=argparse.BooleanOptionalAction, help="FlexAttention (default: on cuda)")
     parser.add_argument("--json", type=Path)

@@ -111,7 +111,7 @@ def _line(
 def inputs(shape: Shape) -> list[Tensor]:
     """qkv, then a window's bias; leaves."""
     torch.manual_seed(0)
-    shapes = [(shape.batch, shape.tokens, 3, shape.heads, shape.width)]
+    shapes: list[tuple[int, ...]] = [(shape.batch, shape.tokens, 3, shape.heads, shape.width)]
     shapes += [(shape.heads, shape.tokens, shape.tokens)] * bool(shape.resolution)
     return [torch.randn(size).requires_grad_() for size in shapes]
 

@@ -51,10 +51,15 @@ def attention_qkvpacked(qkv: Tensor, scale: float | None = None) -> Tensor:
     On a CPU `varlen_attention_qkvpacked`, elsewhere PyTorch's.
     """
     if qkv.device.type != "cpu":
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+        return attention_by_pytorch(qkv, scale)
     cu = torch.arange(qkv.shape[0] + 1, dtype=torch.int32) * qkv.shape[1]
     return varlen_attention_qkvpacked(qkv.flatten(0, 1), cu, scale).unflatten(0, qkv.shape[:2])
+
+
+def attention_by_pytorch(qkv: Tensor, scale: float | None = None) -> Tensor:
+    """As `attention_qkvpacked`, by PyTorch's own kernel."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
 
 
 def _kvpacked_kernel(

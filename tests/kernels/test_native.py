@@ -5,9 +5,9 @@ import ctypes
 import pytest
 
 from relvlm_kernels import cpu, native
-from relvlm_kernels.cpu.library import BoxMean, Call, Groups
+from relvlm_kernels.cpu.library import AddNorm, BiasGelu, BoxMean, Call, Groups
 
-STRUCTURES = Call, Groups, BoxMean
+STRUCTURES = Call, Groups, BoxMean, AddNorm, BiasGelu
 library = cpu.library.LIBRARY
 
 
@@ -48,11 +48,11 @@ def test_two_fields_in_each_others_place_are_noticed(layout, structure, fields):
 
 def test_a_field_less_is_noticed(layout):
     less = type("Groups", (native.Structure,), {"_fields_": Groups._fields_[:-1]})
-    assert "Groups.partial" in " ".join(native.misplaced((Call, less, BoxMean), native._text(layout)))
+    assert "Groups.partial" in " ".join(native.misplaced((Call, less, *STRUCTURES[2:]), native._text(layout)))
 
 
 def test_a_library_of_other_sources_is_not_used(layout, monkeypatch):
-    other = native.Library("cpu", "relvlm_", (swapped(Call, "q", "k"), Groups, BoxMean))
+    other = native.Library("cpu", "relvlm_", (swapped(Call, "q", "k"), *STRUCTURES[1:]))
     assert "of other sources than this Python code: Call." in other.missing
     older = native.Library("cpu", "no_such_", STRUCTURES)
     assert "no layout" in older.missing

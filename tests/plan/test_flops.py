@@ -66,6 +66,8 @@ def counted(run) -> int:
         ops.varlen_attention_kvpacked: _raw(_varlen_flops),
         ops.varlen_attention_qkvpacked: _raw(lambda qkv, cu, *rest, **_: _varlen_flops(qkv[:, 0], qkv, cu, cu)),
         ops.mrc_pool: _raw(_pool_flops),
+        ops.gelu_linear: _raw(lambda x, bias, weight, *rest, **_: 2 * len(x) * weight.numel()),
+        ops.window_attention: _raw(lambda qkv, *rest, **_: 4 * qkv.numel() // 3 * qkv.shape[1]),
     }
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:  # the CPU's flash attention goes uncounted

@@ -18,11 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from relvlm.config.schema import FusionConfig, ModelConfig, TextConfig
 from relvlm.config.vision import ViTConfig
 from relvlm.data.batches.batch import Batch
+from relvlm.encoders import vit
 from relvlm.model import RelVLM
 from relvlm.plan.workload import Workload
 from relvlm.pretraining.step import Pretraining
 from relvlm_kernels import backends, checks, cuda
 from relvlm_kernels.cuda import attention, library
+from relvlm_kernels.packed import attention_by_pytorch
 from relvlm_kernels.triton import launch
 
 from .batches import made_batch
@@ -78,6 +80,7 @@ def without_a_gpu() -> Iterator[list[str]]:
         for of, name, value in (
             (cuda, "missing", lambda: ""), (cuda, "refusal", lambda *of: ""), (attention, "_output", torch.zeros_like),
             (library.Launch, "run", lambda call, function: started.append(function)),
+            (vit, "attention_qkvpacked", attention_by_pytorch),
             (launch, "start", lambda kernel, programs, arguments: _zeros(arguments)),
             (backends.BACKENDS["cuda"], "_missing", None), (checks, "wanted", lambda device: False),
         ):  # fmt: skip
