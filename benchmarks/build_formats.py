@@ -74,7 +74,9 @@ def write_gqa(folder: Path, count: int) -> list[str]:
     file = folder / f"graphs{count}.json"
     graph = json.dumps(GRAPH)
     with file.open("w") as stream:
-        stream.write("{" + ", ".join(f'"{n}": {graph}' for n in range(count)) + "}")
+        stream.write("{")
+        stream.writelines(f'{", " if n else ""}"{n}": {graph}' for n in range(count))
+        stream.write("}")
     return ["gqa", "--scene-graphs", str(file), "--images", str(folder / "photos")]
 
 
