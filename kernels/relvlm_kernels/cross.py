@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relvlm_kernels import checks
+from relvlm_kernels import checks, signatures
 from relvlm_kernels.derivatives import no_second_derivative
 from relvlm_kernels.dispatch import (
     attend_regions,
@@ -54,14 +54,14 @@ def _kernel(
     """Output, lse, and kv (B, S, 2, H, D) for the backward."""
     index = offsets, image, box, prefix, mean
     tensors = q, x, weight, bias, *index
-    checks.once(checks.check_region_cross_attention, "region_cross_attention", tensors, rows, columns)
+    checks.once(signatures.check_region_cross_attention, "region_cross_attention", tensors, rows, columns)
     kv = F.linear(x, weight, bias).view(*x.shape[:2], 2, *q.shape[1:])
     k, v = kv.unbind(2)
     return *attend_regions(q, k, v, Regions(*index, (rows, columns)), scale, dropout, seed), kv
 
 
 def _fake(q: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    checks.check_region_cross_attention("region_cross_attention", q, x, *rest[:-3])
+    signatures.check_region_cross_attention("region_cross_attention", q, x, *rest[:-3])
     return empty(q), empty_lse(q), q.new_empty(*x.shape[:2], 2, *q.shape[1:])
 
 
@@ -72,7 +72,7 @@ def _backward_kernel(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, x (of no image where it wants none), weight and bias."""
     tensors = grad, q, x, weight, out, lse, kv, offsets, image, box, prefix, mean
-    check = checks.check_region_cross_attention_backward
+    check = signatures.check_region_cross_attention_backward
     checks.once(check, "region_cross_attention_backward", tensors, rows, columns)
     whole = Regions(offsets, image, box, prefix, mean, (rows, columns))
     count, images = len(x), _images_at_once(kv)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relvlm_kernels import checks
+from relvlm_kernels import checks, signatures
 from relvlm_kernels.derivatives import check_differentiation, no_second_derivative
 from relvlm_kernels.dispatch import contiguous, dropout_seed, empty, inputs, run
 from relvlm_kernels.registration import nothing, register
@@ -47,14 +47,14 @@ def _add_norm_kernel(
     x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, eps: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The normalised rows, the sums, and of these the mean and 1 / deviation, (T,) each."""
-    checks.once(checks.check_add_norm, "add_norm", (x, residual, weight, shift))
+    checks.once(signatures.check_add_norm, "add_norm", (x, residual, weight, shift))
     return contiguous(run("add_norm", residual, x, residual, weight, shift, eps, dropout, seed))
 
 
 def _add_norm_fake(
     x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    checks.check_add_norm("add_norm", x, residual, weight, shift)
+    signatures.check_add_norm("add_norm", x, residual, weight, shift)
     return empty(residual), empty(residual), empty_moments(residual), empty_moments(residual)
 
 
@@ -62,7 +62,7 @@ def _add_norm_backward_kernel(
     grad: Tensor, total: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the residual, of x (no rows without dropout: the same), of weight and shift."""
-    checks.once(checks.check_add_norm_saved, "add_norm_backward", (grad, total, mean, rstd, weight))
+    checks.once(signatures.check_add_norm_saved, "add_norm_backward", (grad, total, mean, rstd, weight))
     return contiguous(run("add_norm_backward", total, grad, total, mean, rstd, weight, dropout, seed))
 
 
@@ -102,19 +102,19 @@ _add_norm_backward = register(
 
 
 def _gelu_linear_kernel(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> Tensor:
-    checks.once(checks.check_gelu_linear, "gelu_linear", (x, bias, weight, out_bias))
+    checks.once(signatures.check_gelu_linear, "gelu_linear", (x, bias, weight, out_bias))
     return F.linear(run("bias_gelu", x, x, bias), weight, out_bias)
 
 
 def _gelu_linear_fake(x: Tensor, bias: Tensor, weight: Tensor, out_bias: Tensor) -> Tensor:
-    checks.check_gelu_linear("gelu_linear", x, bias, weight, out_bias)
+    signatures.check_gelu_linear("gelu_linear", x, bias, weight, out_bias)
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
 def _gelu_linear_backward_kernel(
     grad: Tensor, x: Tensor, bias: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    checks.once(checks.check_gelu_linear_backward, "gelu_linear_backward", (grad, x, bias, weight))
+    checks.once(signatures.check_gelu_linear_backward, "gelu_linear_backward", (grad, x, bias, weight))
     activated, dx, dbias = run("bias_gelu_backward", x, grad @ weight, x, bias)
     return contiguous((dx, dbias, grad.T @ activated, grad.sum(0)))
 

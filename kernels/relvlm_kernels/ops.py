@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from relvlm_kernels import checks
+from relvlm_kernels import checks, signatures
 from relvlm_kernels.derivatives import check_differentiation, no_second_derivative
 from relvlm_kernels.dispatch import (
     attend_regions,
@@ -83,12 +83,12 @@ def _region_attention_kernel(
     rows: int, columns: int, scale: float, dropout: float, seed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     tensors = q, k, v, offsets, image, box, prefix, mean
-    checks.once(checks.check_region_attention, "region_attention", tensors, rows, columns)
+    checks.once(signatures.check_region_attention, "region_attention", tensors, rows, columns)
     return attend_regions(q, k, v, Regions(*tensors[3:], (rows, columns)), scale, dropout, seed)
 
 
 def _region_attention_fake(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    checks.check_region_attention("region_attention", q, *rest[:-3])
+    signatures.check_region_attention("region_attention", q, *rest[:-3])
     return empty(q), empty_lse(q)
 
 
@@ -99,7 +99,7 @@ def _region_attention_backward_kernel(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     index = offsets, image, box, prefix, mean
     tensors = grad, q, k, v, out, lse, *index
-    checks.once(checks.check_region_attention_backward, "region_attention_backward", tensors, rows, columns)
+    checks.once(signatures.check_region_attention_backward, "region_attention_backward", tensors, rows, columns)
     args = *tensors[:6], Regions(*index, (rows, columns)), scale, dropout, seed
     return contiguous(run("region_attention_backward", q, *args))
 
@@ -137,17 +137,17 @@ _region_attention_backward = register(
 def _varlen_attention_kernel(
     q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    checks.once(checks.check_varlen_attention, "varlen_attention", (q, k, v, cu_q, cu_k))
+    checks.once(signatures.check_varlen_attention, "varlen_attention", (q, k, v, cu_q, cu_k))
     return attend_sequences(q, k, v, cu_q, cu_k, scale, dropout, seed)
 
 
 def _varlen_attention_fake(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    checks.check_varlen_attention("varlen_attention", q, *rest[:-3])
+    signatures.check_varlen_attention("varlen_attention", q, *rest[:-3])
     return empty(q), empty_lse(q)
 
 
 def _varlen_attention_backward_kernel(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    checks.once(checks.check_varlen_attention_backward, "varlen_attention_backward", args[:8])
+    checks.once(signatures.check_varlen_attention_backward, "varlen_attention_backward", args[:8])
     return contiguous(run("varlen_attention_backward", args[1], *args))
 
 
@@ -174,7 +174,7 @@ _varlen_attention_backward = register(
 
 
 def _box_mean_kernel(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    checks.once(checks.check_box_mean, "box_mean", (x, box, image), rows, columns)
+    checks.once(signatures.check_box_mean, "box_mean", (x, box, image), rows, columns)
     backend = backend_of("box_mean", x)
     if checked(backend, x, box, image):
         checks.check_boxes("box_mean", box, image, (rows, columns), x.shape[0])
@@ -182,12 +182,12 @@ def _box_mean_kernel(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: 
 
 
 def _box_mean_fake(x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    checks.check_box_mean("box_mean", x, box, image, rows, columns)
+    signatures.check_box_mean("box_mean", x, box, image, rows, columns)
     return x.new_empty(box.shape[0], x.shape[2])
 
 
 def _box_mean_backward_kernel(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, rows: int, columns: int) -> Tensor:
-    checks.once(checks.check_box_mean_backward, "box_mean_backward", (grad, x, box, image), rows, columns)
+    checks.once(signatures.check_box_mean_backward, "box_mean_backward", (grad, x, box, image), rows, columns)
     return run("box_mean_backward", x, grad, x, box, image, (rows, columns))
 
 
@@ -213,14 +213,14 @@ _box_mean_backward = register(
 
 
 def _mrc_pool_kernel(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    checks.once(checks.check_mrc_pool, "mrc_pool", (h, subject_rows, object_rows, weight, bias))
+    checks.once(signatures.check_mrc_pool, "mrc_pool", (h, subject_rows, object_rows, weight, bias))
     if checks.wanted(h.device):
         checks.check_triplets("mrc_pool", subject_rows, object_rows, h.shape[0])
     return run("mrc_pool", h, h, subject_rows.long(), object_rows.long(), weight, bias)
 
 
 def _mrc_pool_fake(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    checks.check_mrc_pool("mrc_pool", h, subject_rows, object_rows, weight, bias)
+    signatures.check_mrc_pool("mrc_pool", h, subject_rows, object_rows, weight, bias)
     return h.new_empty(subject_rows.shape[0], weight.shape[0])
 
 
@@ -228,7 +228,7 @@ def _mrc_pool_backward_kernel(
     grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     tensors = grad, h, subject_rows, object_rows, weight, bias, out
-    checks.once(checks.check_mrc_pool_backward, "mrc_pool_backward", tensors)
+    checks.once(signatures.check_mrc_pool_backward, "mrc_pool_backward", tensors)
     args = grad, h, subject_rows.long(), object_rows.long(), weight, bias, out
     return contiguous(run("mrc_pool_backward", h, *args))
 

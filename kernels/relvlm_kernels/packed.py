@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relvlm_kernels import checks
+from relvlm_kernels import checks, signatures
 from relvlm_kernels.derivatives import no_second_derivative
 from relvlm_kernels.dispatch import (
     attend_sequences,
@@ -65,20 +65,20 @@ def attention_by_pytorch(qkv: Tensor, scale: float | None = None) -> Tensor:
 def _kvpacked_kernel(
     q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    checks.once(checks.check_varlen_attention_kvpacked, "varlen_attention_kvpacked", (q, kv, cu_q, cu_k))
+    checks.once(signatures.check_varlen_attention_kvpacked, "varlen_attention_kvpacked", (q, kv, cu_q, cu_k))
     k, v = kv.unbind(1)
     return attend_sequences(q, k, v, cu_q, cu_k, scale, dropout, seed)
 
 
 def _kvpacked_fake(q: Tensor, kv: Tensor, cu_q: Tensor, cu_k: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    checks.check_varlen_attention_kvpacked("varlen_attention_kvpacked", q, kv, cu_q, cu_k)
+    signatures.check_varlen_attention_kvpacked("varlen_attention_kvpacked", q, kv, cu_q, cu_k)
     return empty(q), empty_lse(q)
 
 
 def _kvpacked_backward_kernel(
     grad: Tensor, q: Tensor, kv: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
-    check = checks.check_varlen_attention_kvpacked_backward
+    check = signatures.check_varlen_attention_kvpacked_backward
     checks.once(check, "varlen_attention_kvpacked_backward", (grad, q, kv, out, lse, cu_q, cu_k))
     dq, dkv = empty(q), empty(kv)
     args = grad, q, *kv.unbind(1), out, lse, cu_q, cu_k, *options
@@ -116,13 +116,13 @@ _varlen_attention_kvpacked_backward = register(
 def _qkvpacked_kernel(
     qkv: Tensor, cu: Tensor, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    checks.once(checks.check_varlen_attention_qkvpacked, "varlen_attention_qkvpacked", (qkv, cu))
+    checks.once(signatures.check_varlen_attention_qkvpacked, "varlen_attention_qkvpacked", (qkv, cu))
     q, k, v = qkv.unbind(1)
     return attend_sequences(q, k, v, cu, cu, scale, dropout, seed)
 
 
 def _qkvpacked_fake(qkv: Tensor, cu: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    checks.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked", qkv, cu)
+    signatures.check_varlen_attention_qkvpacked("varlen_attention_qkvpacked", qkv, cu)
     q = qkv.select(1, 0)
     return empty(q), empty_lse(q)
 
@@ -130,7 +130,7 @@ def _qkvpacked_fake(qkv: Tensor, cu: Tensor, *rest: Any) -> tuple[Tensor, Tensor
 def _qkvpacked_backward_kernel(
     grad: Tensor, qkv: Tensor, out: Tensor, lse: Tensor, cu: Tensor, *options: Any
 ) -> Tensor:
-    check = checks.check_varlen_attention_qkvpacked_backward
+    check = signatures.check_varlen_attention_qkvpacked_backward
     checks.once(check, "varlen_attention_qkvpacked_backward", (grad, qkv, out, lse, cu))
     dqkv = empty(qkv)
     args = grad, *qkv.unbind(1), out, lse, cu, cu, *options

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from relvlm_kernels import checks
+from relvlm_kernels import checks, signatures
 from relvlm_kernels.derivatives import no_second_derivative
 from relvlm_kernels.dispatch import contiguous, default_scale, empty, empty_lse, inputs, run
 from relvlm_kernels.registration import nothing, register
@@ -31,7 +31,7 @@ def window_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None = None, scal
 
 def by_matrix_products(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """For devices without a kernel, on which `eager`'s arithmetic in fp32 would be slow: keeps scores."""
-    checks.check_window_attention("window_attention", qkv, bias, mask)
+    signatures.check_window_attention("window_attention", qkv, bias, mask)
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
     added = bias if mask is None else (bias + mask[:, None]).repeat(len(qkv) // len(mask), 1, 1, 1)
     return ((q @ k.transpose(-1, -2) * scale + added).softmax(-1) @ v).transpose(1, 2)
@@ -39,12 +39,12 @@ def by_matrix_products(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: fl
 
 def _kernel(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     tensors = (qkv, bias) if mask is None else (qkv, bias, mask)
-    checks.once(checks.check_window_attention, "window_attention", tensors)
+    checks.once(signatures.check_window_attention, "window_attention", tensors)
     return contiguous(run("window_attention", qkv, qkv, bias, mask, scale))
 
 
 def _fake(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    checks.check_window_attention("window_attention", qkv, bias, mask)
+    signatures.check_window_attention("window_attention", qkv, bias, mask)
     q = qkv.select(2, 0)
     return empty(q), empty_lse(q)
 
@@ -53,7 +53,7 @@ def _backward_kernel(
     grad: Tensor, qkv: Tensor, bias: Tensor, out: Tensor, lse: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     tensors = (grad, qkv, bias, out, lse, *([] if mask is None else [mask]))
-    checks.once(checks.check_window_attention_backward, "window_attention_backward", tensors)
+    checks.once(signatures.check_window_attention_backward, "window_attention_backward", tensors)
     return contiguous(run("window_attention_backward", qkv, grad, qkv, bias, mask, out, lse, scale))
 
 
