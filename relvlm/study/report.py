@@ -31,7 +31,9 @@ def report(plan: Plan) -> str:
         parts += [f"![{path.stem}](plots/{path.name})" for path in drawn]
         hours = sum(result["hours"] for seeds in results.values() for result in seeds.values())
         machines = {result["machine"] for seeds in results.values() for result in seeds.values()}
-        parts.append(f"{hours:.2f} hours of one thread; {'; '.join(sorted(machines))}.")
+        commits = {result["commit"] for seeds in results.values() for result in seeds.values() if result.get("commit")}
+        made_by = f" Commits: {', '.join(sorted(commits))}." if commits else ""
+        parts.append(f"{hours:.2f} hours of one thread; {'; '.join(sorted(machines))}.{made_by}")
     text = "\n\n".join(parts) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_whole(folder / "study.md", text)

@@ -187,9 +187,18 @@ def found(run: Run) -> dict[str, Any]:
         "study": run.plan.name, "budget": run.budget.name, "arm": run.arm.name, "seed": run.seed,
         "steps": run.config.steps, "images": round(cost.images * run.config.steps),
         "tflop": cost.flops * run.config.steps / 1e12, "hours": _hours(run.folder), "digest": run.digest,
-        "machine": f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
+        "commit": _commit(), "machine": f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
         "figures": figures, "curves": curves,
     }  # fmt: skip
+
+
+def _commit() -> str:
+    """Of the clone that this program runs in; empty without one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _hours(folder: Path) -> float:
