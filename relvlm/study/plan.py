@@ -56,7 +56,7 @@ class Plan:
 
     name: Annotated[str, "of the study", NAME]
     out: Annotated[str, "folder of the runs", PATH]
-    results: Annotated[str, "folder of what is kept: a JSON of each run, tables, plots", PATH]
+    results: Annotated[str, "folder of what is kept: a JSON of each run, which plans with equal arms share", PATH]
     suite: Annotated[str, "folder of benchmarks, as of `relvlm eval --suite`", PATH]
     arms: Annotated[list[Arm], "ways to train"]
     budgets: Annotated[list[Budget], "how long"]
@@ -67,6 +67,7 @@ class Plan:
     compare: Annotated[list[list[str]], "pairs of arms: is the second better than the first?"] = field(
         default_factory=list
     )
+    report: Annotated[str, "folder of tables and plots, where not that of the results", PATH] = ""
     worlds: Annotated[list[World], "built before the first run"] = field(default_factory=list)
     evaluations: Annotated[int, "of a run, at equal distances; the last one counts", Range(1, 1000)] = 8
     set: Annotated[list[str], "dotted.key=value of every arm", Length(0, 100, NAME)] = field(default_factory=list)
@@ -79,6 +80,7 @@ def smoke(plan: Plan) -> Plan:
         plan,
         out=f"{plan.out}-smoke",
         results=f"{plan.out}-smoke/results",
+        report="",
         seeds=plan.seeds[:2],
         budgets=[Budget("smoke", steps=12)],
         evaluations=2,

@@ -8,6 +8,7 @@ from relvlm import storage
 from relvlm.evals.tables import markdown
 from relvlm.study import plots, tables
 from relvlm.study.plan import Plan
+from relvlm.study.selection import selection_lines
 
 NOTE = (
     "Mean ± standard deviation over seeds. The interval holds both seeds and examples: the variance over seeds divided "
@@ -16,9 +17,15 @@ NOTE = (
 )
 
 
+SELECTION = (
+    "When to stop: the same figures at the checkpoint that a figure on dev is best at, among those that were evaluated, "
+    "and at the best one of each figure, which no rule can know."
+)
+
+
 def report(plan: Plan) -> str:
-    """Write it into the folder of results; returns the text of study.md."""
-    folder, parts = Path(plan.results), [f"# {plan.name}\n\n{NOTE}"]
+    """Write it into the plan's folder of tables and plots; returns the text of study.md."""
+    folder, parts = Path(plan.report or plan.results), [f"# {plan.name}\n\n{NOTE}"]
     for budget in plan.budgets:
         results = tables.read_results(plan, budget)
         if not any(results.values()):
@@ -27,7 +34,10 @@ def report(plan: Plan) -> str:
         tests = tables.test_lines(plan, results)
         if len(tests) > 1:
             parts.append(markdown(tests))
-        drawn = plots.plot(results, tables.figures_of(plan, results), folder / "plots", budget.name)
+        titles = tables.figures_of(plan, results)
+        if len(chosen := selection_lines(results, titles)) > 1:
+            parts.append(f"{SELECTION}\n\n{markdown(chosen)}")
+        drawn = plots.plot(results, titles, folder / "plots", budget.name)
         parts += [f"![{path.stem}](plots/{path.name})" for path in drawn]
         hours = sum(result["hours"] for seeds in results.values() for result in seeds.values())
         machines = {result["machine"] for seeds in results.values() for result in seeds.values()}

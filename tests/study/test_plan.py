@@ -14,6 +14,17 @@ def test_every_plan_that_is_shipped_can_be_read(pytestconfig):
         assert len(plan.seeds) >= 5 and all((pytestconfig.rootpath / arm.config).is_file() for arm in plan.arms)
 
 
+def test_plans_that_share_results_mean_the_same_by_a_name(pytestconfig):
+    """Else a plan would stop at another one's result, or train an arm that is there."""
+    by_name = {}
+    for path in sorted((pytestconfig.rootpath / "configs/study").glob("*.yaml")):
+        plan = read_plan(path)
+        trained = (plan.out, plan.suite, plan.set, plan.evaluations, plan.budgets)
+        for arm in plan.arms:
+            assert by_name.setdefault((plan.results, arm.name), (arm, trained)) == (arm, trained), (path, arm.name)
+    assert len(by_name) > 15
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

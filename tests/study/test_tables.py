@@ -1,5 +1,7 @@
 """Tables and plots of a study's results."""
 
+from dataclasses import replace
+
 import pytest
 
 from relvlm.errors import UserError
@@ -58,6 +60,13 @@ def test_a_report_has_tables_tests_plots_and_hours(plan, keep, tmp_path):
     assert (tmp_path / "results/study.md").read_text() == text
     assert "± 1.4" in text and "ReX-VLM - X-VLM" in text and "1.00 hours of one thread; here." in text
     assert [path.name for path in (tmp_path / "results/plots").iterdir()] == ["steps-vsr.png"]
+
+
+def test_tables_have_a_folder_of_their_own_where_plans_share_results(plan, keep, tmp_path):
+    keep("X-VLM", 3, 50.0)
+    text = report(replace(plan, report=str(tmp_path / "tables")))
+    assert (tmp_path / "tables/study.md").read_text() == text and (tmp_path / "tables/plots/steps-vsr.png").is_file()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["runs"]
 
 
 def test_a_study_without_results_says_nothing_of_them(plan):

@@ -1,0 +1,30 @@
+"""What a study says of when to stop."""
+
+from relvlm.study.selection import selection_lines
+
+
+def _result(dev, test):
+    steps = (10, 20, 30)
+    return {"curves": {"VSR dev": list(zip(steps, dev, strict=True)), "VSR test": list(zip(steps, test, strict=True))}}
+
+
+def test_a_dev_figure_chooses_and_the_test_figure_is_told():
+    seeds = {0: _result((50, 70, 60), (51, 61, 66)), 1: _result((50, 60, 70), (52, 62, 64))}
+    lines = selection_lines({"ReX-VLM": seeds}, ["VSR test"])
+    assert lines == [
+        ["", "chosen by", "step", "VSR test"],
+        ["**ReX-VLM**", "the last step", "30", "**65.0** ± 1.4"],
+        ["", "VSR dev", "25", "**62.5** ± 2.1"],
+        ["", "each figure by itself", "", "**65.0** ± 1.4"],
+    ]
+
+
+def test_of_equal_checkpoints_the_earliest_is_chosen():
+    (_, _, chosen, _) = selection_lines({"ALBEF": {0: _result((50, 70, 70), (51, 61, 66))}}, ["VSR test"])
+    assert chosen[1:] == ["VSR dev", "20", "**61.0**"]
+
+
+def test_an_arm_without_the_curve_of_a_figure_is_left_out():
+    results = {"ALBEF": {0: _result((50, 70, 70), (51, 61, 66))}, "X-VLM": {}}
+    assert len(selection_lines(results, ["VALSE"])) == 1
+    assert [line[0] for line in selection_lines(results, ["VSR test"]) if line[0]] == ["**ALBEF**"]
