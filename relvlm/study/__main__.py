@@ -12,6 +12,7 @@ from relvlm.data.arguments import positive
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.every import shard_of
 from relvlm.paths import Parser
+from relvlm.study.folds import build_folds
 from relvlm.study.plan import read_plan, smoke
 from relvlm.study.report import report
 from relvlm.study.runs import Run, runs_of, train
@@ -41,6 +42,7 @@ def _study(args: argparse.Namespace) -> int:
     if args.smoke:
         plan = smoke(plan)
     build_worlds(plan)
+    build_folds(plan)
     runs = _chosen(runs_of(plan), args.shard)
     if args.list:
         for run in runs:

@@ -41,6 +41,17 @@ class World:
 
 
 @dataclass(frozen=True)
+class Folds:
+    """Real photographs to cross-validate over: COCO's files, cut into a fold for each seed (study/folds.py)."""
+
+    path: Annotated[str, "folder of the folds, fold_0, fold_1, ...", PATH]
+    images: Annotated[str, "folder of photographs", PATH]
+    captions: Annotated[str, "captions_*.json", PATH]
+    instances: Annotated[str, "instances_*.json", PATH]
+    sugarcrepe: Annotated[str, "folder of SugarCrepe's files about these photographs", PATH]
+
+
+@dataclass(frozen=True)
 class Budget:
     """For how long every arm is trained: optimizer steps, images seen, or FLOPs; one of the three."""
 
@@ -52,7 +63,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study. Every arm is trained with every seed at every budget; each run is one `relvlm train`."""
+    """A study. Every arm is trained with every seed at every budget; each run is one `relvlm train`.
+
+    `{seed}` in a suite or in what is set stands for the seed, so that each seed may have data of its own.
+    """
 
     name: Annotated[str, "of the study", NAME]
     out: Annotated[str, "folder of the runs", PATH]
@@ -69,6 +83,7 @@ class Plan:
     )
     report: Annotated[str, "folder of tables and plots, where not that of the results", PATH] = ""
     worlds: Annotated[list[World], "built before the first run"] = field(default_factory=list)
+    folds: Annotated[list[Folds], "built before the first run"] = field(default_factory=list)
     evaluations: Annotated[int, "of a run, at equal distances; the last one counts", Range(1, 1000)] = 8
     set: Annotated[list[str], "dotted.key=value of every arm", Length(0, 100, NAME)] = field(default_factory=list)
 

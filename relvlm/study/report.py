@@ -18,8 +18,8 @@ NOTE = (
 
 
 SELECTION = (
-    "When to stop: the same figures at the checkpoint that a figure on dev is best at, among those that were evaluated, "
-    "and at the best one of each figure, which no rule can know."
+    "When to stop: the same figures at the evaluated checkpoint that is best by a figure on dev, and at the best one "
+    "of each figure, which no rule can know."
 )
 
 

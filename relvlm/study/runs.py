@@ -61,7 +61,10 @@ class Run:
 
     @property
     def suite(self) -> Path:
-        return Path(self.arm.suite or self.plan.suite)
+        return Path(self._of_seed(self.arm.suite or self.plan.suite))
+
+    def _of_seed(self, text: str) -> str:
+        return text.replace("{seed}", str(self.seed))
 
     @cached_property
     def before(self) -> Run | None:
@@ -80,7 +83,8 @@ class Run:
     @cached_property
     def overrides(self) -> list[str]:
         """What its `relvlm train` is told beside the arm's config."""
-        own = [*self.plan.set, *self.arm.set, f"seed={self.seed}", f"out={self.folder}"]
+        own = [self._of_seed(each) for each in (*self.plan.set, *self.arm.set)]
+        own += [f"seed={self.seed}", f"out={self.folder}"]
         if self.before:
             own.append(f"init={json.dumps({'checkpoint': str(self.before.folder)})}")
         steps = steps_of(self.budget, load_config(Path(self.arm.config), own), self.arm.share)

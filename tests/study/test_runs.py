@@ -12,7 +12,7 @@ import yaml
 
 from relvlm.errors import UserError
 from relvlm.study.plan import Arm, Plan, read_plan
-from relvlm.study.runs import left, runs_of, set_otherwise, train
+from relvlm.study.runs import Run, left, runs_of, set_otherwise, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,3 +132,10 @@ def test_a_study_from_its_plan_to_its_table(real, tmp_path):
     assert result["steps"] == 4 and result["tflop"] > 0 < result["hours"]
     (runs_of(real)[0].folder / "metrics.csv").unlink()
     assert study().returncode == 0  # what is done is not looked at again
+
+
+def test_a_seed_may_have_data_of_its_own(plan):
+    arm = replace(plan.arms[0], set=["data.vocab=words_{seed}.txt", "data.captions=[{path: fold_{seed}/captions}]"])
+    run = Run(replace(plan, suite="fold_{seed}/benchmarks"), plan.budgets[0], arm, 5)
+    assert run.suite == Path("fold_5/benchmarks") and "eval.suite=fold_5/benchmarks" in run.overrides
+    assert run.config.data.vocab == "words_5.txt" and run.config.data.captions[0].path == "fold_5/captions"
