@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from relvlm.data.arguments import positive
 from relvlm.errors import UserError
@@ -30,6 +32,7 @@ def main() -> int:
     """The exit status: 1 where a run failed, 2 for what the user can mend."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args = _arguments()
+    signal.signal(signal.SIGTERM, _end)
     try:
         return _study(args)
     except UserError as error:
@@ -37,10 +40,18 @@ def main() -> int:
         return 2
 
 
+def _end(number: int, frame: object) -> NoReturn:
+    """As Ctrl-C does: the runs are told to save before this program goes."""
+    raise SystemExit(128 + number)
+
+
 def _study(args: argparse.Namespace) -> int:
     plan = read_plan(args.plan)
     if args.smoke:
         plan = smoke(plan)
+    if args.report:
+        print(report(plan))
+        return 0
     build_worlds(plan)
     build_folds(plan)
     runs = _chosen(runs_of(plan), args.shard)
@@ -48,7 +59,7 @@ def _study(args: argparse.Namespace) -> int:
         for run in runs:
             print(f"{'done' if run.is_done() else 'left'}: {run.name}: {run.config.steps:,} steps, {run.folder}")
         return 0
-    failed = [] if args.report else train(runs, args.processes)
+    failed = train(runs, args.processes)
     print(report(plan))
     for fault in failed:
         print(f"error: {fault}", file=sys.stderr)

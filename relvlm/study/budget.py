@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relvlm.config.schema import Config
 from relvlm.data.text import Tokenizer
@@ -14,21 +14,32 @@ from relvlm.study.plan import Budget
 
 @dataclass(frozen=True)
 class Cost:
-    """Of an average step, by how often each kind is drawn."""
+    """Of an average step, by how often each kind is drawn; `saved` FLOPs fewer in the first, small `small_steps`."""
 
     images: float
     flops: float
+    saved: float = 0
+    small_steps: int = 0
+
+    def spent(self, steps: int) -> float:
+        """FLOPs of so many steps from the first."""
+        return steps * self.flops - min(steps, self.small_steps) * self.saved
 
 
 def cost_of(config: Config) -> Cost:
     """As `relvlm plan` counts, with the config's own vocabulary and relations; UserError where these are not there."""
-    sizes = Sizes(config.model, Tokenizer(config.data.vocab_file).vocab_size, len(relations_of(config)))
-    works = workloads(config)
+    words, relations = Tokenizer(config.data.vocab_file).vocab_size, len(relations_of(config))
+    works, low = workloads(config), config.low_resolution
     total = sum(getattr(config.data.ratio, kind) for kind in works)
     shares = {kind: getattr(config.data.ratio, kind) / total for kind in works}
+
+    def flops(image_size: int) -> float:
+        sizes = Sizes(replace(config.model, image_size=image_size), words, relations)
+        return sum(shares[kind] * sum(trained(sizes, sections).values()) for kind, sections in works.items())
+
     images = sum(shares[kind] * sections[0].images for kind, sections in works.items())
-    flops = sum(shares[kind] * sum(trained(sizes, sections).values()) for kind, sections in works.items())
-    return Cost(images, flops)
+    whole = flops(config.model.image_size)
+    return Cost(images, whole, whole - flops(low.image_size), low.steps) if low.steps else Cost(images, whole)
 
 
 def steps_of(budget: Budget, config: Config, share: float = 1.0) -> int:
@@ -36,5 +47,8 @@ def steps_of(budget: Budget, config: Config, share: float = 1.0) -> int:
     if budget.steps:
         return max(1, round(share * budget.steps))
     cost = cost_of(config)
-    whole = budget.images / cost.images if budget.images else budget.tflop * 1e12 / cost.flops
+    if budget.images:
+        whole = budget.images / cost.images
+    else:
+        whole = (budget.tflop * 1e12 + cost.small_steps * cost.saved) / cost.flops
     return max(1, round(share * whole))

@@ -25,6 +25,7 @@ import torch
 from relvlm import checkpoints, storage
 from relvlm.config.load import load_config, to_tree
 from relvlm.config.schema import Config
+from relvlm.config.training import LAST_STEP
 from relvlm.engine.resume import inputs_of
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.history import read_history
@@ -87,7 +88,8 @@ class Run:
         own += [f"seed={self.seed}", f"out={self.folder}"]
         if self.before:
             own.append(f"init={json.dumps({'checkpoint': str(self.before.folder)})}")
-        steps = steps_of(self.budget, load_config(Path(self.arm.config), own), self.arm.share)
+        config = load_config(Path(self.arm.config), [*own, f"steps={LAST_STEP}"])  # they are what is asked for
+        steps = steps_of(self.budget, config, self.arm.share)
         every = -(-steps // self.plan.evaluations)
         return [*own, f"steps={steps}", f"eval.every={every}", f"eval.suite={self.suite}"]
 
@@ -190,7 +192,7 @@ def found(run: Run) -> dict[str, Any]:
     return {
         "study": run.plan.name, "budget": run.budget.name, "arm": run.arm.name, "seed": run.seed,
         "steps": run.config.steps, "images": round(cost.images * run.config.steps),
-        "tflop": cost.flops * run.config.steps / 1e12, "hours": _hours(run.folder), "digest": run.digest,
+        "tflop": cost.spent(run.config.steps) / 1e12, "hours": _hours(run.folder), "digest": run.digest,
         "commit": _commit(), "machine": f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
         "figures": figures, "curves": curves,
     }  # fmt: skip

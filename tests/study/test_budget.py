@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relvlm.config.load import load_config
-from relvlm.config.schema import Config
+from relvlm.config.schema import Config, LowResolutionConfig
 from relvlm.plan.flops import Sizes, trained
 from relvlm.plan.workload import workload
 from relvlm.study.budget import cost_of, steps_of
@@ -40,3 +40,12 @@ def test_each_budget_becomes_steps(config):
     assert steps_of(Budget("i", images=10.4 * cost.images), config) == 10
     assert steps_of(Budget("f", tflop=12.6 * cost.flops / 1e12), config) == 13
     assert steps_of(Budget("f", tflop=1e-12), config) == 1
+
+
+def test_small_images_cost_less_in_the_first_steps(config):
+    low = replace(config, low_resolution=LowResolutionConfig(steps=6, image_size=16))
+    cost, small = cost_of(low), cost_of(replace(config, model=replace(config.model, image_size=16)))
+    assert cost.flops == cost_of(config).flops > small.flops
+    assert cost.spent(10) == pytest.approx(6 * small.flops + 4 * cost.flops)
+    assert cost.spent(5) == pytest.approx(5 * small.flops)
+    assert steps_of(Budget("f", tflop=cost.spent(10) / 1e12), low) == 10

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,3 +141,18 @@ def test_a_seed_may_have_data_of_its_own(plan):
     run = Run(replace(plan, suite="fold_{seed}/benchmarks"), plan.budgets[0], arm, 5)
     assert run.suite == Path("fold_5/benchmarks") and "eval.suite=fold_5/benchmarks" in run.overrides
     assert run.config.data.vocab == "words_5.txt" and run.config.data.captions[0].path == "fold_5/captions"
+
+
+@pytest.mark.slow
+def test_a_study_that_is_told_to_end_has_its_runs_save_first(real, tmp_path):
+    tree = yaml.safe_load((tmp_path / "plan.yaml").read_text()) | {"budgets": [{"name": "long", "steps": 9000}]}
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(tree))
+    said = runs_of(read_plan(tmp_path / "long.yaml"))[0].folder / "train.log"
+    command = [sys.executable, "-m", "relvlm.study", str(tmp_path / "long.yaml"), "--processes", "1"]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 180
+    while not (said.exists() and "| captions" in said.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert "told to end by SIGTERM: saved" in said.read_text()

@@ -69,5 +69,15 @@ def test_tables_have_a_folder_of_their_own_where_plans_share_results(plan, keep,
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["runs"]
 
 
+def test_arms_of_different_cost_are_drawn_against_it(plan, keep, tmp_path):
+    drawn = tmp_path / "results/plots/steps-cost.png"
+    keep("X-VLM", 3, 50.0)
+    cheap = keep("ReX-VLM", 3, 60.0)
+    report(plan)
+    assert not drawn.exists()
+    cheap.write_text(cheap.read_text().replace('"tflop": 0.5', '"tflop": 0.25'))
+    assert "![steps-cost](plots/steps-cost.png)" in report(plan) and drawn.is_file()
+
+
 def test_a_study_without_results_says_nothing_of_them(plan):
     assert "##" not in report(plan)
