@@ -25,7 +25,7 @@ import torch
 from relvlm import checkpoints, storage
 from relvlm.config.load import load_config, to_tree
 from relvlm.config.schema import Config
-from relvlm.config.training import LAST_STEP
+from relvlm.config.training import LAST_STEP, CheckpointConfig
 from relvlm.engine.resume import inputs_of
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.history import read_history
@@ -99,11 +99,12 @@ class Run:
 
     @cached_property
     def digest(self) -> str:
-        """Names what the config sets otherwise than the defaults, but for folders, and all that it reads, by content.
+        """Names what the config sets otherwise than the defaults, and all that it reads, by content.
 
-        So a field that a later version adds leaves results what they are.
+        So a field that a later version adds leaves results what they are; so do folders, and which checkpoints are kept.
         """
-        config = replace(self.config, out="run", name="run", eval=replace(self.config.eval, suite="suite"))
+        config = replace(self.config, out="run", name="run", checkpoint=CheckpointConfig())
+        config = replace(config, eval=replace(config.eval, suite="suite"))
         if self.before:
             config = replace(config, init=replace(config.init, checkpoint=self.before.digest))
         made_from = {
