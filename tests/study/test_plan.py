@@ -1,6 +1,7 @@
 """The plan of a study: what it may say, and what is refused at once."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -21,9 +22,9 @@ def test_plans_that_share_results_mean_the_same_by_a_name(pytestconfig):
     by_name = {}
     for path in sorted((pytestconfig.rootpath / "configs/study").glob("*.yaml")):
         plan = read_plan(path)
-        trained = (plan.out, plan.suite, plan.set, plan.evaluations, plan.budgets)
-        for arm in plan.arms:
-            assert by_name.setdefault((plan.results, arm.name), (arm, trained)) == (arm, trained), (path, arm.name)
+        for budget, arm in product(plan.budgets, plan.arms):
+            trained = (arm, budget, plan.out, plan.suite, plan.set, plan.evaluations)
+            assert by_name.setdefault((plan.results, budget.name, arm.name), trained) == trained, (path, arm.name)
     assert len(by_name) > 15
 
 
