@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,23 +26,32 @@ Row = dict[str, Any]
 
 
 def build_folds(plan: Plan) -> None:
-    """Those that are not there, `fold_I` for each seed I of the plan; a photo is held out in one of them.
+    """Those of the plan's seeds that are not there, `fold_I` for seed I; a photo is held out in one fold of all.
 
     Each has the shard sets `photos` and `graphs` of the other photos, and `benchmarks` of its own: retrieval by caption
     (coco), SugarCrepe's rows, and for any two things beside each other whether it is `a left of b` or `b left of a`
-    (choice). Raises UserError for seeds that do not number the folds.
+    (choice). Raises UserError for a seed without a fold, and for folds that were made otherwise.
     """
-    if plan.folds and plan.seeds != list(range(len(plan.seeds))):
-        raise UserError(f"seeds: {plan.seeds}: folds are numbered 0, 1, 2, ... (give these)")
     for photos in plan.folds:
+        if beyond := [seed for seed in plan.seeds if seed >= photos.count]:
+            raise UserError(f"seeds: {beyond}: folds are numbered from 0 to {photos.count - 1} (give these)")
+        _describe(photos)
         samples = _samples(photos)
         for fold in plan.seeds:
             out = Path(photos.path) / f"fold_{fold}"
             if not (out / "benchmarks/images").exists():
                 log.info("%s: is built", out)
-                held_out = samples[fold :: len(plan.seeds)]
+                held_out = samples[fold :: photos.count]
                 _training(photos, out, held_out)
                 _benchmarks(photos, out, held_out)
+
+
+def _describe(photos: Folds) -> None:
+    description, made_from = Path(photos.path) / "folds.json", json.dumps(asdict(photos), indent=1) + "\n"
+    if description.exists() and description.read_text() != made_from:
+        raise UserError(f"{description}: made otherwise than the plan says (remove {photos.path} to build it anew)")
+    description.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_whole(description, made_from)
 
 
 def _samples(photos: Folds) -> list[tuple[str, Sample]]:

@@ -42,13 +42,14 @@ class World:
 
 @dataclass(frozen=True)
 class Folds:
-    """Real photographs to cross-validate over: COCO's files, cut into a fold for each seed (study/folds.py)."""
+    """Real photographs to cross-validate over: COCO's files, cut into folds, one for each seed (study/folds.py)."""
 
     path: Annotated[str, "folder of the folds, fold_0, fold_1, ...", PATH]
     images: Annotated[str, "folder of photographs", PATH]
     captions: Annotated[str, "captions_*.json", PATH]
     instances: Annotated[str, "instances_*.json", PATH]
     sugarcrepe: Annotated[str, "folder of SugarCrepe's files about these photographs", PATH]
+    count: Annotated[int, "of the folds", Range(2, 1000)] = 5
 
 
 @dataclass(frozen=True)

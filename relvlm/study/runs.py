@@ -101,7 +101,7 @@ class Run:
     def digest(self) -> str:
         """Names what the config sets otherwise than the defaults, and all that it reads, by content.
 
-        So a field that a later version adds leaves results what they are; so do folders, and which checkpoints are kept.
+        So a field that a later version adds leaves results what they are, as folders and the checkpoints kept do.
         """
         config = replace(self.config, out="run", name="run", checkpoint=CheckpointConfig())
         config = replace(config, eval=replace(config.eval, suite="suite"))

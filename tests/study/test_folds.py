@@ -40,7 +40,7 @@ def photos(tmp_path):
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     here = str(tmp_path)
-    return Folds(f"{here}/folds", f"{here}/photos", f"{here}/captions.json", f"{here}/instances.json", here)
+    return Folds(f"{here}/folds", f"{here}/photos", f"{here}/captions.json", f"{here}/instances.json", here, count=2)
 
 
 @pytest.fixture
@@ -76,6 +76,15 @@ def test_questions_are_those_that_all_boxes_answer_alike(folds):
     assert {question["answer"] for question in questions} == {0, 1}
 
 
-def test_seeds_number_the_folds(plan, photos):
-    with pytest.raises(UserError, match=r"seeds: \[3, 5\]: folds are numbered 0, 1, 2"):
+def test_a_seed_has_a_fold(plan, photos):
+    with pytest.raises(UserError, match=r"seeds: \[3, 5\]: folds are numbered from 0 to 1"):
         build_folds(replace(plan, folds=[photos]))
+
+
+def test_fewer_seeds_do_not_cut_otherwise_and_another_cut_is_refused(plan, photos, folds, tmp_path):
+    held = (folds[0] / "held_out.txt").read_text()
+    other = replace(photos, path=str(tmp_path / "one"))
+    build_folds(replace(plan, folds=[other], seeds=[0]))
+    assert (tmp_path / "one/fold_0/held_out.txt").read_text() == held
+    with pytest.raises(UserError, match=r"one/folds.json: made otherwise than the plan says \(remove"):
+        build_folds(replace(plan, folds=[replace(other, count=3)], seeds=[0]))
