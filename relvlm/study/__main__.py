@@ -50,7 +50,7 @@ def _study(args: argparse.Namespace) -> int:
     if args.smoke:
         plan = smoke(plan)
     if args.report:
-        print(report(plan))
+        print(report(plan, f"python -m relvlm.study {args.plan}"))
         return 0
     build_worlds(plan)
     build_folds(plan)
@@ -60,7 +60,7 @@ def _study(args: argparse.Namespace) -> int:
             print(f"{'done' if run.is_done() else 'left'}: {run.name}: {run.config.steps:,} steps, {run.folder}")
         return 0
     failed = train(runs, args.processes)
-    print(report(plan))
+    print(report(plan, f"python -m relvlm.study {args.plan}"))
     for fault in failed:
         print(f"error: {fault}", file=sys.stderr)
     return int(bool(failed))

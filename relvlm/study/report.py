@@ -6,9 +6,10 @@ from pathlib import Path
 
 from relvlm import storage
 from relvlm.evals.tables import markdown
-from relvlm.study import plots, tables
-from relvlm.study.plan import Plan
+from relvlm.study import plots
+from relvlm.study.plan import Budget, Plan
 from relvlm.study.selection import selection_lines
+from relvlm.study.tables import Results, figures_of, main_lines, read_results, test_lines
 
 NOTE = (
     "Mean ± standard deviation over seeds. The interval holds both seeds and examples: the variance over seeds divided "
@@ -23,28 +24,41 @@ SELECTION = (
 )
 
 
-def report(plan: Plan) -> str:
-    """Write it into the plan's folder of tables and plots; returns the text of study.md."""
-    folder, parts = Path(plan.report or plan.results), [f"# {plan.name}\n\n{NOTE}"]
+def report(plan: Plan, command: str = "") -> str:
+    """Write it into the plan's folder of tables and plots; returns the text of study.md.
+
+    `command`: what makes the study, for those who read of it.
+    """
+    folder = Path(plan.report or plan.results)
+    parts = [f"# {plan.name}", NOTE]
+    if command:
+        parts.insert(1, f"    {command}")
     for budget in plan.budgets:
-        results = tables.read_results(plan, budget)
-        if not any(results.values()):
-            continue
-        parts.append(f"## Budget: {budget.name}\n\n{markdown(tables.main_lines(plan, results))}")
-        tests = tables.test_lines(plan, results)
-        if len(tests) > 1:
-            parts.append(markdown(tests))
-        titles = tables.figures_of(plan, results)
-        if len(chosen := selection_lines(results, titles)) > 1:
-            parts.append(f"{SELECTION}\n\n{markdown(chosen)}")
-        drawn = plots.plot(results, titles, folder / "plots", budget.name)
-        parts += [f"![{path.stem}](plots/{path.name})" for path in drawn]
-        hours = sum(result["hours"] for seeds in results.values() for result in seeds.values())
-        machines = {result["machine"] for seeds in results.values() for result in seeds.values()}
-        commits = {result["commit"] for seeds in results.values() for result in seeds.values() if result.get("commit")}
-        made_by = f" Commits: {', '.join(sorted(commits))}." if commits else ""
-        parts.append(f"{hours:.2f} hours of one thread; {'; '.join(sorted(machines))}.{made_by}")
+        results = read_results(plan, budget)
+        if any(results.values()):
+            parts += [f"## Budget: {budget.name}", *_parts(plan, budget, results, folder)]
     text = "\n\n".join(parts) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_whole(folder / "study.md", text)
     return text
+
+
+def _parts(plan: Plan, budget: Budget, results: Results, folder: Path) -> list[str]:
+    """Tables, tests, plots of one budget, each a paragraph."""
+    titles = figures_of(plan, results)
+    parts = [markdown(main_lines(plan, results))]
+    if len(tests := test_lines(plan, results)) > 1:
+        parts.append(markdown(tests))
+    if len(chosen := selection_lines(results, titles)) > 1:
+        parts += [SELECTION, markdown(chosen)]
+    drawn = plots.plot(results, titles, folder / "plots", budget.name)
+    return [*parts, *(f"![{path.stem}](plots/{path.name})" for path in drawn), _made_by(results)]
+
+
+def _made_by(results: Results) -> str:
+    found = [result for seeds in results.values() for result in seeds.values()]
+    hours = sum(result["hours"] for result in found)
+    machines = sorted({result["machine"] for result in found})
+    commits = sorted({result["commit"] for result in found if result.get("commit")})
+    named = f" Commits: {', '.join(commits)}." if commits else ""
+    return f"{hours:.2f} hours of one thread; {'; '.join(machines)}.{named}"

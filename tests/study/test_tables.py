@@ -56,8 +56,9 @@ def test_a_report_has_tables_tests_plots_and_hours(plan, keep, tmp_path):
     for arm in ("X-VLM", "ReX-VLM"):
         for seed in plan.seeds:
             keep(arm, seed, 50.0 + seed)
-    text = report(plan)
+    text = report(plan, "python -m relvlm.study toy.yaml")
     assert (tmp_path / "results/study.md").read_text() == text
+    assert text.startswith("# toy\n\n    python -m relvlm.study toy.yaml\n\nMean")
     assert "± 1.4" in text and "ReX-VLM - X-VLM" in text and "1.00 hours of one thread; here." in text
     assert [path.name for path in (tmp_path / "results/plots").iterdir()] == ["steps-vsr.png"]
 
