@@ -30,11 +30,13 @@ def build_folds(plan: Plan) -> None:
 
     Each has the shard sets `photos` and `graphs` of the other photos, and `benchmarks` of its own: retrieval by caption
     (coco), SugarCrepe's rows, and for any two things beside each other whether it is `a left of b` or `b left of a`
-    (choice). Raises UserError for a seed without a fold, and for folds that were made otherwise.
+    (choice). Raises UserError for a seed without a fold, folds that were made otherwise, and no files of SugarCrepe.
     """
     for photos in plan.folds:
         if beyond := [seed for seed in plan.seeds if seed >= photos.count]:
             raise UserError(f"seeds: {beyond}: folds are numbered from 0 to {photos.count - 1} (give these)")
+        if not _sugarcrepe(photos):
+            raise UserError(f"{photos.sugarcrepe}: holds no sugarcrepe_*.json (give folds.sugarcrepe another folder)")
         _describe(photos)
         samples = _samples(photos)
         for fold in plan.seeds:
@@ -44,6 +46,10 @@ def build_folds(plan: Plan) -> None:
                 held_out = samples[fold :: photos.count]
                 _training(photos, out, held_out)
                 _benchmarks(photos, out, held_out)
+
+
+def _sugarcrepe(photos: Folds) -> list[Path]:
+    return sorted(Path(photos.sugarcrepe).glob("sugarcrepe_*.json"))
 
 
 def _describe(photos: Folds) -> None:
@@ -99,7 +105,7 @@ def _benchmarks(photos: Folds, out: Path, held_out: Sequence[tuple[str, Sample]]
         "choice/left_of.jsonl": "".join(json.dumps(row) + "\n" for row in _questions(held_out)),
     }
     names = {name for name, _ in held_out}
-    for file in sorted(Path(photos.sugarcrepe).glob("sugarcrepe_*.json")):
+    for file in _sugarcrepe(photos):
         rows = {k: row for k, row in json.loads(file.read_text()).items() if row["filename"] in names}
         files[f"sugarcrepe/{file.name}"] = json.dumps(rows, indent=1)
     for name, text in files.items():

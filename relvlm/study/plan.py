@@ -92,6 +92,7 @@ class Plan:
 def smoke(plan: Plan) -> Plan:
     """The same study in minutes: two seeds, a few steps, few examples; its figures mean nothing."""
     little = ["eval.limit=16", "optim.warmup_steps=2"]
+    # A phase of small images must end within the few steps.
     short = re.compile(r"(low_resolution\.steps)=.*")
     arms = [replace(arm, set=[short.sub(r"\1=6", each) for each in arm.set]) for arm in plan.arms]
     return replace(

@@ -88,7 +88,8 @@ class Run:
         own += [f"seed={self.seed}", f"out={self.folder}"]
         if self.before:
             own.append(f"init={json.dumps({'checkpoint': str(self.before.folder)})}")
-        config = load_config(Path(self.arm.config), [*own, f"steps={LAST_STEP}"])  # they are what is asked for
+        # Its own steps are not those of the budget, and a phase of low_resolution may be longer than they are.
+        config = load_config(Path(self.arm.config), [*own, f"steps={LAST_STEP}"])
         steps = steps_of(self.budget, config, self.arm.share)
         every = -(-steps // self.plan.evaluations)
         return [*own, f"steps={steps}", f"eval.every={every}", f"eval.suite={self.suite}"]

@@ -88,3 +88,9 @@ def test_fewer_seeds_do_not_cut_otherwise_and_another_cut_is_refused(plan, photo
     assert (tmp_path / "one/fold_0/held_out.txt").read_text() == held
     with pytest.raises(UserError, match=r"one/folds.json: made otherwise than the plan says \(remove"):
         build_folds(replace(plan, folds=[replace(other, count=3)], seeds=[0]))
+
+
+def test_absent_sugarcrepe_files_are_named_before_anything_is_built(plan, photos, tmp_path):
+    with pytest.raises(UserError, match=r"gone: holds no sugarcrepe_\*.json \(give folds.sugarcrepe"):
+        build_folds(replace(plan, folds=[replace(photos, sugarcrepe=str(tmp_path / "gone"))], seeds=[0, 1]))
+    assert not (tmp_path / "folds").exists()

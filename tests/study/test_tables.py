@@ -1,5 +1,6 @@
 """Tables and plots of a study's results."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,15 @@ def test_arms_of_different_cost_are_drawn_against_it(plan, keep, tmp_path):
     assert not drawn.exists()
     cheap.write_text(cheap.read_text().replace('"tflop": 0.5', '"tflop": 0.25'))
     assert "![steps-cost](plots/steps-cost.png)" in report(plan) and drawn.is_file()
+
+
+def test_cost_is_drawn_of_results_without_curves(plan, keep, tmp_path):
+    for arm, tflop in (("X-VLM", 0.5), ("ReX-VLM", 0.25)):
+        path = keep(arm, 3, 50.0)
+        result = json.loads(path.read_text()) | {"curves": {}, "tflop": tflop}
+        path.write_text(json.dumps(result))
+    report(plan)
+    assert [path.name for path in (tmp_path / "results/plots").iterdir()] == ["steps-cost.png"]
 
 
 def test_a_study_without_results_says_nothing_of_them(plan):
