@@ -18,12 +18,14 @@ from relvlm.study.folds import build_folds
 from relvlm.study.plan import read_plan, smoke
 from relvlm.study.report import report
 from relvlm.study.runs import Run, runs_of, train
+from relvlm.study.soups import add_soups
 from relvlm.study.worlds import build_worlds
 
 EXAMPLES = """examples:
   python -m relvlm.study configs/study/main.yaml                       # as many runs at a time as there are cores
   python -m relvlm.study configs/study/main.yaml --list                # what is done, what is left
   python -m relvlm.study configs/study/main.yaml --shard 3/20          # one of 20 jobs (slurm/study_array.sh)
+  python -m relvlm.study configs/study/main.yaml --soups               # average the checkpoints of runs that have ended
   python -m relvlm.study configs/study/main.yaml --report              # tables and plots of what is there
 """
 
@@ -59,7 +61,7 @@ def _study(args: argparse.Namespace) -> int:
         for run in runs:
             print(f"{'done' if run.is_done() else 'left'}: {run.name}: {run.config.steps:,} steps, {run.folder}")
         return 0
-    failed = train(runs, args.processes)
+    failed = add_soups(runs, args.processes) if args.soups else train(runs, args.processes)
     print(report(plan, f"python -m relvlm.study {args.plan}"))
     for fault in failed:
         print(f"error: {fault}", file=sys.stderr)
@@ -84,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="print what is done and what is left, train nothing")
+    instead.add_argument("--soups", action="store_true", help="average checkpoints into the results, train nothing")
     instead.add_argument("--report", action="store_true", help="tables and plots of what is there, train nothing")
     return parser.parse_args()
 

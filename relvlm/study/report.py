@@ -8,8 +8,9 @@ from relvlm import storage
 from relvlm.evals.tables import markdown
 from relvlm.study import plots
 from relvlm.study.plan import Budget, Plan
-from relvlm.study.selection import selection_lines
-from relvlm.study.tables import Results, figures_of, main_lines, read_results, test_lines
+from relvlm.study.selection import selection_lines, soup_lines
+from relvlm.study.soups import DEV, LAST
+from relvlm.study.tables import Results, figures_of, held_out_lines, main_lines, read_results, test_lines
 
 NOTE = (
     "Mean ± standard deviation over seeds. The interval holds both seeds and examples: the variance over seeds divided "
@@ -22,6 +23,12 @@ SELECTION = (
     "When to stop: the same figures at the evaluated checkpoint that is best by a figure on dev, and at the best one "
     "of each figure, which no rule can know."
 )
+
+SOUPS = (
+    f"Averages of the last {LAST} checkpoints (`--soups`): uniform, exponential, greedy by {DEV}. Beside them the last "
+    "step, and the checkpoint that is best by that figure, of the same seeds."
+)
+HELD_OUT = "On combinations of kinds and relations that no training set shows:"
 
 
 def report(plan: Plan, command: str = "") -> str:
@@ -49,8 +56,13 @@ def _parts(plan: Plan, budget: Budget, results: Results, folder: Path) -> list[s
     parts = [markdown(main_lines(plan, results))]
     if len(tests := test_lines(plan, results)) > 1:
         parts.append(markdown(tests))
-    if len(chosen := selection_lines(results, titles)) > 1:
-        parts += [SELECTION, markdown(chosen)]
+    for note, lines in (
+        (HELD_OUT, held_out_lines(results, titles)),
+        (SELECTION, selection_lines(results, titles)),
+        (SOUPS, soup_lines(results, titles)),
+    ):
+        if len(lines) > 1:
+            parts += [note, markdown(lines)]
     drawn = plots.plot(results, titles, folder / "plots", budget.name)
     return [*parts, *(f"![{path.stem}](plots/{path.name})" for path in drawn), _made_by(results)]
 

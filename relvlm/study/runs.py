@@ -28,7 +28,8 @@ from relvlm.config.schema import Config
 from relvlm.config.training import LAST_STEP, CheckpointConfig
 from relvlm.engine.resume import inputs_of
 from relvlm.errors import UserError
-from relvlm.evals.checkpoints.history import read_history
+from relvlm.evals.checkpoints.history import held_out_cells, read_history
+from relvlm.evals.figures.main_table import Cell
 from relvlm.pretrained import latest
 from relvlm.stopping import REQUEUE
 from relvlm.study.budget import cost_of, steps_of
@@ -76,10 +77,13 @@ class Run:
     @property
     def ready(self) -> bool:
         """Whether what it goes on from is there."""
-        if self.before is None:
-            return True
-        newest = latest(self.before.folder / "checkpoints")
-        return newest is not None and checkpoints.step_of(newest) == self.before.config.steps
+        return self.before is None or self.before.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last checkpoint is in its folder, which a result alone does not say."""
+        newest = latest(self.folder / "checkpoints")
+        return newest is not None and checkpoints.step_of(newest) == self.config.steps
 
     @cached_property
     def overrides(self) -> list[str]:
@@ -184,11 +188,7 @@ def found(run: Run) -> dict[str, Any]:
     history = read_history(run.folder, run.arm.name)
     if history is None or history.steps[-1] != run.config.steps:
         raise UserError(f"{run.folder}: its last checkpoint was not evaluated (see {run.folder / 'train.log'})")
-    last, cost = history.cells[-1], cost_of(run.config)
-    figures = {
-        title: {"value": cell.value, "interval": cell.interval, "chance": cell.chance, "n": cell.n}
-        for title, cell in last.items()
-    }
+    cost = cost_of(run.config)
     curves = {title: list(zip(history.steps, history.values(title), strict=True)) for title in history.titles}
     run.result.parent.mkdir(parents=True, exist_ok=True)
     return {
@@ -196,8 +196,15 @@ def found(run: Run) -> dict[str, Any]:
         "steps": run.config.steps, "images": round(cost.images * run.config.steps),
         "tflop": cost.spent(run.config.steps) / 1e12, "hours": _hours(run.folder), "digest": run.digest,
         "commit": _commit(), "machine": f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
-        "figures": figures, "curves": curves,
+        "figures": _kept(history.cells[-1]), "held_out": _kept(held_out_cells(history.folders[-1])), "curves": curves,
     }  # fmt: skip
+
+
+def _kept(cells: Mapping[str, Cell]) -> dict[str, Any]:
+    return {
+        title: {"value": cell.value, "interval": cell.interval, "chance": cell.chance, "n": cell.n}
+        for title, cell in cells.items()
+    }
 
 
 def _commit() -> str:

@@ -28,6 +28,21 @@ def selection_lines(results: Results, titles: Sequence[str]) -> Lines:
     return lines
 
 
+def soup_lines(results: Results, titles: Sequence[str]) -> Lines:
+    """Averages of checkpoints beside the last one and the best one on dev, of the seeds that have averages."""
+    lines = [["", "seeds", "what is taken", *titles]]
+    for arm, seeds in results.items():
+        found = [result for result in seeds.values() if "soups" in result]
+        curves = [_curves(result) for result in found]
+        for place, way in enumerate((LAST, CHOOSERS[0]) if found else ()):
+            first = ["", ""] if place else [f"**{arm}**", str(len(found))]
+            lines.append([*first, way, *_line(curves, way, titles)[1:]])
+        for kind in found[0]["soups"] if found else ():
+            values = ([result["soups"][kind][title] for result in found] for title in titles)
+            lines.append(["", "", f"{kind} average", *(spread(each).value for each in values)])
+    return lines
+
+
 def _curves(result: Mapping[str, Any]) -> Curves:
     return {title: [(int(step), value) for step, value in curve] for title, curve in result["curves"].items()}
 

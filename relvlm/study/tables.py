@@ -62,6 +62,19 @@ def main_lines(plan: Plan, results: Results) -> Lines:
     return lines
 
 
+def held_out_lines(results: Results, titles: Sequence[str]) -> Lines:
+    """The same on the combinations that training never shows, of the seeds whose results tell; no rows without one."""
+    found = {arm: [r["held_out"] for r in seeds.values() if r.get("held_out")] for arm, seeds in results.items()}
+    chosen = [title for title in titles if all(title in cells for each in found.values() for cells in each)]
+    lines = [["", "seeds", *chosen]]
+    for arm, each in found.items():
+        if each:
+            values = (spread([cells[title]["value"] for cells in each]).value for title in chosen)
+            lines.append([f"**{arm}**", str(len(each)), *values])
+    some = next((cells for each in found.values() for cells in each), None)
+    return [*lines, ["n", "", *(str(some[title]["n"]) for title in chosen)]] if some and chosen else lines[:1]
+
+
 def test_lines(plan: Plan, results: Results) -> Lines:
     """The plan's comparisons, seed by seed, p corrected for the number of tests in this table."""
     return comparison_lines(

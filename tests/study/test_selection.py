@@ -1,6 +1,6 @@
 """What a study says of when to stop."""
 
-from relvlm.study.selection import selection_lines
+from relvlm.study.selection import selection_lines, soup_lines
 
 
 def _result(dev, test):
@@ -28,3 +28,18 @@ def test_an_arm_without_the_curve_of_a_figure_is_left_out():
     results = {"ALBEF": {0: _result((50, 70, 70), (51, 61, 66))}, "X-VLM": {}}
     assert len(selection_lines(results, ["VALSE"])) == 1
     assert [line[0] for line in selection_lines(results, ["VSR test"]) if line[0]] == ["**ALBEF**"]
+
+
+def test_averages_stand_beside_the_last_step_and_the_best_on_dev_of_the_same_seeds():
+    steps = (10, 20)
+    curves = {"COCO dev TR@1": [(10, 60), (20, 50)], "SVO": [(10, 70), (20, 80)]}
+    souped = {"curves": curves, "soups": {"uniform": {"SVO": 82.0}, "greedy": {"SVO": 81.0}}}
+    other = {"curves": {title: list(zip(steps, (1, 2), strict=True)) for title in curves}}
+    lines = soup_lines({"ALBEF": {0: souped, 1: other}, "X-VLM": {0: other}}, ["SVO"])
+    assert lines == [
+        ["", "seeds", "what is taken", "SVO"],
+        ["**ALBEF**", "1", "the last step", "**80.0**"],
+        ["", "", "COCO dev TR@1", "**70.0**"],
+        ["", "", "uniform average", "**82.0**"],
+        ["", "", "greedy average", "**81.0**"],
+    ]

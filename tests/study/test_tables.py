@@ -92,3 +92,17 @@ def test_cost_is_drawn_of_results_without_curves(plan, keep, tmp_path):
 
 def test_a_study_without_results_says_nothing_of_them(plan):
     assert "##" not in report(plan)
+
+
+def test_held_out_combinations_have_a_table_of_the_seeds_that_tell(plan, keep):
+    for seed, right in zip(plan.seeds, (60.0, 64.0), strict=True):
+        path = keep("ReX-VLM", seed, 70.0, svo=80.0)
+        told = {"VSR": {"value": right, "interval": [50.0, 70.0], "chance": 50.0, "n": 25}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"held_out": told}))
+    keep("X-VLM", 3, 50.0, svo=60.0)
+    results = tables.read_results(plan, plan.budgets[0])
+    assert tables.held_out_lines(results, ["VSR", "SVO"]) == [
+        ["", "seeds", "VSR"], ["**ReX-VLM**", "2", "**62.0** ± 2.8"], ["n", "", "25"],
+    ]  # fmt: skip
+    assert tables.held_out_lines({"X-VLM": results["X-VLM"]}, ["VSR"]) == [["", "seeds", "VSR"]]
+    assert "no training set shows" in report(plan)

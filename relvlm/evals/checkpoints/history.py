@@ -13,6 +13,7 @@ from relvlm.evals.figures.bootstrap import intervals
 from relvlm.evals.figures.main_table import Cell, with_intervals
 from relvlm.evals.results import model_rows, outcomes_of, read_results, result_files
 from relvlm.evals.tasks.registry import columns
+from relvlm.evals.tasks.verdict import HELD_OUT
 
 # The paper chooses by COCO dev TR@1; where that was not scored, by the next of these.
 CHOOSERS = ("COCO dev TR@1", "COCO TR@1", "Paragraphs dev TR@1", "VSR dev")
@@ -56,6 +57,18 @@ def read_history(run: Path, name: str) -> History | None:
     if len(set(steps)) != len(steps):
         raise UserError(f"{run / RESULTS}: two folders of one step: {', '.join(path.name for path in folders)}")
     return History(name, steps, tuple(_cells(path, name) for path in folders), tuple(folders))
+
+
+def held_out_cells(folder: Path) -> Mapping[str, Cell]:
+    """Of the main figures of one evaluation, those on combinations that RelWorld's training sets never show."""
+    found = {}
+    for title, cell in model_rows(folder.name, read_results(folder)).cells.items():
+        outcomes = outcomes_of(result_files(folder)[cell.task].parent)
+        name = f"{cell.figure.removesuffix('overall')}{HELD_OUT}"
+        if cell.figure.endswith("overall") and name in outcomes.names:
+            share, n = intervals(outcomes)[name], int(outcomes.counted[:, outcomes.names.index(name)].sum())
+            found[title] = Cell(share.value, (share.low, share.high), cell.chance, n, name, cell.task)
+    return found
 
 
 def _step(folder: Path) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relvlm.errors import UserError
-from relvlm.evals.checkpoints.history import History, axis_titles, chooser, common_titles, read_history
+from relvlm.evals.checkpoints.history import History, axis_titles, chooser, common_titles, held_out_cells, read_history
 from relvlm.evals.figures.main_table import Cell
 
 
@@ -80,3 +80,27 @@ def test_a_folder_that_names_no_step_of_its_own_is_refused(tmp_path: Path, names
         (tmp_path / "checkpoints_eval" / name / "metrics.json").write_text('{"task": "svo"}')
     with pytest.raises(UserError, match=message):
         read_history(tmp_path, "A")
+
+
+def test_what_training_never_shows_is_counted_apart(tmp_path: Path) -> None:
+    for task in ("vsr", "sugarcrepe"):
+        (tmp_path / task).mkdir()
+    vsr = [
+        {"id": i, "split": split, "label": 1, "relation": "near", "score": score, "held_out": held}
+        for i, (split, score, held) in enumerate(
+            [("dev", 0.9, True), ("test", 0.9, True), ("test", 0.1, True), ("test", 0.9, False)]
+        )
+    ]
+    (tmp_path / "vsr/scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in vsr))
+    part = {"overall": 67.0, "interval95": [0, 1], "n": 3, "chance": 50.0, "calibrated_at_median": 50.0}
+    part |= {"calibrated_at_median_interval95": [0, 1]}
+    figures = {"task": "vsr", **part, "by_split": {"dev": part, "test": part}}
+    (tmp_path / "vsr/metrics.json").write_text(json.dumps(figures))
+    rows = [{"label": f"0_{e}", "piece": "swap_obj", "score": 0.5} for e in "cn"]
+    (tmp_path / "sugarcrepe/scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figures = {"task": "sugarcrepe", "overall": 0.0, "interval95": [0, 1], "n": 1, "chance": 50.0}
+    (tmp_path / "sugarcrepe/metrics.json").write_text(json.dumps(figures))
+    found = held_out_cells(tmp_path)
+    assert {title: (cell.value, cell.n, cell.chance) for title, cell in found.items()} == {
+        "VSR dev": (100, 1, 50), "VSR test": (50, 2, 50),
+    }  # fmt: skip

@@ -1,0 +1,89 @@
+"""Averages of a run's last checkpoints (`relvlm soup`), to be compared with its last and with the best one on dev.
+
+They are made of runs that have ended, while their checkpoints are there, and kept in the JSON of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from relvlm import storage
+from relvlm.errors import UserError
+from relvlm.evals.checkpoints import soup
+from relvlm.evals.checkpoints.during import TrainingJudge
+from relvlm.evals.checkpoints.every import checkpoints_of
+from relvlm.evals.checkpoints.history import CHOOSERS, read_history
+from relvlm.study.runs import Run
+
+LAST = 3  # checkpoints, at equal distances
+DECAY = 0.5  # of the exponential average: shares of .25, .25, .5
+DEV = CHOOSERS[0]  # what a greedy soup looks at
+CPU = torch.device("cpu")
+log = logging.getLogger(__name__)
+
+
+def add_soups(runs: Sequence[Run], processes: int) -> list[str]:
+    """Make those that are absent, so many runs at a time, one thread each; what failed, a line each."""
+    waiting, faults = [run for run in runs if _lacks(run)], list[str]()
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,))
+    try:
+        for run, fault in zip(waiting, pool.map(_add, waiting), strict=True):
+            log.info("%s: %s", run.name, fault or "soups are done")
+            faults += [f"{run.name}: {fault}"] if fault else []
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return faults
+
+
+def soups_of(run: Run) -> dict[str, Mapping[str, float]]:
+    """Figures of the uniform, the exponential and the greedy average of one run's last checkpoints, by kind."""
+    members = checkpoints_of(run.folder)[-LAST:]
+    history = read_history(run.folder, run.arm.name)
+    if len(members) < LAST or history is None or DEV not in history.titles:
+        raise UserError(f"{run.folder}: no {LAST} checkpoints with {DEV} (evaluations: at least {LAST}, of coco, too)")
+    alone = dict(zip(history.steps, history.values(DEV), strict=True))
+
+    def on_dev(paths: Sequence[Path]) -> float:
+        if len(paths) == 1:
+            return alone[int(paths[0].name.removeprefix("step_"))]
+        return _figures(run, "candidate", paths, soup.uniform_shares(len(paths)), ["coco"])[DEV]
+
+    chosen, _ = soup.greedy(members, on_dev)
+    tasks = run.config.eval.tasks
+    return {
+        "uniform": _figures(run, "uniform", members, soup.uniform_shares(LAST), tasks),
+        "exponential": _figures(run, "exponential", members, soup.ema_shares(LAST, DECAY), tasks),
+        "greedy": _figures(run, "greedy", chosen, soup.uniform_shares(len(chosen)), tasks),
+    }
+
+
+def _lacks(run: Run) -> bool:
+    return run.is_done() and run.ended and "soups" not in json.loads(run.result.read_text())
+
+
+def _add(run: Run) -> str:
+    """Empty, or what went wrong: the other runs go on."""
+    try:
+        result = json.loads(run.result.read_text())
+        storage.write_whole(run.result, json.dumps(result | {"soups": soups_of(run)}, indent=1) + "\n")
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _figures(
+    run: Run, name: str, members: Sequence[Path], shares: Sequence[float], tasks: list[str]
+) -> Mapping[str, float]:
+    """By the columns of the main table; the soup and its scores lie in the run's folder."""
+    folder = run.folder / "soups"
+    made = soup.write(soup.average(members, shares), members, folder / name, {"of": soup.named(members)})
+    config = replace(run.config, out=str(folder), eval=replace(run.config.eval, tasks=tasks))
+    return TrainingJudge(config).figures(made, CPU)
