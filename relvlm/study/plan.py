@@ -41,6 +41,15 @@ class World:
 
 
 @dataclass(frozen=True)
+class Related:
+    """A shard set with relations by machine, made where it is not there yet, after the worlds."""
+
+    path: Annotated[str, "its folder", PATH]
+    source: Annotated[str, "shard set with boxes", PATH]
+    flags: Annotated[list[str], "of `relvlm data relate`", Length(0, 100, NAME)] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Folds:
     """Real photographs to cross-validate over: COCO's files, cut into folds, one for each seed (study/folds.py)."""
 
@@ -84,6 +93,7 @@ class Plan:
     )
     report: Annotated[str, "folder of tables and plots, where not that of the results", PATH] = ""
     worlds: Annotated[list[World], "built before the first run"] = field(default_factory=list)
+    related: Annotated[list[Related], "made before the first run"] = field(default_factory=list)
     folds: Annotated[list[Folds], "built before the first run"] = field(default_factory=list)
     evaluations: Annotated[int, "of a run, at equal distances; the last one counts", Range(1, 1000)] = 8
     set: Annotated[list[str], "dotted.key=value of every arm", Length(0, 100, NAME)] = field(default_factory=list)

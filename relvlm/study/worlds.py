@@ -1,4 +1,4 @@
-"""The worlds of a study: RelWorlds of its own, built before the first run."""
+"""The data of a study: RelWorlds of its own, and copies with relations by machine, made before the first run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from relvlm.data.shards.manifest import MANIFEST
+from relvlm.data.tools import relate
 from relvlm.errors import UserError
 from relvlm.paths import Parser
 from relvlm.relworld import build
 from relvlm.relworld.config import world_config
-from relvlm.study.plan import Plan, World
+from relvlm.study.plan import Plan, Related, World
 
 log = logging.getLogger(__name__)
 
 
 def build_worlds(plan: Plan) -> None:
-    """Those that are not there; UserError for one that was made otherwise than the plan says."""
+    """Worlds and related sets that are not there; UserError for one that was made otherwise than the plan says."""
     for world in plan.worlds:
         args = _arguments(world)
         description = args.out / "world.json"
@@ -28,6 +30,24 @@ def build_worlds(plan: Plan) -> None:
             build.main(args)
         elif differing := _differing(json.loads(description.read_text())["arguments"], args):
             raise UserError(f"{args.out}: is another world: {'; '.join(differing)} (remove it, and it is built anew)")
+    for related in plan.related:
+        _relate(related)
+
+
+def _relate(related: Related) -> None:
+    parser = Parser(f"related: {related.path}")
+    relate.add_arguments(parser)
+    args = parser.parse_args([*related.flags, "--", related.source, related.path])
+    manifest = args.out / MANIFEST
+    if not manifest.exists():
+        log.info("%s: is made", args.out)
+        relate.main(args)
+        return
+    made, wanted = json.loads(manifest.read_text())["builder"]["arguments"], relate.asked(args).arguments()
+    if any(made.get(key) != json.loads(json.dumps(wanted.get(key))) for key in relate.ARGUMENTS):
+        raise UserError(
+            f"{args.out}: is not what {related.source} and the flags would give (remove it to make it anew)"
+        )
 
 
 def _arguments(world: World) -> argparse.Namespace:

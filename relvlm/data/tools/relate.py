@@ -48,6 +48,7 @@ MIRROR = {
 }
 
 
+ARGUMENTS = ("relate", "caption predicates", "replace", "input")  # in a manifest, what a copy was made by
 PHOTO_PREDICATES = ("left of", "right of")
 
 
@@ -142,14 +143,16 @@ def _directions(relation: Relation, chance: Random, rules: Rules) -> list[Relati
     return both if rules.mirrored == "both" else both[:1]
 
 
-def relate_sample(sample: Sample, rules: Rules = Rules(), parser: CaptionParser | None = None) -> Sample:
+def relate_sample(
+    sample: Sample, rules: Rules = Rules(), parser: CaptionParser | None = None, keep: bool = True
+) -> Sample:
     """The sample with what its captions say behind the relations that it has, and what its boxes decide behind that.
 
-    A relation keeps the provenance under which it came first.
+    A relation keeps the provenance under which it came first. `keep`: whether those that it has stay.
     """
     said = parser.triplets(sample) if parser else []
     derived = choose(derive(sample, rules), sample.image_id, rules)
-    return replace(sample, relations=tuple(dict.fromkeys((*sample.relations, *said, *derived))))
+    return replace(sample, relations=tuple(dict.fromkeys((*(sample.relations if keep else ()), *said, *derived))))
 
 
 @dataclass(frozen=True)
@@ -158,22 +161,24 @@ class Related(StoredSets):
 
     rules: Rules = Rules()
     parser: CaptionParser | None = None
+    keep: bool = True
 
     @property
     def name(self) -> str:
         return str(opened(self.folders[0]).manifest.get("source", ""))
 
     def arguments(self) -> dict[str, Any]:
-        said = {"caption predicates": list(self.parser.predicates)} if self.parser else {}
         rules = {**asdict(self.rules), "predicates": list(self.rules.predicates)}
-        return {"relate": rules, **said, "input": opened(self.folders[0]).manifest.get("builder", {})}
+        said = list(self.parser.predicates) if self.parser else None
+        values = rules, said, not self.keep, opened(self.folders[0]).manifest.get("builder", {})
+        return {key: value for key, value in zip(ARGUMENTS, values, strict=True) if value}
 
     def items(self, faults: Faults, meter: Meter) -> Iterator[Item]:
         return (item for _, item in self.records(faults, meter))
 
     def sample(self, item: Item, size: Size, faults: Faults) -> Sample:
         check_size(item.photo.name, size, (item.record.width, item.record.height))
-        return relate_sample(item.record, self.rules, self.parser)
+        return relate_sample(item.record, self.rules, self.parser, self.keep)
 
 
 EPILOG = """examples:
@@ -221,11 +226,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="take `label predicate label` out of captions too, word for word, with the predicates of FILE, one a line",
     )
+    parser.add_argument("--replace", action="store_true", help="in place of the relations that are there")
     add_driver_arguments(parser)
 
 
-def main(args: argparse.Namespace) -> int:
-    """Run the command; returns the exit status."""
+def asked(args: argparse.Namespace) -> Related:
+    """What the flags of `add_arguments` ask for."""
     rules = Rules(
         predicates=tuple(args.predicates),
         limit=args.limit,
@@ -235,4 +241,9 @@ def main(args: argparse.Namespace) -> int:
         min_area=args.min_area,
     )
     parser = CaptionParser(read_predicates(args.captions)) if args.captions else None
-    return copy_and_report(Related((args.source,), rules=rules, parser=parser), args)
+    return Related((args.source,), rules=rules, parser=parser, keep=not args.replace)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit status."""
+    return copy_and_report(asked(args), args)

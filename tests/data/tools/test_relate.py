@@ -120,6 +120,19 @@ def test_relations_already_there_stay_and_are_not_repeated():
     assert [r.provenance for r in related.relations] == ["", "", "boxes"]
 
 
+def test_relations_by_machine_may_take_the_place_of_those_that_are_there(tmp_path):
+    given = (Relation("1", "right of", "0"), Relation("0", "chasing", "1"))
+    there = sample(("a", (0, 0, 20, 20)), ("b", (30, 0, 50, 20)), relations=given)
+    related = relate_sample(there, Rules(mirrored="one"), keep=False)
+    assert len(related.relations) == 1 and related.relations[0].provenance == "boxes"
+    image = toy_set(tmp_path / "unused", tmp_path)
+    write_shards(tmp_path / "in", [("0", image, there)], source="toy", builder_args={})
+    assert run(tmp_path / "in", tmp_path / "out", "--replace") == 0
+    shards = ShardSet(tmp_path / "out")
+    assert {r.provenance for r in shards.read(0).sample.relations} == {"boxes"}
+    assert shards.manifest["builder"]["arguments"]["replace"] is True
+
+
 def test_what_a_caption_says_comes_before_what_boxes_say_and_keeps_its_provenance():
     pair = sample(("dog", (0, 0, 20, 20)), ("cat", (30, 0, 50, 20)))
     said = replace(pair, captions=("a dog left of a cat", "a cat chasing a dog"))
