@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpu_check.check import Check
 from gpu_check.target import Target, backends, target
-from relvlm_kernels import eager
+from relvlm_kernels import reference
 
 SCALE, DROPOUT, SEED = 0.2, 0.1, torch.tensor([7])
 BOUND = {torch.float32: 2e-5, torch.bfloat16: 4e-2, torch.float16: 6e-3}  # of the largest number
@@ -50,7 +50,7 @@ def attention(ops: ModuleType, op: str, here: Target, dtype: torch.dtype, width:
     """The largest error of output and gradients, with dropout, of the largest number."""
     tensors, index = case(op, width, **(SMALL if op == "region_attention" else {}))
     low = [x.to(dtype) for x in tensors]
-    wanted = results(eager, op, [x.double() for x in low], index, SCALE, DROPOUT, SEED)
+    wanted = results(reference, op, [x.double() for x in low], index, SCALE, DROPOUT, SEED)
     there = [x.to(here.device) for x in low], moved(index, here.device)
     found = results(ops, op, *there, SCALE, DROPOUT, SEED.to(here.device))
     return _off(found[:1] + found[2:], wanted[:1] + wanted[2:])
@@ -71,7 +71,7 @@ def pooling(ops: ModuleType, here: Target, dtype: torch.dtype, width: int) -> fl
         means = [module.box_mean(x, *index), module.box_mean_backward(grad, x, *index)]
         return [*means, out, *module.mrc_pool_backward(dout, *inputs, out)]
 
-    return _off(run(ops, here.device, dtype), run(eager, torch.device("cpu"), torch.float64))
+    return _off(run(ops, here.device, dtype), run(reference, torch.device("cpu"), torch.float64))
 
 
 def _off(found: Any, wanted: Any) -> float:

@@ -1,9 +1,8 @@
 """Which implementations of the ops can run here, and which one runs for a device, a dtype and a width of heads.
 
-A backend is a module: `relvlm_kernels.<name>`, for `reference` `relvlm_kernels.eager`. Beside the ops it has
-`missing()`, why it cannot run here at all, `refusal(device, dtype, width)`, why it does not take such tensors (both
-empty where nothing is in the way), and `description()`. Modules are imported when first asked for; one that fails to
-import is missing for that reason.
+A backend is a package, `relvlm_kernels.<name>`. Beside the ops it has `missing()`, why it cannot run here at all,
+`refusal(device, dtype, width)`, why it does not take such tensors (both empty where nothing is in the way), and
+`description()`. Packages are imported when first asked for; one that fails to import is missing for that reason.
 
 Unless RELVLM_KERNELS names a backend, the first of `ORDER` for the device that takes the tensors runs; a warning says
 once why it is not the first of all. RELVLM_KERNELS=cpu is an error where that backend is missing; tensors that the
@@ -20,13 +19,13 @@ from types import ModuleType
 
 import torch
 
-MODULES = {"reference": "eager", "cpu": "cpu", "triton": "triton", "cuda": "cuda"}
+NAMES = ("reference", "cpu", "triton", "cuda")
 ORDER = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}  # others: reference
 SLOW = "reference"
 
 
 class Backend:
-    """One implementation of the ops; `ops` is its module, imported at first use."""
+    """One implementation of the ops; `ops` is its package, imported at first use."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,7 +35,7 @@ class Backend:
     @property
     def ops(self) -> ModuleType:
         if self._ops is None:
-            self._ops = import_module(f"relvlm_kernels.{MODULES.get(self.name, self.name)}")
+            self._ops = import_module(f"relvlm_kernels.{self.name}")
         return self._ops
 
     @property
@@ -54,7 +53,7 @@ class Backend:
         return self.missing or self.ops.refusal(device, dtype, width)
 
 
-BACKENDS = {name: Backend(name) for name in MODULES}
+BACKENDS = {name: Backend(name) for name in NAMES}
 
 
 def chosen(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, width: int | None = None) -> Backend:

@@ -30,7 +30,7 @@ def window_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None = None, scal
 
 
 def by_matrix_products(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """For devices without a kernel, on which `eager`'s arithmetic in fp32 would be slow: keeps scores."""
+    """For devices without a kernel, on which `reference`'s arithmetic in fp32 would be slow: keeps scores."""
     signatures.check_window_attention("window_attention", qkv, bias, mask)
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
     added = bias if mask is None else (bias + mask[:, None]).repeat(len(qkv) // len(mask), 1, 1, 1)

@@ -6,7 +6,7 @@ from support.closeness import assert_as_close_as
 from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
-from relvlm_kernels import add_norm, cpu, dropout, eager, fused_rows, gelu_linear, naive
+from relvlm_kernels import add_norm, cpu, dropout, fused_rows, gelu_linear, naive, reference
 
 SEED = torch.tensor([2**40 + 7])
 WIDTHS = [1, 5, 16, 48, 64, 100, 768]
@@ -54,7 +54,7 @@ def gelu_results(module, x, bias, grad):
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_add_norm_equals_fp64_reference(width, rate, instructions, threads, poisoned):
-    found, wanted = (results(module, rows(width), rate) for module in (cpu, eager))
+    found, wanted = (results(module, rows(width), rate) for module in (cpu, reference))
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -62,14 +62,14 @@ def test_add_norm_equals_fp64_reference(width, rate, instructions, threads, pois
 @pytest.mark.parametrize("width", [48, 100, 768])
 def test_fp32_error_is_at_most_twice_that_of_plain_pytorch(width, rate, instructions, poisoned):
     tensors = rows(width, dtype=torch.float32)
-    truth = results(eager, [x.double() for x in tensors], rate)
-    assert_as_close_as(results(cpu, tensors, rate), results(eager, tensors, rate), truth)
+    truth = results(reference, [x.double() for x in tensors], rate)
+    assert_as_close_as(results(cpu, tensors, rate), results(reference, tensors, rate), truth)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_bias_gelu_equals_fp64_reference(width, instructions, threads, poisoned):
     x, grad, bias, _ = rows(width)
-    found, wanted = (gelu_results(module, 2 * x, bias, grad) for module in (cpu, eager))
+    found, wanted = (gelu_results(module, 2 * x, bias, grad) for module in (cpu, reference))
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)
 
 
@@ -77,8 +77,8 @@ def test_bias_gelu_equals_fp64_reference(width, instructions, threads, poisoned)
 def test_gelu_s_fp32_error_is_at_most_twice_that_of_pytorch(scale, instructions):
     x, grad, bias, _ = rows(768, dtype=torch.float32)
     x = x * scale
-    truth = gelu_results(eager, x.double(), bias.double(), grad.double())
-    assert_as_close_as(*(gelu_results(module, x, bias, grad) for module in (cpu, eager)), truth)
+    truth = gelu_results(reference, x.double(), bias.double(), grad.double())
+    assert_as_close_as(*(gelu_results(module, x, bias, grad) for module in (cpu, reference)), truth)
 
 
 def test_gelu_far_out_is_the_identity_or_nothing(instructions):
@@ -141,9 +141,9 @@ def test_the_first_word_s_mask_is_another_one_than_that_of_attention():
 
 def test_every_backend_gives_what_the_reference_gives(every_backend, poisoned):
     tensors = rows(100, count=37, dtype=torch.float32)
-    torch.testing.assert_close(results(every_backend, tensors, 0.3), results(eager, tensors, 0.3))
+    torch.testing.assert_close(results(every_backend, tensors, 0.3), results(reference, tensors, 0.3))
     x, grad, bias, _ = tensors
-    found, wanted = (gelu_results(module, x, bias, grad) for module in (every_backend, eager))
+    found, wanted = (gelu_results(module, x, bias, grad) for module in (every_backend, reference))
     torch.testing.assert_close(found, wanted)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relvlm_kernels import Regions, eager
+from relvlm_kernels import Regions, reference
 from relvlm_kernels.cuda import library
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # `Element` of csrc/cuda/call.h
@@ -56,11 +56,11 @@ def attention(s: Any) -> None:
     q, k, v = rows("q", s.queries), keys("k"), keys("v")
     lse = at(s.lse, torch.float32, s.queries, s.heads)
     if not s.backward:
-        _write(getattr(eager, op)(q, k, v, *rest), at(s.out, dtype, s.queries, *heads), lse)
+        _write(getattr(reference, op)(q, k, v, *rest), at(s.out, dtype, s.queries, *heads), lse)
         return
     saved = at(s.saved, dtype, s.queries, *heads)
     to = rows("dq", s.queries), keys("dk"), keys("dv")
-    found = getattr(eager, f"{op}_backward")(
+    found = getattr(reference, f"{op}_backward")(
         rows("grad", s.queries), q, k, v, saved, lse, *rest, to if s.partial else None
     )
     _write(found, *to)
@@ -89,17 +89,17 @@ def box_mean(s: Any) -> None:
     if s.backward:
         grad = at(s.source, dtype, s.count, s.width, strides=(s.source_row, 1))
         like = torch.empty(shape, dtype=dtype)
-        _write((eager.box_mean_backward(grad, like, box, image, grid),), at(s.to, dtype, *shape))
+        _write((reference.box_mean_backward(grad, like, box, image, grid),), at(s.to, dtype, *shape))
         return
     x = at(s.source, dtype, *shape, strides=(s.source_image, s.source_row, 1))
-    _write((eager.box_mean(x, box, image, grid),), at(s.to, dtype, s.count, s.width))
+    _write((reference.box_mean(x, box, image, grid),), at(s.to, dtype, s.count, s.width))
 
 
 def pair_linear(s: Any) -> None:
     dtype = DTYPES[s.element]
     rows = (at(x, torch.int64, s.pairs) for x in (s.subject, s.object))
     weight, bias = at(s.weight, dtype, s.features, 2 * s.width), at(s.bias, dtype, s.features)
-    out = eager.mrc_pool(at(s.h, dtype, s.rows, s.width), *rows, weight, bias)
+    out = reference.mrc_pool(at(s.h, dtype, s.rows, s.width), *rows, weight, bias)
     _write((out,), at(s.out, dtype, s.pairs, s.features))
 
 

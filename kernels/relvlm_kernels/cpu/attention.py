@@ -10,8 +10,8 @@ from torch import Tensor
 from relvlm_kernels.cpu import library
 from relvlm_kernels.cpu.library import DTYPES, Call, Groups, int32
 from relvlm_kernels.dropout import threshold
-from relvlm_kernels.eager import Gradients
 from relvlm_kernels.recent import Recent
+from relvlm_kernels.reference.attention import Gradients
 from relvlm_kernels.regions import Regions
 
 Alive = tuple[Tensor, ...]  # what a structure points at, which must outlive the call

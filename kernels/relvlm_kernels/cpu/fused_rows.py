@@ -15,7 +15,7 @@ from relvlm_kernels.dropout import threshold
 def add_norm(
     x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, eps: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `eager.add_norm`."""
+    """See `reference.add_norm`."""
     x, residual = x.to(residual.dtype).contiguous(), residual.contiguous()
     weight, shift = weight.contiguous(), shift.contiguous()
     out, total = torch.empty_like(residual), torch.empty_like(residual)
@@ -46,7 +46,7 @@ def add_norm_backward(
 
 
 def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
-    """See `eager.bias_gelu`."""
+    """See `reference.bias_gelu`."""
     x, bias = x.contiguous(), bias.contiguous()
     out = torch.empty_like(x)
     call = BiasGelu(x=x.data_ptr(), bias=bias.data_ptr(), out=out.data_ptr(), **_rows(x))

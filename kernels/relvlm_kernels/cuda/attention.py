@@ -9,7 +9,7 @@ from relvlm_kernels.cuda import library
 from relvlm_kernels.cuda.library import ALIGNMENT, Call, Launch, dense
 from relvlm_kernels.cuda.plan import Planned, Sequences, plan_of
 from relvlm_kernels.dropout import threshold
-from relvlm_kernels.eager import Gradients
+from relvlm_kernels.reference.attention import Gradients
 from relvlm_kernels.regions import Regions
 
 STATE = 4  # words of `RowState` of csrc/cuda/call.h
@@ -18,7 +18,7 @@ STATE = 4  # words of `RowState` of csrc/cuda/call.h
 def region_attention(
     q: Tensor, k: Tensor, v: Tensor, regions: Regions, scale: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """See `ops.region_attention` and, for lse, `eager`."""
+    """See `ops.region_attention` and, for lse, `reference`."""
     return _forward(q, k, v, regions, scale, dropout, seed)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def add_norm(*args: Any) -> Any:
-    """See `eager.add_norm`."""
+    """See `reference.add_norm`."""
     return _triton().add_norm(*args)
 
 
@@ -20,7 +20,7 @@ def add_norm_backward(*args: Any) -> Any:
 
 
 def bias_gelu(*args: Any) -> Any:
-    """See `eager.bias_gelu`."""
+    """See `reference.bias_gelu`."""
     return _triton().bias_gelu(*args)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relvlm_kernels import eager
+from relvlm_kernels import reference
 from relvlm_kernels.cuda.library import BoxMean, Launch, PairLinear, RowSums, dense, int32
 
 STEP = 32  # columns of a step of `pair.cu`, which the width of h must be a multiple of
@@ -43,7 +43,7 @@ def _box_mean(source: Tensor, to: Tensor, x: Tensor, box: Tensor, image: Tensor,
 def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """See `ops.mrc_pool`. Where triplets outnumber the rows of h, each row is projected once, by torch."""
     if len(subject_rows) > len(h) or h.shape[1] % STEP:
-        return eager.mrc_pool(h, subject_rows, object_rows, weight, bias)
+        return reference.mrc_pool(h, subject_rows, object_rows, weight, bias)
     out = h.new_empty(len(subject_rows), len(weight))
     h, weight, bias = dense(h), dense(weight), bias.contiguous()
     subject_rows, object_rows = subject_rows.contiguous(), object_rows.contiguous()
@@ -60,7 +60,7 @@ def mrc_pool_backward(
     grad: Tensor, h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tensor, bias: Tensor,
     out: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return eager.mrc_pool_backward(grad, h, subject_rows, object_rows, weight, bias, out, _add_rows)
+    return reference.mrc_pool_backward(grad, h, subject_rows, object_rows, weight, bias, out, _add_rows)
 
 
 def _add_rows(to: Tensor, rows: Tensor, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The `triton` backend: the ops on CUDA devices, in bfloat16, float16 and float32 (accumulated in float32).
 
-Same signatures as in `eager`. Results do not depend on the order in which programs run. Under
+Same signatures as in `reference`. Results do not depend on the order in which programs run. Under
 TRITON_INTERPRET=1, set before triton is imported, the kernels run on CPU tensors, slowly: for tests.
-`window_attention` is that of `eager`.
+`window_attention` is that of `reference`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import triton
 from triton import knobs
 
-from relvlm_kernels.eager import window_attention, window_attention_backward
+from relvlm_kernels.reference import window_attention, window_attention_backward
 from relvlm_kernels.triton.attention import (
     region_attention,
     region_attention_backward,

@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from relvlm_kernels.dropout import threshold
-from relvlm_kernels.eager import Gradients
+from relvlm_kernels.reference.attention import Gradients
 from relvlm_kernels.regions import Regions
 from relvlm_kernels.triton import plan, tiles
 from relvlm_kernels.triton.kernels.backward import attention_backward_kv, attention_backward_q

@@ -19,7 +19,7 @@ ELEMENTS = 1024  # of a tile of `bias_gelu`
 def add_norm(
     x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, eps: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `eager.add_norm`."""
+    """See `reference.add_norm`."""
     x, residual = x.contiguous(), residual.contiguous()
     out, total = torch.empty_like(residual), torch.empty_like(residual)
     mean, rstd = (torch.empty(len(x), dtype=torch.float32, device=x.device) for _ in range(2))
@@ -48,7 +48,7 @@ def add_norm_backward(
 
 
 def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
-    """See `eager.bias_gelu`."""
+    """See `reference.bias_gelu`."""
     x = x.contiguous()
     out = torch.empty_like(x)
     launch(rows.bias_gelu, triton.cdiv(x.numel(), ELEMENTS), _elements(x, bias) | {"out": out})

@@ -5,7 +5,7 @@ import torch
 from support.attention_cases import NAMES, case, region_case, results, rms, varlen_case, wave
 from support.closeness import assert_as_close_as
 
-from relvlm_kernels import Regions, backends, cpu, eager, ops
+from relvlm_kernels import Regions, backends, cpu, ops, reference
 
 MISSING = backends.BACKENDS["cpu"].missing
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
@@ -22,7 +22,7 @@ def without_lse(found):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_equals_fp64_reference(op, width, instructions, threads, poisoned):
     tensors, index = case(op, width)
-    wanted = results(eager, op, tensors, index, 0.3)
+    wanted = results(reference, op, tensors, index, 0.3)
     torch.testing.assert_close(results(cpu, op, tensors, index, 0.3), wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -31,8 +31,8 @@ def test_equals_fp64_reference(op, width, instructions, threads, poisoned):
 def test_fp32_error_is_at_most_twice_that_of_the_reference(op, width, instructions, poisoned):
     tensors, index = case(op, width)
     single = [x.float() for x in tensors]
-    wanted = results(eager, op, [x.double() for x in single], index, width**-0.5)
-    found = (results(module, op, single, index, width**-0.5) for module in (cpu, eager))
+    wanted = results(reference, op, [x.double() for x in single], index, width**-0.5)
+    found = (results(module, op, single, index, width**-0.5) for module in (cpu, reference))
     assert_as_close_as(*map(without_lse, (*found, wanted)))
 
 
@@ -59,7 +59,7 @@ def with_keys(tensors, index):
 def test_error_is_at_most_twice_that_of_pytorchs_attention(width, dtype, instructions, poisoned):
     tensors, index = with_keys(*varlen_case(width))
     tensors = [x.to(dtype) for x in tensors]
-    wanted = results(eager, "varlen_attention", [x.double() for x in tensors], index, width**-0.5)
+    wanted = results(reference, "varlen_attention", [x.double() for x in tensors], index, width**-0.5)
     ours = without_lse(results(cpu, "varlen_attention", tensors, index, width**-0.5))
     theirs = dict(zip(ours, sdpa(tensors, index, width**-0.5), strict=True))
     assert all(x.dtype == dtype for x in ours.values())
@@ -95,11 +95,11 @@ def test_dropout_equals_the_reference(op, dtype, instructions, poisoned):
     """The same mask to the last bit, forward and backward, with the mean token, at a seed of 64 bits."""
     tensors, index = case(op, 16)
     tensors, options = [x.to(dtype) for x in tensors], (0.3, 0.4, torch.tensor([-(2**61) + 12345]))
-    found, plain = (results(module, op, tensors, index, *options) for module in (cpu, eager))
+    found, plain = (results(module, op, tensors, index, *options) for module in (cpu, reference))
     if dtype == torch.float64:
         torch.testing.assert_close(found, plain, rtol=1e-10, atol=1e-12)
     else:
-        truth = results(eager, op, [x.double() for x in tensors], index, *options)
+        truth = results(reference, op, [x.double() for x in tensors], index, *options)
         assert_as_close_as(*map(without_lse, (found, plain, truth)))
 
 
@@ -113,7 +113,7 @@ def test_dropout_equals_the_reference(op, dtype, instructions, poisoned):
 )  # fmt: skip
 def test_grids_and_prefixes(options, instructions, poisoned):
     tensors, index = case("region_attention", 16, **options)
-    wanted, found = (results(module, "region_attention", tensors, index, 0.25) for module in (eager, cpu))
+    wanted, found = (results(module, "region_attention", tensors, index, 0.25) for module in (reference, cpu))
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -121,8 +121,8 @@ def test_large_scores_do_not_overflow(instructions):
     """They are off by 1e-3 themselves, hence the large errors."""
     tensors, index = with_keys(*case("varlen_attention", 16))
     single = [x.float() * 30 for x in tensors]
-    wanted = results(eager, "varlen_attention", [x.double() for x in single], index, 1.0)
-    found = [results(module, "varlen_attention", single, index, 1.0) for module in (cpu, eager)]
+    wanted = results(reference, "varlen_attention", [x.double() for x in single], index, 1.0)
+    found = [results(module, "varlen_attention", single, index, 1.0) for module in (cpu, reference)]
     for a, b, exact in zip(*found, wanted, strict=True):
         assert rms(a - exact) < 2 * rms(b - exact) < 0.5 * exact.abs().max()
 
@@ -140,7 +140,7 @@ def test_nan_in_a_key_reaches_its_queries_alone():
 def test_strided_inputs(poisoned):
     """Slices of one joint projection, as the encoders make them, and layouts that need a copy."""
     (q, k, v), index = case("region_attention", 16)
-    wanted = results(eager, "region_attention", (q, k, v), index, 0.25)
+    wanted = results(reference, "region_attention", (q, k, v), index, 0.25)
     joint = torch.stack([k, v], 2)
     sliced = (torch.stack([q, q], 1)[:, 1], joint[:, :, 0], joint[:, :, 1])
     heads_first = (q.transpose(0, 1).contiguous().transpose(0, 1), k.mT.contiguous().mT, v.flip(0).flip(0))
@@ -160,7 +160,7 @@ def test_expanded_gradient():
 def test_one_token_per_image_with_any_stride(poisoned):
     (q, k, v), index = case("region_attention", 16, grid=(1, 1), prefix=0)
     odd = k.as_strided(k.shape, (k.stride(0), 999, *k.stride()[2:]))
-    wanted = results(eager, "region_attention", (q, k, v), index, 0.25)
+    wanted = results(reference, "region_attention", (q, k, v), index, 0.25)
     torch.testing.assert_close(results(cpu, "region_attention", (q, odd, v), index, 0.25), wanted)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.attention_cases import box_case, rms
 
-from relvlm_kernels import backends, cpu, eager
+from relvlm_kernels import backends, cpu, reference
 
 MISSING = backends.BACKENDS["cpu"].missing
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"cpu kernels: {MISSING}")
 @pytest.mark.parametrize("prefix", [0, 1, 3])
 def test_equals_the_reference(width, prefix, instructions, threads, poisoned):
     x, grad, boxes = box_case(width, prefix)
-    torch.testing.assert_close(cpu.box_mean(x, *boxes), eager.box_mean(x, *boxes))
-    found, wanted = (m.box_mean_backward(grad, x, *boxes) for m in (cpu, eager))
+    torch.testing.assert_close(cpu.box_mean(x, *boxes), reference.box_mean(x, *boxes))
+    found, wanted = (m.box_mean_backward(grad, x, *boxes) for m in (cpu, reference))
     torch.testing.assert_close(found, wanted)
 
 
@@ -23,10 +23,10 @@ def test_equals_the_reference(width, prefix, instructions, threads, poisoned):
 def test_other_dtypes(dtype, instructions):
     x, grad, boxes = box_case()
     x, grad, eps = x.to(dtype), grad.to(dtype), torch.finfo(dtype).eps
-    found, wanted = cpu.box_mean(x, *boxes), eager.box_mean(x.double(), *boxes)
+    found, wanted = cpu.box_mean(x, *boxes), reference.box_mean(x.double(), *boxes)
     assert found.dtype == dtype and rms(found - wanted) < eps * rms(wanted)
     found = cpu.box_mean_backward(grad, x, *boxes)
-    wanted = eager.box_mean_backward(grad.double(), x.double(), *boxes)
+    wanted = reference.box_mean_backward(grad.double(), x.double(), *boxes)
     assert rms(found - wanted) < eps * rms(wanted)
 
 

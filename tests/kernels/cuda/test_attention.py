@@ -8,7 +8,7 @@ import torch
 from support.attention_cases import NAMES, case, moved, outside_case, results, rms, wave
 from support.cuda_on_host import stand_in
 
-from relvlm_kernels import Regions, cuda, eager
+from relvlm_kernels import Regions, cuda, reference
 from relvlm_kernels.cuda import plan
 
 WIDTHS = [20, 32, 64, 80, 96, 128]
@@ -59,7 +59,7 @@ def test_what_pytorch_is_asked_for_is_the_reference_s(op):
     tensors, index = on_device("cpu", op, 20, torch.float64)
     if op == "region_attention":
         index[0].mean.zero_()
-    out, _, *gradients = results(eager, op, tensors, index, SCALE)
+    out, _, *gradients = results(reference, op, tensors, index, SCALE)
     torch.testing.assert_close(pytorch(tensors, index), (out, *gradients))
 
 
@@ -88,7 +88,7 @@ def test_what_the_kernels_are_given_is_what_the_reference_is(monkeypatch, op, wi
     out, lse = getattr(cuda, op)(*laid_out, *options)
     grad = LAYOUTS[layout](wave(out))
     found = out, lse, *getattr(cuda, f"{op}_backward")(grad, *laid_out, out, lse, *options)
-    wanted = results(eager, op, tensors, index, SCALE, dropout, options[-1])
+    wanted = results(reference, op, tensors, index, SCALE, dropout, options[-1])
     torch.testing.assert_close(found, wanted)
     assert len(started) == 2 and all(call.struct.width == 32 for call in started)
     copied = layout in ("turned", "unaligned") or width == 20 or (layout == "cut" and op == "region_attention")
@@ -101,7 +101,7 @@ def test_gradients_of_some_images_leave_the_others(monkeypatch, width, make):
     started = stand_in(monkeypatch)
     (q, k, v), (regions,) = case("region_attention", width)
     q, k, v = (x.float() for x in (q, k, v))
-    wanted = results(eager, "region_attention", (q, k, v), (regions,), SCALE)
+    wanted = results(reference, "region_attention", (q, k, v), (regions,), SCALE)
     to = make(torch.full_like(q, torch.nan)), make(torch.empty_like(k[:2])), make(torch.empty_like(v[:2]))
     for first in (0, 2):
         part = replace(regions, image=regions.image - first)
@@ -150,7 +150,7 @@ def test_error_is_at_most_twice_that_of_pytorch(gpu, op, dtype, width, poisoned)
     tensors, index = on_device(gpu, op, width, dtype)
     if op == "region_attention":
         index[0].mean.zero_()
-    exact = results(eager, op, [x.double() for x in tensors], index, SCALE)
+    exact = results(reference, op, [x.double() for x in tensors], index, SCALE)
     ours, theirs = results(cuda, op, tensors, index, SCALE), pytorch(tensors, index)
     names, without_lse = ("out", "dq", "dk", "dv"), ((x[0], *x[2:]) for x in (ours, exact))
     for name, b, a, wanted in zip(names, theirs, *without_lse, strict=True):
@@ -169,7 +169,7 @@ def test_equals_fp64_reference(gpu, op, dtype, dropout, options, poisoned):
     """With rows and keys of nobody before and after."""
     tensors, index = on_device(gpu, op, 64, dtype, outside_case, **options)
     seed = torch.tensor([-5], device=gpu)
-    exact = results(eager, op, [x.double() for x in tensors], index, SCALE, dropout, seed)
+    exact = results(reference, op, [x.double() for x in tensors], index, SCALE, dropout, seed)
     for name, a, wanted in zip(NAMES, results(cuda, op, tensors, index, SCALE, dropout, seed), exact, strict=True):
         assert torch.equal(a.isinf(), wanted.isinf()), name
         a, wanted = a.clamp(min=-1e4).double(), wanted.clamp(min=-1e4)

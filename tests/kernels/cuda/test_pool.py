@@ -5,7 +5,7 @@ import torch
 from support.attention_cases import box_case, moved, region_case, rms
 from support.cuda_on_host import stand_in
 
-from relvlm_kernels import cuda, eager
+from relvlm_kernels import cuda, reference
 from relvlm_kernels.cuda import library
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -24,10 +24,10 @@ def test_pooling_equals_fp64_reference(gpu, dtype):
     args = regions.box, regions.image, regions.grid
     grad = torch.randn(len(regions.image), 768, device=gpu, dtype=dtype)
     pairs = [
-        (cuda.box_mean(x, *args), eager.box_mean(x.double(), *args)),
+        (cuda.box_mean(x, *args), reference.box_mean(x.double(), *args)),
         (
             cuda.box_mean_backward(grad, x, *args),
-            eager.box_mean_backward(grad.double(), x.double(), *args),
+            reference.box_mean_backward(grad.double(), x.double(), *args),
         ),
     ]
     for triplets in (70, 200):
@@ -35,10 +35,10 @@ def test_pooling_equals_fp64_reference(gpu, dtype):
         inputs = h, *rows, weight, bias
         exact = h.double(), *rows, weight.double(), bias.double()
         out, grad = cuda.mrc_pool(*inputs), torch.randn(triplets, 300, device=gpu, dtype=dtype)
-        pairs += [(out, eager.mrc_pool(*exact))]
+        pairs += [(out, reference.mrc_pool(*exact))]
         pairs += zip(
             cuda.mrc_pool_backward(grad, *inputs, out),
-            eager.mrc_pool_backward(grad.double(), *exact, out.double()), strict=True,
+            reference.mrc_pool_backward(grad.double(), *exact, out.double()), strict=True,
         )  # fmt: skip
     for found, wanted in pairs:
         assert rms(found.double() - wanted) <= bound * rms(wanted)
@@ -52,9 +52,9 @@ def test_box_means_are_asked_for_as_the_reference_s(monkeypatch, layout):
     started = stand_in(monkeypatch)
     x, grad, boxes = box_case(40)
     x, grad = x.float(), grad.float()
-    torch.testing.assert_close(cuda.box_mean(layout(x), *boxes), eager.box_mean(x, *boxes))
+    torch.testing.assert_close(cuda.box_mean(layout(x), *boxes), reference.box_mean(x, *boxes))
     found = cuda.box_mean_backward(layout(grad), layout(x), *boxes)
-    torch.testing.assert_close(found, eager.box_mean_backward(grad, x, *boxes))
+    torch.testing.assert_close(found, reference.box_mean_backward(grad, x, *boxes))
     assert len(started) == 2
 
 
@@ -67,8 +67,8 @@ def test_pairs_are_gathered_where_they_are_no_more_than_rows(monkeypatch, triple
     inputs = h, *torch.randint(9, (2, triplets), generator=generator), weight, bias
     out = cuda.mrc_pool(*inputs)
     assert len(started) == ours
-    torch.testing.assert_close(out, eager.mrc_pool(*inputs))
-    found, wanted = (module.mrc_pool_backward(out.sin(), *inputs, out) for module in (cuda, eager))
+    torch.testing.assert_close(out, reference.mrc_pool(*inputs))
+    found, wanted = (module.mrc_pool_backward(out.sin(), *inputs, out) for module in (cuda, reference))
     torch.testing.assert_close(found, wanted)
     assert len(started) > ours
 

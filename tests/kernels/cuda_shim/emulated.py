@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from support.attention_cases import NAMES, poisoning, results, wave
 
-from relvlm_kernels import Regions, cuda, eager
+from relvlm_kernels import Regions, cuda, reference
 from relvlm_kernels.cuda import library
 
 GRID = (9, 15)
@@ -88,10 +88,10 @@ def attention(op: str, dtype: str, width: str, dropout: str) -> None:
     low = [x.to(getattr(torch, dtype)) for x in tensors]
     exact = [x.double() for x in low]
     if op == "region_attention":
-        found, wanted = (by_parts(m, x, index, float(dropout)) for m, x in ((cuda, low), (eager, exact)))
+        found, wanted = (by_parts(m, x, index, float(dropout)) for m, x in ((cuda, low), (reference, exact)))
     else:
         rest = SCALE, float(dropout), SEED
-        found, wanted = (results(m, op, x, index, *rest) for m, x in ((cuda, low), (eager, exact)))
+        found, wanted = (results(m, op, x, index, *rest) for m, x in ((cuda, low), (reference, exact)))
     for name, a, b in zip(NAMES, found, wanted, strict=True):
         check(f"{op} {dtype} {width} {dropout} {name}", a, b, BOUND[low[0].dtype])
 
@@ -104,7 +104,7 @@ def absent() -> None:
     there[[2, 5]] = torch.tensor([9, -1]).int()
     none = replace(r, offsets=r.offsets[:1], image=r.image[:0], box=r.box[:0], prefix=r.prefix[:0], mean=r.mean[:0])
     for name, index in (("absent", replace(r, image=there)), ("no group", none)):
-        found, wanted = (results(m, "region_attention", tensors, (index,), SCALE) for m in (cuda, eager))
+        found, wanted = (results(m, "region_attention", tensors, (index,), SCALE) for m in (cuda, reference))
         for a, b in zip(found, wanted, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
     no_images = [tensors[0], tensors[1][:0], tensors[2][:0]]
@@ -141,20 +141,20 @@ def pooling(dtype: str) -> None:
     grad = torch.randn(len(r.image), 40, generator=generator).to(x.dtype)
     image = r.image.clone()
     image[4] = 4  # is not there
-    found, wanted = (m.box_mean(y, r.box, image, GRID) for m, y in ((cuda, x), (eager, x.double())))
+    found, wanted = (m.box_mean(y, r.box, image, GRID) for m, y in ((cuda, x), (reference, x.double())))
     check("box_mean", found, wanted, bound)
     assert not found[4].any()
-    wanted = eager.box_mean_backward(grad.double(), x.double(), r.box, image, GRID)
+    wanted = reference.box_mean_backward(grad.double(), x.double(), r.box, image, GRID)
     check("dx", cuda.box_mean_backward(grad, x, r.box, image, GRID), wanted, bound)
     h, weight, bias = (torch.randn(*s, generator=generator).to(x.dtype) for s in [(9, 64), (70, 128), (70,)])
     for triplets in (7, 30):
         rows = torch.randint(9, (2, triplets), generator=generator)
         out = cuda.mrc_pool(h, *rows, weight, bias)
         exact = [t.double() for t in (h, weight, bias)]
-        check("mrc_pool", out, eager.mrc_pool(exact[0], *rows, *exact[1:]), bound)
+        check("mrc_pool", out, reference.mrc_pool(exact[0], *rows, *exact[1:]), bound)
         grad = torch.randn(triplets, 70, generator=generator).to(x.dtype)
         found = cuda.mrc_pool_backward(grad, h, *rows, weight, bias, out)
-        wanted = eager.mrc_pool_backward(grad.double(), exact[0], *rows, *exact[1:], out.double())
+        wanted = reference.mrc_pool_backward(grad.double(), exact[0], *rows, *exact[1:], out.double())
         for name, a, b in zip(("dh", "dweight", "dbias"), found, wanted, strict=True):
             check(name, a, b, bound)
 

@@ -11,7 +11,7 @@ from support.attention_cases import NAMES, case, moved, outside_case, region_cas
 from support.on_device import DEVICE, INTERPRETED, error, started, triton_marks
 from torch.nn.functional import scaled_dot_product_attention
 
-from relvlm_kernels import Regions, eager, ops
+from relvlm_kernels import Regions, ops, reference
 
 kernels = pytest.importorskip("relvlm_kernels.triton", reason="triton is not installed")
 pytestmark = triton_marks()
@@ -31,7 +31,7 @@ def found_and_wanted(op, tensors, index, dropout=0.0):
     """Of the kernels, and of the reference in fp64."""
     seed = torch.tensor([SEED], device=DEVICE) if dropout else None
     exact = [x.double() for x in tensors]
-    return (results(m, op, x, index, 0.2, dropout, seed) for m, x in ((kernels, tensors), (eager, exact)))
+    return (results(m, op, x, index, 0.2, dropout, seed) for m, x in ((kernels, tensors), (reference, exact)))
 
 
 def by_sdpa(tensors, index, scale=0.2):
@@ -216,7 +216,7 @@ def test_ops_run_on_this_backend(monkeypatch):
     q, k, v = (x.requires_grad_() for x in tensors)
     out = ops.region_attention(q, k, v, *index, scale=0.2)
     (dv,) = torch.autograd.grad(out, v, wave(out))
-    wanted = results(eager, "region_attention", [x.detach() for x in tensors], index, 0.2)[-1]
+    wanted = results(reference, "region_attention", [x.detach() for x in tensors], index, 0.2)[-1]
     torch.testing.assert_close(dv, wanted)
     assert len(started) == 5  # a plan each way, one kernel forward, two backward
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.attention_cases import NAMES, case, outside_case, region_case, results
 
-from relvlm_kernels import Regions, eager, naive, ops
+from relvlm_kernels import Regions, naive, ops, reference
 
 OPS = ["region_attention", "varlen_attention"]
 SEED = torch.tensor([2**40 + 7])
@@ -42,10 +42,10 @@ def test_reference_equals_naive_with_gradients(op, dropout, monkeypatch):
 @pytest.mark.parametrize("op", OPS)
 def test_rows_outside_are_zeros_and_the_others_as_ever(op, every_backend, poisoned):
     tensors, index = case(op, 16, **TINY)
-    inner = results(eager, op, single(tensors), index, 0.3)
+    inner = results(reference, op, single(tensors), index, 0.3)
     tensors, index = outside_case(op, 16, **TINY)
     found = results(every_backend, op, single(tensors), index, 0.3)
-    assert_equal(found, results(eager, op, single(tensors), index, 0.3))
+    assert_equal(found, results(reference, op, single(tensors), index, 0.3))
     out, lse, dq, dk, dv = found
     torch.testing.assert_close(out[5:-70], inner[0], rtol=1e-4, atol=1e-5)
     for x in (out, dq, *((dk, dv) if op == "varlen_attention" else ())):
@@ -96,7 +96,7 @@ def test_a_part_of_the_images_leaves_rows_of_other_images_and_zeroes_those_of_no
     (q, k, v), (regions,) = outside_case("region_attention", 16, **TINY)
     q, k, v = single((q, k, v))
     out, lse, *wanted = results(every_backend, "region_attention", [q, k, v], (regions,), 0.3)
-    grads = results(eager, "region_attention", [q, k, v], (regions,), 0.3)[2:]
+    grads = results(reference, "region_attention", [q, k, v], (regions,), 0.3)[2:]
     to = torch.full_like(q, torch.nan), torch.empty_like(k), torch.empty_like(v)
     for first, last in ((0, 1), (1, 4)):
         part = replace(regions, image=regions.image - first)
