@@ -48,25 +48,15 @@ def report(
     Raises UserError for a run that has none of these.
     """
     published = read_reference(reference) if reference else {}
-    if names and len(names) != len(runs):
-        raise UserError(f"--names: {len(names)} for {len(runs)} runs (give one for each; runs of one name are seeds)")
-    given = list(names) or [run.resolve().name for run in runs]
-    if not names and len(set(given)) != len(runs):
-        raise UserError(f"runs: folders {', '.join(given)} are not different (give --names; one name for all seeds)")
-    titles, seeds = names_of(runs, given)
-    read = [read_run(run, title) for run, title in zip(runs, titles, strict=True)]
-    evaluated = [run for run in read if run.results]
     spreads = read_spreads(spread) if spread else {}
+    read, seeds = _read(runs, names)
+    evaluated = [run for run in read if run.results]
     table = markdown(table_lines(*(run.rows for run in evaluated), spreads=spreads)) if evaluated else ""
-    of_seeds = {name: {seed: read[place] for seed, place in sorted(found.items())} for name, found in seeds.items()}
-    parts = ([over_seeds(of_seeds, out)] if of_seeds else []) + _sections(read, out, published, spreads)
-    pictures = Pictures()
-    pages = _pages(runs, read, out, explain)
+    parts = ([over_seeds(seeds, out)] if seeds else []) + _sections(read, out, published, spreads)
+    pictures, pages = Pictures(), _pages(runs, read, out, explain)
     examples = [
         e for run in evaluated for e in records_of(run.name, run.folders.values(), pictures, per_side, pages[run.name])
     ]
-    files = [path for part in parts for path in part.plots]
-    files += [out / page for of_run in pages.values() for of_task in of_run.values() for page in of_task.values()]
     texts = {
         "table.md": table,
         "figures.csv": sections.figures_csv(evaluated),
@@ -74,11 +64,23 @@ def report(
         "report.tex": as_latex(parts),
         "report.html": as_html(parts, examples, pictures),
     }
-    for name, text in texts.items():
-        if text:
-            write_atomic(out / name, [text])
-            files.append(out / name)
-    return Report(table, tuple(files))
+    written = {out / name: text for name, text in texts.items() if text}
+    for path, text in written.items():
+        write_atomic(path, [text])
+    explanations = [out / page for of_run in pages.values() for of_task in of_run.values() for page in of_task.values()]
+    return Report(table, (*(path for part in parts for path in part.plots), *explanations, *written))
+
+
+def _read(runs: Sequence[Path], names: Sequence[str]) -> tuple[list[Run], dict[str, dict[int, Run]]]:
+    """Every run under its title; and by name and seed those that share a name."""
+    if names and len(names) != len(runs):
+        raise UserError(f"--names: {len(names)} for {len(runs)} runs (give one for each; runs of one name are seeds)")
+    given = list(names) or [run.resolve().name for run in runs]
+    if not names and len(set(given)) != len(runs):
+        raise UserError(f"runs: folders {', '.join(given)} are not different (give --names; one name for all seeds)")
+    titles, seeds = names_of(runs, given)
+    read = [read_run(run, title) for run, title in zip(runs, titles, strict=True)]
+    return read, {name: {seed: read[place] for seed, place in sorted(found.items())} for name, found in seeds.items()}
 
 
 def _pages(roots: Sequence[Path], runs: Sequence[Run], out: Path, number: int) -> dict[str, dict[Path, Pages]]:
