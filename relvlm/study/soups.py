@@ -31,8 +31,15 @@ log = logging.getLogger(__name__)
 
 
 def add_soups(runs: Sequence[Run], processes: int) -> list[str]:
-    """Make those that are absent, so many runs at a time, one thread each; what failed, a line each."""
-    waiting, faults = [run for run in runs if _lacks(run)], list[str]()
+    """Make those that are absent, so many runs at a time, one thread each; what failed, a line each.
+
+    A run that is not done, or whose checkpoints are no longer here, is named and left out.
+    """
+    lacking = [run for run in runs if not (run.is_done() and "soups" in json.loads(run.result.read_text()))]
+    waiting, faults = [run for run in lacking if run.is_done() and run.ended], list[str]()
+    for run in lacking:
+        if run not in waiting:
+            log.info("%s: no averages: %s", run.name, "checkpoints are gone" if run.is_done() else "not trained yet")
     pool = ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,))
     try:
         for run, fault in zip(waiting, pool.map(_add, waiting), strict=True):
@@ -63,10 +70,6 @@ def soups_of(run: Run) -> dict[str, Mapping[str, float]]:
         "exponential": _figures(run, "exponential", members, soup.ema_shares(LAST, DECAY), tasks),
         "greedy": _figures(run, "greedy", chosen, soup.uniform_shares(len(chosen)), tasks),
     }
-
-
-def _lacks(run: Run) -> bool:
-    return run.is_done() and run.ended and "soups" not in json.loads(run.result.read_text())
 
 
 def _add(run: Run) -> str:
