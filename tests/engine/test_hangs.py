@@ -40,7 +40,7 @@ def is_gone(pid: int) -> bool:
 
 def test_a_rank_that_is_stopped_is_named_by_the_others(tiny, tmp_path):
     ranks = start([*tiny, *ENDLESS, *SOON, f"out={tmp_path}"], ranks=2)
-    wait_for_steps(tmp_path, 100, ranks[0])
+    wait_for_steps(tmp_path, 30, ranks[0])
     ranks[1].send_signal(signal.SIGSTOP)
     ((status, lines),) = ends(ranks[:1])
     ranks[1].kill()
@@ -56,9 +56,9 @@ def test_a_rank_that_is_stopped_is_named_by_the_others(tiny, tmp_path):
 
 
 def test_a_rank_that_is_stopped_for_less_than_the_deadline_is_waited_for(tiny, tmp_path):
-    command = [*tiny, "steps=160", "checkpoint.every=100000", "log_every=1", *SOON, f"out={tmp_path}"]
+    command = [*tiny, "steps=90", "checkpoint.every=100000", "log_every=1", *SOON, f"out={tmp_path}"]
     ranks = start(command, ranks=2)
-    wait_for_steps(tmp_path, 100, ranks[0])
+    wait_for_steps(tmp_path, 30, ranks[0])
     ranks[1].send_signal(signal.SIGSTOP)
     time.sleep(3)
     ranks[1].send_signal(signal.SIGCONT)
@@ -68,7 +68,7 @@ def test_a_rank_that_is_stopped_for_less_than_the_deadline_is_waited_for(tiny, t
 def test_a_rank_that_is_killed_is_named_by_the_others(tiny, tmp_path):
     batch = "data.batch={captions: 6, entities: 12, mrc: 6, vsg: 6}"
     ranks = start([*tiny, *ENDLESS, batch, f"out={tmp_path}"], ranks=3)
-    wait_for_steps(tmp_path, 100, ranks[0])
+    wait_for_steps(tmp_path, 30, ranks[0])
     ranks[1].kill()
     (zero, first), (_, _), (two, other) = ends(ranks)
     assert sorted([zero, two]) == [4, REQUEUE]  # the one that looked for the cause, and the one that followed
@@ -82,7 +82,7 @@ def test_a_rank_that_is_killed_is_named_by_the_others(tiny, tmp_path):
 
 def test_a_loader_worker_that_is_stopped_is_named(tiny, tmp_path):
     ranks = start([*tiny, *ENDLESS, *SOON, "data.workers=2", f"out={tmp_path}"], ranks=2)
-    wait_for_steps(tmp_path, 100, ranks[0])
+    wait_for_steps(tmp_path, 30, ranks[0])
     worker = children(ranks[1])[0]
     os.kill(worker, signal.SIGSTOP)
     found = ends(ranks)
@@ -98,7 +98,7 @@ def test_a_loader_worker_that_is_stopped_is_named(tiny, tmp_path):
 
 def test_a_loader_worker_that_is_killed_is_named_and_ends_all_ranks(tiny, tmp_path):
     ranks = start([*tiny, *ENDLESS, *SOON, "data.workers=2", f"out={tmp_path}"], ranks=2)
-    wait_for_steps(tmp_path, 100, ranks[0])
+    wait_for_steps(tmp_path, 30, ranks[0])
     worker = children(ranks[1])[0]
     os.kill(worker, signal.SIGKILL)
     (zero, first), (one, second) = ends(ranks)

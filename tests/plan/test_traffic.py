@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +14,7 @@ from relvlm.plan.flops import Sizes
 from relvlm.plan.traffic import collectives, contrast, on_the_wire
 from relvlm.plan.workload import Workload
 
+CASES = [(0, 1), (1, 1), (1, 3), (2, 3), (3, 1), (3, 3)]  # stage and chunks; ZeRO 3 changes modules for good: last
 SCRIPT = """
 import json, sys
 import torch, deepspeed
@@ -21,14 +22,7 @@ from relvlm.stopping import leave
 from deepspeed.comm.comm import comms_logger
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 deepspeed.init_distributed("gloo", verbose=False)
-model = torch.nn.Sequential(*(torch.nn.Linear(400, 400) for _ in range(3)))
-optimizer = torch.optim.AdamW(model.parameters())
-stage, chunks = map(int, sys.argv[-2:])
-settings = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": stage}}
-settings["gradient_accumulation_steps"] = chunks
-settings["comms_logger"] = {"enabled": True, "verbose": False, "prof_all": True, "debug": False}
-engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
-def step():
+def step(engine, chunks):
     if chunks > 1:
         with torch.no_grad():
             engine(torch.randn(2, 400))
@@ -36,41 +30,48 @@ def step():
         engine.set_gradient_accumulation_boundary(chunk == chunks - 1)
         engine.backward(engine(torch.randn(2, 400)).sum())
     engine.step()
-step()
-comms_logger.comms_dict.clear()
-step()
-sizes = {op: sum(size * calls[0] for size, calls in log.items()) for op, log in comms_logger.comms_dict.items()}
-if torch.distributed.get_rank() == 0:
-    print("LOG", json.dumps([sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters()), sizes]))
+for stage, chunks in json.loads(sys.argv[-1]):
+    model = torch.nn.Sequential(*(torch.nn.Linear(400, 400) for _ in range(3)))
+    optimizer = torch.optim.AdamW(model.parameters())
+    settings = {"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": stage}}
+    settings["gradient_accumulation_steps"] = chunks
+    settings["comms_logger"] = {"enabled": True, "verbose": False, "prof_all": True, "debug": False}
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    step(engine, chunks)
+    comms_logger.comms_dict.clear()
+    step(engine, chunks)
+    sizes = {op: sum(size * calls[0] for size, calls in log.items()) for op, log in comms_logger.comms_dict.items()}
+    if torch.distributed.get_rank() == 0:
+        parameters = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
+        print("LOG", json.dumps([stage, chunks, parameters, sizes]), flush=True)
 torch.distributed.barrier()
 leave(0)
 """
 NAMES = {"all_gather_into_tensor": "all_gather", "reduce_scatter_tensor": "reduce_scatter"}
 
 
-def logged(stage: int, chunks: int, folder: Path) -> tuple[int, dict[str, int]]:
-    """Number of parameters, and the log of one step, small messages (flags, norms) left out."""
-    script = folder / "step.py"
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], tuple[int, dict[str, int]]]:
+    """By case the number of parameters, and the log of one step, small messages (flags, norms) left out."""
+    script = tmp_path_factory.mktemp("traffic") / "step.py"
     script.write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    done = subprocess.run(
-        [*torchrun, str(script), str(stage), str(chunks)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=600,
-    )
+    command = [*torchrun, str(script), json.dumps(CASES)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    line = next(line for line in done.stdout.splitlines() if "LOG " in line)
-    parameters, sizes = json.loads(line.split("LOG ")[1])
-    return parameters, {NAMES.get(name, name): size for name, size in sizes.items() if size > 1000}
+    found = {}
+    for line in (line for line in done.stdout.splitlines() if "LOG " in line):
+        stage, chunks, parameters, sizes = json.loads(line.split("LOG ")[1])
+        large = {NAMES.get(name, name): size for name, size in sizes.items() if size > 1000}
+        found[stage, chunks] = (parameters, large)
+    return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "chunks"), [(0, 1), (1, 1), (3, 1), (1, 3), (2, 3), (3, 3)])
-def test_bytes_equal_those_that_deepspeed_logs(stage: int, chunks: int, tmp_path: Path) -> None:
-    parameters, sizes = logged(stage, chunks, tmp_path)
+@pytest.mark.parametrize(("stage", "chunks"), CASES)
+def test_bytes_equal_those_that_deepspeed_logs(stage: int, chunks: int, logged: Any) -> None:
+    parameters, sizes = logged[stage, chunks]
     expected = collectives(parameters, stage, gpus=2, element=4, chunks=chunks)
     assert sizes.keys() == expected.keys()
     for name, size in expected.items():

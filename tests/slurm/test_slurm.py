@@ -225,18 +225,18 @@ def test_the_cluster_is_there():
 @pytest.mark.parametrize("launcher", ["sbatch", "submitit"])
 def test_a_job_whose_rank_stops_is_requeued_with_its_cause(launcher, tiny, ends, logs, tmp_path):
     out = tmp_path / "run"
-    often = [*tiny, "steps=150", "checkpoint.every=40", "log_every=1", "deadlines.step=10", f"out={out}"]
+    often = [*tiny, "steps=60", "checkpoint.every=20", "log_every=1", "deadlines.step=10", f"out={out}"]
     if launcher == "sbatch":
         options = [*TWO_NODES, "--gpus-per-node", "0", "--cpus-per-task", "1", "--output", str(logs / "job.log")]
         job = call("sbatch", "--parsable", *options, "slurm/rex_13m.sh", *often)
     else:
         (job,) = jobs_of(call(*SUBMIT, "--nodes", "2", "--logs", str(logs), *often))
         logs /= job
-    wait_until_it_trains(job, out, rows=60)
+    wait_until_it_trains(job, out, rows=25)
     (said,) = (out / "heartbeats").glob("*/rank_00001.json")
     rank = json.loads(said.read_text())["process"]
     os.kill(rank["pid"], signal.SIGSTOP)
     state, text = ends(job, logs)
     assert state == "COMPLETED" and text.count("error: rank ") == 1 and "Traceback" not in text
     assert f"error: rank 1 on {rank['host']} (pid {rank['pid']}) has said nothing since step " in text
-    check_trained_on_two_nodes(out, text, steps=150)
+    check_trained_on_two_nodes(out, text, steps=60)
