@@ -14,15 +14,17 @@ $(VENV)/.installed: pyproject.toml setup.py kernels/VERSION $(wildcard csrc/*.py
 	touch $@
 
 # The main job in small: a world with web captions, boxes and few scene graphs; ReX-VLM pretrained on it by 2 CPU
-# processes (or 1, 2 or 4 GPUs); its zero-shot evaluation. Started again, it goes on from the last checkpoint.
+# processes (or 1, 2 or 4 GPUs); its zero-shot evaluation, with what five seeds gave (make study PLAN=configs/study/demo.yaml)
+# under its figures. Started again, it goes on from the last checkpoint.
 DEMO         ?= runs/demo
+SPREAD       := benchmarks/results/study/demo
 ACCELERATORS ?= $(shell nvidia-smi --list-gpus 2>/dev/null | wc -l | awk '{ print ($$1 >= 4 ? 4 : $$1 == 1 ? 1 : 2) }')
 
 demo: $(VENV)/.installed data/relworld/world.json
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/deepspeed --num_accelerators $(ACCELERATORS) relvlm/train.py \
 	    --deepspeed --deepspeed_config configs/deepspeed/zero1.json --config configs/mini/rex_vlm.yaml out=$(DEMO)
 	$(BIN)/relvlm eval --checkpoint $(DEMO) --suite data/relworld/benchmarks --out $(DEMO)/eval
-	$(BIN)/relvlm report $(DEMO) --out $(DEMO)/report --names "ReX-VLM mini"
+	$(BIN)/relvlm report $(DEMO) --out $(DEMO)/report --names "ReX-VLM mini" --spread $(SPREAD)
 
 data/relworld/world.json: | $(VENV)/.installed  # a new install is no reason for a new world
 	$(BIN)/relvlm data build relworld --preset mini --images 40000 --out data/relworld --overwrite
