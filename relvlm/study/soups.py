@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from relvlm import storage
+from relvlm.checkpoints import step_of
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints import soup
 from relvlm.evals.checkpoints.during import TrainingJudge
@@ -52,15 +53,15 @@ def add_soups(runs: Sequence[Run], processes: int) -> list[str]:
 
 def soups_of(run: Run) -> dict[str, Mapping[str, float]]:
     """Figures of the uniform, the exponential and the greedy average of one run's last checkpoints, by kind."""
-    members = checkpoints_of(run.folder)[-LAST:]
     history = read_history(run.folder, run.arm.name)
-    if len(members) < LAST or history is None or DEV not in history.titles:
+    alone = dict(zip(history.steps, history.values(DEV), strict=True)) if history and DEV in history.titles else {}
+    members = [path for path in checkpoints_of(run.folder) if step_of(path) in alone][-LAST:]
+    if len(members) < LAST:
         raise UserError(f"{run.folder}: no {LAST} checkpoints with {DEV} (evaluations: at least {LAST}, of coco, too)")
-    alone = dict(zip(history.steps, history.values(DEV), strict=True))
 
     def on_dev(paths: Sequence[Path]) -> float:
         if len(paths) == 1:
-            return alone[int(paths[0].name.removeprefix("step_"))]
+            return alone[step_of(paths[0])]
         return _figures(run, "candidate", paths, soup.uniform_shares(len(paths)), ["coco"])[DEV]
 
     chosen, _ = soup.greedy(members, on_dev)
