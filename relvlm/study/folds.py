@@ -107,7 +107,8 @@ def _benchmarks(photos: Folds, out: Path, held_out: Sequence[tuple[str, Sample]]
     names = {name for name, _ in held_out}
     for file in _sugarcrepe(photos):
         rows = {k: row for k, row in json.loads(file.read_text()).items() if row["filename"] in names}
-        files[f"sugarcrepe/{file.name}"] = json.dumps(rows, indent=1)
+        if rows:  # a few photos may have none of a kind
+            files[f"sugarcrepe/{file.name}"] = json.dumps(rows, indent=1)
     for name, text in files.items():
         path = out / "benchmarks" / name
         path.parent.mkdir(parents=True, exist_ok=True)

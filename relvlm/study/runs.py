@@ -178,7 +178,12 @@ def _ended(run: Run, status: int, left: int) -> list[str]:
         what = "was told to end" if status == REQUEUE else f"ended with status {status}"
         log.error("%s: %s (%s)", run.name, what, run.folder / "train.log")
         return [f"{run.name}: {what} (see {run.folder / 'train.log'})"]
-    storage.write_whole(run.result, json.dumps(found(run), indent=1) + "\n")
+    try:
+        result = found(run)
+    except UserError as error:  # the other runs go on
+        log.error("%s: %s", run.name, error)
+        return [f"{run.name}: {error}"]
+    storage.write_whole(run.result, json.dumps(result, indent=1) + "\n")
     log.info("%s: done, %d runs are left", run.name, left)
     return []
 

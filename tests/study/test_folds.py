@@ -36,6 +36,7 @@ def photos(tmp_path):
             str(i): {"filename": image["file_name"], "caption": "a", "negative_caption": "b"}
             for i, image in enumerate(images)
         },
+        "sugarcrepe_add_att": {"0": {"filename": images[0]["file_name"], "caption": "a", "negative_caption": "b"}},
     }
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
@@ -65,6 +66,11 @@ def test_benchmarks_are_about_held_out_photos_alone(folds):
         rows = json.loads((suite / "sugarcrepe/sugarcrepe_swap_obj.json").read_text()).values()
         assert {image["filename"] for image in gallery} == {row["filename"] for row in rows} == held
         assert all((suite / "images" / name).is_file() for name in held)
+
+
+def test_a_kind_of_which_a_fold_has_no_rows_has_no_file_there(folds):
+    there = [(fold / "benchmarks/sugarcrepe/sugarcrepe_add_att.json").exists() for fold in folds]
+    assert sorted(there) == [False, True]
 
 
 def test_questions_are_those_that_all_boxes_answer_alike(folds):

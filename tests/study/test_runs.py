@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from relvlm.errors import UserError
+from relvlm.study import runs as study_runs
 from relvlm.study.plan import Arm, Plan, read_plan
 from relvlm.study.runs import Run, left, runs_of, set_otherwise, train
 
@@ -107,6 +108,13 @@ def test_what_fails_is_named_and_leaves_no_result(real):
     for run in broken:
         assert "/gone.txt: data.vocab: no such file" in (run.folder / "train.log").read_text()
         assert not run.result.exists()
+
+
+def test_a_run_that_was_not_evaluated_is_named_and_the_others_go_on(plan):
+    run = runs_of(plan)[0]
+    (fault,) = study_runs._ended(run, 0, left=3)
+    assert fault.startswith("steps, X-VLM, seed 3: ") and "its last checkpoint was not evaluated" in fault
+    assert not run.result.exists()
 
 
 def test_a_task_of_an_array_has_its_share_of_the_runs(plan_file):

@@ -18,7 +18,15 @@ import numpy as np
 
 from relvlm.errors import UserError
 
-COMBINE: dict[str, Callable[..., np.ndarray]] = {"mean": np.nanmean, "min": np.min}
+
+def _mean(parts: np.ndarray, axis: int) -> np.ndarray:
+    """Of those that are numbers; NaN where none is, without numpy's warning."""
+    there = ~np.isnan(parts)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, parts, 0).sum(axis) / there.sum(axis)
+
+
+COMBINE: dict[str, Callable[..., np.ndarray]] = {"mean": _mean, "min": np.min}
 FILE = "outcomes.npz"  # in a folder of results
 DIGEST = "outcomes_sha256"  # in metrics.json: of which outcomes its figures are
 Derived = dict[str, tuple[str, tuple[str, ...]]]  # name: (one of COMBINE, of these figures)

@@ -38,6 +38,11 @@ def test_weights_count_a_unit_several_times_or_not_at_all() -> None:
     assert np.isnan(found["least"]).tolist() == [True, True]
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_nothing_counts_a_figure_is_nan_and_nobody_is_warned() -> None:
+    assert np.isnan(table().figures(np.zeros((1, 3)))["mean"]).all()
+
+
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     save(table(), tmp_path / "out/outcomes.npz")
     found = load(tmp_path / "out/outcomes.npz")
