@@ -12,13 +12,13 @@ from relvlm.study.selection import selection_lines, soup_lines
 from relvlm.study.soups import DEV, LAST
 from relvlm.study.tables import Results, figures_of, held_out_lines, main_lines, read_results, test_lines
 
-NOTE = (
-    "Mean ± standard deviation over seeds. The interval holds both seeds and examples: the variance over seeds divided "
-    "by their number, plus that over examples, which all seeds share. Tests are paired over seeds (t), corrected for "
-    "their number (Holm); bold: p < .05."
+SEEDS = "Mean ± standard deviation over seeds."
+SHARED = (
+    "The interval holds both seeds and examples: the variance over seeds divided by their number, plus that over "
+    "examples, which all seeds share."
 )
-
-
+FOLDS = "Each seed has examples of its own, its fold's: the interval is that over seeds."
+TESTS = "Tests are paired over seeds (t), corrected for their number (Holm); bold: p < .05."
 SELECTION = (
     "When to stop: the same figures at the evaluated checkpoint that is best by a figure on dev, and at the best one "
     "of each figure, which no rule can know."
@@ -37,7 +37,7 @@ def report(plan: Plan, command: str = "") -> str:
     `command`: what makes the study, for those who read of it.
     """
     folder = Path(plan.report or plan.results)
-    parts = [f"# {plan.name}", NOTE]
+    parts = [f"# {plan.name}", " ".join((SEEDS, FOLDS if plan.folds else SHARED, TESTS))]
     if command:
         parts.insert(1, f"    {command}")
     for budget in plan.budgets:

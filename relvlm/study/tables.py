@@ -39,10 +39,10 @@ def figures_of(plan: Plan, results: Results) -> list[str]:
     return plan.figures or [title for title in titles() if title in common]
 
 
-def over_seeds(seeds: Mapping[int, Mapping[str, Any]], title: str) -> Spread:
-    """Of one figure of one arm."""
+def over_seeds(seeds: Mapping[int, Mapping[str, Any]], title: str, shared: bool = True) -> Spread:
+    """Of one figure of one arm; `shared`: whether the seeds have the same examples, as folds have not."""
     cells = [result["figures"][title] for result in seeds.values()]
-    return spread([cell["value"] for cell in cells], [cell["interval"] for cell in cells if cell["interval"]])
+    return spread([c["value"] for c in cells], [c["interval"] for c in cells if c["interval"] and shared])
 
 
 def main_lines(plan: Plan, results: Results) -> Lines:
@@ -52,7 +52,7 @@ def main_lines(plan: Plan, results: Results) -> Lines:
     for name, seeds in results.items():
         if not seeds:
             continue
-        one, spreads = next(iter(seeds.values())), [over_seeds(seeds, title) for title in chosen]
+        one, spreads = next(iter(seeds.values())), [over_seeds(seeds, title, not plan.folds) for title in chosen]
         size = [str(len(seeds)), f"{one['steps']:,}", f"{one['images']:,}", f"{one['tflop']:.2f}"]
         lines.append([f"**{name}**", *size, *(found.value for found in spreads)])
         lines.append(["95% interval", "", "", "", "", *(found.interval for found in spreads)])

@@ -7,6 +7,7 @@ import pytest
 
 from relvlm.errors import UserError
 from relvlm.study import tables
+from relvlm.study.plan import Folds
 from relvlm.study.report import report
 
 
@@ -21,6 +22,15 @@ def test_the_table_has_means_spreads_and_intervals_of_what_is_there(plan, keep):
     assert lines[2][-1] == "26.5-77.5"  # 12.7 * 2.83 / sqrt 2 and the examples' 2
     assert lines[3] == ["**ReX-VLM**", "1", "10", "640", "0.50", "**60.0**"] and lines[4][-1] == ""
     assert lines[5] == ["chance", "", "", "", "", "50.0"]
+
+
+def test_folds_have_examples_of_their_own(plan, keep):
+    for seed, value in zip(plan.seeds, (50.0, 54.0), strict=True):
+        keep("X-VLM", seed, value)
+    folds = replace(plan, folds=[Folds("folds", "images", "captions.json", "instances.json", "sugarcrepe")])
+    (_, _, interval, *_) = tables.main_lines(folds, tables.read_results(plan, plan.budgets[0]))
+    assert interval[-1] == "26.6-77.4"  # 12.7 * 2.83 / sqrt 2 alone
+    assert "examples of its own" in report(folds) and "all seeds share" in report(plan)
 
 
 def test_comparisons_take_the_seeds_that_both_have_and_correct_for_their_number(plan, keep):
