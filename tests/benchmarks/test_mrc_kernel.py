@@ -27,7 +27,7 @@ def test_every_way_agrees_and_is_measured_at_every_shape(tmp_path: Path) -> None
         assert row["wrong"] == {} == row["refused"]
         for cells in (row[stage] for stage in STAGES):
             assert cells.keys() == {"ours", "replicate", "packed mask"}
-            assert all(cell["ms"] > 0 and "off" not in cell for cell in cells.values())
+            assert all(cell["ms"] > 0 and "off" not in cell for cell in cells.values()), cells
     assert rows[0]["branch"]["replicate"]["peak_ratio"] > 1
     assert table.count("\n|") == 2 + 9 * len(rows) and "keys and values once per image" in table
 
