@@ -99,20 +99,21 @@ def _run(command: Any, *flags: str) -> None:
 
 
 def _benchmarks(photos: Folds, out: Path, held_out: Sequence[tuple[str, Sample]]) -> None:
-    """The photos last: where they are, all is."""
+    """The photos last: where they are, all is. A few photos may have nothing of a kind: then its file is left out."""
+    gallery = list(_gallery(held_out))
     files = {
-        "coco/karpathy.json": json.dumps({"dataset": "coco", "images": list(_gallery(held_out))}, indent=1),
+        "coco/karpathy.json": json.dumps({"dataset": "coco", "images": gallery}, indent=1) if gallery else "",
         "choice/left_of.jsonl": "".join(json.dumps(row) + "\n" for row in _questions(held_out)),
     }
     names = {name for name, _ in held_out}
     for file in _sugarcrepe(photos):
         rows = {k: row for k, row in json.loads(file.read_text()).items() if row["filename"] in names}
-        if rows:  # a few photos may have none of a kind
-            files[f"sugarcrepe/{file.name}"] = json.dumps(rows, indent=1)
+        files[f"sugarcrepe/{file.name}"] = json.dumps(rows, indent=1) if rows else ""
     for name, text in files.items():
-        path = out / "benchmarks" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_whole(path, text)
+        if text:
+            path = out / "benchmarks" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            storage.write_whole(path, text)
     (out / "benchmarks/images").symlink_to(Path(photos.images).resolve())
 
 

@@ -73,6 +73,12 @@ def test_a_kind_of_which_a_fold_has_no_rows_has_no_file_there(folds):
     assert sorted(there) == [False, True]
 
 
+def test_nor_has_a_fold_without_questions(plan, photos, tmp_path):
+    build_folds(replace(plan, folds=[replace(photos, count=COUNT)], seeds=list(range(COUNT))))
+    asked = [fold for fold in (tmp_path / "folds").glob("fold_*") if (fold / "benchmarks/choice").exists()]
+    assert len(asked) == COUNT - 1  # the photo with two dogs answers none
+
+
 def test_questions_are_those_that_all_boxes_answer_alike(folds):
     lines = [line for fold in folds for line in (fold / "benchmarks/choice/left_of.jsonl").read_text().splitlines()]
     questions = [json.loads(line) for line in lines]
