@@ -95,8 +95,8 @@ _RANGES = {
     "caption_relations": (0, 1),
     "caption_noise": (0, 1),
     "phrases": (0, 4),
-    "graph_fraction": (0.01, 0.9),
-    "entity_fraction": (0.01, 0.9),
+    "graph_fraction": (0.001, 0.9),
+    "entity_fraction": (0.001, 0.9),
     "paragraph_siblings": (1, 10),
     "benchmark_pairs": (40, 1_000_000),
 }

@@ -19,8 +19,8 @@ LIMITS = {
     "max_objects": (2, 8),
     "held_out_share": (0, 0.3),
     "phrases": (0, 4),
-    "graph_fraction": (0.01, 0.9),
-    "entity_fraction": (0.01, 0.9),
+    "graph_fraction": (0.001, 0.9),
+    "entity_fraction": (0.001, 0.9),
     "benchmark_pairs": (40, 1_000_000),
     **dict.fromkeys(SHARES, (0, 1)),
 }

@@ -7,6 +7,7 @@ import pytest
 
 from relvlm.errors import UserError
 from relvlm.study.plan import read_plan, slug, smoke
+from relvlm.study.worlds import wanted
 
 
 def test_every_plan_that_is_shipped_can_be_read(pytestconfig):
@@ -15,6 +16,7 @@ def test_every_plan_that_is_shipped_can_be_read(pytestconfig):
     for path in found:
         plan = read_plan(path)
         assert len(plan.seeds) >= 3 and all((pytestconfig.rootpath / arm.config).is_file() for arm in plan.arms)
+        wanted(plan)
 
 
 def test_plans_that_share_results_mean_the_same_by_a_name(pytestconfig):

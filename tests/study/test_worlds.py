@@ -24,6 +24,13 @@ def test_a_world_is_built_once_and_another_in_its_place_refused(plan, tmp_path):
         build_worlds(other)
 
 
+def test_a_fault_of_any_world_is_named_before_the_first_is_built(plan, tmp_path):
+    faulty = World(str(tmp_path / "second"), [*FLAGS, "--graph-fraction", "0"])
+    with pytest.raises(UserError, match=r"graph_fraction: 0\.0 is not"):
+        build_worlds(replace(plan, worlds=[World(str(tmp_path / "first"), FLAGS), faulty]))
+    assert not list(tmp_path.glob("*/world.json"))
+
+
 def test_flags_that_no_world_has_are_refused(plan, tmp_path, capsys):
     with pytest.raises((SystemExit, UserError)):
         build_worlds(replace(plan, worlds=[World(str(tmp_path / "w"), ["--moons", "3"])]))
