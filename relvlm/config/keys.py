@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from relvlm.config.ranges import ByContent, Resume, limits_of, resume_rule
+from relvlm.config.ranges import ByContent, Resume, Text, limits_of, resume_rule
 from relvlm.config.schema import Config
 from relvlm.config.tree import tags
 
@@ -22,7 +22,8 @@ from relvlm.config.tree import tags
 class Key:
     """A leaf of the config: `path` dotted, `default` as YAML writes it, None where the key must be given.
 
-    `range` is None where the type says it all; `by_content` marks a path whose content a resumed run compares.
+    `range` is None where the type says it all; `by_content` marks a path (`is_path`) whose content a
+    resumed run compares.
     """
 
     path: str
@@ -32,6 +33,7 @@ class Key:
     range: str | None = None
     resume: Resume = "accept"
     by_content: bool = False
+    is_path: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def _key(path: str, hint: Any, field: dataclasses.Field[Any]) -> Key:
         raise TypeError(f"{path}: without a range (relvlm/config/ranges.py)")
     shown = None if limits is None else str(limits)
     by_content = any(isinstance(mark, ByContent) for mark in marks)
-    return Key(path, _type(kind), _default(field), meaning, shown, resume_rule(tuple(marks)), by_content)
+    is_path = isinstance(limits, Text) and limits.path
+    return Key(path, _type(kind), _default(field), meaning, shown, resume_rule(tuple(marks)), by_content, is_path)
 
 
 def _limits_itself(kind: Any) -> bool:
@@ -111,6 +114,18 @@ def key_of(path: str) -> Key | None:
     """The key that a dotted path with numbered entries (`data.captions[0].path`) is a value of."""
     plain = re.sub(r"\[\d+\]", "[]", path)
     return next((key for key in all_keys() if key.path == plain), None)
+
+
+def leaves(tree: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a config's tree; sections in a list are numbered, other lists are values."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, f"{where}.{key}" if where else key)
+    elif isinstance(tree, list) and any(isinstance(entry, dict) for entry in tree):
+        for place, entry in enumerate(tree):
+            yield from leaves(entry, f"{where}[{place}]")
+    elif tree != [] or key_of(where):
+        yield where, tree
 
 
 def is_key(path: str) -> bool:

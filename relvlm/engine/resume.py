@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relvlm.config.keys import RESUME_WORDS, key_of
+from relvlm.config.keys import RESUME_WORDS, key_of, leaves
 from relvlm.config.load import to_tree
 from relvlm.config.ranges import Resume
 from relvlm.config.schema import Config
@@ -84,7 +84,7 @@ def check(checkpoint: Path, config: Config, inputs: Inputs) -> list[Difference]:
 
 def differences(saved: dict[str, Any], there: Inputs, config: Config, here: Inputs) -> Iterator[Difference]:
     """Between the saved tree with its inputs and the config's, in the order of the schema."""
-    before, now = dict(_leaves(saved)), dict(_leaves(to_tree(config)))
+    before, now = dict(leaves(saved)), dict(leaves(to_tree(config)))
     for name in dict.fromkeys([*now, *before]):
         other = name in there and name in here and there[name] != here[name]
         if name.startswith(tuple(saved)) and (other or before.get(name) != now.get(name)):
@@ -103,18 +103,6 @@ def _difference(name: str, before: Any, now: Any, there: str | None, here: str |
 
 def _named(path: str | None, digest: str | None) -> str | None:
     return path if digest is None else f"{path} (sha256 {digest[:12]})"
-
-
-def _leaves(tree: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; sections in a list are numbered, other lists are values."""
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _leaves(value, f"{where}.{key}" if where else key)
-    elif isinstance(tree, list) and any(isinstance(entry, dict) for entry in tree):
-        for place, entry in enumerate(tree):
-            yield from _leaves(entry, f"{where}[{place}]")
-    elif tree != [] or key_of(where):
-        yield where, tree
 
 
 def _is_accepted(each: Difference, accepted: Iterable[str]) -> bool:

@@ -24,6 +24,7 @@ import torch
 
 from relvlm import checkpoints, storage
 from relvlm.config.load import load_config, to_tree
+from relvlm.config.recipe import recipe_of
 from relvlm.config.schema import Config
 from relvlm.config.training import LAST_STEP, CheckpointConfig
 from relvlm.engine.resume import inputs_of
@@ -200,6 +201,7 @@ def found(run: Run) -> dict[str, Any]:
         "study": run.plan.name, "budget": run.budget.name, "arm": run.arm.name, "seed": run.seed,
         "steps": run.config.steps, "images": round(cost.images * run.config.steps),
         "tflop": cost.spent(run.config.steps) / 1e12, "hours": _hours(run.folder), "digest": run.digest,
+        "recipe": recipe_of(to_tree(run.config)),
         "commit": _commit(), "machine": f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
         "figures": _kept(history.cells[-1]), "held_out": _kept(held_out_cells(history.folders[-1])), "curves": curves,
     }  # fmt: skip

@@ -63,7 +63,7 @@ def test_sections_below_have_their_path_and_what_chooses_them():
 def test_what_has_no_default_is_required():
     assert next(s for s in sections(Outer) if s.path == "one").keys == [
         Key("one.kind", "a | b", "a", "which"),
-        Key("one.path", "str", None, "where", "not empty; ~ and $VAR are expanded", by_content=True),
+        Key("one.path", "str", None, "where", "not empty; ~ and $VAR are expanded", by_content=True, is_path=True),
     ]
 
 

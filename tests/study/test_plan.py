@@ -1,12 +1,17 @@
 """The plan of a study: what it may say, and what is refused at once."""
 
+import json
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 
+from relvlm.config.load import to_tree
+from relvlm.config.recipe import other_key, recipe_of
 from relvlm.errors import UserError
 from relvlm.study.plan import read_plan, slug, smoke
+from relvlm.study.runs import runs_of
 from relvlm.study.worlds import wanted
 
 
@@ -28,6 +33,16 @@ def test_plans_that_share_results_mean_the_same_by_a_name(pytestconfig):
             trained = (arm, budget, plan.out, plan.suite, plan.set, plan.evaluations)
             assert by_name.setdefault((plan.results, budget.name, arm.name), trained) == trained, (path, arm.name)
     assert len(by_name) > 15
+
+
+def test_results_that_are_shipped_are_of_the_configs_as_they_are(pytestconfig, monkeypatch):
+    monkeypatch.chdir(pytestconfig.rootpath)
+    plans = [read_plan(path) for path in sorted(Path("configs/study").glob("*.yaml"))]
+    found = [run for plan in plans for run in runs_of(plan) if run.result.is_file()]
+    for run in found:
+        there = json.loads(run.result.read_text())["recipe"]
+        assert not (other := other_key(there, recipe_of(to_tree(run.config)))), (run.result, other)
+    assert len(found) > 30
 
 
 @pytest.mark.parametrize(

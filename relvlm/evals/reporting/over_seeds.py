@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+from relvlm.config.recipe import other_key, recipe_of
 from relvlm.config.tree import read_tree
 from relvlm.errors import UserError
 from relvlm.evals.figures.seeds import Spread, Test, comparison_lines, paired, spread
@@ -17,6 +20,8 @@ from relvlm.evals.reporting.run import Run
 from relvlm.evals.tasks.registry import columns, titles
 
 Models = Mapping[str, Mapping[int, Run]]  # by name, then by seed
+Spreads = dict[str, dict[str, Spread]]  # by model, then by title
+log = logging.getLogger(__name__)
 NOTE = (
     "Mean ± standard deviation over seeds; the 95% interval holds both seeds and examples. Tests are paired over the "
     "seeds that both have (t), p corrected for the number of tests (Holm); bold: below .05."
@@ -26,7 +31,8 @@ NOTE = (
 def names_of(runs: Sequence[Path], names: Sequence[str]) -> tuple[list[str], dict[str, dict[int, int]]]:
     """A name for each run alone, and by each name that several runs share: their places by seed.
 
-    Runs of one name are told apart by the seed in their config.yaml. Raises UserError for two of one seed.
+    Runs of one name are told apart by the seed in their config.yaml. Raises UserError for two of one seed, and for one
+    that was trained otherwise than the first of its name.
     """
     seeds: dict[str, dict[int, int]] = {name: {} for name, count in Counter(names).items() if count > 1}
     own = list(names)
@@ -35,6 +41,8 @@ def names_of(runs: Sequence[Path], names: Sequence[str]) -> tuple[list[str], dic
             seed = _seed(run)
             if seed in seeds[name]:
                 raise UserError(f"{run}: {name}: a second run of seed {seed} (give another name)")
+            for first in list(seeds[name].values())[:1]:
+                _check_alike(runs[first], run, name)
             seeds[name][seed] = place
             own[place] = f"{name}, seed {seed}"
     return own, seeds
@@ -45,6 +53,12 @@ def _seed(run: Path) -> int:
     if not isinstance(seed, int):
         raise UserError(f"{run / 'config.yaml'}: seed: {seed!r} is no number")
     return seed
+
+
+def _check_alike(first: Path, second: Path, name: str) -> None:
+    other = other_key(recipe_of(read_tree(first / "config.yaml")), recipe_of(read_tree(second / "config.yaml")))
+    if other:
+        raise UserError(f"{first}, {second}: {name}: not seeds of one model: {other} (give another name)")
 
 
 def over_seeds(models: Models, out: Path) -> Section:
@@ -90,22 +104,36 @@ def _plots(models: Models, out: Path) -> list[Path]:
     return [path for path in written if path]
 
 
-def read_spreads(study: Path) -> dict[str, dict[str, Spread]]:
-    """By model and title, of a study's results (`relvlm.study`, the folder with `runs`); UserError for another."""
+def fitting_spreads(study: Path, runs: Mapping[str, Path]) -> Spreads:
+    """Those of `read_spreads` whose models were trained as the run of that name was; a warning says of another why."""
+    spreads, recipes = read_spreads(study)
+    for name in spreads.keys() & runs.keys():
+        config = runs[name] / "config.yaml"
+        if other := other_key(recipes[name], recipe_of(read_tree(config))):
+            log.warning("%s: not shown under %s: %s there and in %s", study, name, other, config)
+            del spreads[name]
+    return spreads
+
+
+def read_spreads(study: Path) -> tuple[Spreads, dict[str, Mapping[str, Any]]]:
+    """By model and title, of a study's results (`relvlm.study`, the folder with `runs`), and by model how it was
+    trained; UserError for another folder."""
     paths = sorted((study / "runs").glob("*.json"))
     if not paths:
         raise UserError(f"{study}: no results of a study (the folder that holds runs/*.json)")
     found: dict[tuple[str, str], list[Row]] = {}
+    recipes = {}
     for path in paths:
         result = read_object(path)
         try:
             found.setdefault((result["arm"], result["budget"]), []).append(result["figures"])
+            recipes[result["arm"]] = result["recipe"]
         except KeyError as error:
             raise UserError(f"{path}: {error}: absent, this is no result of a study") from error
     models = [arm for arm, _ in found]
     if twice := [arm for arm, count in Counter(models).items() if count > 1]:
         raise UserError(f"{study}: {', '.join(twice)}: of several budgets (give a study of one)")
-    return {arm: _of_titles(figures) for (arm, _), figures in found.items()}
+    return {arm: _of_titles(figures) for (arm, _), figures in found.items()}, recipes
 
 
 def _of_titles(figures: Sequence[Row]) -> dict[str, Spread]:

@@ -13,7 +13,7 @@ from relvlm.evals.reporting import sections
 from relvlm.evals.reporting.browser import PER_SIDE, Pictures, records_of
 from relvlm.evals.reporting.explained import Pages, explained
 from relvlm.evals.reporting.loss_plots import plot_losses, read_log
-from relvlm.evals.reporting.over_seeds import names_of, over_seeds, read_spreads
+from relvlm.evals.reporting.over_seeds import fitting_spreads, names_of, over_seeds
 from relvlm.evals.reporting.pages import Section, as_html, as_latex, as_markdown
 from relvlm.evals.reporting.reference import Published, beside_published, read_reference
 from relvlm.evals.reporting.run import Run, read_run
@@ -44,12 +44,13 @@ def report(
     of its checkpoints under `checkpoints_eval`; its log is `metrics.csv`. `per_side`: examples in the browser, of
     each piece, right and wrong. `reference`: a file of published figures, to stand beside one's own. `explain`: of each
     task so many of the worst errors get a page under `out`/explain on where the model looked, for which its checkpoint
-    in the run is read. `spread`: a study's results, whose spreads over seeds stand under the runs of their names.
+    in the run is read. `spread`: a study's results, whose spreads over seeds stand under the runs of their names that
+    were trained alike.
     Raises UserError for a run that has none of these.
     """
     published = read_reference(reference) if reference else {}
-    spreads = read_spreads(spread) if spread else {}
     read, seeds = _read(runs, names)
+    spreads = fitting_spreads(spread, {run.name: root for run, root in zip(read, runs, strict=True)}) if spread else {}
     evaluated = [run for run in read if run.results]
     table = markdown(table_lines(*(run.rows for run in evaluated), spreads=spreads)) if evaluated else ""
     parts = ([over_seeds(seeds, out)] if seeds else []) + _sections(read, out, published, spreads)

@@ -30,6 +30,11 @@ def test_runs_of_one_name_are_told_apart_by_their_seeds(seeds):
     assert shared == {"ReX": {3: 0, 1: 1}}
     with pytest.raises(UserError, match="ReX: a second run of seed 1"):
         names_of(seeds[:3], ["ReX", "ReX", "ReX"])
+    (seeds[1] / "config.yaml").write_text("seed: 1\noptim: {lr: 0.5}\n")
+    with pytest.raises(
+        UserError, match=r"a, .*b: ReX: not seeds of one model: optim\.lr: 'the default' and 0\.5 \(give"
+    ):
+        names_of(seeds[:2], ["ReX", "ReX"])
     (seeds[1] / "config.yaml").unlink()
     with pytest.raises(UserError, match=r"config.yaml: no such config file"):
         names_of(seeds[:2], ["ReX", "ReX"])
@@ -51,9 +56,9 @@ def test_names_are_one_for_each_run(seeds, tmp_path):
         report(seeds, tmp_path / "out", ["ReX", "X"])
 
 
-def test_a_study_puts_its_spread_under_the_run_of_its_name(seeds, tmp_path):
+def test_a_study_puts_its_spread_under_the_run_that_was_trained_alike(seeds, tmp_path, caplog):
     for seed, value in enumerate((40.0, 50.0)):
-        result = {"arm": "ReX", "budget": "steps", "figures": {"SVO": {"value": value}}}
+        result = {"arm": "ReX", "budget": "steps", "figures": {"SVO": {"value": value}}, "recipe": {}}
         (tmp_path / "study/runs").mkdir(parents=True, exist_ok=True)
         (tmp_path / f"study/runs/{seed}.json").write_text(json.dumps(result))
     written = report(seeds[:2], tmp_path / "out", ["ReX", "X"], spread=tmp_path / "study")
@@ -61,6 +66,9 @@ def test_a_study_puts_its_spread_under_the_run_of_its_name(seeds, tmp_path):
     (spread,) = [line for line in lines if line[0] == "over 2 seeds"]
     assert spread[lines[0].index("SVO")] == "45.0 ± 7.1" and spread[lines[0].index("VALSE")] == ""
     assert lines.index(spread) == [line[0] for line in lines].index("**ReX**") + 2
+    (seeds[0] / "config.yaml").write_text("steps: 7\n")
+    assert "over 2 seeds" not in report(seeds[:2], tmp_path / "out", ["ReX", "X"], spread=tmp_path / "study").table
+    assert "not shown under ReX: steps: 'the default' and 7 there and in" in caplog.text
     with pytest.raises(UserError, match=r"no results of a study"):
         report(seeds[:1], tmp_path / "out", spread=tmp_path)
     (tmp_path / "study/runs/2.json").write_text(json.dumps(result | {"budget": "FLOPs"}))
