@@ -89,7 +89,9 @@ class Run:
     @cached_property
     def overrides(self) -> list[str]:
         """What its `relvlm train` is told beside the arm's config."""
-        own = [self._of_seed(each) for each in (*self.plan.set, *self.arm.set)]
+        of_arm = {each.partition("=")[0] for each in self.arm.set}
+        of_plan = [each for each in self.plan.set if each.partition("=")[0] not in of_arm]
+        own = [self._of_seed(each) for each in (*of_plan, *self.arm.set)]
         own += [f"seed={self.seed}", f"out={self.folder}"]
         if self.before:
             own.append(f"init={json.dumps({'checkpoint': str(self.before.folder)})}")

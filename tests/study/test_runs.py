@@ -48,6 +48,13 @@ def test_a_run_is_told_its_seed_folder_steps_and_evaluations(plan):
     assert (run.config.seed, run.config.steps, run.config.optim.lr) == (5, 10, 1e-3)
 
 
+def test_what_an_arm_sets_takes_the_place_of_what_the_plan_does(plan, caplog):
+    run = runs_of(plan)[3]
+    run = replace(run, arm=replace(run.arm, set=["optim.lr=3e-3"]))
+    assert run.overrides[:2] == ["optim.lr=3e-3", "seed=5"] and run.config.optim.lr == 3e-3
+    assert "overruled" not in caplog.text
+
+
 def test_an_arm_that_goes_on_starts_from_the_same_seed_for_a_share_of_the_budget(plan):
     later = Arm("ReX-VLM, later", "configs/mini/rex_vlm.yaml", after="X-VLM", share=0.2)
     plan = replace(plan, arms=[*plan.arms, later])
