@@ -7,9 +7,11 @@ Structures are made by the names that their fields have in the C header. The lib
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 REINSTALL = "run pip install again in the source tree"
 
@@ -31,7 +33,8 @@ def fields(*types: tuple[type, str]) -> list[tuple[str, type]]:
 class Library:
     """`_NAME.so` beside this file, which setup.py builds; its functions are `relvlm_...` or so.
 
-    `prepare` is called once, with the library as it was loaded.
+    `functions`: by name, of what types the arguments are; structures go by address. `prepare` is called once, with the
+    library as it was loaded.
     """
 
     def __init__(
@@ -39,11 +42,12 @@ class Library:
         name: str,
         prefix: str,
         structures: tuple[type[Structure], ...],
+        functions: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         prepare: Callable[[ctypes.CDLL], None] = lambda library: None,
     ) -> None:
         self.path = Path(__file__).with_name(f"_{name}.so")
         self.prefix = prefix
-        self.structures, self.prepare = structures, prepare
+        self.structures, self.functions, self.prepare = structures, functions, prepare
 
     @property
     def record(self) -> str:
@@ -73,10 +77,16 @@ class Library:
             return str(error)
         return ""
 
-    def call(self, function: str, *arguments: Structure | ctypes.c_void_p | int) -> int:
-        """The status that a function gives; structures are passed by address."""
-        by_address = [ctypes.byref(x) if isinstance(x, Structure) else x for x in arguments]
-        return getattr(self.loaded, self.prefix + function)(*by_address)
+    @cached_property
+    def _callable(self) -> dict[str, Callable[..., int]]:
+        found = {name: getattr(self.loaded, self.prefix + name) for name in self.functions}
+        for name, types in self.functions.items():
+            found[name].argtypes = [ctypes.POINTER(of) if issubclass(of, Structure) else of for of in types]
+        return found
+
+    def call(self, function: str, *arguments: Structure | int) -> int:
+        """The status that a function gives; ctypes.ArgumentError where arguments are of other types than it takes."""
+        return self._callable[function](*arguments)
 
     def text(self, function: str, *arguments: int) -> str:
         """The text that a function gives."""

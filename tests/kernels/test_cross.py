@@ -87,9 +87,9 @@ def test_gradcheck(backend, chunk):
 def test_opcheck(options, backend):
     r = small_regions()
     index = r.offsets, r.image, r.box, r.prefix, r.mean, *r.grid
-    opcheck(cross._region_cross_attention, (*inputs(), *index, 0.3, *options))
+    opcheck(torch.ops.relvlm.region_cross_attention.default, (*inputs(), *index, 0.3, *options))
     q, x, weight, bias = inputs()
-    opcheck(cross._region_cross_attention, (q, x.detach(), weight, bias, *index, 0.3, *options))
+    opcheck(torch.ops.relvlm.region_cross_attention.default, (q, x.detach(), weight, bias, *index, 0.3, *options))
 
 
 def test_compiles(backend):

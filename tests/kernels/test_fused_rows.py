@@ -6,7 +6,7 @@ from support.closeness import assert_as_close_as
 from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
-from relvlm_kernels import add_norm, cpu, dropout, fused_rows, gelu_linear, naive, reference
+from relvlm_kernels import add_norm, cpu, dropout, gelu_linear, naive, reference
 
 SEED = torch.tensor([2**40 + 7])
 WIDTHS = [1, 5, 16, 48, 64, 100, 768]
@@ -160,8 +160,8 @@ def test_results_do_not_depend_on_the_number_of_threads(instructions):
 
 def test_opcheck(backend):
     for options in ((1e-5, 0.0, None), (1e-5, 0.3, SEED)):
-        opcheck(fused_rows._add_norm, (*leaves(20, count=9), *options))
-    opcheck(fused_rows._gelu_linear, tuple(feed_forward_leaves()))
+        opcheck(torch.ops.relvlm.add_norm.default, (*leaves(20, count=9), *options))
+    opcheck(torch.ops.relvlm.gelu_linear.default, tuple(feed_forward_leaves()))
 
 
 def test_gradcheck_with_dropout(backend):

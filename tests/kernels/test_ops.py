@@ -13,7 +13,6 @@ from relvlm_kernels import (
     box_mean,
     mrc_pool,
     naive,
-    ops,
     region_attention,
     varlen_attention,
 )
@@ -112,14 +111,14 @@ def test_opcheck(backend):
     index = r.offsets, r.image, r.box, r.prefix, r.mean, *GRID
     cu = torch.tensor([0, 4, 12], dtype=torch.int32)
     for options in ((0.0, None), (0.3, SEED)):
-        opcheck(ops._region_attention, (q, k, v, *index, 0.3, *options))
-        opcheck(ops._varlen_attention, (q, q.detach(), q.detach(), cu, cu, 0.3, *options))
+        opcheck(torch.ops.relvlm.region_attention.default, (q, k, v, *index, 0.3, *options))
+        opcheck(torch.ops.relvlm.varlen_attention.default, (q, q.detach(), q.detach(), cu, cu, 0.3, *options))
     x = torch.randn(3, 13, 5, dtype=torch.float64, requires_grad=True)
-    opcheck(ops._box_mean, (x, r.box, r.image, *GRID))
+    opcheck(torch.ops.relvlm.box_mean.default, (x, r.box, r.image, *GRID))
     h = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     rows = torch.tensor([0, 5, 5])
     weight, bias = torch.randn(3, 8, dtype=torch.float64, requires_grad=True), torch.zeros(3).double()
-    opcheck(ops._mrc_pool, (h, rows, rows.flip(0), weight, bias))
+    opcheck(torch.ops.relvlm.mrc_pool.default, (h, rows, rows.flip(0), weight, bias))
 
 
 def test_gradcheck_of_mrc_pool():

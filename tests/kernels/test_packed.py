@@ -7,7 +7,6 @@ from torch.library import opcheck
 
 from relvlm_kernels import (
     attention_qkvpacked,
-    packed,
     varlen_attention,
     varlen_attention_kvpacked,
     varlen_attention_qkvpacked,
@@ -66,8 +65,8 @@ def test_gradcheck(op, backend):
 
 @pytest.mark.parametrize("options", [(0.0, None), (0.3, SEED)], ids=["", "dropout"])
 def test_opcheck(options, backend):
-    opcheck(packed._varlen_attention_kvpacked, (*inputs("varlen_kvpacked"), CU_Q, CU_K, 0.3, *options))
-    opcheck(packed._varlen_attention_qkvpacked, (*inputs("varlen_qkvpacked"), CU, 0.3, *options))
+    opcheck(torch.ops.relvlm.varlen_attention_kvpacked.default, (*inputs("varlen_kvpacked"), CU_Q, CU_K, 0.3, *options))
+    opcheck(torch.ops.relvlm.varlen_attention_qkvpacked.default, (*inputs("varlen_qkvpacked"), CU, 0.3, *options))
 
 
 @pytest.mark.parametrize("op", OPS)

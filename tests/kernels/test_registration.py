@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from relvlm_kernels.registration import register
 
@@ -52,3 +54,54 @@ def test_the_compiler_does_not_trace_the_kernel(op, wants_gradient):
     x = torch.ones(3, requires_grad=wants_gradient)
     found = torch.compile(lambda x: skipped(x), backend=counter)(x)
     assert found.tolist() == [2.0] * 3 and counter.frame_count == 0
+
+
+class Seen(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        return func(*args, **kwargs or {})
+
+
+def names_seen(op, x):
+    with Seen() as seen:
+        seen.names = []
+        op(x, x, 2.0)
+    return seen.names
+
+
+def names_traced(op, x):
+    return [node.kind() for node in torch.jit.trace(lambda x: op(x, x, 2.0), x, check_trace=False).graph.nodes()]
+
+
+def names_profiled(op, x):
+    with torch.profiler.profile() as profile:
+        op(x, x, 2.0)
+    return [event.name for event in profile.events()]
+
+
+@pytest.mark.parametrize("names", [names_seen, names_traced, names_profiled])
+@pytest.mark.parametrize("wants_gradient", [False, True])
+def test_whoever_looks_on_sees_the_op(op, names, wants_gradient):
+    """Elsewhere a call goes past the dispatcher, which would have shown it."""
+    assert "relvlm::scaled_for_tests" in names(op, torch.ones(3, requires_grad=wants_gradient))
+
+
+def test_tensors_without_numbers_have_a_shape_alone(op):
+    calls = len(scaled.seen)
+    assert op(torch.ones(3, device="meta"), torch.ones(1, device="meta"), 2.0).shape == (3,)
+    with FakeTensorMode():
+        assert op(torch.ones(4), torch.ones(1), 2.0).shape == (4,)
+    assert len(scaled.seen) == calls
+
+
+def test_a_subclass_of_tensors_is_asked(op):
+    asked = []
+
+    class Asked(torch.Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+            asked.append(func.name())
+            return torch.zeros(3)
+
+    op(torch.ones(3).as_subclass(Asked), torch.ones(1), 2.0)
+    assert "relvlm::scaled_for_tests" in asked

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ctypes import c_void_p
-
 import torch
 from torch import Tensor
 
@@ -146,4 +144,4 @@ def _groups_of(
 def run_varlen(op: str, call: Call, cu_q: Tensor, cu_k: Tensor) -> None:
     """Runs a call whose sequences lie between these offsets."""
     cu_q, cu_k = int32(cu_q), int32(cu_k)
-    library.run(op, "varlen_attention", call, c_void_p(cu_q.data_ptr()), c_void_p(cu_k.data_ptr()), cu_q.shape[0] - 1)
+    library.run(op, "varlen_attention", call, cu_q.data_ptr(), cu_k.data_ptr(), cu_q.shape[0] - 1)

@@ -16,10 +16,12 @@ def add_norm(
     x: Tensor, residual: Tensor, weight: Tensor, shift: Tensor, eps: float, dropout: float, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See `reference.add_norm`."""
-    x, residual = x.to(residual.dtype).contiguous(), residual.contiguous()
+    x = x if x.dtype == residual.dtype else x.to(residual.dtype)
+    x, residual = x.contiguous(), residual.contiguous()
     weight, shift = weight.contiguous(), shift.contiguous()
     out, total = torch.empty_like(residual), torch.empty_like(residual)
-    mean, rstd = (torch.empty(len(residual), dtype=_wide(residual)) for _ in range(2))
+    rows, wide = residual.shape[0], _wide(residual)
+    mean, rstd = torch.empty(rows, dtype=wide), torch.empty(rows, dtype=wide)
     call = AddNorm(
         x=x.data_ptr(), residual=residual.data_ptr(), weight=weight.data_ptr(), shift=shift.data_ptr(),
         out=out.data_ptr(), total=total.data_ptr(), mean=mean.data_ptr(), rstd=rstd.data_ptr(), eps=eps,
@@ -35,7 +37,7 @@ def add_norm_backward(
     grad, total, weight = grad.contiguous(), total.contiguous(), weight.contiguous()
     mean, rstd = mean.contiguous(), rstd.contiguous()
     dresidual, dx = torch.empty_like(total), torch.empty_like(total if dropout else total[:0])
-    dweight, dshift = (torch.empty(total.shape[1], dtype=total.dtype) for _ in range(2))
+    dweight, dshift = torch.empty_like(weight), torch.empty_like(weight)
     call = AddNorm(
         grad=grad.data_ptr(), total=total.data_ptr(), mean=mean.data_ptr(), rstd=rstd.data_ptr(),
         weight=weight.data_ptr(), dresidual=dresidual.data_ptr(), dx=dx.data_ptr(), dweight=dweight.data_ptr(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from ctypes import CDLL, c_double, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from typing import Any
 
 import torch
 
@@ -72,7 +73,15 @@ def _select_asked(library: CDLL) -> None:
         raise RuntimeError(f"RELVLM_CPU_ISA={asked}: not compiled, or not of this processor")
 
 
-LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean, AddNorm, BiasGelu), _select_asked)
+FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "region_attention": (Call, Groups),
+    "varlen_attention": (Call, c_void_p, c_void_p, c_int32),
+    "box_mean": (BoxMean,),
+    "add_norm": (AddNorm,),
+    "bias_gelu": (BiasGelu,),
+    "openmp": (),
+}
+LIBRARY = Library("cpu", "relvlm_", (Call, Groups, BoxMean, AddNorm, BiasGelu), FUNCTIONS, _select_asked)
 
 
 def missing() -> str:
@@ -97,7 +106,7 @@ def instructions() -> str:
     return LIBRARY.text("instructions")
 
 
-def run(op: str, function: str, *arguments: Structure | c_void_p | int) -> None:
+def run(op: str, function: str, *arguments: Structure | int) -> None:
     """Raises ValueError where index tensors are wrong, MemoryError where memory is short."""
     status = LIBRARY.call(function, *arguments)
     if status == NO_MEMORY:
@@ -107,4 +116,4 @@ def run(op: str, function: str, *arguments: Structure | c_void_p | int) -> None:
 
 
 def int32(x: torch.Tensor) -> torch.Tensor:
-    return x.to(torch.int32).contiguous()
+    return x if x.dtype == torch.int32 and x.is_contiguous() else x.to(torch.int32).contiguous()

@@ -6,6 +6,7 @@ ImportError.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -28,5 +29,6 @@ def bias_gelu_backward(*args: Any) -> Any:
     return _triton().bias_gelu_backward(*args)
 
 
+@cache
 def _triton() -> Any:
     return import_module("relvlm_kernels.triton.fused_rows")

@@ -71,7 +71,16 @@ class RowSums(Structure):
     )
 
 
-LIBRARY = Library("cuda", "relvlm_cuda_", (Plan, Index, Call, BoxMean, PairLinear, RowSums))
+FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "attention": (Call,),
+    "box_mean": (BoxMean,),
+    "pair_linear": (PairLinear,),
+    "row_sums": (RowSums,),
+    "trial": (c_int32,),
+    "shared_bytes": (c_int32, c_int32),
+    "shared_limit": (c_int32,),
+}
+LIBRARY = Library("cuda", "relvlm_cuda_", (Plan, Index, Call, BoxMean, PairLinear, RowSums), FUNCTIONS)
 
 
 def missing() -> str:

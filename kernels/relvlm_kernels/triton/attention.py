@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from relvlm_kernels.dropout import threshold
@@ -15,7 +14,7 @@ from relvlm_kernels.regions import Regions
 from relvlm_kernels.triton import plan, tiles
 from relvlm_kernels.triton.kernels.backward import attention_backward_kv, attention_backward_q
 from relvlm_kernels.triton.kernels.forward import attention_forward
-from relvlm_kernels.triton.launch import dense_rows, launch
+from relvlm_kernels.triton.launch import cdiv, dense_rows, launch, power_of_2
 
 LOG2_E = 1.4426950408889634
 MOST_BITS = 30  # rows and columns of a grid that `masks.see` can hold in one word
@@ -40,7 +39,7 @@ class _Owners:
 
     @property
     def keys_each(self) -> int:
-        return self.keys if self.boxed else triton.cdiv(self.keys, max(1, self.count))
+        return self.keys if self.boxed else cdiv(self.keys, max(1, self.count))
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _backward(
     _launch(attention_backward_q, programs * splits, arguments, tile)
 
     tile = tiles.backward_kv(_padded(q), q.dtype)
-    splits = triton.cdiv(owners.keys_each, tile.keys)
+    splits = cdiv(owners.keys_each, tile.keys)
     arguments = saved | _arguments(q, k, v, owners, scale, dropout, tile)
     arguments |= {"dk": dk, "dv": dv, "splits": splits, "PARTS": _parts(dk)}
     _launch(attention_backward_kv, programs * splits, arguments, tile)
@@ -182,7 +181,7 @@ def _parts(x: Tensor) -> int:
 
 def _splits(queries: int, owners: _Owners, tile: tiles.Tile) -> int:
     """Programs per owner and head: as many as tiles of queries on average; whoever has more goes round again."""
-    return max(1, triton.cdiv(queries, max(1, owners.count) * tile.queries))
+    return max(1, cdiv(queries, max(1, owners.count) * tile.queries))
 
 
 def _arguments(
@@ -211,7 +210,7 @@ def _launch(kernel: Any, programs: int, arguments: dict[str, Any], tile: tiles.T
 
 def _padded(q: Tensor) -> int:
     """Head width as the kernels hold it."""
-    return max(16, triton.next_power_of_2(q.shape[-1]))
+    return max(16, power_of_2(q.shape[-1]))
 
 
 def _new(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

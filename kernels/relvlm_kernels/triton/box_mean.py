@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from relvlm_kernels.triton.kernels import boxes
-from relvlm_kernels.triton.launch import dense_rows, launch
+from relvlm_kernels.triton.launch import cdiv, dense_rows, launch
 from relvlm_kernels.triton.plan import by_image
 
 PATCHES, FEATURES = 32, 128  # of a forward's tile
@@ -24,7 +23,7 @@ def box_mean(x: Tensor, box: Tensor, image: Tensor, grid: tuple[int, int]) -> Te
         "x": x, "box": _int32(box), "image": _int32(image), "out": out, "images": x.shape[0],
         "x_image": x.stride(0), "x_row": x.stride(1),        "BLOCK_P": PATCHES, "BLOCK_D": FEATURES,
     }  # fmt: skip
-    launch(boxes.box_mean, len(image) * triton.cdiv(x.shape[2], FEATURES), arguments)
+    launch(boxes.box_mean, len(image) * cdiv(x.shape[2], FEATURES), arguments)
     return out
 
 
@@ -34,13 +33,13 @@ def box_mean_backward(grad: Tensor, x: Tensor, box: Tensor, image: Tensor, grid:
     one_each = torch.arange(count + 1, dtype=torch.int32, device=x.device)
     no_flag = torch.zeros(count, dtype=torch.bool, device=x.device)
     plan = by_image(one_each, image, box, no_flag, no_flag, x.shape[0], count, partial=True)
-    token_tiles = triton.cdiv(x.shape[1], TOKENS)
+    token_tiles = cdiv(x.shape[1], TOKENS)
     arguments = _grid(x, grid) | {
         "grad": grad, "dx": dx, "starts": plan.starts, "table": plan.table, "boxes": count, "tokens": x.shape[1],
         "token_tiles": token_tiles, "grad_row": grad.stride(0), "BLOCK_T": TOKENS, "BLOCK_G": BOXES,
         "BLOCK_D": GRAD_FEATURES,
     }  # fmt: skip
-    launch(boxes.box_mean_backward, x.shape[0] * token_tiles * triton.cdiv(x.shape[2], GRAD_FEATURES), arguments)
+    launch(boxes.box_mean_backward, x.shape[0] * token_tiles * cdiv(x.shape[2], GRAD_FEATURES), arguments)
     return dx
 
 

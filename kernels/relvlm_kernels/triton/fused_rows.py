@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from relvlm_kernels.dropout import threshold
 from relvlm_kernels.triton.kernels import rows
-from relvlm_kernels.triton.launch import launch
+from relvlm_kernels.triton.launch import cdiv, launch, power_of_2
 
 ROWS = 16  # of a strip of the backward
 ELEMENTS = 1024  # of a tile of `bias_gelu`
@@ -22,12 +21,13 @@ def add_norm(
     """See `reference.add_norm`."""
     x, residual = x.contiguous(), residual.contiguous()
     out, total = torch.empty_like(residual), torch.empty_like(residual)
-    mean, rstd = (torch.empty(len(x), dtype=torch.float32, device=x.device) for _ in range(2))
+    count = x.shape[0]
+    mean, rstd = (torch.empty(count, dtype=torch.float32, device=x.device) for _ in range(2))
     arguments = _dropout(residual, dropout, seed) | {
         "x": x, "residual": residual, "weight": weight.contiguous(), "shift": shift.contiguous(),
         "out": out, "total": total, "mean": mean, "rstd": rstd, "eps": eps,
     }  # fmt: skip
-    launch(rows.add_norm, len(x), arguments)
+    launch(rows.add_norm, count, arguments)
     return out, total, mean, rstd
 
 
@@ -36,11 +36,12 @@ def add_norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grad, total = grad.contiguous(), total.contiguous()
     dresidual, dx = torch.empty_like(total), torch.empty_like(total if dropout else total[:0])
-    strips = triton.cdiv(len(total), ROWS)
-    sums = torch.empty(strips, 2, total.shape[1], dtype=torch.float32, device=total.device)
+    count, width = total.shape
+    strips = cdiv(count, ROWS)
+    sums = torch.empty(strips, 2, width, dtype=torch.float32, device=total.device)
     arguments = _dropout(total, dropout, seed) | {
         "grad": grad, "total": total, "mean": mean.contiguous(), "rstd": rstd.contiguous(),
-        "weight": weight.contiguous(), "dresidual": dresidual, "dx": dx, "sums": sums, "rows": len(total), "ROWS": ROWS,
+        "weight": weight.contiguous(), "dresidual": dresidual, "dx": dx, "sums": sums, "rows": count, "ROWS": ROWS,
     }  # fmt: skip
     launch(rows.add_norm_backward, strips, arguments)
     dweight, dshift = (x.to(total.dtype) for x in (sums[:, 0].sum(0), sums[:, 1].sum(0)))
@@ -51,7 +52,7 @@ def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
     """See `reference.bias_gelu`."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    launch(rows.bias_gelu, triton.cdiv(x.numel(), ELEMENTS), _elements(x, bias) | {"out": out})
+    launch(rows.bias_gelu, cdiv(x.numel(), ELEMENTS), _elements(x, bias) | {"out": out})
     return out
 
 
@@ -59,7 +60,7 @@ def bias_gelu_backward(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, T
     x = x.contiguous()
     out, dx = torch.empty_like(x), torch.empty_like(x)
     arguments = _elements(x, bias) | {"grad": grad.contiguous(), "out": out, "dx": dx}
-    launch(rows.bias_gelu_backward, triton.cdiv(x.numel(), ELEMENTS), arguments)
+    launch(rows.bias_gelu_backward, cdiv(x.numel(), ELEMENTS), arguments)
     return out, dx, dx.sum(0, dtype=torch.float32).to(bias.dtype)
 
 
@@ -69,7 +70,7 @@ def _dropout(x: Tensor, dropout: float, seed: Tensor | None) -> dict[str, Any]:
     return {
         "seed": x if seed is None else seed, "threshold": below - 2**32 if below >= 2**31 else below,
         "keep_scale": 1 / (1 - dropout), "D": width, "DROPOUT": dropout > 0,
-        "BLOCK": max(64, triton.next_power_of_2(width)),
+        "BLOCK": max(64, power_of_2(width)),
     }  # fmt: skip
 
 

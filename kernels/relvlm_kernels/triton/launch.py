@@ -35,6 +35,16 @@ def start(kernel: Any, programs: int, arguments: dict[str, Any]) -> None:
     kernel[(programs,)](**arguments)
 
 
+def cdiv(a: int, b: int) -> int:
+    """a / b, rounded up; Triton's own, which its kernels may call as well, is twenty calls."""
+    return -(-a // b)
+
+
+def power_of_2(x: int) -> int:
+    """The least that is not below `x`."""
+    return 1 << (x - 1).bit_length()
+
+
 def dense_rows(x: torch.Tensor) -> torch.Tensor:
     """`x` as it is where its last dimension is dense; slices of a joint projection need no copy."""
     return x if x.stride(-1) == 1 else x.contiguous()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from relvlm_kernels.triton.kernels import pairs
-from relvlm_kernels.triton.launch import dense_rows, launch
+from relvlm_kernels.triton.launch import cdiv, dense_rows, launch
 
 ROWS, COLUMNS, INNER = 64, 64, 32  # of a tile of the products
 FEATURES = 128  # of a row of dh, at a time
@@ -24,7 +23,7 @@ def mrc_pool(h: Tensor, subject_rows: Tensor, object_rows: Tensor, weight: Tenso
         "weight": weight, "weight_row": weight.stride(0), "bias": bias.contiguous(), "out": out,
         "triplets": triplets, "F": features, "D": h.shape[1], "BLOCK_R": ROWS, "BLOCK_F": COLUMNS, "BLOCK_D": INNER,
     }  # fmt: skip
-    launch(pairs.mrc_pool, triton.cdiv(triplets, ROWS) * triton.cdiv(features, COLUMNS), arguments, stages=3)
+    launch(pairs.mrc_pool, cdiv(triplets, ROWS) * cdiv(features, COLUMNS), arguments, stages=3)
     return out
 
 
@@ -46,7 +45,7 @@ def mrc_pool_backward(
     arguments = common | _gathered(h, subject_rows, object_rows) | {
         "dweight": dweight, "dbias": dbias, "BLOCK_R": INNER, "BLOCK_F": ROWS, "BLOCK_D": COLUMNS,
     }  # fmt: skip
-    programs = triton.cdiv(len(weight), ROWS) * 2 * triton.cdiv(h.shape[1], COLUMNS)
+    programs = cdiv(len(weight), ROWS) * 2 * cdiv(h.shape[1], COLUMNS)
     launch(pairs.mrc_pool_backward_weight, programs, arguments, stages=1 if h.dtype == torch.float32 else 2)
     return _dh(common, h, subject_rows, object_rows, weight), dweight, dbias
 
@@ -58,7 +57,7 @@ def _dh(common: dict[str, Any], h: Tensor, subject_rows: Tensor, object_rows: Te
         "weight": weight, "weight_row": weight.stride(0), "pieces": pieces, "BLOCK_R": ROWS, "BLOCK_F": INNER,
         "BLOCK_D": COLUMNS,
     }  # fmt: skip
-    launch(pairs.mrc_pool_backward_rows, triton.cdiv(triplets, ROWS) * 2 * triton.cdiv(width, COLUMNS), arguments)
+    launch(pairs.mrc_pool_backward_rows, cdiv(triplets, ROWS) * 2 * cdiv(width, COLUMNS), arguments)
     rows, order = torch.cat([subject_rows, object_rows]).sort(stable=True)
     starts = torch.searchsorted(rows, torch.arange(len(h) + 1, device=h.device), out_int32=True)
     dh = torch.empty(h.shape, dtype=h.dtype, device=h.device)
@@ -70,7 +69,7 @@ def _dh(common: dict[str, Any], h: Tensor, subject_rows: Tensor, object_rows: Te
         "D": width,
         "BLOCK_D": FEATURES,
     }
-    launch(pairs.mrc_pool_backward_h, len(h) * triton.cdiv(width, FEATURES), arguments)
+    launch(pairs.mrc_pool_backward_h, len(h) * cdiv(width, FEATURES), arguments)
     return dh
 
 
