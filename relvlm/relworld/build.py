@@ -28,6 +28,7 @@ from relvlm.relworld.quad_files import write_cola, write_colorswap, write_vismin
 from relvlm.relworld.referring import write_refcoco
 from relvlm.relworld.retrieval import write_coco, write_paragraphs
 from relvlm.relworld.scene import Look, Scene
+from relvlm.relworld.world import NoScene
 
 _FEWEST = 20
 _SHARD_SIZE = 1000  # even: siblings share a shard
@@ -89,8 +90,10 @@ def build(
     try:
         _write_world(partial, config, images, seed, preset, workers)
         _put_in_place(partial, out)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, NoScene):
+            raise UserError(f"relworld: {error} (fewer or smaller objects, or a lower held_out_share)") from error
         raise
 
 

@@ -96,6 +96,13 @@ def test_what_was_begun_is_gone_after_a_failure(tmp_path: Path, monkeypatch: pyt
     assert not any(tmp_path.iterdir())
 
 
+def test_a_world_that_cannot_be_drawn_is_one_error(tmp_path: Path) -> None:
+    crowded = {"min_objects": 8, "max_objects": 8}
+    with pytest.raises(UserError, match=r"relworld: no scene of 8 .* after 400 tries \(fewer or smaller"):
+        build(tmp_path / "world", 20, 0, preset="mini", workers=1, **crowded)
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_of_a_world_are_the_same_in_every_version(tmp_path: Path) -> None:
     build(tmp_path / "w", 20, 0, preset="mini", workers=1, benchmark_pairs=40)
     names = ("vocab.txt", "relations.txt", "world.json")
