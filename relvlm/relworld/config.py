@@ -109,6 +109,11 @@ def _check(config: WorldConfig) -> None:
             raise UserError(f"relworld: {name}: {value} is not between {low} and {high}")
     if config.max_objects < config.min_objects:
         raise UserError(f"relworld: max_objects: {config.max_objects} is below min_objects {config.min_objects}")
+    if config.shapes * config.colours <= config.max_objects:  # in an image no kind is there twice, and one is absent
+        raise UserError(
+            f"relworld: max_objects: {config.max_objects} need more kinds than the {config.shapes * config.colours} of "
+            f"{config.shapes} shapes and {config.colours} colours (fewer objects, or more shapes or colours)"
+        )
     if config.max_side < config.min_side:
         raise UserError(f"relworld: max_side: {config.max_side} is below min_side {config.min_side}")
     if config.graph_fraction + config.entity_fraction >= 1:

@@ -24,7 +24,8 @@ def sample_looks(config: WorldConfig, rng: Random, count: int, avoid: Looks = ()
     taken, kinds = {look.kind for look in avoid}, all_kinds(config)
     if rng.random() < _FEW_SHAPES and config.shapes > 2:
         few = rng.sample(config.shape_names, 2)  # or counting would seldom have anything to count
-        kinds = [k for k in kinds if k[1] in few]
+        of_few = [k for k in kinds if k[1] in few]
+        kinds = of_few if len(set(of_few) - taken) >= count else kinds  # few colours: two shapes may not suffice
     kinds = rng.sample([k for k in kinds if k not in taken], count)
     textures = TEXTURES[: config.textures]
     return tuple(Look(shape, colour, rng.choice(textures)) for colour, shape in kinds)

@@ -76,6 +76,7 @@ def test_predicates_are_spatial_or_actions() -> None:
     [
         ({"shapes": 99}, "shapes: 99"),
         ({"max_objects": 2, "min_objects": 4}, "max_objects"),
+        ({"shapes": 2, "colours": 2, "max_objects": 4}, "max_objects: 4 need more kinds than the 4 of 2 shapes"),
         ({"graph_fraction": 0.6, "entity_fraction": 0.6}, "graph_fraction"),
         ({"shapez": 3}, "shapez"),
         ({"predicates": ("under",)}, "under"),
@@ -84,6 +85,10 @@ def test_predicates_are_spatial_or_actions() -> None:
 def test_a_wrong_knob_is_one_clear_error(knobs: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         world_config("full", **knobs)
+
+
+def test_one_kind_more_than_an_image_shows_is_enough() -> None:
+    assert world_config("full", shapes=2, colours=2, max_objects=3).max_objects == 3
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:

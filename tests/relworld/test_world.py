@@ -63,7 +63,7 @@ def test_a_quarter_of_the_looks_is_of_two_shapes_where_there_are_more() -> None:
 
 
 def test_looks_avoid_the_kinds_they_are_told_to() -> None:
-    config = world_config("full", shapes=2, colours=2)
+    config = world_config("full", shapes=2, colours=2, max_objects=3)
     taken = (Look("circle", "red"), Look("square", "red"))
     assert {look.colour for look in sample_looks(config, Random(0), 2, avoid=taken)} == {"green"}
 
@@ -84,6 +84,14 @@ def test_a_tail_makes_later_predicates_rare() -> None:
     first, second, last = (found[config.spatial[place]] for place in (0, 1, -1))
     assert first / second == pytest.approx(2, rel=0.15)
     assert first / last == pytest.approx(len(config.spatial), rel=0.35)
+
+
+def test_looks_are_of_more_shapes_where_two_have_too_few_colours() -> None:
+    config, rng = world_config("full", colours=2), Random(0)
+    for _ in range(50):
+        looks = sample_looks(config, rng, config.max_objects)
+        assert len({look.kind for look in looks}) == config.max_objects
+        assert sample_looks(config, rng, 1, avoid=looks)[0].kind not in {look.kind for look in looks}
 
 
 @pytest.mark.parametrize("predicate", ["inside", "contains", "left of"])
