@@ -71,11 +71,13 @@ class Driver:
         files = {str(f): [s.st_size, s.st_mtime_ns] for f in self.source.files() if f.exists() and (s := f.stat())}
         options = self.options
         leaves_out = [sorted(map(str, options.exclude)), sorted(map(str, options.overlap))]
+        test_photos = options.lookalikes.hashes if options.lookalikes else []
         chosen = {
             "shard_size": options.shard_size,
             "max_side": options.max_side,
             "leaves out": leaves_out,
-            "unlike": list(options.unlike),
+            "unlike": [list(options.unlike), test_photos],
+            "relations": list(options.relations),
         }
         return {"source": self.source.name, "files": files, **chosen, "arguments": self.source.arguments()}
 

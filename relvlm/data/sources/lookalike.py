@@ -39,6 +39,12 @@ class Lookalikes:
     def __init__(self, hashes: Iterable[int], near: int = NEAR) -> None:
         self._hashes, self._near = np.array(sorted(set(hashes)), np.uint64), near
 
+    @property
+    def hashes(self) -> list[int]:
+        """Each once, increasing."""
+        found: list[int] = self._hashes.tolist()
+        return found
+
     def refuse(self, photo: bytes) -> None:
         """Raise LeftOut for a photo that differs in at most `near` bits from one of the test set."""
         differing = np.bitwise_xor(self._hashes, np.uint64(difference_hash(photo)))

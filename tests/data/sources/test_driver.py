@@ -127,18 +127,27 @@ def test_faults_of_a_shard_end_a_build_early_with_those_of_its_items(tmp_path, m
         run(records, *flags, "--out", tmp_path / "out")
 
 
-@pytest.mark.parametrize("change", ["file", "shard size"])
+@pytest.mark.parametrize("change", ["file", "shard size", "predicates", "test photos"])
 def test_a_build_goes_on_with_its_own_input_alone(tmp_path, monkeypatch, change):
+    predicates, test_photos = tmp_path / "predicates.txt", tmp_path / "test"
+    predicates.write_text("riding\n")
+    test_photos.mkdir()
+    Image.linear_gradient("L").rotate(90).save(test_photos / "a.jpg")
     flags = list(files(tmp_path))
+    flags[-2:-2] = "--relations", predicates, "--unlike", test_photos
     with monkeypatch.context() as broken:
         fails_at(broken, 3)
         with pytest.raises(OSError):
             run(gqa, *flags, "--out", tmp_path / "out")
     if change == "file":
         dump(tmp_path / "graphs.json", {"1": gqa_graph()})
+    elif change == "predicates":
+        predicates.write_text("to the left of\n")
+    elif change == "test photos":
+        photo(test_photos / "b.jpg")
     else:
         flags[-1] = 3
-    with pytest.raises(UserError, match=r"begun with other input or arguments: (files|shard_size)"):
+    with pytest.raises(UserError, match=r"begun with other input or arguments: (files|shard_size|relations|unlike) "):
         run(gqa, *flags, "--out", tmp_path / "out")
     assert (tmp_path / ".out.building").exists()
 
