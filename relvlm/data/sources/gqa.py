@@ -209,7 +209,7 @@ def main(args: argparse.Namespace) -> int:
 def read_predicates(file: Path) -> tuple[str, ...]:
     """The lines of a list of predicates; raises UserError."""
     try:
-        found = tuple(line for line in file.read_text(encoding="utf-8").splitlines() if line)
+        found = tuple(line for line in file.read_text(encoding="utf-8-sig").splitlines() if line)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read: {error} (check --relations)") from error
     odd = [line for line in found if tidy(line) != line] or [line for line in found if found.count(line) > 1]

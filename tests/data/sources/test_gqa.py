@@ -141,6 +141,12 @@ def test_a_fixed_list_of_predicates_stays_whatever_is_found(tmp_path):
     assert "2 of 5 relation records left out, by rule: predicate: not in --relations" in log
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_predicate(tmp_path):
+    (tmp_path / "relations.txt").write_text("riding\nholding\n", encoding="utf-8-sig")
+    assert build_with(tmp_path, "--relations", tmp_path / "relations.txt") == ["riding"]
+    assert (tmp_path / "gqa" / "relations.txt").read_bytes() == b"riding\nholding\n"
+
+
 @pytest.mark.parametrize(("mirrored", "kept"), [("keep", 3), ("drop", 2)])
 def test_the_mirrored_of_a_pair_is_kept_or_dropped_and_counted(tmp_path, mirrored, kept):
     assert len(build_with(tmp_path, "--mirrored", mirrored)) == kept
