@@ -94,7 +94,8 @@ def _spool(others: Spool, part: str, folder: Place, faults: Faults) -> None:
 def join(samples: Sequence[Sample]) -> Sample:
     """One photo's annotations as one, in the size of the first; ValueError where the shapes of the photo differ.
 
-    Equal captions, relations and entities (label and box) become one; attributes are united.
+    Equal captions, relations and entities (label and box) become one; attributes are united. A relation between two
+    that become one goes, as builders leave out those of a thing with itself.
     """
     first = samples[0]
     entities: dict[tuple[str, Box], Entity] = {}
@@ -106,7 +107,8 @@ def join(samples: Sequence[Sample]) -> Sample:
             attributes = tuple(dict.fromkeys((*known.attributes, *entity.attributes)))
             entities[entity.label, entity.box] = replace(known, attributes=attributes)
             names[entity.id] = known.id
-        relations += [replace(r, subject=names[r.subject], object=names[r.object]) for r in sample.relations]
+        renamed = [replace(r, subject=names[r.subject], object=names[r.object]) for r in sample.relations]
+        relations += [r for r in renamed if r.subject != r.object]
     return replace(
         first,
         source="+".join(dict.fromkeys(s.source for s in samples)),

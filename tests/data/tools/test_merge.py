@@ -70,6 +70,12 @@ def test_attributes_of_one_thing_are_united():
     assert joined.entities == (Entity("0.1", "cat", CAT.box, ("grey", "small")),)
 
 
+def test_no_relation_is_of_a_thing_with_itself():
+    twin, beside = Entity("3", *_of(CAT)), Relation("1", "beside", "2")
+    stated = annotated(1, "a", entities=(CAT, MAT, twin), relations=(beside, Relation("1", "beside", "3")))
+    assert join([stated, annotated(1, "b")]).relations == (Relation("0.1", "beside", "0.2"),)
+
+
 def _of(entity):
     return entity.label, entity.box, ("small",)
 
