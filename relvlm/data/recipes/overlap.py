@@ -136,10 +136,21 @@ def twins_of_visual_genome(image_data: Path) -> Iterator[tuple[Image, ...]]:
 
 def twins_of_coco(captions: Path) -> Iterator[tuple[Image, ...]]:
     """COCO's images with their ids at Flickr, of the `flickr_url` in a captions or instances file."""
-    for record in load_json(captions, dict).get("images", []):
-        match = _PHOTO.search(record.get("flickr_url", ""))
+    for record in load_json(captions, dict)["images"]:
+        match = _PHOTO.search(record.get("flickr_url") or "")
         if match:
             yield Image("coco", unpadded(str(record["id"]))), Image("flickr", match[1])
+
+
+def _twins(file: Path, read: Callable[[Path], Iterator[tuple[Image, ...]]], what: str) -> list[tuple[Image, ...]]:
+    """What `read` finds; raises UserError where that is nothing: of another file, no test image would have a twin."""
+    try:
+        found = list(read(file))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: no list of images with {what}: {type(error).__name__} {error}") from error
+    if not found:
+        raise UserError(f"{file}: no image with {what}")
+    return found
 
 
 def with_twins(images: set[Image], twins: Iterable[tuple[Image, ...]]) -> set[Image]:
@@ -157,10 +168,9 @@ def write_overlap(out: Path, benchmarks: dict[str, Path], image_data: Path | Non
     if not benchmarks:
         raise UserError(f"no benchmark given (one or more of {', '.join('--' + name for name in READERS)})")
     by_name = held_out(benchmarks)
-    twins = [] if image_data is None else list(twins_of_visual_genome(image_data))
-    twins += [group for file in coco for group in twins_of_coco(file)]
-    if image_data is not None and not twins:
-        raise UserError(f"{image_data}: no image with a coco_id or flickr_id (is it image_data.json?)")
+    twins = [group for file in coco for group in _twins(file, twins_of_coco, "a flickr_url (is it COCO's?)")]
+    if image_data is not None:
+        twins += _twins(image_data, twins_of_visual_genome, "a coco_id or flickr_id (is it image_data.json?)")
     direct = set().union(*by_name.values())
     images = with_twins(direct, twins)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -94,3 +94,30 @@ def test_another_file_is_one_error(tmp_path, content):
 def test_no_benchmark_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no benchmark given"):
         write_overlap(tmp_path / "out.txt", {}, None, [])
+
+
+COCO_PHOTO = {"id": 2, "flickr_url": "http://farm4.staticflickr.com/3153/2970773875_164f0c0b83_z.jpg"}
+
+
+@pytest.mark.parametrize(
+    "content", [{}, [], {"images": []}, {"images": ["a"]}, {"images": [{"flickr_url": "/1_a.jpg"}]}, {"images": 3},
+                {"images": [{"id": 2}]}, {"images": [{"id": 2, "flickr_url": None}]}],
+)  # fmt: skip
+def test_a_file_that_tells_no_image_at_flickr_is_one_error(tmp_path, content):
+    benchmark, file = {"coco": karpathy(tmp_path / "c.json")}, dump(tmp_path / "captions.json", content)
+    with pytest.raises(UserError, match=r"captions\.json: "):
+        write_overlap(tmp_path / "out.txt", benchmark, None, [file])
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_an_image_without_address_leaves_the_others_their_twins(tmp_path):
+    captions = dump(tmp_path / "captions.json", {"images": [{"id": 3, "flickr_url": None}, COCO_PHOTO]})
+    write_overlap(tmp_path / "out.txt", {"coco": karpathy(tmp_path / "c.json")}, None, [captions])
+    assert "flickr30k-images/2970773875.jpg" in (tmp_path / "out.txt").read_text().split()
+
+
+def test_cocos_twins_do_not_hide_that_visual_genomes_file_is_another(tmp_path):
+    captions = dump(tmp_path / "captions.json", {"images": [COCO_PHOTO]})
+    other = dump(tmp_path / "relationships.json", [{"image_id": 1, "relationships": []}])
+    with pytest.raises(UserError, match=r"relationships\.json: no image with a coco_id .* image_data"):
+        write_overlap(tmp_path / "out.txt", {"coco": karpathy(tmp_path / "c.json")}, other, [captions])
