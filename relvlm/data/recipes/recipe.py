@@ -21,6 +21,7 @@ EPILOG = """example:
   make data-13m RAW=/data/raw                                                            # the same
 """
 COCO_SITE = "https://cocodataset.org/#download"
+COCO_CAPTIONS = "coco/captions_train2017.json"  # train2017 holds most of Karpathy's validation and test images
 VG_SITE = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
 VG_PHOTOS = "--images vg/VG_100K vg/VG_100K_2"
 TARS = "tars by img2dataset (--output_format webdataset) from the table at"
@@ -43,7 +44,7 @@ class Part:
 
 PARTS = {
     "sbu": Part("sbu", "--tars sbu/", f"{TARS} https://www.cs.rice.edu/~vo9/sbucaptions/"),
-    "coco": Part("coco", "--captions coco/captions_train2017.json --images coco/train2017", COCO_SITE),
+    "coco": Part("coco", f"--captions {COCO_CAPTIONS} --images coco/train2017", COCO_SITE),
     "coco_od": Part("coco", "--instances coco/instances_train2017.json --images coco/train2017", COCO_SITE),
     "vg": Part("vg_regions", f"--regions vg/region_descriptions.json --as captions {VG_PHOTOS}", VG_SITE),
     "vg_rd": Part("vg_regions", f"--regions vg/region_descriptions.json --as regions {VG_PHOTOS}", VG_SITE),
@@ -92,7 +93,8 @@ def missing_files(names: list[str], raw: Path, overlap: bool) -> list[tuple[str,
     """(what needs it, file or folder, where to get it) of all that is not in `raw`."""
     found = [(name, path, PARTS[name].origin) for name in names for path in PARTS[name].missing(raw)]
     if overlap:
-        wanted = [*BENCHMARKS.items(), ("Visual Genome's ids at COCO", (IMAGE_DATA, VG_SITE))]
+        ids = ("Visual Genome's ids at COCO", (IMAGE_DATA, VG_SITE)), ("COCO's at Flickr", (COCO_CAPTIONS, COCO_SITE))
+        wanted = [*BENCHMARKS.items(), *ids]
         found += [(f"overlap ({name})", raw / path, url) for name, (path, url) in wanted if not (raw / path).exists()]
     return found
 
@@ -116,7 +118,8 @@ def build_recipe(args: argparse.Namespace) -> int:
 
 def _overlap(raw: Path, sets: dict[str, Path]) -> Path:
     out = next(iter(sets.values())).parent / "overlap.txt"
-    for line in write_overlap(out, {name: raw / path for name, (path, _) in BENCHMARKS.items()}, raw / IMAGE_DATA, []):
+    benchmarks = {name: raw / path for name, (path, _) in BENCHMARKS.items()}
+    for line in write_overlap(out, benchmarks, raw / IMAGE_DATA, [raw / COCO_CAPTIONS]):
         print(line)
     return out
 

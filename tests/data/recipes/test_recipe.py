@@ -25,8 +25,12 @@ def recipe(raw):
 
 
 def write_coco(folder):
+    """Image 2, a test image, is Flickr's 4385058962."""
     folder.mkdir()
-    images = [{"id": n, "file_name": f"{n:012d}.jpg", "width": 40, "height": 30} for n in (1, 2)]
+    images = [
+        {"id": n, "file_name": f"{n:012d}.jpg", "width": 40, "height": 30, "flickr_url": FLICKR.format(4385058960 + n)}
+        for n in (1, 2)
+    ]
     captions = [{"id": n, "image_id": n, "caption": "a dog"} for n in (1, 2)]
     boxes = [{"id": n, "image_id": n, "category_id": 18, "bbox": [1, 2, 10, 10]} for n in (1, 2)]
     dump(folder / "captions_train2017.json", {"images": images, "annotations": captions})
@@ -81,8 +85,9 @@ def raw(tmp_path, monkeypatch):
         photo(folder / "gqa" / "images" / f"{n}.jpg")
     for name in ("sbu", "cc3m", "cc12m"):
         (folder / name).mkdir()
-        urls = [FLICKR.format(4385058960 + n) for n in range(2)]
-        tar_of(folder / name / "0.tar", [m for n in (0, 1) for m in img2dataset_members(str(n), f"dog {n}", urls[n])])
+        urls = [FLICKR.format(4385058960 + n) for n in range(3)]
+        members = [m for n, url in enumerate(urls) for m in img2dataset_members(str(n), f"dog {n}", url)]
+        tar_of(folder / name / "0.tar", members)
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -97,7 +102,7 @@ def test_every_set_of_the_recipe_is_built_without_the_test_images(raw, capsys):
     assert images("coco") == images("coco_od") == ["1"]
     assert images("vg") == images("vg_rd") == images("vg_od") == images("gqa") == ["11"]
     assert images("sbu") == ["4385058961"]
-    assert images("cc3m") == images("cc12m") == ["0-0", "0-1"]
+    assert images("cc3m") == images("cc12m") == ["0-0", "0-1", "0-2"]
     assert "visual_genome: 2 by id, 1 by another id" in capsys.readouterr().out
     assert recipe(raw) == 0  # nothing left to do
     faults = {name: list(lint(Path("data") / name)) for name in sets_of(CONFIG)}
@@ -136,8 +141,9 @@ def test_what_is_missing_is_named_and_the_rest_is_built(raw, capsys):
     assert images("coco") == ["1"] and not Path("data/gqa").exists()
 
 
-def test_without_the_benchmarks_nothing_is_built_unless_asked_for(raw):
-    (raw / "benchmarks" / "dataset_coco.json").unlink()
+@pytest.mark.parametrize("file", ["benchmarks/dataset_coco.json", "coco/captions_train2017.json"])
+def test_without_what_tells_test_images_nothing_is_built_unless_asked_for(raw, file):
+    (raw / file).unlink()
     with pytest.raises(UserError, match="--with-test-images"):
         recipe(raw)
     assert not Path("data").exists()
