@@ -86,7 +86,11 @@ def sets_of(config: Path) -> dict[str, Path]:
     unknown = [str(path) for path in paths if path.name not in PARTS]
     if unknown:
         raise UserError(f"{config}: {', '.join(unknown)}: no set of the recipes (known are {', '.join(PARTS)})")
-    return {path.name: path for path in paths}
+    sets = {path.name: path for path in paths}
+    twice = [path for path in paths if path != sets[path.name]]
+    if twice:
+        raise UserError(f"{config}: {twice[0]}, {sets[twice[0].name]}: one set of the recipes (name it by one path)")
+    return sets
 
 
 def missing_files(names: list[str], raw: Path, overlap: bool) -> list[tuple[str, Path, str]]:

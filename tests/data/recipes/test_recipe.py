@@ -158,3 +158,12 @@ def test_every_recipe_names_sets_that_can_be_built():
 def test_a_set_of_no_recipe_is_an_error():
     with pytest.raises(UserError, match="no set of the recipes"):
         sets_of(CONFIG.parents[1] / "mini" / "rex_vlm.yaml")
+
+
+def test_a_set_in_two_folders_is_an_error(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        CONFIG.read_text().replace("- {path: data/coco}", "- {path: elsewhere/coco}\n    - {path: data/coco}")
+    )
+    with pytest.raises(UserError, match="elsewhere/coco, data/coco: one set of the recipes"):
+        sets_of(file)
