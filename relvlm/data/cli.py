@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relvlm import storage
 from relvlm.data.arguments import positive, shard_set
 from relvlm.paths import Parser
 
@@ -159,6 +160,8 @@ def _stats(args: argparse.Namespace) -> int:
     from relvlm.data.statistics import Pairs, as_text, describe
     from relvlm.data.tools.inspect import report_damaged, sound_samples
 
+    if args.plots:
+        storage.check_folder(args.plots, "--plots")
     damaged: list[str] = []
     samples, pairs = sound_samples(ShardSet(args.folder), damaged), Pairs()
     figures = describe(pairs.count(samples) if args.plots else samples)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from relvlm import storage
 from relvlm.data.image_ids import image_id, unpadded
 from relvlm.data.sources.json_stream import list_items
 from relvlm.data.sources.raw import load_json
@@ -167,14 +168,18 @@ def write_overlap(out: Path, benchmarks: dict[str, Path], image_data: Path | Non
     """Write the list for `--overlap`; returns lines of counts. Raises UserError."""
     if not benchmarks:
         raise UserError(f"no benchmark given (one or more of {', '.join('--' + name for name in READERS)})")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder (--out: the list's file)")
+    storage.check_folder(out.parent, "--out")
     by_name = held_out(benchmarks)
     twins = [group for file in coco for group in _twins(file, twins_of_coco, "a flickr_url (is it COCO's?)")]
     if image_data is not None:
         twins += _twins(image_data, twins_of_visual_genome, "a coco_id or flickr_id (is it image_data.json?)")
     direct = set().union(*by_name.values())
     images = with_twins(direct, twins)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, "".join(f"{FORMS[image.dataset].format(image.id)}\n" for image in sorted(images)))
+    with storage.writing(out, "--out"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, "".join(f"{FORMS[image.dataset].format(image.id)}\n" for image in sorted(images)))
     stated, all_ = (Counter(image.dataset for image in some) for some in (direct, images))
     lines = [f"{name}: {len(found)} images" for name, found in by_name.items()]
     return lines + [f"{name}: {stated[name]} by id, {all_[name] - stated[name]} by another id" for name in FORMS]

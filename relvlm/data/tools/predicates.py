@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from relvlm import storage
 from relvlm.data.arguments import positive
 from relvlm.data.shards.schema import Sample
 from relvlm.data.shards.store import write_lines
@@ -131,11 +132,14 @@ def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     if args.out.exists():
         raise UserError(f"{args.out}: already exists (a list that changes renumbers classes: choose another --out)")
+    storage.check_folder(args.out.parent, "--out")
     faults = Faults("gqa")
     counts = count_files(args.scene_graphs, Policy(mirrored=args.mirrored == "keep"), faults)
     predicates = listed(counts.kept, args.min_count)
     if not predicates:
         raise UserError(f"{args.scene_graphs[0]}: no predicate of {args.min_count} relations (lower --min-count)")
-    write_lines(args.out, predicates)
+    with storage.writing(args.out, "--out"):
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_lines(args.out, predicates)
     print(*comparison(counts, predicates), f"{args.out}: {len(predicates)} predicates", *faults.table(), sep="\n")
     return 0

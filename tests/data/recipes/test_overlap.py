@@ -121,3 +121,11 @@ def test_cocos_twins_do_not_hide_that_visual_genomes_file_is_another(tmp_path):
     other = dump(tmp_path / "relationships.json", [{"image_id": 1, "relationships": []}])
     with pytest.raises(UserError, match=r"relationships\.json: no image with a coco_id .* image_data"):
         write_overlap(tmp_path / "out.txt", {"coco": karpathy(tmp_path / "c.json")}, other, [captions])
+
+
+@pytest.mark.parametrize("place", ["c.json/out.txt", "folder"])
+def test_a_list_that_cannot_be_written_is_one_error_before_any_work(tmp_path, place):
+    karpathy(tmp_path / "c.json")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="--out"):
+        write_overlap(tmp_path / place, {"coco": tmp_path / "none.json"}, None, [])

@@ -38,6 +38,14 @@ def test_stats_prints_text_or_json(tmp_path, capsys):
     assert figures["totals"]["images"] == 4 and figures["totals"]["damaged"] == 0
 
 
+def test_stats_look_at_the_folder_of_plots_before_the_set(tmp_path, capsys):
+    build(tmp_path / "set")
+    (tmp_path / "look").write_text("")
+    with pytest.raises(UserError, match=r"--plots: .*look is a file"):
+        run("stats", tmp_path / "set", "--plots", tmp_path / "look")
+    assert not capsys.readouterr().out
+
+
 def test_stats_count_damaged_samples(tmp_path, capsys):
     shard = build(tmp_path / "set") / "000000.tar"
     shard.write_bytes(shard.read_bytes().replace(b'{"image_id"', b'["image_id"', 1))

@@ -73,6 +73,14 @@ def test_a_list_is_not_written_over(tmp_path):
         listed(tmp_path, GRAPHS)
 
 
+def test_a_list_comes_into_a_folder_that_is_made_for_it(tmp_path):
+    file = dump(tmp_path / "graphs.json", GRAPHS)
+    run(predicates, "--scene-graphs", file, "--out", tmp_path / "new" / "list.txt")
+    assert (tmp_path / "new" / "list.txt").exists()
+    with pytest.raises(UserError, match=r"--out: .*graphs\.json is a file"):  # before the graphs are looked for
+        run(predicates, "--scene-graphs", tmp_path / "none.json", "--out", file / "list.txt")
+
+
 def test_without_a_predicate_there_is_no_list(tmp_path):
     with pytest.raises(UserError, match="no predicate of 9 relations"):
         listed(tmp_path, GRAPHS, "--min-count", "9")
