@@ -141,6 +141,12 @@ def main(args: argparse.Namespace) -> int:
     files = Files(args.relationships, args.attributes, args.objects, args.image_data)
     if not args.parse_only:
         return build_and_report(VisualGenome(files, tuple(args.images)), args)
+    of_photos = [flag for flag in ("overlap", "unlike", "max_side") if getattr(args, flag)]
+    if of_photos:
+        named = ", ".join(f"--{flag.replace('_', '-')}" for flag in of_photos)
+        raise UserError(
+            f"{named}: not with --parse-only (it looks at no photo; --exclude leaves images out by their ids)"
+        )
     faults = Faults("visual_genome", args.max_faults)
     print(as_text(parse_only(files, args.out, exclude=excluded(args.exclude), faults=faults)))
     report_faults(args.out, faults)

@@ -31,6 +31,12 @@ def test_vg_parses_the_genuine_annotation(shared, tmp_path, capsys):
     assert "predicates" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flag", ["--overlap", "--unlike", "--max-side"])
+def test_vg_parsed_alone_refuses_what_it_would_not_do(shared, tmp_path, flag):
+    with pytest.raises(UserError, match=f"{flag}: not with --parse-only"):
+        run(visual_genome, *vg_flags(shared), "--parse-only", flag, "9", "--out", tmp_path / "vg")
+
+
 def test_vg_builds_shards_where_photos_are(shared, tmp_path, capsys):
     photo(tmp_path / "photos" / "2.jpg", (800, 600))
     flags = ("--images", tmp_path / "photos", "--out", tmp_path / "vg")
