@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -139,4 +140,7 @@ def main(args: argparse.Namespace) -> int:
     missing = [str(path) for path in args.files if not path.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: no such file (check --files)")
+    (name, times), *_ = Counter(path.stem for path in args.files).most_common(1)
+    if times > 1:
+        raise UserError(f"--files: {name}.parquet is there twice (rename one: names keep their images' ids apart)")
     return build_and_report(Parquet(tuple(args.files), args.image, args.captions, args.source), args)

@@ -52,6 +52,17 @@ def test_another_column_or_file_is_one_error(tmp_path):
         run(parquet, "--files", file, "--out", tmp_path / "out")
 
 
+def test_two_files_of_one_name_are_refused(tmp_path, monkeypatch):
+    """As the Hub's own conversion has them: train/0000.parquet, test/0000.parquet."""
+    monkeypatch.setattr(parquet, "pyarrow_parquet", lambda: None)
+    files = [tmp_path / split / "0000.parquet" for split in ("train", "test")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"--files: 0000\.parquet is there twice"):
+        run(parquet, "--files", *files, "--out", tmp_path / "out")
+
+
 def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
