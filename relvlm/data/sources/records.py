@@ -12,7 +12,7 @@ from typing import Any
 from relvlm.data.json_keys import loads_unique
 from relvlm.data.shards.schema import SCHEMA_VERSION, Sample, SchemaError
 from relvlm.data.sources.building import add_output_arguments, build_and_report
-from relvlm.data.sources.faults import Faults, RecordFault
+from relvlm.data.sources.faults import Faults, RecordFault, shown
 from relvlm.data.sources.fields import mapping, text
 from relvlm.data.sources.item import FilePhoto, Item, Size
 from relvlm.data.sources.lines import numbered_lines
@@ -22,7 +22,8 @@ from relvlm.data.sources.raw import check_size
 EPILOG = """A line is {"image": FILE} and any of the fields of a sample: image_id (else the file's name without its
 ending), width and height (checked against the photo where they are there), captions, entities
 [{id, label, attributes, box: [x0, y0, x1, y1]}], relations [{subject, predicate, object, provenance}]. Other fields are
-faults. Machine-made scene graphs (Synthetic Visual Genome's and the like) come in this way: one line a graph.
+faults, and so is a predicate that is empty or has other than single spaces. Machine-made scene graphs
+(Synthetic Visual Genome's and the like) come in this way: one line a graph.
 
 example:
   relvlm data build records --jsonl mine.jsonl --images photos --out data/mine
@@ -81,10 +82,19 @@ def checked(record: dict[str, Any]) -> Sample:
     fields = {k: v for k, v in record.items() if k != "image"}
     name = PurePosixPath(record["image"]).stem
     try:
-        return Sample.from_json({"schema": SCHEMA_VERSION, "image_id": name, **fields})
+        sample = Sample.from_json({"schema": SCHEMA_VERSION, "image_id": name, **fields})
     except SchemaError as error:
         field, _, detail = str(error).partition(": ")
         raise RecordFault(f"{''.join('n' if c.isdigit() else c for c in field)}: no sample", detail) from error
+    odd = next((r.predicate for r in sample.relations if not is_line(r.predicate)), None)
+    if odd is not None:
+        raise RecordFault("relations[n].predicate: empty, or not with single spaces", shown(odd))
+    return sample
+
+
+def is_line(predicate: str) -> bool:
+    """Whether it is one line of relations.txt, and read from there as it is."""
+    return predicate != "" and " ".join(predicate.split()) == predicate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -48,6 +48,13 @@ def test_lines_become_samples(tmp_path):
             {"image": "a.jpg", "entities": [{"id": "a", "label": "x", "box": [0, 0, 41, 9]}]},
             r"entities\[n\].box: no sample",
         ),
+        *(
+            (
+                {"image": "a.jpg", **GRAPH, "relations": [{"subject": "a", "predicate": p, "object": "b"}]},
+                "predicate: empty, or",
+            )
+            for p in ("", "on ", "on  top of", "on\ntop of")
+        ),
         ({"image": "a.jpg", "width": 41, "height": 30}, "another size"),
         ([], "record: no JSON object"),
     ],
