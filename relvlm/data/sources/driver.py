@@ -9,7 +9,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from relvlm.data.image_ids import DATASETS, ImageList
+from relvlm.data.image_ids import DATASETS, ImageList, image_id
 from relvlm.data.shards.manifest import MANIFEST, ShardEntry, Tally, make_manifest
 from relvlm.data.shards.store import LOG, RELATIONS, SKIPPED, write_lines
 from relvlm.data.sources.faults import LISTED, Faults, one_line
@@ -108,7 +108,7 @@ class Driver:
     def _wanted(self) -> Iterator[Item]:
         """Items that are not excluded and whose photo is there: a shard holds `shard_size` of them."""
         for item in self.source.items(self.faults, self.meter):
-            if self.excluded.has(item.image_id, item.photo.name) | self.overlap.has(item.image_id):
+            if self.excluded.has(item.image_id, item.photo.name) | self._is_test_image(item):
                 continue
             self.faults.read["photo"] += 1
             if item.photo.is_there():
@@ -117,6 +117,13 @@ class Driver:
             fault = NoPhoto(item.photo.name, "no such photo")
             count_photo(fault, self.faults)
             self.missing[max(self.missing)].append(str(fault))
+
+    def _is_test_image(self, item: Item) -> bool:
+        """By its id or, as ids of any photos tell no dataset, by a file's name that does: val2014/42.jpg is COCO's."""
+        if not self.overlap.names:
+            return False
+        name = item.photo.name
+        return self.overlap.has(item.image_id) or (image_id(name).dataset != "" and self.overlap.has(name))
 
     def _include(self, entry: dict[str, Any]) -> None:
         self.tally.include(entry["tally"])

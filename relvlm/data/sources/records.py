@@ -23,7 +23,8 @@ EPILOG = """A line is {"image": FILE} and any of the fields of a sample: image_i
 ending), width and height (checked against the photo where they are there), captions, entities
 [{id, label, attributes, box: [x0, y0, x1, y1]}], relations [{subject, predicate, object, provenance}]. Other fields are
 faults, and so is a predicate that is empty or has other than single spaces. Machine-made scene graphs
-(Synthetic Visual Genome's and the like) come in this way: one line a graph.
+(Synthetic Visual Genome's and the like) come in this way: one line a graph. `--overlap` knows an image by its
+id, where --source says whose that is (coco, visual_genome, flickr30k), or by its folder (val2014/, VG_100K/).
 
 example:
   relvlm data build records --jsonl mine.jsonl --images photos --out data/mine

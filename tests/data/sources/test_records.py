@@ -63,3 +63,15 @@ def test_a_line_that_is_no_sample_is_a_fault(tmp_path, line, reason):
     with pytest.raises(UserError, match=reason):
         build(tmp_path, [line, {"image": "b.jpg"}], "--max-faults", "0")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("flags", "kept"), [((), ["c", "d"]), (("--source", "coco"), ["d"])])
+def test_test_images_are_known_by_their_folder_and_by_the_source(tmp_path, flags, kept):
+    names = ["val2014/42.jpg", "coco/COCO_val2014_000000000042.jpg", "42.jpg", "val2014/43.jpg"]
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        photo(tmp_path / "images" / name)
+    lines = [{"image": name, "captions": [caption]} for name, caption in zip(names, "abcd", strict=True)]
+    (tmp_path / "overlap.txt").write_text("val2014/42.jpg\n")
+    samples = build(tmp_path, lines, "--overlap", tmp_path / "overlap.txt", *flags)
+    assert [caption for sample in samples for caption in sample.captions] == kept
