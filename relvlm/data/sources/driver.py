@@ -78,6 +78,7 @@ class Driver:
             "leaves out": leaves_out,
             "unlike": [list(options.unlike), test_photos],
             "relations": list(options.relations),
+            "places": self.source.places(),  # all that is known of a set at an address
         }
         return {"source": self.source.name, "files": files, **chosen, "arguments": self.source.arguments()}
 

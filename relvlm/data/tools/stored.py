@@ -52,7 +52,7 @@ class StoredSets:
     hint: str = "run: relvlm data lint"
 
     def files(self) -> Sequence[Path]:
-        return [folder / MANIFEST for folder in self.folders if isinstance(folder, Path)]
+        return [file for folder in self.folders if isinstance(file := folder / MANIFEST, Path)]
 
     def places(self) -> str:
         return ", ".join(map(str, self.folders))

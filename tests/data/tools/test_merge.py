@@ -7,6 +7,7 @@ from PIL import Image
 from relvlm.cli import main as relvlm
 from relvlm.data.shards.schema import Entity, Relation, Sample
 from relvlm.data.shards.store import ShardSet, write_shards
+from relvlm.data.sources import workers
 from relvlm.data.tools.merge import add_arguments, join, main
 from relvlm.errors import UserError
 
@@ -110,6 +111,23 @@ def test_sets_of_different_datasets_are_refused(tmp_path):
         merge(sets, tmp_path / "both")
     same = [sets[1], write(tmp_path / "vg", [annotated(42, "visual_genome")])]
     assert merge(same, tmp_path / "both")[0]["totals"]["samples"] == 1
+
+
+@pytest.mark.parametrize("form", ["{}", "pipe:cat {}/{{}}"])
+def test_a_merge_that_was_ended_goes_on_with_its_own_sets_alone(sets, tmp_path, monkeypatch, form):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    others = [annotated(i, "gqa", captions=("another",)) for i in (1, 2, 3)]
+    vg, gqa, other = [form.format(folder) for folder in (*sets, write(tmp_path / "other", others))]
+    with monkeypatch.context() as broken:
+        broken.setattr(workers, "make_shard", _full_disk)
+        with pytest.raises(OSError):
+            merge([vg, gqa], tmp_path / "both")
+    with pytest.raises(UserError, match=r"begun with other input or arguments: (files, )?places"):
+        merge([vg, other], tmp_path / "both")
+
+
+def _full_disk(*_):
+    raise OSError(28, "No space left on device")
 
 
 def test_a_photo_that_is_there_twice_is_taken_once_and_listed(tmp_path):
