@@ -108,10 +108,11 @@ class ViewBuilder:
 
         The photo of a joint view is whole, as relations want it, with the texts of each kind that has a weight.
         """
-        flip = rng.random() < self.config.flip
+        flip, before = rng.random() < self.config.flip, self.counts.copy()
         try:
             return self._undecoded(kind, record, flip, rng)
         except Unusable:  # by chance: of a text without words, or of predicates whose mirror images are not known
+            self.counts = before  # of what is not taken, nothing was left out
             return self._undecoded(kind, replace(record, sample=with_words(record.sample)), False, rng)
 
     def decoded(self, view: Undecoded) -> View:

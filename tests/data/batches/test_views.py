@@ -223,6 +223,17 @@ def test_a_caption_is_cut_when_it_has_more_words_than_allowed(config, words, cut
     assert views.counts["cut_captions"] == cut
 
 
+def test_what_a_given_up_flip_left_out_does_not_count(config):
+    """All mirror images are of an unknown predicate, so the photo stays as it is, with its relations."""
+    key, photo, sample = scene(0)
+    one_sided = replace(sample, relations=tuple(r for r in sample.relations if r.predicate == "left of"))
+    made = Record(key, "0.tar", photo, one_sided)
+    views = ViewBuilder(replace(config, flip=1.0), 32, 8, Tokenizer(config.vocab_file), {"left of": 0})
+    views.counts["faults"] = 1
+    assert views.view("mrc", made, Random(0)).triplets
+    assert +views.counts == {"faults": 1}
+
+
 def test_a_view_has_a_grid_of_patches(config):
     views = ViewBuilder(config, 32, 8, Tokenizer(config.vocab_file), {})
     assert views.grid == (4, 4)
