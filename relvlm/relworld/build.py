@@ -99,7 +99,7 @@ def build(
 
 def _put_in_place(partial: Path, out: Path) -> None:
     if out.exists():
-        old = partial.with_suffix(".old")
+        old = partial.with_name(f"{partial.name}.old")  # of this process: one that was killed may have left its own
         out.rename(old)
         partial.rename(out)
         shutil.rmtree(old) if old.is_dir() else old.unlink()

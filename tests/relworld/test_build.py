@@ -37,6 +37,14 @@ def test_overwrite_replaces_the_old_world(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["world"]
 
 
+def test_what_a_killed_build_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    for folder in ("world", ".world.old"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "left").write_text("")
+    build(tmp_path / "world", 20, 0, preset="mini", benchmark_pairs=40, workers=1, overwrite=True)
+    assert (tmp_path / "world" / "world.json").exists() and (tmp_path / ".world.old" / "left").exists()
+
+
 def test_a_taken_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="--overwrite"):
