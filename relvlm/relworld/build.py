@@ -70,9 +70,10 @@ def build(
     workers: int = 2,
     overwrite: bool = False,
     **knobs: Any,
-) -> None:
-    """Write the world into the folder `out`: `images` training images and the benchmarks.
+) -> int:
+    """Write the world into the folder `out`: `images` training images, siblings together, and the benchmarks.
 
+    Returns how many images these are: an even number, and two in each set at least.
     `knobs` are fields of WorldConfig (None: as in the preset). Output depends on the arguments but not on
     `workers`. It appears at `out` when complete. UserError for a bad argument or a taken `out`.
     """
@@ -88,13 +89,14 @@ def build(
     except OSError as error:
         raise UserError(f"{out}: cannot be made: {error.strerror} (choose another --out)") from error
     try:
-        _write_world(partial, config, images, seed, preset, workers)
+        made = _write_world(partial, config, images, seed, preset, workers)
         _put_in_place(partial, out)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, NoScene):
             raise UserError(f"relworld: {error} (fewer or smaller objects, or a lower held_out_share)") from error
         raise
+    return made
 
 
 def _put_in_place(partial: Path, out: Path) -> None:
@@ -107,7 +109,7 @@ def _put_in_place(partial: Path, out: Path) -> None:
         partial.rename(out)
 
 
-def _write_world(folder: Path, config: WorldConfig, images: int, seed: int, preset: str, workers: int) -> None:
+def _write_world(folder: Path, config: WorldConfig, images: int, seed: int, preset: str, workers: int) -> int:
     sizes = set_sizes(config, images)
     arguments = {"preset": preset, "images": images, "seed": seed, **asdict(config)}
     for set_name, count in sizes.items():
@@ -118,6 +120,7 @@ def _write_world(folder: Path, config: WorldConfig, images: int, seed: int, pres
     write_benchmarks(folder / "benchmarks", config, seed)
     description = {"arguments": arguments, "images": sizes, "held_out": held_out_triplets(config)}
     (folder / "world.json").write_text(json.dumps(description, indent=1))
+    return sum(sizes.values())
 
 
 def _progress(records: Iterable[Record], total: int, what: str) -> Iterator[Record]:
@@ -183,7 +186,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     knobs = {knob: getattr(args, knob) for knob in KNOBS}
-    build(
+    made = build(
         args.out,
         args.images,
         args.seed,
@@ -192,5 +195,5 @@ def main(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         **knobs,
     )
-    print(f"{args.out}: {args.images} training images, benchmarks, vocab.txt and relations.txt")
+    print(f"{args.out}: {made} training images, benchmarks, vocab.txt and relations.txt")
     return 0

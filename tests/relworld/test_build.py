@@ -10,7 +10,7 @@ from support.worlds import fingerprint, objects, svo, vsr
 
 from relvlm.data.shards.store import ShardSet
 from relvlm.errors import UserError
-from relvlm.relworld.build import add_arguments, build, write_benchmarks
+from relvlm.relworld.build import add_arguments, build, main, write_benchmarks
 from relvlm.relworld.config import PRESETS, WorldConfig, world_config
 
 
@@ -35,6 +35,18 @@ def test_overwrite_replaces_the_old_world(tmp_path: Path) -> None:
     assert not (out / "old.txt").exists()
     assert json.loads((out / "world.json").read_text())["arguments"]["preset"] == "mini"
     assert [p.name for p in tmp_path.iterdir()] == ["world"]
+
+
+@pytest.mark.parametrize(("images", "knobs"), [(21, ()), (20, ("--graph-fraction=0.9", "--entity-fraction=0.09"))])
+def test_the_command_says_how_many_images_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture, images: int, knobs: tuple[str, ...]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    flags = ["--preset=mini", "--benchmark-pairs=40", "--workers=1", f"--images={images}", *knobs]
+    main(parser.parse_args([*flags, "--out", str(tmp_path / "world")]))
+    sets = (ShardSet(tmp_path / "world" / name) for name in ("captions", "entities", "graphs"))
+    assert sum(map(len, sets)) == 22 and "22 training images" in capsys.readouterr().out
 
 
 def test_what_a_killed_build_left_is_in_nobodys_way(tmp_path: Path) -> None:
