@@ -38,7 +38,7 @@ from relvlm.data.batches.vsg import choose_triplets, encode_triplets, verbalise
 from relvlm.data.decoders import open_picture
 from relvlm.data.shards.schema import Box, Sample
 from relvlm.data.shards.store import Record
-from relvlm.data.shards.words import with_words
+from relvlm.data.shards.words import has_words, with_words
 from relvlm.data.text import Tokenizer, pre_caption, text_key
 from relvlm.kinds import BatchKind
 
@@ -192,6 +192,9 @@ class ViewBuilder:
     def _vsg(self, sample: Sample, crop: Box, rng: Random) -> Texts:
         config = self.config
         triplets = choose_triplets(sample, config.vsg_triplets, rng, config.relation_weights, config.vsg_sorted)
+        named = {end for r in triplets for end in (r.subject, r.object)}
+        if not all(has_words(e.label) for e in sample.entities if e.id in named):
+            raise Unusable("a relation of an entity without a label")
         phrases = [pre_caption(phrase, NO_LIMIT) for phrase in verbalise(sample, triplets, rng)]
         ids, kept, dropped = encode_triplets(phrases, self.tokenizer, self.config.max_vsg_tokens)
         self.counts["dropped_triplets"] += dropped

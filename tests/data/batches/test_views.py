@@ -15,6 +15,7 @@ from relvlm.config.schema import (
 )
 from relvlm.data.batches.transforms import eval_transform
 from relvlm.data.batches.views import Unusable, ViewBuilder
+from relvlm.data.shards.schema import Relation
 from relvlm.data.shards.store import Record
 from relvlm.data.text import Tokenizer, text_key
 
@@ -221,6 +222,16 @@ def test_a_caption_is_cut_when_it_has_more_words_than_allowed(config, words, cut
     record = Record(scene(0)[0], "0.tar", *scene(0)[1:])
     views.view("captions", replace(record, sample=replace(record.sample, captions=("a b c d",))), Random(0))
     assert views.counts["cut_captions"] == cut
+
+
+def test_a_thing_without_words_is_in_no_text_of_a_graph(config):
+    key, photo, sample = scene(0)
+    nameless = replace(sample.entities[0], id="nameless", label="?")
+    relations = (*sample.relations, *[Relation("nameless", "near", e.id) for e in sample.entities])
+    made = Record(key, "0.tar", photo, replace(sample, entities=(*sample.entities, nameless), relations=relations))
+    views = ViewBuilder(replace(config, vsg_triplets=99), 32, 8, Tokenizer(config.vocab_file), {})
+    (text,) = views.view("vsg", made, Random(0)).groups["vsg"]
+    assert text.ids.count(views.tokenizer.sep_id) == len(sample.relations)
 
 
 def test_what_a_given_up_flip_left_out_does_not_count(config):
