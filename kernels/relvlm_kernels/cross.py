@@ -77,7 +77,8 @@ def _backward_kernel(
     whole = Regions(offsets, image, box, prefix, mean, (rows, columns))
     count, images = len(x), _images_at_once(kv)
     sums = torch.float32 if images < count and weight.dtype.itemsize < 4 else weight.dtype
-    dq, dx = empty(q), empty(x if x_wants_gradient else x[:0])
+    dq = q.new_zeros(q.shape)  # each call writes the rows of its own images' groups: of no image, nobody does
+    dx = empty(x if x_wants_gradient else x[:0])
     dweight, dbias = weight.new_zeros(weight.shape, dtype=sums), weight.new_zeros(weight.shape[:1], dtype=sums)
     buffer = kv.new_empty(min(images, count), *kv.shape[1:])
     for first in range(0, count, images):

@@ -79,6 +79,30 @@ def test_slices_of_image_tokens(chunk):
     torch.testing.assert_close(found[2][:, 13:], wanted[2])
 
 
+def test_queries_of_no_image_get_no_gradient(backend, poisoned):
+    """There are no images, and no group owns the rows."""
+    none = torch.zeros(0).int()
+    regions = Regions.whole(torch.zeros(1).int(), none, small_regions().grid)
+    q, x, *parameters = inputs()
+    x = x[:0].detach().requires_grad_()
+    out, dq, dx, *of_parameters = with_gradients(
+        lambda *tensors: region_cross_attention(*tensors, regions), [q, x, *parameters]
+    )
+    assert not dq.any() and dx.shape == x.shape and not any(g.any() for g in (out, *of_parameters))
+
+
+def test_queries_of_an_image_that_is_not_there_get_no_gradient(backend, chunk, poisoned):
+    """As a GPU may be given one, on which nobody looks at the index tensors."""
+    (q, x, weight, bias), r = inputs(), small_regions()
+    index = [r.offsets, r.image, r.box, r.prefix, r.mean, *r.grid]
+    saved = cross._region_cross_attention(q, x, weight, bias, *index, 0.3, 0.0, None)
+    index[1] = torch.where(r.image == 2, 7, r.image)
+    arguments = torch.ones_like(q), q, x, weight, *saved, *index, 0.3, 0.0, True, None
+    dq, *_ = cross._region_cross_attention_backward(*(a.detach() if torch.is_tensor(a) else a for a in arguments))
+    there = (r.image == 0).repeat_interleave(r.offsets.diff())
+    assert dq.isfinite().all() and dq[there].any() and not dq[~there].any()
+
+
 def test_gradcheck(backend, chunk):
     assert torch.autograd.gradcheck(lambda *x: whole(*x, dropout=0.3, seed=SEED), inputs(), fast_mode=True)
 
