@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 from torch import Tensor
 
 T = TypeVar("T")
+P = ParamSpec("P")
 SIZE = 8  # a step looks at its images and texts in a few ways
+
+
+class _Caller(threading.local):
+    is_eager = False
+
+
+_caller = _Caller()
+
+
+def called_eagerly(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Calls it for code whose tensors' `versions_hold`."""
+    before, _caller.is_eager = _caller.is_eager, True
+    try:
+        return function(*args, **options)
+    finally:
+        _caller.is_eager = before
+
+
+def versions_hold() -> bool:
+    """Whether a tensor that has been written to surely has another version.
+
+    Not where compiled code may have called the op: it writes new numbers into a tensor that it has no more use for,
+    and passes that one on (inductor's reuse of buffers). It calls ops by the dispatcher, which other code goes past.
+    """
+    return _caller.is_eager
 
 
 class Recent(Generic[T]):

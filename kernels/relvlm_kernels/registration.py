@@ -15,6 +15,8 @@ from torch import _C, Tensor, autograd
 from torch._C._dynamo import eval_frame
 from torch.library import Library, register_fake
 
+from relvlm_kernels.recent import called_eagerly
+
 LIBRARY = Library("relvlm", "FRAGMENT")
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 AT_REST = _C.DispatchKeySet(_C.DispatchKey.BackendSelect).add(_C.DispatchKey.ADInplaceOrView)  # no mode, no transform
@@ -40,7 +42,7 @@ def register(
 
     def below(keyset: Any, *args: Any) -> Any:
         if keyset is None:  # no dispatcher
-            return run(*args)
+            return called_eagerly(run, *args)
         with _C._AutoDispatchBelowAutograd():
             return op.redispatch(keyset & _C._after_autograd_keyset, *args)
 

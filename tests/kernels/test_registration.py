@@ -6,6 +6,7 @@ from torch._dynamo.testing import CompileCounter
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from relvlm_kernels.recent import versions_hold
 from relvlm_kernels.registration import register
 
 
@@ -105,3 +106,35 @@ def test_a_subclass_of_tensors_is_asked(op):
 
     op(torch.ones(3).as_subclass(Asked), torch.ones(1), 2.0)
     assert "relvlm::scaled_for_tests" in asked
+
+
+def versions_held(x):
+    versions_held.seen.append(versions_hold())
+    return x * 2
+
+
+@pytest.fixture(scope="module")
+def doubled():
+    """x * 2, whose backward is an op as well."""
+
+    def save(ctx, inputs, output):
+        pass
+
+    backward, op = (
+        register(f"{name}(Tensor x) -> Tensor", versions_held, torch.empty_like, save, vjp)
+        for name, vjp in (("doubled_backward", None), ("doubled", lambda ctx, grad: (backward(grad),)))
+    )
+    return op
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_kernels_know_whether_compiled_code_may_call_them(doubled, compiled):
+    run = torch.compile(lambda x: doubled(x), backend="aot_eager", fullgraph=True) if compiled else doubled
+    versions_held.seen = []
+    x = torch.ones(3, requires_grad=True)
+    run(x).sum().backward()
+    assert x.grad.tolist() == [2.0] * 3
+    run(x.detach())
+    with torch.no_grad():
+        run(x)
+    assert versions_held.seen == [not compiled] * 4

@@ -125,8 +125,15 @@ def _region(op: str, call: Call, k: Tensor, regions: Regions) -> None:
     images, tokens = k.shape[:2]
     tensors = regions.offsets, regions.image, regions.box, regions.prefix, regions.mean
     key = images, tokens, regions.grid, call.backward
-    groups, _alive = _groups.get(key, tensors, _groups_of, regions, *key)
+    if all(map(_read_in_place, tensors)):
+        groups, _alive = _groups.get(key, tensors, _groups_of, regions, *key)
+    else:  # a copy would keep what the tensor held, and compiled code does not say when it writes into one again
+        groups, _alive = _groups_of(regions, *key)
     library.run(op, "region_attention", call, groups)
+
+
+def _read_in_place(x: Tensor) -> bool:
+    return x.dtype != torch.int64 and x.is_contiguous()
 
 
 def _groups_of(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from relvlm_kernels.cuda import library
 from relvlm_kernels.cuda.library import Index, Launch, Plan, int32
-from relvlm_kernels.recent import Recent
+from relvlm_kernels.recent import Recent, versions_hold
 from relvlm_kernels.regions import Regions
 
 TILE_ROWS = 64  # mirrors csrc/cuda/call.h
@@ -41,8 +41,11 @@ _plans: Recent[Planned] = Recent()
 def plan_of(index: Sequences | Regions, q: Tensor, k: Tensor, partial: int) -> Planned:
     """That of packed queries q (T, H, D) and the keys k that they look at.
 
-    A graph that is being captured makes all of its plans itself: it will run on other numbers in the same tensors.
+    A graph that is being captured makes all of its plans itself: it will run on other numbers in the same tensors. So
+    does whoever calls an op without autograd, as compiled code does.
     """
+    if not versions_hold():
+        return _made(index, q.shape[0], k.shape)
     if isinstance(index, Regions):
         tensors: tuple[Tensor, ...] = index.offsets, index.image, index.box, index.prefix, index.mean
         grid = index.grid

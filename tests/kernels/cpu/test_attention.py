@@ -1,5 +1,7 @@
 """Attention in C++ against the reference in fp64: every gradient, odd sizes and dtypes, any layout, any threads."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.attention_cases import NAMES, case, region_case, results, rms, varlen_case, wave
@@ -135,6 +137,28 @@ def test_nan_in_a_key_reaches_its_queries_alone():
     of_image = (regions.image == 0).repeat_interleave(regions.offsets.diff())
     assert out[of_image].isnan().all()
     assert not out[~of_image].isnan().any()
+
+
+LAYOUTS = {
+    "int32": lambda x: x,
+    "int64": lambda x: x.long() if x.dtype == torch.int32 else x,
+    "columns": lambda x: torch.stack([x, x], -1)[..., 0],
+}
+
+
+@pytest.mark.parametrize("copied", LAYOUTS.values(), ids=LAYOUTS)
+def test_index_tensors_are_read_anew(copied):
+    """Whoever wrote into them said nothing, as compiled code does."""
+    tensors, (regions,) = case("region_attention", 16)
+    others = region_case(16, seed=1)[1][0]
+    regions, others = regions.map(copied), replace(others, offsets=regions.offsets)
+    before = cpu.region_attention(*tensors, regions, 0.25, 0.0, None)
+    for name in ("image", "box", "prefix", "mean"):
+        getattr(regions, name).numpy()[:] = getattr(others, name)
+    found = cpu.region_attention(*tensors, regions, 0.25, 0.0, None)
+    wanted = cpu.region_attention(*tensors, others, 0.25, 0.0, None)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert not torch.equal(found[0], before[0])
 
 
 def test_strided_inputs(poisoned):

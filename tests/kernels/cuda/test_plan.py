@@ -9,6 +9,7 @@ from support.cuda_on_host import stand_in
 
 from relvlm_kernels import cuda
 from relvlm_kernels.cuda import library, plan
+from relvlm_kernels.recent import called_eagerly
 
 
 @pytest.fixture
@@ -16,7 +17,11 @@ def started(monkeypatch):
     return stand_in(monkeypatch)
 
 
-def layers(op, tensors, index, count=3):
+def layers(*args):
+    called_eagerly(run_layers, *args)
+
+
+def run_layers(op, tensors, index, count=3):
     """Forward and backward of so many layers that look at the same."""
     q, k, v = (x.float() for x in tensors)
     saved = [getattr(cuda, op)(q, k, v, *index, 0.2, 0.0, None) for _ in range(count)]
@@ -36,8 +41,9 @@ def test_other_queries_keys_or_images_have_their_own_plan(started):
     q, k, v = (x.float() for x in tensors)
     more = torch.cat([q, q[:1]]), torch.cat([k, k[:1]]), torch.cat([v, v[:1]])
     for a, b, c, r in ((q, k, v, regions), (more[0], k, v, regions), (q, *more[1:], regions)):
-        cuda.region_attention(a, b, c, r, 0.2, 0.0, None)
-    cuda.region_attention(q, k, v, replace(regions, mean=regions.mean.clone()), 0.2, 0.0, None)
+        called_eagerly(cuda.region_attention, a, b, c, r, 0.2, 0.0, None)
+    other = replace(regions, mean=regions.mean.clone())
+    called_eagerly(cuda.region_attention, q, k, v, other, 0.2, 0.0, None)
     assert [call.struct.planned for call in started] == [0, 0, 0, 0]
 
 
@@ -47,6 +53,15 @@ def test_offsets_that_were_written_to_have_another_plan(started):
     cu_q[1] += 1
     layers("varlen_attention", tensors, (cu_q, cu_k), 1)
     assert [call.struct.planned for call in started] == [0, 1, 0, 1]
+
+
+def test_whoever_may_be_compiled_code_has_a_plan_of_its_own(started):
+    """It writes into offsets without their version changing."""
+    tensors, (cu_q, cu_k) = case("varlen_attention", 32)
+    for _ in range(2):
+        run_layers("varlen_attention", tensors, (cu_q, cu_k), 1)
+        cu_q.numpy()[1] += 1
+    assert [call.struct.planned for call in started] == [0, 0, 0, 0]
 
 
 def test_a_plan_whose_kernel_did_not_start_is_made_again(monkeypatch):
@@ -60,7 +75,7 @@ def test_a_plan_whose_kernel_did_not_start_is_made_again(monkeypatch):
     monkeypatch.setattr(library.Launch, "run", fails)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="out of memory"):
-            cuda.varlen_attention(*(x.float() for x in tensors), *index, 0.2, 0.0, None)
+            called_eagerly(cuda.varlen_attention, *(x.float() for x in tensors), *index, 0.2, 0.0, None)
     assert calls == [0, 0]
 
 
@@ -76,5 +91,5 @@ def test_plans_of_another_stream_or_of_a_graph_are_not_shared(monkeypatch, captu
     cu, left = torch.tensor([0, 4]).int(), list(streams)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
     monkeypatch.setattr(library, "current_stream", lambda device: left.pop())
-    made = [plan.plan_of((cu, cu), OnGpu(), OnGpu(), 0) for _ in streams]
+    made = [called_eagerly(plan.plan_of, (cu, cu), OnGpu(), OnGpu(), 0) for _ in streams]
     assert len({id(x) for x in made}) == plans
