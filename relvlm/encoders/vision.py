@@ -96,8 +96,16 @@ class VisionEncoder(nn.Module):
         return self.backbone
 
     def _cast(self, pixels_BCHW: Tensor) -> Tensor:
-        """DeepSpeed makes the weights bf16 and leaves the batch as it is."""
+        """DeepSpeed makes the weights bf16 and leaves the batch as it is. ValueError for images of another size."""
+        self._check_size(*pixels_BCHW.shape[-2:])
         return pixels_BCHW.to(self.backbone.patch_embedding.weight.dtype)
+
+    def _check_size(self, height: int, width: int) -> None:
+        """A Swin would shift windows by the mask of its own size, a ViT drop pixels at the edges, without a word."""
+        size = self.grid[0] * self.stride
+        other = self.training and self.kind != "swin" and height == width and height % self.stride == 0
+        if (height, width) != (size, size) and not other:
+            raise ValueError(f"images of {height} x {width} pixels: this model's are {size} x {size}")
 
 
 def _check_windows(config: SwinConfig, image_size: int) -> None:

@@ -176,9 +176,17 @@ def test_smaller_images_are_encoded_as_by_a_model_of_their_size():
     assert (encoder.backbone.position.grad != 0).all()
 
 
-def test_images_of_another_size_are_refused_in_evaluation():
-    with pytest.raises(RuntimeError, match="size"):
-        VisionEncoder(VIT, 32).eval()(torch.zeros(1, 3, 24, 24))
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("config", [VIT, SWIN], ids=["vit", "swin"])
+@pytest.mark.parametrize("size", [(24, 24), (64, 64), (16, 64), (64, 32), (34, 34), (8, 8)])
+def test_images_of_another_size_are_refused(config, training, size):
+    """A Swin's windows divide some of them, a ViT has as many positions as others have patches."""
+    encoder, pixels = VisionEncoder(config, 32).train(training), torch.zeros(2, 3, *size)
+    if training and config is VIT and size in ((24, 24), (64, 64), (8, 8)):  # positions are resized
+        assert encoder(pixels).shape == (2, 1 + (size[0] // 8) ** 2, 16)
+        return
+    with pytest.raises(ValueError, match=f"images of {size[0]} x {size[1]} pixels: this model's are 32 x 32"):
+        encoder(pixels)
 
 
 @pytest.mark.parametrize(("old", "new"), [(4, 3), (14, 10), (3, 5)])
