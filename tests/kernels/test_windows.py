@@ -25,7 +25,9 @@ def outcome(op, tensors, *rest):
     return out.detach(), *torch.autograd.grad(out, tensors, wave(out))
 
 
-SIZES = [{}, {"masks": 0}, {"tokens": 1, "masks": 1}, {"tokens": 49, "batch": 36, "width": 32}, {"width": 5}]
+SIZES = [
+    {}, {"masks": 0}, {"batch": 0}, {"tokens": 1, "masks": 1}, {"tokens": 49, "batch": 36, "width": 32}, {"width": 5},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)

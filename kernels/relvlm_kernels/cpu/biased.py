@@ -19,7 +19,7 @@ def window_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None, scale: floa
     call, (out, lse), _alive = forward_call(q, k, v, scale, 0.0, None)
     _rows, _mask = _bias(call, bias, mask, qkv)
     _run("window_attention", call, qkv)
-    return out.view(*qkv.shape[:2], *out.shape[1:]), lse.view(*qkv.shape[:2], -1)
+    return out.unflatten(0, qkv.shape[:2]), lse.unflatten(0, qkv.shape[:2])
 
 
 def window_attention_backward(
