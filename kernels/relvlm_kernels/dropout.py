@@ -56,8 +56,8 @@ def keep_features(seed: Tensor, dropout: float, rows: int, width: int) -> Tensor
 
 
 def threshold(dropout: float) -> int:
-    """A word below this drops."""
-    return int(dropout * 2**32)
+    """A word below this drops; 0, which says to kernels that there is no dropout, is left to a rate of 0."""
+    return max(int(dropout * 2**32), int(dropout > 0))
 
 
 def _by_key(words: Words) -> Tensor:
