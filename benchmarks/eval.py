@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from eval_flops import flop_limits
+from measuring import output_file
 from PIL import Image
 from public_way import PublicWay
 from torch import Tensor
@@ -88,7 +89,6 @@ def main() -> None:
                     _print(rows[-1], header=len(rows) == 1)
     if args.json:
         context = {"command": sys.argv, "machine": _machine(args), "commit": _commit(), "dtype": args.dtype}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(context | {"rows": rows}, indent=1) + "\n")
 
 
@@ -255,7 +255,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=list(TOLERANCE), default="fp32")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=output_file)
     return parser.parse_args()
 
 

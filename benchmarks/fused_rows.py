@@ -18,13 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measuring import commit, machine
+from measuring import commit, machine, output_file
 from stepping import timed_step
 from support.footprint import kept_bytes
 from torch import Tensor
@@ -197,7 +196,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", default=["captions", "entities"])
     parser.add_argument("--images", type=int, default=0, help="images of a batch (0: by size)")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=output_file)
     return parser.parse_args()
 
 

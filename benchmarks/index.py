@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from measuring import commit, machine
+from measuring import commit, machine, output_file
 from PIL import Image
 
 from relvlm.config.schema import DataConfig, DatasetConfig, KindCounts, KindRatios, NegativePools
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=100, help="of 8 images, a side and repeat")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=output_file)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:

@@ -31,7 +31,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from measuring import commit, machine
+from measuring import commit, machine, output_file
 from PIL import Image
 
 from relvlm.config.schema import DataConfig, DatasetConfig, KindCounts, KindRatios
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["256", "full"], choices=["256", "full"])
     parser.add_argument("--images", type=int, default=128, help="of a turn")
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=output_file)
     args = parser.parse_args()
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})

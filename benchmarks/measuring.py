@@ -51,6 +51,12 @@ def machine(device: torch.device) -> str:
     return f"{models[0] if models else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
+def output_file(path: str) -> Path:
+    """Of an argument: a file to be written at the end, whose folder is made now, lest hours of measuring be lost."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
 def commit() -> str:
     """Of the source tree, with a mark where it has changes; empty where it is no clone."""
     command = ["git", "describe", "--always", "--dirty"]

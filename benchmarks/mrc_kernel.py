@@ -30,7 +30,7 @@ import torch
 from agreement import drawn
 from attention_times import Limits, checked, compare, made_ways
 from flash_ways import FlashBoxes
-from measuring import commit, copy_bandwidth, gemm_rate, machine
+from measuring import commit, copy_bandwidth, gemm_rate, machine, output_file
 from mrc_branch import Branch, measure_branch
 from mrc_report import markdown, plot, print_table, waterfall
 from mrc_ways import Flex, Masked, Ours, Replicated, Way, Xformers
@@ -134,13 +134,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-branch", dest="branch", action="store_false", help="attention alone")
     parser.add_argument("--cpu-seconds", action="store_true", help="of the process, where others run: with --threads 1")
     parser.add_argument("--flex", action=argparse.BooleanOptionalAction, help="FlexAttention (default: on cuda)")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--profile", type=Path, help="write a torch profiler trace of the branch, ours")
+    parser.add_argument("--json", type=output_file)
+    parser.add_argument("--plot", type=output_file)
+    parser.add_argument("--profile", type=output_file, help="write a torch profiler trace of the branch, ours")
     args = parser.parse_args()
     args.dtype = args.dtype or ("bf16" if args.device == "cuda" else "fp32")
     if args.flex is None:
-        args.flex = args.device == "cuda"
+        args.flex = args.device == "cuda" or "flex" in (args.ways or ())
+    there = [kind.name for kind in _kinds(torch.device(args.device), args.flex)]
+    if unknown := [name for name in args.ways or () if name not in there]:
+        parser.error(f"--ways: {', '.join(unknown)}: expected some of {', '.join(there)}")
     return args
 
 

@@ -27,7 +27,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from measuring import commit, machine
+from measuring import commit, machine, output_file
 
 from relvlm.config.load import load_config
 from relvlm.config.schema import Config
@@ -187,7 +187,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data/relworld"), help="a RelWorld (data/relworld)")
     parser.add_argument("--zero", type=int, choices=[0, 1, 2, 3], default=0, help="0: what one process takes by itself")
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=output_file)
     return parser.parse_args()
 
 

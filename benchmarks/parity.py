@@ -10,6 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
+from measuring import output_file
 
 from relvlm.convert.parity import Error, compare
 
@@ -37,7 +38,7 @@ Made by `python benchmarks/parity.py`.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=Path, default=ROOT.parent / "shared/parity", help="folder of *_small.pt")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/parity.md")
+    parser.add_argument("--out", type=output_file, default=ROOT / "benchmarks/results/parity.md")
     args = parser.parse_args()
     parts = [HEAD]
     for name, title in FILES.items():

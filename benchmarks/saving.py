@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from measuring import commit, machine
+from measuring import commit, machine, output_file
 from overhead import CPU, ROOT, mini
 
 from relvlm import checkpoints
@@ -112,7 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=40, help="of a turn: as many as the save takes, or more (40)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="a folder on the disk that is meant (the one of temporary files)")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=output_file)
     return parser.parse_args()
 
 

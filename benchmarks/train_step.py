@@ -29,7 +29,7 @@ from typing import Any
 
 import dropping
 import torch
-from measuring import commit, gemm_rate, gemm_rate_by, machine
+from measuring import commit, gemm_rate, gemm_rate_by, machine, output_file
 from stepping import Clock, timed_step
 from support.batches import joint_of, made_batch
 from support.footprint import kept_bytes
@@ -107,7 +107,6 @@ def main() -> None:
         print_waterfall(row)
     dropping.print_table([row for row in rows if "not_exact" in row])
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(context | {"rows": rows}, indent=1) + "\n")
 
 
@@ -260,7 +259,7 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="ours with model.compile; it reaches every side's vision encoder",
     )
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--json", type=output_file, help="also write the figures there")
     return parser.parse_args()
 
 

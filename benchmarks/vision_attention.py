@@ -16,11 +16,10 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measuring import commit, gemm_rate, machine
+from measuring import commit, gemm_rate, machine, output_file
 from support.footprint import peak_bytes
 from timing import Run, Times, count_cpu_seconds, interleaved, speedup
 from torch import Tensor
@@ -174,7 +173,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--cpu-seconds", action="store_true", help="of the process, where others run: with --threads 1")
-    parser.add_argument("--out", type=Path, help="write the table there")
+    parser.add_argument("--out", type=output_file, help="write the table there")
     return parser.parse_args()
 
 

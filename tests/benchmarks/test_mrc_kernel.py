@@ -45,3 +45,17 @@ def test_what_is_wrong_or_fails_is_a_row_and_the_rest_is_measured(tree: Path, tm
     assert plain["backward"].keys() == {"ours", "packed mask"}
     assert trained["forward"]["replicate"] == {"error": "MemoryError: full"}  # where no agreement is asked for
     assert "ours: OFF from fp64: dv by 1.0e+00" in table and "MemoryError: full" in table
+
+
+@pytest.mark.parametrize(("ways", "named"), [(["packedmask"], "packedmask"), (["flash", "packed mask"], "flash")])
+def test_ways_that_are_not_there_are_refused_before_any_is_measured(ways: list[str], named: str) -> None:
+    done = run("benchmarks/mrc_kernel.py", "--shapes", "toy", "--ways", *ways)
+    assert done.returncode == 2 and not done.stdout
+    assert f"--ways: {named}: expected some of ours, replicate, packed mask" in done.stderr
+
+
+def test_a_file_of_results_may_have_a_folder_of_its_own(tmp_path: Path) -> None:
+    options = ("--shapes", "toy", "--threads", 1, "--repeats", 1, "--ways", "replicate", "--no-branch")
+    path = tmp_path / "not/there/out.json"
+    done = run("benchmarks/mrc_kernel.py", *options, "--json", path)
+    assert done.returncode == 0 and path.exists(), done.stderr[-3000:]
