@@ -110,8 +110,8 @@ def _made_from(checkpoint: Path, source: Source, options: ScoreOptions) -> Row:
     selection = dataclasses.asdict(source.selection)
     selection["overlap"] = list(selection["overlap"])
     return {
-        "checkpoint": _digest(tuple(checkpoint / name for name in MODEL_FILES)),
-        "annotations": _digest(tuple(_files(source.annotations))),
+        "checkpoint": _digest([checkpoint / name for name in MODEL_FILES]),
+        "annotations": _digest(_files(source.annotations)),
         "images": str(source.images),
         "options": settings,
         "selection": selection,
@@ -122,14 +122,20 @@ def _files(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
-@lru_cache(maxsize=1024)
-def _digest(files: tuple[Path, ...]) -> str:
+def _digest(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name}\n".encode())
         try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            status = path.stat()
+            digest.update(_content(path, status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise UserError(f"{path}: {error.strerror} (is the checkpoint complete?)") from error
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _content(path: Path, changed: int, size: int) -> bytes:
+    """Read once, but anew where the file was written anew: a soup has the place of the last one, a step made again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

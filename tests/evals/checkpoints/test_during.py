@@ -1,5 +1,6 @@
 """Evaluation while a run trains: the same files as `relvlm eval --all-checkpoints`, refused early where it must be."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def test_a_checkpoint_is_evaluated_as_the_command_would(checkpoint: Checkpoint, 
     assert all(0 <= value <= 100 for value in found.values())
     again = every.progress(made, suite_sources(suite, Selection()), tmp_path / "run" / every.RESULTS, ScoreOptions())
     assert {source.name for source in again.done} == {"vsr", "svo"}
+
+
+def test_a_checkpoint_that_is_made_anew_is_evaluated_anew(checkpoint: Checkpoint, suite: Path, tmp_path: Path) -> None:
+    """By one process: a run that went back, and the soups of a study, which have one folder in turn."""
+    judged = judge(tmp_path / "run", suite, tasks=["valse"])
+    made = checkpoint(tmp_path / "run/checkpoints", 10, 0)
+    before = judged.figures(made, torch.device("cpu"))
+    shutil.rmtree(made)
+    checkpoint(tmp_path / "run/checkpoints", 10, 5)
+    alone = judge(tmp_path / "alone", suite, tasks=["valse"]).figures(made, torch.device("cpu"))
+    assert judged.figures(made, torch.device("cpu")) == alone != before
 
 
 def test_only_the_first_examples_are_scored_where_so_asked(checkpoint: Checkpoint, suite: Path, tmp_path: Path) -> None:

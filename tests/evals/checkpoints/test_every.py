@@ -80,11 +80,9 @@ def test_another_checkpoint_or_protocol_is_scored_again(run: Path, suite: Path, 
     )
     with (suite / "vsr/dev.jsonl").open("a") as file:
         file.write("\n")
-    every._digest.cache_clear()
     assert [s.name for s in every.progress(first, sources, out, ScoreOptions()).todo] == ["vsr"]
     shutil.rmtree(first)
     checkpoint(run / "checkpoints", 10, seed=5)
-    every._digest.cache_clear()
     assert len(every.progress(first, sources, out, ScoreOptions()).todo) == len(sources)
 
 
