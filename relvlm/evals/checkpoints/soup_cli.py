@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from relvlm import storage
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints import soup
 from relvlm.evals.checkpoints.every import checkpoints_of
 from relvlm.evals.evaluate import evaluate
+from relvlm.evals.files import read_object
 from relvlm.evals.scoring.scorer import ScoreOptions
 from relvlm.evals.tasks.registry import TASKS
 from relvlm.evals.tasks.task import Selection
@@ -47,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Write the soup and print what is in it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    _check_out(args.out)
+    if args.limit < 0:
+        raise UserError(f"--limit: {args.limit} (give 0 for all, or how many)")
     checkpoints = _checkpoints(args.sources, args.last)
     soup.check_same(checkpoints)
     if args.kind == "greedy":
@@ -62,6 +67,14 @@ def main(args: argparse.Namespace) -> None:
     for name, share in zip(soup.named(checkpoints), shares, strict=True):
         print(f"{share:.3f} {name}")
     print(args.out)
+
+
+def _check_out(out: Path) -> None:
+    """UserError for a place that cannot be written, and for a folder that is no soup: what lies there is replaced."""
+    storage.check_folder(out, "--out")
+    there = (out / "config.json").is_file() and "soup" in read_object(out / "config.json")
+    if out.is_dir() and any(out.iterdir()) and not there:
+        raise UserError(f"--out: {out}: holds something else than a soup (name another folder)")
 
 
 def _greedy(args: argparse.Namespace, checkpoints: Sequence[Path]) -> None:

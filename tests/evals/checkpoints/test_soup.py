@@ -42,6 +42,23 @@ def test_uniform_soup_is_the_mean_and_loads(run: Path, tmp_path: Path) -> None:
     assert list(recipe["of"]) == ["step_0000010", "step_0000020", "step_0000030"]
 
 
+def test_a_soup_takes_the_place_of_nothing_but_a_soup(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out, message in (
+        (run, "holds something else than a soup"),
+        (run / "checkpoints/step_0000010", "holds something else than a soup"),
+        (tmp_path / "file", "is a file"),
+    ):
+        with pytest.raises(UserError, match=f"--out: .*{message}"):
+            run_soup("uniform", run, "--out", out)
+    assert len(list(run.glob("checkpoints/step_*/model.safetensors"))) == 3
+
+
+def test_a_negative_limit_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--limit: -1"):
+        run_soup("greedy", run, "--limit", -1, "--out", tmp_path / "soup")
+
+
 def test_last_takes_the_newest(run: Path, tmp_path: Path) -> None:
     run_soup("uniform", run, "--last", 1, "--out", tmp_path / "soup")
     found, last = projections([tmp_path / "soup", run / "checkpoints/step_0000030"])
@@ -113,7 +130,7 @@ def test_greedy_compares_with_the_soup_so_far() -> None:
 
 
 def test_a_soup_takes_the_place_of_an_older_one(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "soup").mkdir()
+    run_soup("uniform", run, "--last", 1, "--out", tmp_path / "soup")
     (tmp_path / "soup/old").touch()
     run_soup("uniform", run, "--out", tmp_path / "soup")
     assert {path.name for path in (tmp_path / "soup").iterdir()} == {
