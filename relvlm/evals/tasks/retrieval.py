@@ -98,7 +98,7 @@ class RetrievalTask:
         if 0 < len(rest.images) < len(gallery.images):
             result["without_overlap"] = figures(_candidates(scorer, rest, photos.paths, k)[0])
         files = {GALLERY: {"images": gallery.images, "texts": gallery.texts}, **photos.files()}
-        return Scored(result, lines(found, gallery), outcomes(found), files)
+        return Scored(result, lines(found, gallery), outcomes(found, gallery.image_of), files)
 
     def rescore(self, scores: Path, annotations: Path | None) -> Row:
         found = from_rows(read_jsonl(scores), str(scores))
@@ -170,10 +170,14 @@ def figures(found: Candidates) -> Row:
     }
 
 
-def outcomes(found: Candidates) -> Outcomes:
-    """A unit is an image: its own query, and those of its texts, which stand or fall together."""
+def outcomes(found: Candidates, image_of: Sequence[int] = ()) -> Outcomes:
+    """A unit is an image: its own query, and those of its texts, which stand or fall together.
+
+    `image_of`: the image of each text. Scores alone tell it of those that were scored with theirs; without it, each
+    other text is a unit of its own.
+    """
     derived: Derived = {"overall": ("mean", FIGURES)}
-    return tabulate(_units(found), derived)
+    return tabulate(_units(found, image_of), derived)
 
 
 def cards(found: Candidates, images: Sequence[str], texts: Sequence[str]) -> list[Card]:
@@ -220,21 +224,22 @@ def _candidates(scorer: Scorer, gallery: Gallery, files: Mapping[str, Path], k: 
     return found, "match logit" if logits.dim() == 2 else "similarity"
 
 
-def _units(found: Candidates) -> Iterator[tuple[str, Counts]]:
+def _units(found: Candidates, image_of: Sequence[int]) -> Iterator[tuple[str, Counts]]:
     """Per image, how many of its queries find a match among the first r."""
-    own = dict(zip(found.text[found.match].tolist(), found.image[found.match].tolist(), strict=True))
-    by_image = dict(zip(*(column.tolist() for column in ranks(found, "TR")), strict=True))
-    by_text: dict[int, list[int]] = defaultdict(list)
+    matched = zip(found.text[found.match].tolist(), found.image[found.match].tolist(), strict=True)
+    own = dict(enumerate(image_of) if image_of else matched)
+    by_image = {str(image): rank for image, rank in zip(*(x.tolist() for x in ranks(found, "TR")), strict=True)}
+    by_text: dict[str, list[int]] = defaultdict(list)
     for text, rank in zip(*(column.tolist() for column in ranks(found, "IR")), strict=True):
-        by_text[own.get(text, -1)].append(rank)
-    for image in sorted(by_image.keys() | by_text.keys()):
+        by_text[str(own[text]) if text in own else f"text {text}"].append(rank)
+    for unit in dict.fromkeys((*by_image, *by_text)):
         counts: dict[str, tuple[float, float]] = {}
         for r in RECALLS:
-            if image in by_image:
-                counts[f"TR@{r}"] = (float(by_image[image] < r), 1.0)
-            if image in by_text:
-                counts[f"IR@{r}"] = (float(sum(x < r for x in by_text[image])), float(len(by_text[image])))
-        yield str(image), counts
+            if unit in by_image:
+                counts[f"TR@{r}"] = (float(by_image[unit] < r), 1.0)
+            if unit in by_text:
+                counts[f"IR@{r}"] = (float(sum(x < r for x in by_text[unit])), float(len(by_text[unit])))
+        yield unit, counts
 
 
 def _hits(found: Candidates, way: Way) -> dict[str, tuple[int, int]]:

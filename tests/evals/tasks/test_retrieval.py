@@ -79,6 +79,21 @@ def test_a_unit_is_an_image_with_all_of_its_texts() -> None:
     assert outcomes.counted[:, :2].tolist() == [[1, 2], [1, 1]]
 
 
+def test_a_text_that_was_not_scored_with_its_image_is_in_the_unit_of_it_all_the_same() -> None:
+    """All of them in one would rise and fall together, and be in one of two models alone."""
+    for seed in range(2):
+        scores, image_of, similarity = random_case(seed)
+        candidates = found(scores, image_of, 3, similarity)
+        outcomes = retrieval.outcomes(candidates, image_of)
+        assert outcomes.units == tuple(map(str, range(30)))
+        assert (outcomes.counted == [[1, 2] * 3] * 30).all()
+        assert outcomes.figures()["IR@1"] == pytest.approx(brute(scores, image_of, 3, similarity)["IR@1"])
+        unknown = set(range(60)) - set(candidates.text[candidates.match].tolist())
+        alone = retrieval.outcomes(candidates)
+        assert unknown and set(alone.units) - set(outcomes.units) == {f"text {text}" for text in unknown}
+        assert alone.figures()["IR@1"] == pytest.approx(outcomes.figures()["IR@1"])
+
+
 def test_an_image_and_a_text_without_candidates_are_not_counted() -> None:
     whole = found(np.eye(2), [0, 1], 2, np.zeros((2, 2)))
     tr, ir = whole.image == 0, whole.text == 1
@@ -246,6 +261,15 @@ def test_its_files_give_its_figures_and_cards_again(folder: Path, tmp_path: Path
     with pytest.raises(UserError, match="not the 1 of the annotations"):
         (folder / "toy.json").write_text(json.dumps([{"image": "a", "caption": "x"}]))
         TASK.rescore(out / "scores.jsonl", folder)
+
+
+def test_its_outcomes_are_those_of_images_however_few_are_scored(folder: Path) -> None:
+    model = WithFeatures()
+    model.image_features = lambda rows: -WithFeatures.image_features(model, rows)  # type: ignore[method-assign]
+    scored = score(folder, model, k=1)
+    assert scored.figures["IR@10"] < 100
+    assert scored.outcomes.units == tuple(map(str, range(5)))
+    assert scored.outcomes.counted[:, scored.outcomes.names.index("IR@1")].sum() == 7
 
 
 def test_split_and_limit_choose_images(folder: Path) -> None:
