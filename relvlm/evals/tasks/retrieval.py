@@ -94,7 +94,7 @@ class RetrievalTask:
         result = {**figures(found), "rule": self.rule, **context, **photos.figures()}
         rest = gallery.without_named(selection.overlap)
         if selection.overlap:
-            context["overlapping_images"] = len(gallery.images) - len(rest.images)
+            result["overlapping_images"] = len(gallery.images) - len(rest.images)
         if 0 < len(rest.images) < len(gallery.images):
             result["without_overlap"] = figures(_candidates(scorer, rest, photos.paths, k)[0])
         files = {GALLERY: {"images": gallery.images, "texts": gallery.texts}, **photos.files()}

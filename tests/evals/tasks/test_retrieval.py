@@ -278,12 +278,14 @@ def test_split_and_limit_choose_images(folder: Path) -> None:
     assert score(folder, Nearness(), limit=2).figures["n_texts"] == 3
 
 
-def test_overlapping_images_are_left_out_of_a_second_set_of_figures(folder: Path) -> None:
+def test_overlapping_images_are_counted_and_left_out_of_a_second_set_of_figures(folder: Path) -> None:
     found = score(folder, WithFeatures(), overlap=("3", "4.png")).figures
     assert (found["n_images"], found["without_overlap"]["n_images"]) == (5, 3)
-    assert "without_overlap" not in score(folder, WithFeatures(), overlap=("9",)).figures
-    everything = tuple(map(str, range(5)))
-    assert "without_overlap" not in score(folder, WithFeatures(), overlap=everything).figures
+    for names, overlapping in (("3", "4.png"), 2), (("9",), 0), (tuple(map(str, range(5))), 5):
+        found = score(folder, WithFeatures(), overlap=names).figures
+        assert found["overlapping_images"] == overlapping
+        assert ("without_overlap" in found) == (0 < overlapping < 5)
+    assert "overlapping_images" not in score(folder, WithFeatures()).figures
 
 
 def test_missing_images_are_refused_or_left_out(folder: Path) -> None:
