@@ -94,9 +94,12 @@ def _percentiles(values: np.ndarray) -> tuple[float, float]:
 
 
 def _two_sided(difference: np.ndarray) -> float:
-    """Twice the smaller share of draws on either side of no difference; at least 1 / (draws + 1)."""
+    """Twice the smaller share of draws on either side of no difference; at least 1 / (draws + 1).
+
+    Of the draws that have the figure: a rare one's examples may all be absent from a draw.
+    """
     below, above = (difference <= 0).sum() + 1, (difference >= 0).sum() + 1
-    return float(min(1.0, 2 * min(below, above) / (len(difference) + 1)))
+    return float(min(1.0, 2 * min(below, above) / ((~np.isnan(difference)).sum() + 1)))
 
 
 def _mcnemar_of(first: Outcomes, second: Outcomes, name: str) -> float | None:

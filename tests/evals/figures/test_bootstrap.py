@@ -90,6 +90,13 @@ def test_p_is_twice_the_smaller_side(below: int, zero: int, above: int, p: float
     assert bootstrap._two_sided(difference) == pytest.approx(p, abs=0.003)
 
 
+def test_p_is_of_the_draws_that_have_the_figure() -> None:
+    found = np.repeat([-1.0, 1.0], [100, 300])
+    absent = np.full(600, np.nan)
+    assert bootstrap._two_sided(np.concatenate([found, absent])) == bootstrap._two_sided(found)
+    assert bootstrap._two_sided(absent) == 1
+
+
 def test_more_draws_than_asked_for_are_not_made() -> None:
     assert bootstrap.DRAWS == 1000
     data = shares([1.0, 0.0, 1.0, 0.0, 1.0])
