@@ -10,7 +10,7 @@ import json
 import os
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,13 @@ class Outcomes:
         for name, (combine, parts) in self.derived.items():
             found[name] = COMBINE[combine](np.stack([found[part] for part in parts]), axis=0)
         return found
+
+    def without(self, left_out: Collection[str]) -> Outcomes:
+        """All but these figures."""
+        kept = [i for i, name in enumerate(self.names) if name not in left_out]
+        derived = {name: how for name, how in self.derived.items() if name not in left_out}
+        names = tuple(self.names[i] for i in kept)
+        return Outcomes(self.units, names, self.right[:, kept], self.counted[:, kept], derived)
 
 
 def tabulate(units: Iterable[tuple[str, Counts]], derived: Derived) -> Outcomes:

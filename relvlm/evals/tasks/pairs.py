@@ -136,12 +136,13 @@ class PairTask:
         context["score"] = kind
         judged = self.verdicts(check_scores(rows, self.key, f"{self.name} scores"))
         figures = self.figures(judged)
-        for name in self.thresholded if kind == SIMILARITY else ():
+        meaningless = self.thresholded if kind == SIMILARITY else ()
+        for name in meaningless:
             figures.pop(name)
         return Scored(
             {**figures, **context, **photos.figures()},
             (json.dumps(row, ensure_ascii=False) for row in rows),
-            verdict.outcomes(judged, self.derived(judged)),
+            verdict.outcomes(judged, self.derived(judged)).without(meaningless),
             photos.files(),
         )
 

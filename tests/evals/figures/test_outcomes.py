@@ -30,6 +30,12 @@ def test_figures_are_shares_of_what_counts_in_them() -> None:
     assert values["mean"] == pytest.approx([(50 + 200 / 3) / 2]) and values["least"] == [50]
 
 
+def test_figures_can_be_left_out() -> None:
+    found, rest = table(), table().without(["a", "mean", "least"])
+    assert (rest.units, rest.names, rest.derived) == (found.units, ("b", "c"), {})
+    assert rest.figures() == {name: found.figures()[name] for name in ("b", "c")}
+
+
 def test_weights_count_a_unit_several_times_or_not_at_all() -> None:
     found = table().figures(np.array([[3.0, 1.0, 0.0], [0.0, 1.0, 1.0]]))
     assert found["a"].tolist() == [75, 0]

@@ -138,9 +138,12 @@ def test_nothing_left_to_score_is_refused(annotations: Path) -> None:
 
 
 def test_figures_with_a_threshold_are_left_out_for_similarities(annotations: Path) -> None:
-    assert score(annotations, Length(True)).figures["at_half"] == 1
-    found = score(annotations, Length(False)).figures
-    assert "at_half" not in found and (found["overall"], found["score"]) == (
+    """Also out of the outcomes, of which a report makes its figures and tests."""
+    whole, scored = score(annotations, Length(True)), score(annotations, Length(False))
+    assert whole.figures["at_half"] == 1 and whole.outcomes.names == ("overall", "at_half")
+    found = scored.figures
+    assert "at_half" not in found and set(scored.outcomes.figures()) == {"overall"}
+    assert (found["overall"], found["score"]) == (
         pytest.approx(200 / 3),
         "similarity",
     )
