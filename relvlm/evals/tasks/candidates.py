@@ -96,7 +96,8 @@ def lines(found: Candidates, gallery: Gallery) -> Iterator[str]:
 def from_rows(rows: Iterable[Row], where: str) -> Candidates:
     """Candidates of the lines of scores.jsonl, of which there may be millions.
 
-    Raises UserError for a line that is no retrieval score, for a score that is not finite, for a pair given twice.
+    Raises UserError for a line that is no retrieval score, for a score that is not finite, for a pair given twice, and
+    for an image or a text without a candidate, which would be in no recall.
     """
     whole = {name: array("q") for name in ("image", "text", "label", "tr", "ir")}
     score = array("d")
@@ -116,8 +117,11 @@ def from_rows(rows: Iterable[Row], where: str) -> Candidates:
         raise UserError(
             f"{where}: image {image[place]}, text {text[place]}: scored {times.max()} times (score each pair once)"
         )
-    flags = (columns[name].astype(bool) for name in ("label", "tr", "ir"))
-    return Candidates(image, text, np.array(score), *flags)
+    match, tr, ir = (columns[name].astype(bool) for name in FLAGS)
+    for query, flag, places, chosen in (("image", "tr", image, tr), ("text", "ir", text, ir)):
+        if (without := np.setdiff1d(places, places[chosen])).size:
+            raise UserError(f"{where}: {query} {without[0]}: {flag} is 1 in none of its lines (is the file whole?)")
+    return Candidates(image, text, np.array(score), match, tr, ir)
 
 
 def _whole(value: Any, end: int, where: str) -> int:

@@ -96,6 +96,8 @@ def candidate(**changes: object) -> dict:
         ([candidate(), candidate(text=1, score=float("nan"))], "line 2: score: nan"),
         ([candidate(image="a.jpg")], r"line 1: image: 'a\.jpg' is no whole number"),
         ([{"label": 1, "score": 0.5, "relation": "on"}], "line 1: image: absent"),
+        ([candidate(), candidate(text=1, ir=0)], "text 1: ir is 1 in none of its lines"),
+        ([candidate(tr=0)], "image 0: tr is 1 in none of its lines"),
         ([], "no scores"),
     ],
 )
