@@ -25,6 +25,7 @@ from relvlm.ranks import join, rank, stop
 
 DEFAULTS = ScoreOptions()
 SPLIT = Selection.split
+ALL = "0/1"  # --shard
 EXAMPLES = """examples:
   relvlm eval --checkpoint runs/demo --suite data/relworld/benchmarks --out runs/demo/eval
   relvlm eval --checkpoint runs/demo --task vsr --annotations vsr/random_2022 --images coco/train2017 --out out/vsr
@@ -62,6 +63,7 @@ def main(args: argparse.Namespace) -> None:
         _print(rescore(args.score_task, args.scores, args.score_annotations))
         return
     _check_model(args)
+    _check_unused(args)
     join("gloo")  # what processes exchange lies in main memory, whatever the device
     if args.all_checkpoints is not None:
         _evaluate_checkpoints(args)
@@ -84,7 +86,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="every checkpoint of a run; what is done is skipped",
     )
-    parser.add_argument("--shard", default="0/1", metavar="I/N", help="only every N-th checkpoint, from the I-th")
+    parser.add_argument("--shard", default=ALL, metavar="I/N", help="only every N-th checkpoint, from the I-th")
     parser.add_argument("--list", action="store_true", help="print what is done and what is not, score nothing")
 
 
@@ -112,7 +114,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _evaluate_task(args: argparse.Namespace) -> None:
     _need(args, "task", "annotations", "images", "out")
     options, selection = _options(args), _selection(args)
-    _check_selection(args)
     model, tokenizer = _load(args)
     result = evaluate(model, tokenizer, args.task, args.annotations, args.images, args.out, options, selection)
     _print(result)
@@ -185,11 +186,17 @@ def _selection(args: argparse.Namespace) -> Selection:
     return Selection(args.limit, args.k, args.split, args.available, overlap)
 
 
-def _check_selection(args: argparse.Namespace) -> None:
-    """Raises UserError for what is only of retrieval, where the task is not."""
-    given = {"--k": args.k, "--overlap": args.overlap, "--split": args.split != SPLIT}
-    unused = [name for name, value in given.items() if value]
-    if unused and not isinstance(TASKS[args.task], RetrievalTask):
+def _check_unused(args: argparse.Namespace) -> None:
+    """Raises UserError for what is given and would be passed over."""
+    of_task = [name for name in ("task", "annotations", "images") if getattr(args, name) is not None]
+    if args.suite is not None and of_task:
+        raise UserError(f"--{of_task[0]}: not with --suite, all of whose tasks are scored (leave one of the two out)")
+    of_run = {"--shard": args.shard != ALL, "--list": args.list}
+    for name in (name for name, given in of_run.items() if given and args.all_checkpoints is None):
+        raise UserError(f"{name}: of --all-checkpoints alone (leave it out)")
+    of_retrieval = {"--k": args.k, "--overlap": args.overlap, "--split": args.split != SPLIT}
+    unused = [name for name, value in of_retrieval.items() if value]
+    if unused and args.task is not None and not isinstance(TASKS[args.task], RetrievalTask):
         raise UserError(f"{unused[0]}: {args.task} is no retrieval task (leave it out)")
 
 

@@ -76,8 +76,22 @@ def test_what_is_of_retrieval_alone_is_refused_elsewhere(
     given = [part.format(overlap=tmp_path / "overlap") for part in option]
     monkeypatch.setattr(relvlm, "load", lambda path: model, raising=False)
     where = ["--annotations", str(suite / "vsr/dev.jsonl"), "--images", str(suite / "images"), "--out", str(tmp_path)]
-    with pytest.raises(UserError, match=f"{option[0]}: vsr is no retrieval task"):
-        run_cli("--checkpoint", "c", "--task", "vsr", *where, *given)
+    for models in ("--checkpoint", "--all-checkpoints"):
+        with pytest.raises(UserError, match=f"{option[0]}: vsr is no retrieval task"):
+            run_cli(models, "c", "--task", "vsr", *where, *given)
+
+
+@pytest.mark.parametrize("option", [("--task", "svo"), ("--annotations", "a"), ("--images", "i")])
+@pytest.mark.parametrize("models", ["--checkpoint", "--all-checkpoints"])
+def test_what_is_of_one_task_is_refused_beside_a_suite(suite: Path, models: str, option: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=f"{option[0]}: not with --suite"):
+        run_cli(models, "c", "--suite", str(suite), "--out", "out", *option)
+
+
+@pytest.mark.parametrize("option", [("--shard", "1/2"), ("--list",)])
+def test_what_is_of_all_checkpoints_is_refused_of_one(suite: Path, option: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=f"{option[0]}: of --all-checkpoints alone"):
+        run_cli("--checkpoint", "c", "--suite", str(suite), "--out", "out", *option)
 
 
 def test_names_of_overlapping_images_may_have_spaces(tmp_path: Path) -> None:
