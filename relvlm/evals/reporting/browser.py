@@ -133,10 +133,10 @@ class Pictures:
 
     def __init__(self) -> None:
         self.items: list[dict[str, str]] = []
-        self._place: dict[tuple[str, Path, CropBox | None], int] = {}
+        self._place: dict[tuple[str, Path | None, CropBox | None], int] = {}
 
-    def add(self, name: str, folder: Path, box: CropBox | None) -> int:
-        """Place of the image in `items`."""
+    def add(self, name: str, folder: Path | None, box: CropBox | None) -> int:
+        """Place of the image in `items`; `folder` None: it is not known where it lies."""
         key = (name, folder, box)
         if key not in self._place:
             self._place[key] = len(self.items)
@@ -190,7 +190,8 @@ def _spread(cards: Sequence[Card], number: int) -> list[Card]:
 
 
 def _record(model: str, figures: Row, card: Card, pictures: Pictures, page: str) -> Row:
-    images = Path(figures["protocol"]["images"])
+    known = figures.get("protocol", {}).get("images")
+    images = Path(known) if known else None
     task = figures["task"] + (f" {figures['split']}" if figures.get("split", "test") != "test" else "")
     return (
         {
@@ -207,9 +208,9 @@ def _record(model: str, figures: Row, card: Card, pictures: Pictures, page: str)
     )
 
 
-def _thumbnail(name: str, folder: Path, box: CropBox | None) -> str:
+def _thumbnail(name: str, folder: Path | None, box: CropBox | None) -> str:
     """A data address, or "" where the image is no longer there, or no longer whole."""
-    path = find_image(folder, name) if folder.is_dir() else None
+    path = find_image(folder, name) if folder is not None and folder.is_dir() else None
     if path is None:
         return ""
     photo = Photo(path, box)

@@ -137,7 +137,8 @@ def _figures(runs: Sequence[Run]) -> Iterator[list[str]]:
 
 
 def _context(result: dict) -> list[str]:
-    return [str(result["protocol"].get(name, result.get(name, ""))) for name in CONTEXT]
+    protocol = result.get("protocol", {})  # absent where `relvlm eval score` made it, of another program's scores
+    return [str(protocol.get(name, result.get(name, ""))) for name in CONTEXT]
 
 
 def _difference(test: Difference) -> list[str]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from support.chromium import ABSENT, CHROMIUM, rendered
 
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.every import RESULTS, checkpoints_of, evaluate_checkpoints
-from relvlm.evals.evaluate import evaluate_suite, suite_sources
+from relvlm.evals.evaluate import evaluate_suite, rescore, suite_sources
 from relvlm.evals.reporting.report import report
 from relvlm.evals.scoring.scorer import ScoreOptions
 from relvlm.evals.tasks.task import Selection
@@ -42,6 +43,19 @@ def test_one_run_without_checkpoints(runs: list[Path], tmp_path: Path) -> None:
     names = [line.split("|")[1].strip() for line in written.table.splitlines()[2:]]
     assert names == ["**second**", "95% interval", "chance", "n"]
     assert {path.name for path in (tmp_path / "report").iterdir()} == FILES | RELATIONS
+
+
+def test_figures_that_eval_score_printed_are_reported_beside_their_scores(runs: list[Path], tmp_path: Path) -> None:
+    """Another program's scores have no protocol of ours, and nothing says where their photos lie."""
+    theirs = tmp_path / "theirs/eval/vsr"
+    theirs.mkdir(parents=True)
+    shutil.copy(runs[1] / "eval/vsr/scores.jsonl", theirs)
+    (theirs / "metrics.json").write_text(json.dumps(rescore("vsr", theirs / "scores.jsonl")))
+    report([runs[1], tmp_path / "theirs"], tmp_path / "report")
+    with (tmp_path / "report/figures.csv").open() as file:
+        rows = {row["figure"]: row for row in csv.DictReader(file) if row["model"] == "theirs"}
+    assert rows["dev/overall"]["rule"].startswith("right if") and rows["dev/overall"]["dtype"] == ""
+    assert "theirs against second" in (tmp_path / "report/report.md").read_text()
 
 
 def test_two_runs_one_with_checkpoints_and_log(runs: list[Path], tmp_path: Path) -> None:
