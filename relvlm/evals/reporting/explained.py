@@ -32,17 +32,17 @@ def explained(run: Run, root: Path, out: Path, number: int) -> dict[Path, Pages]
 
     UserError where the run has no checkpoint with the weights that were evaluated.
     """
-    chosen = {folder: worst(cards_of(folder), number) for folder in run.folders.values()} if number else {}
+    chosen = {task: worst(cards_of(folder), number) for task, folder in run.folders.items()} if number else {}
     if not any(chosen.values()):
         return {}
-    model = _model(root, run)
-    return {folder: _pages(model, folder, cards, out, _name(run.name)) for folder, cards in chosen.items()}
+    model, place = _model(root, run), Path(FOLDER, _name(run.name))
+    return {run.folders[task]: _pages(model, run.folders[task], c, out, place / task) for task, c in chosen.items()}
 
 
-def _pages(model: RelVLM, folder: Path, cards: Sequence[Card], out: Path, run: str) -> Pages:
-    """Of one folder of results, whose task names theirs."""
+def _pages(model: RelVLM, folder: Path, cards: Sequence[Card], out: Path, place: Path) -> Pages:
+    """Of one folder of results; `place`: theirs within `out`."""
     figures = read_json(folder / "metrics.json")
-    images, place = Path(figures["protocol"]["images"]), Path(FOLDER, run, _name(folder.name))
+    images = Path(figures["protocol"]["images"])
     pages = {}
     for rank, card in enumerate(cards, 1):
         html = _page(model, images, card, f"{figures['task']}: error {rank}")

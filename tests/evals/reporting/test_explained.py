@@ -13,7 +13,7 @@ from relvlm.errors import UserError
 from relvlm.evals.evaluate import evaluate, evaluate_suite
 from relvlm.evals.reporting.explained import worst
 from relvlm.evals.reporting.report import report
-from relvlm.evals.tasks.task import Card
+from relvlm.evals.tasks.task import Card, Selection
 
 
 def card(right: bool, *scores: float) -> Card:
@@ -63,6 +63,19 @@ def test_boxes_and_relations_are_shown_where_the_annotation_names_the_triplet(ru
     for task, shown in (("svo", True), ("vsr", False)):
         page = (tmp_path / f"report/explain/run/{task}/001.html").read_text()
         assert ("<table class=bars>" in page) == shown and ("Swapped" in page) == shown
+
+
+def test_a_dev_split_has_pages_of_its_own_whatever_its_folder_is_called(run: Path, tmp_path: Path, suite: Path) -> None:
+    """Test and dev in folders of one name."""
+    model = relvlm.load(run / "checkpoints/step_0000010")
+    coco = json.loads((suite / "coco/karpathy.json").read_text())
+    dev = [{**image, "split": "val"} for image in coco["images"][:6]]
+    (tmp_path / "dev.json").write_text(json.dumps(coco | {"images": dev}))
+    where = (tmp_path / "dev.json", suite / "images", run / "eval/dev/coco")
+    evaluate(model, model.tokenizer, "coco", *where, selection=Selection(split="val"))
+    report([run], tmp_path / "report", explain=1)
+    linked = [example["page"] for example in examples(tmp_path / "report/report.html") if "page" in example]
+    assert {"explain/run/coco/001.html", "explain/run/coco_dev/001.html"} <= set(linked)
 
 
 def test_weights_that_were_not_evaluated_are_refused(run: Path, tmp_path: Path, suite: Path, model) -> None:
