@@ -15,7 +15,8 @@ from relvlm.evals.evaluate import Source, suite_sources
 from relvlm.evals.results import model_rows, read_results
 from relvlm.evals.scoring.scorer import ScoreOptions
 from relvlm.evals.tasks.registry import task_named
-from relvlm.evals.tasks.task import Selection
+from relvlm.evals.tasks.retrieval import RetrievalTask
+from relvlm.evals.tasks.task import DEV_SPLIT, Selection
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class TrainingJudge:
     def check(self) -> None:
         """Raises UserError for a suite, a task or a figure that is not there."""
         figure = self.config.checkpoint.keep_best
-        known = [column.title for source in self._sources() for column in task_named(source.task).columns]
+        known = [title for source in self._sources() for title in _titles(source)]
         if figure is not None and figure not in known:
             raise UserError(f"checkpoint.keep_best: {figure!r} is none of {', '.join(dict.fromkeys(known))}")
 
@@ -48,3 +49,10 @@ class TrainingJudge:
             here = ", ".join(dict.fromkeys(source.task for source in found))
             raise UserError(f"eval.tasks: {', '.join(sorted(absent))}: not in {asked.suite} (it has {here})")
         return [source for source in found if source.task in (asked.tasks or [source.task])]
+
+
+def _titles(source: Source) -> list[str]:
+    """Columns that it may have figures in: of retrieval, those of its split."""
+    task, is_dev = task_named(source.task), source.selection.split == DEV_SPLIT
+    titles = [column.title for column in task.columns]
+    return [t for t in titles if (" dev " in t) == is_dev] if isinstance(task, RetrievalTask) else titles

@@ -1,5 +1,6 @@
 """Evaluation while a run trains: the same files as `relvlm eval --all-checkpoints`, refused early where it must be."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_what_is_not_there_is_refused_before_any_work(suite: Path, tmp_path: Pat
     ):
         with pytest.raises(UserError, match=message):
             wrong.check()
+
+
+def test_the_best_by_dev_needs_a_dev_split(suite: Path, tmp_path: Path) -> None:
+    by_dev = judge(tmp_path, suite, "COCO dev TR@1", tasks=["coco"])
+    with pytest.raises(UserError, match=r"keep_best: 'COCO dev TR@1' is none of COCO TR@1, COCO IR@1$"):
+        by_dev.check()
+    file = suite / "coco/karpathy.json"
+    images = json.loads(file.read_text())["images"]
+    file.write_text(json.dumps({"images": [*images[:6], *({**image, "split": "val"} for image in images[6:])]}))
+    by_dev.check()
+    judge(tmp_path, suite, "COCO TR@1", tasks=["coco"]).check()
 
 
 @pytest.mark.slow
