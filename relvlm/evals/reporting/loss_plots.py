@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,12 +64,16 @@ def plot_losses(curves: Mapping[str, Curve], folder: Path) -> list[Path]:
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Exponential moving average without the bias towards its start."""
+    """Exponential moving average without the bias towards its start; a value that is not finite is not in it.
+
+    Such are those of skipped steps: one of them would be in all averages after it.
+    """
     average, weight, result = 0.0, 0.0, []
     for value in values:
-        average = SMOOTHING * average + (1 - SMOOTHING) * value
-        weight = SMOOTHING * weight + (1 - SMOOTHING)
-        result.append(average / weight)
+        if math.isfinite(value):
+            average = SMOOTHING * average + (1 - SMOOTHING) * value
+            weight = SMOOTHING * weight + (1 - SMOOTHING)
+        result.append(average / weight if weight else math.nan)
     return result
 
 
