@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from relvlm.encoders.spans import Spans
+from relvlm.errors import UserError
 from relvlm.explain.reading import Reading
 from relvlm.model import RelVLM, mean_first
 
@@ -46,7 +47,7 @@ def heat(model: RelVLM, tokens_SD: Tensor, reading: Reading) -> Heat:
     """Heat of one text on one image's tokens.
 
     A ViT's first token, its [CLS], is no patch and has no place on the map; a Swin's is the mean of the patches, which
-    share its heat.
+    share its heat. UserError for a model that has diverged.
     """
     tokens, ids = len(reading.ids), torch.tensor(reading.ids)
     cu = torch.tensor([0, tokens], dtype=torch.int32)
@@ -62,6 +63,8 @@ def heat(model: RelVLM, tokens_SD: Tensor, reading: Reading) -> Heat:
         cls_1D = model.fusion(text_TD, seen_TSD.flatten(0, 1), spans, torch.tensor([0]))
         no_match, match = model.itm_head(cls_1D)[0]
         (gradient_TSD,) = torch.autograd.grad(match - no_match, own_TSD)
+    if not bool(torch.isfinite(gradient_TSD).all() and torch.isfinite(match - no_match)):
+        raise UserError("heat: not finite (has the model diverged? take an earlier checkpoint)")
     return Heat((match - no_match).item(), (gradient_TSD * own_TSD.detach()).sum(-1)[:, 1:], reading)
 
 

@@ -19,7 +19,7 @@ def score(model: RelVLM, images: Iterable[str | Path], texts: Sequence[str]) -> 
     """(B, X) probability that text x is true of photo b; computed where the model is, and given in main memory.
 
     Each photo and each text is encoded once, and the pairs are fused in packed batches. UserError names a photo that
-    cannot be read and a text that is too long.
+    cannot be read and a text that is too long; and for a model that has diverged.
     """
     return matrix(whole_text_scorer(model), [Path(image) for image in images], texts)
 
@@ -45,6 +45,8 @@ def matrix(scorer: Scorer, images: Sequence[Path], texts: Sequence[str]) -> Tens
         raise UserError(f"{photo.path}: {fault} (replace the image, or leave it out{more})")
     image, text = torch.cartesian_prod(torch.arange(len(images)), torch.arange(len(texts))).unbind(1)
     logits = scorer.match_logits(images, texts, image, text)
+    if not bool(torch.isfinite(logits).all()):
+        raise UserError("scores: not finite (has the model diverged? take an earlier checkpoint)")
     return logits.softmax(-1)[:, 1].view(len(images), len(texts))
 
 

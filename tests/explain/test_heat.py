@@ -8,6 +8,7 @@ from support.readers import LATE, SWIN, VIT, noise, reader
 
 from relvlm.config.schema import ModelConfig
 from relvlm.data.batches.transforms import eval_transform
+from relvlm.errors import UserError
 from relvlm.explain.heat import heat, positive
 from relvlm.explain.reading import encode, read_text
 from relvlm.model import RelVLM
@@ -76,3 +77,10 @@ def test_neither_weights_nor_a_surrounding_no_grad_matter(tmp_path: Path) -> Non
 def test_positive_heat_sums_to_one_and_leaves_out_what_speaks_against() -> None:
     assert positive(torch.tensor([3.0, -2.0, 1.0])).tolist() == [0.75, 0.0, 0.25]
     assert positive(torch.tensor([-3.0, 0.0])).tolist() == [0.0, 0.0]
+
+
+def test_a_diverged_model_is_refused(tmp_path: Path) -> None:
+    model = reader(tmp_path, VIT).double()
+    torch.nn.init.constant_(next(model.itm_head.parameters()), torch.nan)
+    with pytest.raises(UserError, match="heat: not finite"):
+        heat(model, image_tokens(model), read_text(model, TEXT))

@@ -62,3 +62,9 @@ def test_a_damaged_photo_is_named(model: RelVLM, photos: list[Path]) -> None:
     photos[4].write_bytes(b"no image")
     with pytest.raises(UserError, match="2 such photos in all"):
         score(model, photos, TEXTS)
+
+
+def test_a_diverged_model_is_refused(model: RelVLM, photos: list[Path]) -> None:
+    torch.nn.init.constant_(next(model.itm_head.parameters()), torch.nan)
+    with pytest.raises(UserError, match="scores: not finite"):
+        score(model, photos, TEXTS)
