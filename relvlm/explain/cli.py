@@ -53,6 +53,10 @@ def main(args: argparse.Namespace) -> None:
     """Write the page, or the lines; raises UserError for what the user can mend."""
     if (args.pointing is None) == (args.photo is None):
         raise UserError("relvlm explain: give a PHOTO and a TEXT, or --pointing SHARDS (see --help)")
+    if args.pointing is None and args.limit:
+        raise UserError("--limit: of --pointing alone (leave it out)")
+    if args.pointing is not None and (args.subject_box or args.object_box):
+        raise UserError("--subject-box, --object-box: of a PHOTO alone (leave them out)")
     if args.pointing is not None:
         _point(args)
         return

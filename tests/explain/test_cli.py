@@ -58,6 +58,8 @@ def test_pointing_prints_one_object_and_writes_a_line_a_map(
         ([], "give a PHOTO and a TEXT, or --pointing"),
         (["{photo}", "a man", "--pointing", "x"], "give a PHOTO and a TEXT, or --pointing"),
         (["{photo}"], "TEXT: missing"),
+        (["{photo}", "a man", "--limit", "2"], "--limit: of --pointing alone"),
+        (["--pointing", "x", "--object-box", "0,0,1,1"], "--object-box: of a PHOTO alone"),
         (["{photo}", "man; riding"], "a triplet has three parts"),
         (["none.jpg", "a man"], "none.jpg: No such file or directory"),
         (["{text}", "a man"], "text.jpg: not a readable image"),
