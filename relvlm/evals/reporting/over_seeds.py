@@ -105,8 +105,13 @@ def _plots(models: Models, out: Path) -> list[Path]:
 
 
 def fitting_spreads(study: Path, runs: Mapping[str, Path]) -> Spreads:
-    """Those of `read_spreads` whose models were trained as the run of that name was; a warning says of another why."""
+    """Those of `read_spreads` whose models were trained as the run of that name was; a warning says of another why.
+
+    UserError where no run has a name of them.
+    """
     spreads, recipes = read_spreads(study)
+    if spreads.keys().isdisjoint(runs):
+        raise UserError(f"--spread: {study}: of {', '.join(spreads)}, which is no run's name (give --names)")
     for name in spreads.keys() & runs.keys():
         config = runs[name] / "config.yaml"
         if other := other_key(recipes[name], recipe_of(read_tree(config))):

@@ -69,6 +69,8 @@ def test_a_study_puts_its_spread_under_the_run_that_was_trained_alike(seeds, tmp
     (seeds[0] / "config.yaml").write_text("steps: 7\n")
     assert "over 2 seeds" not in report(seeds[:2], tmp_path / "out", ["ReX", "X"], spread=tmp_path / "study").table
     assert "not shown under ReX: steps: 'the default' and 7 there and in" in caplog.text
+    with pytest.raises(UserError, match=r"--spread: .*study: of ReX, which is no run's name"):
+        report(seeds[:2], tmp_path / "out", ["rex", "X"], spread=tmp_path / "study")
     with pytest.raises(UserError, match=r"no results of a study"):
         report(seeds[:1], tmp_path / "out", spread=tmp_path)
     (tmp_path / "study/runs/2.json").write_text(json.dumps(result | {"budget": "FLOPs"}))
