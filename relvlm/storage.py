@@ -66,6 +66,27 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def files_below(folder: Path) -> list[Path]:
+    """All files in it and its folders, sorted; also those of linked folders, which Path.rglob passes over.
+
+    A link to a folder that it lies in leads nowhere. UserError for a folder that cannot be read.
+    """
+    return sorted(_below(folder, frozenset()))
+
+
+def _below(folder: Path, around: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    try:
+        within = [] if real in around else list(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror}") from error
+    for path in within:
+        if path.is_dir():
+            yield from _below(path, around | {real})
+        elif path.is_file():
+            yield path
+
+
 def sync(top: Path) -> None:
     """fsync a file, or every file of a folder and then the folder, so that a rename cannot outrun the data."""
     for path in [*top.rglob("*"), top]:

@@ -80,3 +80,16 @@ def test_a_folder_is_as_large_as_its_files(tmp_path):
     (tmp_path / "a/b").write_bytes(b"123")
     (tmp_path / "c").write_bytes(b"45")
     assert storage.size(tmp_path) == 5
+
+
+def test_files_below_a_folder_are_also_those_of_linked_folders(tmp_path):
+    top, other = tmp_path / "top", tmp_path / "other/deep"
+    for path in (top / "b/2", top / "a", other / "1"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    (top / "linked").symlink_to(tmp_path / "other")
+    (top / "again").symlink_to(tmp_path / "other")
+    (tmp_path / "other/back").symlink_to(top)
+    (top / "gone").symlink_to(tmp_path / "nowhere")
+    found = [str(path.relative_to(top)) for path in storage.files_below(top)]
+    assert found == ["a", "again/deep/1", "b/2", "linked/deep/1"]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from relvlm import storage
 from relvlm.errors import UserError
 from relvlm.evals.files import decoded
 
@@ -40,7 +41,7 @@ def texts_of(given: str) -> list[str]:
 
 def _photos(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if _is_photo(file) and file.is_file())
+        return [file for file in storage.files_below(path) if _is_photo(file)]
     if not path.is_file():
         raise UserError(f"{path}: no such photo, folder or list of photos")
     if _is_photo(path):

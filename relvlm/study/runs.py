@@ -246,7 +246,7 @@ def set_otherwise(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[
 def _digest(suite: Path) -> str:
     """Of all of its files but the photos, which these name."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in suite.rglob("*") if p.is_file() and p.relative_to(suite).parts[0] != "images"):
+    for path in (p for p in storage.files_below(suite) if p.relative_to(suite).parts[0] != "images"):
         digest.update(f"{path.relative_to(suite)}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

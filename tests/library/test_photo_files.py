@@ -25,6 +25,12 @@ def test_a_folder_is_its_photos_at_any_depth_sorted(folder: Path) -> None:
     assert names(photos_of([folder]), folder) == ["a.PNG", "b.jpg", "sub/c.jpeg"]
 
 
+def test_photos_of_linked_folders_count(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    here = tmp_path_factory.mktemp("here")
+    (here / "photos").symlink_to(folder)
+    assert names(photos_of([here]), here) == ["photos/a.PNG", "photos/b.jpg", "photos/sub/c.jpeg"]
+
+
 def test_photos_folders_and_lists_may_be_mixed_and_count_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     Path("list.txt").write_text("b.jpg\n\n  sub/c.jpeg  \n")

@@ -97,6 +97,19 @@ def test_a_result_of_another_config_is_not_passed_over(real, relworld):
         changed.is_done()
 
 
+def test_benchmarks_that_a_suite_links_to_are_part_of_a_digest(tmp_path):
+    for name in ("suite", "elsewhere/vsr", "elsewhere/photos"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "suite/vsr").symlink_to(tmp_path / "elsewhere/vsr")
+    (tmp_path / "suite/images").symlink_to(tmp_path / "elsewhere/photos")
+    digests = []
+    for file in ("vsr/test.jsonl", "photos/1.jpg"):
+        (tmp_path / "elsewhere" / file).write_text("")
+        digests.append(study_runs._digest(tmp_path / "suite"))
+    (tmp_path / "elsewhere/vsr/test.jsonl").write_text("another row")
+    assert digests[0] == digests[1] != study_runs._digest(tmp_path / "suite")
+
+
 def test_a_field_that_is_as_always_is_no_part_of_a_digest():
     defaults = {"a": 1, "deep": {"b": 2, "c": 3}, "list": [1]}
     assert set_otherwise({"a": 1, "deep": {"b": 2, "c": 4}, "list": [1]}, defaults) == {"deep": {"c": 4}}

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import relvlm
+from relvlm import storage
 from relvlm.errors import UserError
 from relvlm.evals.evaluate import Source, fitting, score_source
 from relvlm.evals.files import Row, read_object
@@ -119,7 +120,7 @@ def _made_from(checkpoint: Path, source: Source, options: ScoreOptions) -> Row:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return storage.files_below(path) if path.is_dir() else [path]
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from relvlm import storage
 from relvlm.evals.figures import shares
 from relvlm.evals.figures.main_table import Column
 from relvlm.evals.figures.outcomes import Derived
@@ -28,11 +29,11 @@ ASPECTS = ("Relation", "Attribute", "Object")  # the folders
 
 def load(annotations: Path) -> Benchmark:
     """Examples of one file, or of all in a folder and its subfolders."""
-    nested = sorted(annotations.glob("*/**/*.json")) if annotations.is_dir() else []
-    if not nested:
+    below = storage.files_below(annotations) if annotations.is_dir() else []
+    every = [file for file in below if file.suffix == ".json"]
+    if all(file.parent == annotations for file in every):
         files = [(file, file.stem) for file in annotation_files(annotations, "vl_checklist", (".json",))]
     else:
-        every = sorted({*nested, *annotations.glob("*.json")})
         files = [(file, "_".join(file.relative_to(annotations).with_suffix("").parts)) for file in every]
     return Benchmark(tuple(example for file, piece in files for example in _examples(file, piece)))
 

@@ -27,6 +27,10 @@ def test_files_are_called_by_their_folders_and_the_first_texts_are_scored(tmp_pa
         ("man riding horse", "VG_100K/1.jpg", "0_0"),
         ("man eating horse", "VG_100K/1.jpg", "0_1"),
     ]
+    (tmp_path / "linked/Relation").mkdir(parents=True)
+    (tmp_path / "linked/Relation/vg").symlink_to(tmp_path / "Relation/vg")
+    linked = vl_checklist.load(tmp_path / "linked").examples
+    assert [e[0].row["piece"] for e in linked] == ["Relation_vg_action", "Relation_vg_spatial"]
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat/action.json").write_text(json.dumps([ROW]))
     assert vl_checklist.load(tmp_path / "flat").pairs[0].row["piece"] == "action"
