@@ -33,6 +33,10 @@ class Source:
     images: Path
     selection: Selection
 
+    def check(self) -> None:
+        """Raises UserError for what is wrong with its files, as far as it is seen without a model."""
+        task_named(self.task).check(self.annotations, self.images, self.selection)
+
 
 def evaluate(
     model: Any,
@@ -62,11 +66,14 @@ def evaluate_suite(
 ) -> dict[str, Row]:
     """Every task whose folder of that name lies in `benchmarks` (photos in `benchmarks`/images), into `out`/<task>.
 
-    A task that the model lacks a head for is left out, with a warning.
+    A task that the model lacks a head for is left out, with a warning. UserError for what is wrong with any, before the
+    first is scored.
     """
     scorer = Scorer(model, tokenizer, options)
     sources = fitting(scorer, suite_sources(benchmarks, selection or Selection()))
     check_others(out, [s.name for s in sources], scorer.model)
+    for source in sources:  # all of them, before the first is scored
+        source.check()
     return {s.name: score_source(scorer, s, out / s.name) for s in sources}
 
 

@@ -185,3 +185,20 @@ def test_a_listing_of_photos_does_not_outlive_its_evaluation(suite: Path, tmp_pa
     (tmp_path / "3.jpg").rename(photo)
     evaluate(*arguments)
     assert not (tmp_path / "out/images.json").exists()
+
+
+@pytest.mark.parametrize("fault", ["photo", "annotations"])
+def test_what_is_wrong_with_any_task_is_said_before_the_first_is_scored(
+    suite: Path, tmp_path: Path, model: RelVLM, fault: str
+) -> None:
+    if fault == "photo":
+        (suite / "images/11.jpg").unlink()
+    else:
+        (suite / "coco/karpathy.json").write_text("{")
+    wanted = {"photo": r"images missing: 11\.jpg", "annotations": r"karpathy\.json: not JSON"}[fault]
+    with pytest.raises(UserError, match=wanted):
+        evaluate_suite(model, model.tokenizer, suite, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    if fault == "photo":
+        found = evaluate_suite(model, model.tokenizer, suite, tmp_path / "out", selection=Selection(available=True))
+        assert found["coco"]["images_missing"] == 1

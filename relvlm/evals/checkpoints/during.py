@@ -14,6 +14,7 @@ from relvlm.evals.checkpoints.every import RESULTS, evaluate_checkpoints
 from relvlm.evals.evaluate import Source, suite_sources
 from relvlm.evals.results import model_rows, read_results
 from relvlm.evals.scoring.scorer import ScoreOptions
+from relvlm.evals.tasks.pairs import PairTask
 from relvlm.evals.tasks.registry import task_named
 from relvlm.evals.tasks.retrieval import RetrievalTask
 from relvlm.evals.tasks.task import DEV_SPLIT, Selection
@@ -26,11 +27,17 @@ class TrainingJudge:
     config: Config
 
     def check(self) -> None:
-        """Raises UserError for a suite, a task or a figure that is not there."""
+        """Raises UserError for a suite, a task, a photo or a figure that is not there."""
         figure = self.config.checkpoint.keep_best
         known = [title for source in self._sources() for title in _titles(source)]
         if figure is not None and figure not in known:
             raise UserError(f"checkpoint.keep_best: {figure!r} is none of {', '.join(dict.fromkeys(known))}")
+        for source in self._sources():
+            if self.config.model.localisation or not _needs_boxes(source):
+                try:
+                    source.check()
+                except UserError as error:
+                    raise UserError(f"eval.suite: {error}") from error
 
     def figures(self, checkpoint: Path, device: torch.device) -> Mapping[str, float]:
         """By the columns of the main table."""
@@ -56,3 +63,8 @@ def _titles(source: Source) -> list[str]:
     task, is_dev = task_named(source.task), source.selection.split == DEV_SPLIT
     titles = [column.title for column in task.columns]
     return [t for t in titles if (" dev " in t) == is_dev] if isinstance(task, RetrievalTask) else titles
+
+
+def _needs_boxes(source: Source) -> bool:
+    task = task_named(source.task)
+    return isinstance(task, PairTask) and task.needs_boxes

@@ -16,7 +16,7 @@ from relvlm.evals.images import DATA_SETS, DataSet
 from relvlm.evals.scoring.photos import CropBox, Photo
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.evals.tasks import verdict
-from relvlm.evals.tasks.photos import Photos, usable_photos
+from relvlm.evals.tasks.photos import Photos, check_photos, usable_photos
 from relvlm.evals.tasks.score_rows import check_keys, check_scores, complete
 from relvlm.evals.tasks.task import Card, Scored, Selection
 from relvlm.evals.tasks.verdict import Verdict
@@ -120,15 +120,16 @@ class PairTask:
         """Figures of rows with scores."""
         return self.figures(self.verdicts(rows))
 
+    def check(self, annotations: Path, images: Path, selection: Selection) -> None:
+        names = (pair.image for pair in self._selected(annotations, selection).pairs)
+        check_photos(images, names, selection.available, self.data_sets)
+
     def score(self, scorer: Scorer, annotations: Path, images: Path, selection: Selection) -> Scored:
         """Each pair once; figures with a threshold are left out where the model gives similarities."""
-        benchmark = self.load(annotations)
+        benchmark = self._selected(annotations, selection)
         if self.lacks(scorer):
             raise UserError(f"model: {self.lacks(scorer)}: {self.name} needs it (take another task, or another model)")
         self._check_scores_of(scorer.matcher.probabilities)
-        if selection.limit:
-            benchmark = benchmark.first(selection.limit, self.group)
-        check_keys([pair.row for pair in benchmark.pairs], self.key, str(annotations), "pair")
         photos, pairs = self._usable(scorer, benchmark, annotations, images, selection.available)
         rows, kind = self.measured(scorer, pairs, photos.paths)
         self._check_scores_of(kind != SIMILARITY)
@@ -170,6 +171,13 @@ class PairTask:
         if self.table:
             return self.table(figures)
         return {self.columns[0].title: overall_cell(figures, figures["chance"])}
+
+    def _selected(self, annotations: Path, selection: Selection) -> Benchmark:
+        benchmark = self.load(annotations)
+        if selection.limit:
+            benchmark = benchmark.first(selection.limit, self.group)
+        check_keys([pair.row for pair in benchmark.pairs], self.key, str(annotations), "pair")
+        return benchmark
 
     def _usable(
         self, scorer: Scorer, benchmark: Benchmark, annotations: Path, images: Path, available: bool

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relvlm.errors import UserError
 from relvlm.evals.files import Row
-from relvlm.evals.images import DATA_SETS, DataSet, locate
+from relvlm.evals.images import DATA_SETS, DataSet, Images, locate
 from relvlm.evals.scoring.photos import CropBox, Photo
 from relvlm.evals.scoring.scorer import Scorer
 from relvlm.ranks import rank
@@ -69,14 +69,27 @@ def usable_photos(
     crops = dict.fromkeys(wanted)
     found = locate(folder, (name for name, _ in crops), data_sets)
     photos = {Photo(found.paths[name], box): name for name, box in crops if name in found.paths}
-    damaged = {name: f"several files fit: {files}" for name, files in found.ambiguous.items()}
-    damaged |= {photos[photo]: fault for photo, fault in scorer.faults(list(photos)).items()}
+    damaged = _unclear(found) | {photos[photo]: fault for photo, fault in scorer.faults(list(photos)).items()}
     paths = {name: path for name, path in found.paths.items() if name not in damaged}
-    if (found.missing or damaged) and not (available and paths):
-        raise UserError(f"{folder}: {_faults(found.missing, damaged)} (add them, or score the rest with --available)")
+    _check(folder, found.missing, damaged, available and bool(paths))
     substituted = {name: file for name, file in found.substituted.items() if name in paths}
     _log(substituted, found.missing, damaged)
     return Photos(paths, substituted, found.missing, damaged)
+
+
+def check_photos(folder: Path, names: Iterable[str], available: bool, data_sets: Sequence[DataSet]) -> None:
+    """Raises UserError as `usable_photos` does, for what is seen without opening any: to be known before long work."""
+    found = locate(folder, names, data_sets)
+    _check(folder, found.missing, _unclear(found), available and bool(found.paths))
+
+
+def _unclear(found: Images) -> dict[str, str]:
+    return {name: f"several files fit: {files}" for name, files in found.ambiguous.items()}
+
+
+def _check(folder: Path, missing: Sequence[str], damaged: Mapping[str, str], enough: bool) -> None:
+    if (missing or damaged) and not enough:
+        raise UserError(f"{folder}: {_faults(missing, damaged)} (add them, or score the rest with --available)")
 
 
 def _faults(missing: Sequence[str], damaged: Mapping[str, str]) -> str:

@@ -28,7 +28,7 @@ from relvlm.evals.tasks.candidates import (
     ranks,
 )
 from relvlm.evals.tasks.gallery import ALBEF, KARPATHY, Gallery, read, read_splits
-from relvlm.evals.tasks.photos import usable_photos
+from relvlm.evals.tasks.photos import check_photos, usable_photos
 from relvlm.evals.tasks.records import Record
 from relvlm.evals.tasks.task import Card, Scored, Selection, is_dev
 
@@ -80,11 +80,12 @@ class RetrievalTask:
     def splits(self, annotations: Path) -> set[str]:
         return read_splits(self._file(annotations))
 
+    def check(self, annotations: Path, images: Path, selection: Selection) -> None:
+        check_photos(images, self._selected(annotations, selection).images, selection.available, self.data_sets)
+
     def score(self, scorer: Scorer, annotations: Path, images: Path, selection: Selection) -> Scored:
         """The candidates; once more without the overlapping images, where there are any."""
-        gallery = self.load(annotations, selection.split)
-        if selection.limit:
-            gallery = gallery.first(selection.limit)
+        gallery = self._selected(annotations, selection)
         wanted = [(name, None) for name in gallery.images]
         photos = usable_photos(scorer, images, wanted, selection.available, self.data_sets)
         gallery = gallery.without(photos.unusable)
@@ -136,6 +137,10 @@ class RetrievalTask:
             )
             for s in self.shown
         }
+
+    def _selected(self, annotations: Path, selection: Selection) -> Gallery:
+        gallery = self.load(annotations, selection.split)
+        return gallery.first(selection.limit) if selection.limit else gallery
 
     def _file(self, annotations: Path) -> Path:
         if not annotations.is_dir():

@@ -75,6 +75,9 @@ class Task(Protocol):
     @property
     def columns(self) -> tuple[Column, ...]: ...
 
+    def check(self, annotations: Path, images: Path, selection: Selection) -> None:
+        """UserError for what the user can mend, as far as it is seen without a model and without opening a photo."""
+
     def score(self, scorer: Scorer, annotations: Path, images: Path, selection: Selection) -> Scored:
         """By a model; UserError for what the user can mend."""
 

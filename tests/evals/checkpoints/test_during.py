@@ -1,5 +1,6 @@
 """Evaluation while a run trains: the same files as `relvlm eval --all-checkpoints`, refused early where it must be."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -63,6 +64,23 @@ def test_what_is_not_there_is_refused_before_any_work(suite: Path, tmp_path: Pat
     ):
         with pytest.raises(UserError, match=message):
             wrong.check()
+
+
+def test_a_photo_that_is_not_there_is_said_before_training(suite: Path, tmp_path: Path) -> None:
+    (suite / "images/11.jpg").unlink()
+    with pytest.raises(UserError, match=r"eval\.suite: .*1 images missing: images/11\.jpg"):
+        judge(tmp_path, suite, tasks=["coco"]).check()
+    judge(tmp_path, suite, tasks=["coco"], limit=11).check()
+
+
+def test_a_task_of_boxes_is_none_of_a_model_without(suite: Path, tmp_path: Path) -> None:
+    (suite / "refcoco").mkdir()
+    (suite / "refcoco/finetune_refcoco_val.json").write_text("{")
+    whole = judge(tmp_path, suite)
+    with pytest.raises(UserError, match=r"eval\.suite: .*finetune_refcoco_val\.json"):
+        whole.check()
+    config = dataclasses.replace(whole.config, model=dataclasses.replace(whole.config.model, localisation=False))
+    TrainingJudge(config).check()
 
 
 def test_the_best_by_dev_needs_a_dev_split(suite: Path, tmp_path: Path) -> None:
