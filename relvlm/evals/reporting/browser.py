@@ -16,10 +16,11 @@ from pathlib import Path
 from relvlm.config.schema import DataConfig
 from relvlm.errors import UserError
 from relvlm.evals.files import Row, read_json
-from relvlm.evals.images import find_image
+from relvlm.evals.images import DATA_SETS, DataSet, find_image
 from relvlm.evals.reporting.explained import Pages
 from relvlm.evals.results import cards_of
 from relvlm.evals.scoring.photos import CropBox, Photo
+from relvlm.evals.tasks.registry import task_named
 from relvlm.evals.tasks.task import Card
 
 THUMBNAIL = 224
@@ -133,14 +134,16 @@ class Pictures:
 
     def __init__(self) -> None:
         self.items: list[dict[str, str]] = []
-        self._place: dict[tuple[str, Path | None, CropBox | None], int] = {}
+        self._place: dict[tuple[str, Path | None, CropBox | None, tuple[DataSet, ...]], int] = {}
 
-    def add(self, name: str, folder: Path | None, box: CropBox | None) -> int:
+    def add(
+        self, name: str, folder: Path | None, box: CropBox | None, data_sets: tuple[DataSet, ...] = DATA_SETS
+    ) -> int:
         """Place of the image in `items`; `folder` None: it is not known where it lies."""
-        key = (name, folder, box)
+        key = (name, folder, box, data_sets)
         if key not in self._place:
             self._place[key] = len(self.items)
-            self.items.append({"name": name, "src": _thumbnail(name, folder, box)})
+            self.items.append({"name": name, "src": _thumbnail(*key)})
         return self._place[key]
 
 
@@ -191,7 +194,7 @@ def _spread(cards: Sequence[Card], number: int) -> list[Card]:
 
 def _record(model: str, figures: Row, card: Card, pictures: Pictures, page: str) -> Row:
     known = figures.get("protocol", {}).get("images")
-    images = Path(known) if known else None
+    images, data_sets = Path(known) if known else None, task_named(figures["task"]).data_sets
     task = figures["task"] + (f" {figures['split']}" if figures.get("split", "test") != "test" else "")
     return (
         {
@@ -199,7 +202,7 @@ def _record(model: str, figures: Row, card: Card, pictures: Pictures, page: str)
             "task": task,
             "piece": card.piece,
             "right": card.right,
-            "images": [pictures.add(name, images, card.box) for name in card.images],
+            "images": [pictures.add(name, images, card.box, data_sets) for name in card.images],
             "lines": card.lines,
             "what": card.what,
         }
@@ -208,9 +211,9 @@ def _record(model: str, figures: Row, card: Card, pictures: Pictures, page: str)
     )
 
 
-def _thumbnail(name: str, folder: Path | None, box: CropBox | None) -> str:
+def _thumbnail(name: str, folder: Path | None, box: CropBox | None, data_sets: tuple[DataSet, ...]) -> str:
     """A data address, or "" where the image is no longer there, or no longer whole."""
-    path = find_image(folder, name) if folder is not None and folder.is_dir() else None
+    path = find_image(folder, name, data_sets) if folder is not None and folder.is_dir() else None
     if path is None:
         return ""
     photo = Photo(path, box)

@@ -15,6 +15,7 @@ from relvlm.evals.reporting.run import Run
 from relvlm.evals.results import cards_of
 from relvlm.evals.scoring.photos import Photo
 from relvlm.evals.scoring.weights import weights_hash
+from relvlm.evals.tasks.registry import task_named
 from relvlm.evals.tasks.task import Card
 from relvlm.explain.explanation import explain
 from relvlm.explain.page import page
@@ -45,7 +46,7 @@ def _pages(model: RelVLM, folder: Path, cards: Sequence[Card], out: Path, place:
     images = Path(figures["protocol"]["images"])
     pages = {}
     for rank, card in enumerate(cards, 1):
-        html = _page(model, images, card, f"{figures['task']}: error {rank}")
+        html = _page(model, images, card, figures["task"], rank)
         if html:
             write_atomic(out / place / f"{rank:03d}.html", [html])
             pages[card] = (place / f"{rank:03d}.html").as_posix()
@@ -75,12 +76,12 @@ def _model(root: Path, run: Run) -> RelVLM:
     raise UserError(f"--explain: {root}: {said} (keep it beside the results, or leave --explain out)")
 
 
-def _page(model: RelVLM, folder: Path, card: Card, title: str) -> str:
+def _page(model: RelVLM, folder: Path, card: Card, task: str, rank: int) -> str:
     """Each text of an example on each of its photos; "" where a photo is no longer there or no longer whole."""
     texts = [text for text in dict.fromkeys(text for _, text, _ in card.lines if text) if text != "the same text"]
     found = []
     for name in card.images:
-        path = find_image(folder, name) if folder.is_dir() else None
+        path = find_image(folder, name, task_named(task).data_sets) if folder.is_dir() else None
         if path is None:
             return ""
         photo = Photo(path, card.box)
@@ -90,7 +91,7 @@ def _page(model: RelVLM, folder: Path, card: Card, title: str) -> str:
             return ""
         found += [explain(model, image, _query(card, text)) for text in texts[:MOST_TEXTS]]
     about = " / ".join(filter(None, (card.piece, card.what, "; ".join(_line(*line) for line in card.lines))))
-    return page(title, found, about)
+    return page(f"{task}: error {rank}", found, about)
 
 
 def _query(card: Card, text: str) -> Query:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from relvlm.evals.figures.main_table import Cell, Column
 from relvlm.evals.figures.outcomes import Outcomes
 from relvlm.evals.files import Row
+from relvlm.evals.images import DataSet
 from relvlm.evals.scoring.photos import CropBox
 from relvlm.evals.scoring.scorer import Scorer
 
@@ -66,7 +67,10 @@ class Card:
 
 
 class Task(Protocol):
-    """A benchmark. `rule`: its protocol, in words; `columns`: all that its cells may stand in."""
+    """A benchmark. `rule`: its protocol, in words; `columns`: all that its cells may stand in.
+
+    `data_sets`: those that its photos are of, by whose folders a name is looked up.
+    """
 
     @property
     def name(self) -> str: ...
@@ -74,6 +78,8 @@ class Task(Protocol):
     def rule(self) -> str: ...
     @property
     def columns(self) -> tuple[Column, ...]: ...
+    @property
+    def data_sets(self) -> tuple[DataSet, ...]: ...
 
     def check(self, annotations: Path, images: Path, selection: Selection) -> None:
         """UserError for what the user can mend, as far as it is seen without a model and without opening a photo."""

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,20 @@ def test_an_example_is_its_card_with_model_and_task(images: Path, tmp_path: Path
             "what": "",
         }
     ]
+
+
+def test_a_photo_is_looked_up_as_it_was_scored(images: Path, tmp_path: Path) -> None:
+    """Another data set has one of the same number."""
+    for folder in ("flickr30k-images", "VG_100K"):
+        (images / folder).mkdir()
+        shutil.copy(images / "a.png", images / folder / "1234567.png")
+    (tmp_path / "metrics.json").write_text(json.dumps({"task": "flickr30k", "protocol": {"images": str(images)}}))
+    (tmp_path / "gallery.json").write_text(json.dumps({"images": ["1234567"], "texts": ["a"]}))
+    row = {"image": 0, "text": 0, "score": 0.5, "label": 1, "tr": 1, "ir": 1}
+    (tmp_path / "scores.jsonl").write_text(json.dumps(row))
+    pictures = Pictures()
+    records_of("A", [tmp_path], pictures, 1)
+    assert [bool(picture["src"]) for picture in pictures.items] == [True]
 
 
 def test_an_example_with_a_page_comes_first_and_names_it(images: Path, tmp_path: Path) -> None:
