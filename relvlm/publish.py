@@ -56,6 +56,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"{args.out}: already there (name another, or remove it)")
     if args.private and not args.push:
         raise UserError("--private: only of a repository (give --push OWNER/NAME, too)")
+    out = args.out.resolve()  # `.` has no name, and a link is not to be replaced, but what it leads to
     folder = checkpoint_folder(args.checkpoint)
     if not (folder / VOCAB).is_file():
         raise UserError(f"{folder / VOCAB}: no such file (put the vocabulary that the model was trained with there)")
@@ -63,16 +64,16 @@ def main(args: argparse.Namespace) -> None:
     description = {"model_type": MODEL_TYPE} | read_description(folder)
     rows, results = ModelRows("", {}), {}
     if args.evals:
-        run = read_run(args.evals, args.out.name)
+        run = read_run(args.evals, out.name)
         check_model(run, model, args.evals)
         rows, results = run.rows, run.results
     count = sum(parameter.numel() for parameter in model.parameters())
-    where = args.push or args.out.name
+    where = args.push or out.name
     text = card(Facts(where, args.license, description, run_config(folder), count, results, rows))
-    write_folder(folder, args.out, without_places(description), text)
+    write_folder(folder, out, without_places(description), text)
     print(f"{args.out}: {count:,} parameters, {len(rows.cells)} figures in README.md")
     if args.push:
-        print(push(args.out, args.push, args.private))
+        print(push(out, args.push, args.private))
 
 
 def check_model(run: Run, model: RelVLM, folder: Path) -> None:

@@ -61,6 +61,18 @@ def test_a_published_folder_loads_by_its_card_and_as_a_checkpoint(folder, evals,
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_the_folder_may_be_the_one_it_runs_in_or_a_link(folder, tmp_path, monkeypatch):
+    for name in ("mine", "real"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / "mine")
+    for out in (".", "../link"):
+        run(folder, out, "--license", "other")
+    for name in ("mine", "real"):
+        assert f"from_pretrained('{name}')" in (tmp_path / name / "README.md").read_text()
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_it_says_nothing_of_ones_own_folders(tmp_path):
     folder = write_toy(tmp_path, captions=[DatasetConfig("/home/me/coco")])
     assert "/home/me" in (folder / "config.json").read_text()

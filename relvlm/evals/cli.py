@@ -125,7 +125,7 @@ def _evaluate_suite(args: argparse.Namespace) -> None:
     model, tokenizer = _load(args)
     results = evaluate_suite(model, tokenizer, args.suite, args.out, options, selection)
     if rank() == 0:
-        print(markdown(table_lines(model_rows(args.model or args.checkpoint.name, results))))
+        print(markdown(table_lines(model_rows(args.model or args.checkpoint.resolve().name, results))))
 
 
 def _evaluate_checkpoints(args: argparse.Namespace) -> None:

@@ -30,8 +30,11 @@ def test_command_line_evaluates_and_rescores(
     assert printed["protocol"]["max_words"] == 2
     run_cli("score", "--task", "vsr", "--scores", str(tmp_path / "out/scores.jsonl"))
     assert json.loads(capsys.readouterr().out)["overall"] == printed["overall"]
-    run_cli("--checkpoint", "c", "--suite", str(suite), "--out", str(tmp_path / "all"), "--k", "3")
-    assert "VSR test" in capsys.readouterr().out
+    monkeypatch.chdir(suite)
+    for checkpoint, name in (("c", "c"), (".", "benchmarks")):
+        run_cli("--checkpoint", checkpoint, "--suite", str(suite), "--out", str(tmp_path / "all"), "--k", "3")
+        said = capsys.readouterr().out
+        assert "VSR test" in said and f"| **{name}** " in said
 
 
 def test_command_line_scores_another_ones_model(

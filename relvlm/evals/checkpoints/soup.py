@@ -73,6 +73,7 @@ def greedy(
 
 def write(weights: Weights, checkpoints: Sequence[Path], out: Path, recipe: dict[str, object]) -> Path:
     """A checkpoint folder that `relvlm.load` reads: under a temporary name first, then in place."""
+    out = out.resolve()  # `.` has no name, and a link is not to be replaced, but what it leads to
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

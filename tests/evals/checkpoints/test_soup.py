@@ -54,6 +54,17 @@ def test_a_soup_takes_the_place_of_nothing_but_a_soup(run: Path, tmp_path: Path)
     assert len(list(run.glob("checkpoints/step_*/model.safetensors"))) == 3
 
 
+def test_out_may_be_the_folder_it_runs_in_or_a_link(run: Path, tmp_path: Path, monkeypatch) -> None:
+    for name in ("mine", "real"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / "mine")
+    for out in ("../link", "."):
+        run_soup("uniform", run, "--out", out)
+    assert all((tmp_path / name / "model.safetensors").is_file() for name in ("mine", "real"))
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_a_negative_limit_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--limit: -1"):
         run_soup("greedy", run, "--limit", -1, "--out", tmp_path / "soup")
