@@ -68,7 +68,8 @@ class RelVLMProcessor(PushToHubMixin):
     ) -> BatchFeature:
         """`pixel_values` (B, 3, H, W) float32; `input_ids` and `attention_mask` (B, L), padded to the longest.
 
-        `images`: as PIL has them, or files. `max_length`: tokens at most, in place of the model's positions.
+        `images`: as PIL has them, or files. `max_length`: tokens at most, in place of the model's positions; ValueError
+        for more than these, and where no word has room.
         """
         if return_tensors != "pt":
             raise ValueError(f"return_tensors={return_tensors!r}: expected 'pt'")
@@ -77,8 +78,14 @@ class RelVLMProcessor(PushToHubMixin):
             listed = [images] if isinstance(images, (Image.Image, str, Path)) else images
             found["pixel_values"] = torch.stack([self.transform(_opened(image)) for image in listed])
         if text is not None:
-            found |= self._tokens([text] if isinstance(text, str) else text, max_length or self.max_tokens)
+            found |= self._tokens([text] if isinstance(text, str) else text, self._limit(max_length))
         return BatchFeature(found)
+
+    def _limit(self, max_length: int | None) -> int:
+        least = 2 + self.config.sep  # [CLS], a piece of a word and, where texts have it, [SEP]
+        if max_length is not None and not least <= max_length <= self.max_tokens:
+            raise ValueError(f"max_length={max_length}: expected {least} to {self.max_tokens}, the model's positions")
+        return self.max_tokens if max_length is None else max_length
 
     def _tokens(self, texts: Sequence[str], max_tokens: int) -> dict[str, Tensor]:
         limits = self.max_words, max_tokens, self.config.sep

@@ -93,6 +93,14 @@ def test_a_text_that_is_cut_is_told(words, limit, length, folder, recwarn):
     assert told == ([f"1 of 1 texts cut, at 40 words or {limit or 16} tokens"] if words in (15, 4) else [])
 
 
+@pytest.mark.parametrize("length", [17, 2, 1, 0, -3])
+def test_a_length_that_no_text_can_have_is_refused(length, folder):
+    processor = AutoProcessor.from_pretrained(folder)
+    with pytest.raises(ValueError, match=f"max_length={length}: expected 3 to 16"):
+        processor(text="dog", max_length=length)
+    assert all(processor(text="dog", max_length=fits)["input_ids"].shape == (1, 3) for fits in (3, 16))
+
+
 def test_other_tensors_than_pytorchs_are_refused(folder):
     with pytest.raises(ValueError, match="return_tensors='np'"):
         AutoProcessor.from_pretrained(folder)(text="a dog", return_tensors="np")
