@@ -60,6 +60,8 @@ def _example(number: int, record: Record, piece: str) -> Example:
     fields = {"piece": piece, **held_out(record.row, record.where)}
     fields |= {"kind": record.text("kind")} if record.has("kind") else {}
     answer = record.place("answer", len(options))
+    if options.count(options[answer]) > 1:
+        raise record.error("options", f"{options[answer]!r} is there twice, so nobody can be right (give others)")
     return choice_pairs(str(number), record.image("image"), options, fields, answer=answer)
 
 

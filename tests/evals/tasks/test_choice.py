@@ -41,3 +41,13 @@ def test_one_option_is_no_choice(tmp_path: Path) -> None:
     path = written(tmp_path / "mine.jsonl", {"image": "a", "options": ["x"], "answer": 0})
     with pytest.raises(UserError, match=r"options: .* is no list of 2 or more texts"):
         choice.load(path)
+
+
+@pytest.mark.parametrize(("answer", "fine"), [(0, True), (1, False), (2, False)])
+def test_an_answer_that_is_there_twice_is_refused(tmp_path: Path, answer: int, fine: bool) -> None:
+    path = written(tmp_path / "mine.jsonl", {"image": "a", "options": ["x", "y", "y"], "answer": answer})
+    if fine:
+        assert len(choice.load(path).pairs) == 3
+        return
+    with pytest.raises(UserError, match=r"mine\.jsonl: row 0: options: 'y' is there twice"):
+        choice.load(path)
