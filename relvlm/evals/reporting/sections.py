@@ -117,15 +117,21 @@ def figures_csv(runs: Sequence[Run]) -> str:
 
 
 def _front(histories: Sequence[History], out: Path) -> list[Section]:
-    """Nothing where coarse or fine-grained tasks were not scored."""
-    try:
-        shown = [h for h in histories if axes(h)]
-    except UserError:
+    """Of the runs that were scored on coarse and on fine-grained tasks; nothing where none was."""
+    shown = [h for h in histories if _has_axes(h)]
+    if not shown:
         return []
     tables = tuple((h.name, pareto_lines(h)) for h in shown)
     note = "Checkpoints that no other beats in one without losing in the other."
     plot = plot_pareto(shown, out / "pareto.png")
     return [Section("Coarse against fine-grained", note, tables, (plot,))]
+
+
+def _has_axes(history: History) -> bool:
+    try:
+        return bool(axes(history))
+    except UserError:
+        return False
 
 
 def _figures(runs: Sequence[Run]) -> Iterator[list[str]]:

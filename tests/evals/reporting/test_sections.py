@@ -123,3 +123,8 @@ def test_without_coarse_figures_there_is_no_front(plotted: list[Path], tmp_path:
     found = sections.checkpoints([history("VALSE", "SVO")], tmp_path)
     assert [s.title for s in found] == ["Learning dynamics", "Choosing a checkpoint of R"]
     assert len(plotted) == 2
+
+
+def test_a_run_without_coarse_figures_hides_no_others_front(plotted: list[Path], tmp_path: Path) -> None:
+    found = sections.checkpoints([history("VALSE", "SVO"), history("VALSE", "COCO TR@1")], tmp_path)
+    assert found[-1].title == "Coarse against fine-grained" and len(found[-1].tables) == 1
