@@ -18,11 +18,12 @@ def selection_lines(results: Results, titles: Sequence[str]) -> Lines:
 
     "each figure by itself" looks at the answers: what no rule can exceed.
     """
+    titles = _over_steps(results, titles)
     lines = [["", "chosen by", "step", *titles]]
     for arm, seeds in results.items():
         curves = [_curves(result) for result in seeds.values()]
         there = [title for title in CHOOSERS if " dev" in title and all(title in each for each in curves)]
-        if curves and all(title in each for title in titles for each in curves):
+        if titles and _have(curves, titles):
             for place, way in enumerate([LAST, *there, EACH]):
                 lines.append(["" if place else f"**{arm}**", way, *_line(curves, way, titles)])
     return lines
@@ -30,10 +31,12 @@ def selection_lines(results: Results, titles: Sequence[str]) -> Lines:
 
 def soup_lines(results: Results, titles: Sequence[str]) -> Lines:
     """Averages of checkpoints beside the last one and the best one on dev, of the seeds that have averages."""
+    titles = _over_steps(results, titles)
     lines = [["", "seeds", "what is taken", *titles]]
     for arm, seeds in results.items():
         found = [result for result in seeds.values() if "soups" in result]
         curves = [_curves(result) for result in found]
+        found = found if titles and _have(curves, titles) else []
         for place, way in enumerate((LAST, CHOOSERS[0]) if found else ()):
             first = ["", ""] if place else [f"**{arm}**", str(len(found))]
             lines.append([*first, way, *_line(curves, way, titles)[1:]])
@@ -41,6 +44,16 @@ def soup_lines(results: Results, titles: Sequence[str]) -> Lines:
             values = ([result["soups"][kind][title] for result in found] for title in titles)
             lines.append(["", "", f"{kind} average", *(spread(each).value for each in values)])
     return lines
+
+
+def _over_steps(results: Results, titles: Sequence[str]) -> list[str]:
+    """Those that have curves at all: recalls beyond 1 and calibrated figures have none."""
+    known = {title for seeds in results.values() for result in seeds.values() for title in result["curves"]}
+    return [title for title in titles if title in known]
+
+
+def _have(curves: Sequence[Curves], titles: Sequence[str]) -> bool:
+    return bool(curves) and all(title in each for title in titles for each in curves)
 
 
 def _curves(result: Mapping[str, Any]) -> Curves:

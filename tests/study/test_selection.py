@@ -43,3 +43,15 @@ def test_averages_stand_beside_the_last_step_and_the_best_on_dev_of_the_same_see
         ["", "", "uniform average", "**82.0**"],
         ["", "", "greedy average", "**81.0**"],
     ]
+
+
+def test_figures_without_curves_have_no_column_and_hide_no_other():
+    """Of a plan that names no figures all are asked for, calibrated ones and recalls at 5, too."""
+    result = _result((50, 70, 60), (51, 61, 66))
+    result["curves"]["COCO dev TR@1"] = [(10, 1), (20, 3), (30, 2)]
+    results = {"ALBEF": {0: result | {"soups": {"uniform": {"VSR test": 67.0, "VSR test, calibrated": 68.0}}}}}
+    asked = ["VSR test", "Paragraphs TR@5", "VSR test, calibrated"]
+    assert selection_lines(results, asked) == selection_lines(results, ["VSR test"])
+    assert soup_lines(results, asked) == soup_lines(results, ["VSR test"])
+    assert len(soup_lines(results, ["VSR test"])) == 4
+    assert soup_lines(results, asked[1:])[1:] == selection_lines(results, asked[1:])[1:] == []
