@@ -194,6 +194,8 @@ def _check_unused(args: argparse.Namespace) -> None:
     of_run = {"--shard": args.shard != ALL, "--list": args.list}
     for name in (name for name, given in of_run.items() if given and args.all_checkpoints is None):
         raise UserError(f"{name}: of --all-checkpoints alone (leave it out)")
+    if (args.model or "").startswith("py:") and args.max_words != DEFAULTS.max_words:
+        raise UserError(f"--max-words: {args.model} cuts texts as it likes (leave it out)")
     of_retrieval = {"--k": args.k, "--overlap": args.overlap, "--split": args.split != SPLIT}
     unused = [name for name, value in of_retrieval.items() if value]
     if unused and args.task is not None and not isinstance(TASKS[args.task], RetrievalTask):

@@ -54,6 +54,11 @@ def test_command_line_scores_another_ones_model(
     assert json.loads(capsys.readouterr().out)["score"] == "similarity"
 
 
+def test_words_of_a_model_that_cuts_texts_itself_are_not_counted(suite: Path) -> None:
+    with pytest.raises(UserError, match="--max-words: py:a:b cuts texts as it likes"):
+        run_cli("--model", "py:a:b", "--suite", str(suite), "--out", "out", "--max-words", "5")
+
+
 @pytest.mark.parametrize("models", [[], ["--checkpoint", "a", "--model", "hf:b"]])
 def test_command_line_wants_one_model(models: list[str]) -> None:
     with pytest.raises(UserError, match="one of --checkpoint, --model, --all-checkpoints"):
