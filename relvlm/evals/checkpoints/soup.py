@@ -136,7 +136,11 @@ def _resolved(paths: Iterable[Path]) -> set[Path]:
 
 
 def named(paths: Iterable[Path]) -> list[str]:
-    """Folder names, for the recipe; whole paths where two have the same name."""
-    every = list(paths)
+    """Folder names, for the recipe; where two have the same name, from the folder on that all of them lie in.
+
+    No whole paths: a soup is published, and where it was made is nobody's matter.
+    """
+    every = [path.resolve() for path in paths]
     names = [path.name for path in every]
-    return names if len(set(names)) == len(names) else [str(path) for path in every]
+    above = os.path.commonpath(every)
+    return names if len(set(names)) == len(names) else [str(path.relative_to(above)) for path in every]

@@ -70,6 +70,15 @@ def test_a_negative_limit_is_refused(run: Path, tmp_path: Path) -> None:
         run_soup("greedy", run, "--limit", -1, "--out", tmp_path / "soup")
 
 
+def test_checkpoints_of_one_name_are_told_apart_without_saying_where_they_lie(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    two = [checkpoint(tmp_path / f"runs/{name}/checkpoints", 10, seed) for seed, name in enumerate("ab")]
+    run_soup("uniform", *two, "--out", tmp_path / "soup")
+    recipe = json.loads((tmp_path / "soup/config.json").read_text())["soup"]
+    assert recipe["of"] == {f"{name}/checkpoints/step_0000010": 0.5 for name in "ab"}
+
+
 def test_last_takes_the_newest(run: Path, tmp_path: Path) -> None:
     run_soup("uniform", run, "--last", 1, "--out", tmp_path / "soup")
     found, last = projections([tmp_path / "soup", run / "checkpoints/step_0000030"])
