@@ -31,6 +31,7 @@ from relvlm.engine.resume import inputs_of
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.history import held_out_cells, read_history
 from relvlm.evals.figures.main_table import Cell
+from relvlm.evals.files import read_object
 from relvlm.pretrained import latest
 from relvlm.stopping import REQUEUE
 from relvlm.study.budget import cost_of, steps_of
@@ -123,10 +124,10 @@ class Run:
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
     def is_done(self) -> bool:
-        """UserError where its result is of another config or other data: that must not be passed over."""
+        """UserError where its result is damaged, or of another config or other data: that must not be passed over."""
         if not self.result.is_file():
             return False
-        known = json.loads(self.result.read_text()).get("digest")
+        known = read_object(self.result).get("digest")
         if known != self.digest:
             raise UserError(
                 f"{self.result}: of another config or other data ({known}, now {self.digest}): remove it and "

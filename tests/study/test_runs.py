@@ -95,6 +95,9 @@ def test_a_result_of_another_config_is_not_passed_over(real, relworld):
     (changed,) = [each for each in runs_of(replace(real, set=[*real.set, "optim.lr=0.5"])) if each.arm.name == "xvlm"]
     with pytest.raises(UserError, match="of another config or other data"):
         changed.is_done()
+    run.result.write_text("<<<<<<< HEAD\n{}")
+    with pytest.raises(UserError, match=rf"{run.result.name}: not JSON"):
+        run.is_done()
 
 
 def test_benchmarks_that_a_suite_links_to_are_part_of_a_digest(tmp_path):
