@@ -25,6 +25,12 @@ class Cost:
         """FLOPs of so many steps from the first."""
         return steps * self.flops - min(steps, self.small_steps) * self.saved
 
+    def affords(self, flops: float) -> float:
+        """Steps from the first that so many FLOPs are spent on: the inverse of `spent`."""
+        if flops < self.spent(self.small_steps):
+            return flops / (self.flops - self.saved)
+        return (flops + self.small_steps * self.saved) / self.flops
+
 
 def cost_of(config: Config) -> Cost:
     """As `relvlm plan` counts, with the config's own vocabulary and relations; UserError where these are not there."""
@@ -48,7 +54,5 @@ def steps_of(budget: Budget, config: Config, share: float = 1.0) -> int:
         return max(1, round(share * budget.steps))
     cost = cost_of(config)
     if budget.images:
-        whole = budget.images / cost.images
-    else:
-        whole = (budget.tflop * 1e12 + cost.small_steps * cost.saved) / cost.flops
-    return max(1, round(share * whole))
+        return max(1, round(share * budget.images / cost.images))
+    return max(1, round(cost.affords(share * budget.tflop * 1e12)))

@@ -48,4 +48,13 @@ def test_small_images_cost_less_in_the_first_steps(config):
     assert cost.flops == cost_of(config).flops > small.flops
     assert cost.spent(10) == pytest.approx(6 * small.flops + 4 * cost.flops)
     assert cost.spent(5) == pytest.approx(5 * small.flops)
-    assert steps_of(Budget("f", tflop=cost.spent(10) / 1e12), low) == 10
+    for steps in (3, 6, 10):
+        assert steps_of(Budget("f", tflop=cost.spent(steps) / 1e12), low) == steps
+
+
+def test_a_share_of_a_budget_is_that_of_what_is_spent(config):
+    """Not of the steps, the first of which are cheaper."""
+    low = replace(config, low_resolution=LowResolutionConfig(steps=600, image_size=16))
+    spent = cost_of(low).spent
+    half = steps_of(Budget("f", tflop=spent(2000) / 1e12), low, share=0.5)
+    assert spent(half) == pytest.approx(spent(2000) / 2, rel=1e-3)
