@@ -194,6 +194,8 @@ def _check_unused(args: argparse.Namespace) -> None:
     of_run = {"--shard": args.shard != ALL, "--list": args.list}
     for name in (name for name, given in of_run.items() if given and args.all_checkpoints is None):
         raise UserError(f"{name}: of --all-checkpoints alone (leave it out)")
+    if args.all_checkpoints is not None and args.suite is not None and args.split != SPLIT:
+        raise UserError("--split: test and val of a suite are both scored (leave it out, or give a --task)")
     if (args.model or "").startswith("py:") and args.max_words != DEFAULTS.max_words:
         raise UserError(f"--max-words: {args.model} cuts texts as it likes (leave it out)")
     of_retrieval = {"--k": args.k, "--overlap": args.overlap, "--split": args.split != SPLIT}

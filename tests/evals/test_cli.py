@@ -54,6 +54,12 @@ def test_command_line_scores_another_ones_model(
     assert json.loads(capsys.readouterr().out)["score"] == "similarity"
 
 
+def test_a_split_of_a_suite_whose_splits_are_all_scored_is_refused(suite: Path) -> None:
+    """It would be scored twice, and no report can tell which of the two to take."""
+    with pytest.raises(UserError, match="--split: test and val of a suite are both scored"):
+        run_cli("--all-checkpoints", "c", "--suite", str(suite), "--split", "val")
+
+
 def test_words_of_a_model_that_cuts_texts_itself_are_not_counted(suite: Path) -> None:
     with pytest.raises(UserError, match="--max-words: py:a:b cuts texts as it likes"):
         run_cli("--model", "py:a:b", "--suite", str(suite), "--out", "out", "--max-words", "5")
