@@ -76,6 +76,9 @@ def _read(runs: Sequence[Path], names: Sequence[str]) -> tuple[list[Run], dict[s
     """Every run under its title; and by name and seed those that share a name."""
     if names and len(names) != len(runs):
         raise UserError(f"--names: {len(names)} for {len(runs)} runs (give one for each; runs of one name are seeds)")
+    for name in names:
+        if not name.strip() or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"--names: {name!r}: no name for a row and a folder of plots (give words)")
     given = list(names) or [run.resolve().name for run in runs]
     if not names and len(set(given)) != len(runs):
         raise UserError(f"runs: folders {', '.join(given)} are not different (give --names; one name for all seeds)")

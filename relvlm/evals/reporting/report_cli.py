@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from relvlm import storage
 from relvlm.errors import UserError
 from relvlm.evals.reporting.browser import PER_SIDE
 from relvlm.evals.reporting.reference import BUILTIN
@@ -65,6 +66,7 @@ def main(args: argparse.Namespace) -> None:
     if args.reference is not None and args.reference.is_dir():
         raise UserError(f"--reference: {args.reference} is a folder (give a file, or name the runs before --reference)")
     out = args.out or args.runs[0] / "report"
+    storage.check_folder(out, "--out")
     written = report(args.runs, out, args.names, args.examples, args.reference, args.explain, args.spread)
     if written.table:
         print(written.table)

@@ -1,5 +1,6 @@
 """The report's files, what its tables say, and its page in a real browser."""
 
+import argparse
 import csv
 import json
 import re
@@ -13,6 +14,7 @@ from support.chromium import ABSENT, CHROMIUM, rendered
 from relvlm.errors import UserError
 from relvlm.evals.checkpoints.every import RESULTS, checkpoints_of, evaluate_checkpoints
 from relvlm.evals.evaluate import evaluate_suite, rescore, suite_sources
+from relvlm.evals.reporting import report_cli
 from relvlm.evals.reporting.report import report
 from relvlm.evals.scoring.scorer import ScoreOptions
 from relvlm.evals.tasks.task import Selection
@@ -106,6 +108,21 @@ def test_the_page_needs_no_other_file_and_no_text_ends_its_script(runs: list[Pat
     page = (tmp_path / "report/report.html").read_text()
     assert not re.findall(r"(?:src|href)=[\"'](?!data:)", page)
     assert "</script><b>" not in page
+
+
+@pytest.mark.parametrize("name", ["/abs/run", "../run", " "])
+def test_a_name_that_leads_out_of_the_report_is_refused(tmp_path: Path, name: str) -> None:
+    """A run's plots lie in the folder of its name."""
+    with pytest.raises(UserError, match=f"--names: '{name}': no name for a row"):
+        report([tmp_path], tmp_path / "report", [name])
+
+
+def test_a_report_in_the_place_of_a_file_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("")
+    parser = argparse.ArgumentParser()
+    report_cli.add_arguments(parser)
+    with pytest.raises(UserError, match=r"--out: .*report is a file"):
+        report_cli.main(parser.parse_args([str(tmp_path), "--out", str(tmp_path / "report")]))
 
 
 def dom(page: Path, state: str, profile: Path) -> str:
