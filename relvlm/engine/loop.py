@@ -103,6 +103,7 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     out = Path(config.out)
     with storage.writing(out, "out"):
         clear(folder)
+        rollback.forget_if_before(out, newest)
         for damaged, fault in faults.items():
             log.warning("%s (goes on from %s; put aside as %s)", fault, newest, checkpoints.set_aside(damaged).name)
         clear_ending(out)

@@ -70,6 +70,15 @@ def remove_undone(out: Path) -> None:
         storage.write_whole(folder / checkpoints.LATEST, left[-1].name)
 
 
+def forget_if_before(out: Path, newest: Path | None) -> None:
+    """Where a run begins before the checkpoint that it last went back to, which is damaged or was removed on purpose:
+    it makes that one and the later ones anew, and none of them is undone.
+    """
+    last = _last(out)
+    if last and (newest is None or checkpoints.step_of(newest) < last.step):
+        (out / FILE).unlink()
+
+
 def _newest_good(folder: Path) -> Path | None:
     """Whose files are whole, too."""
     for path in reversed(checkpoints.saved(folder)):

@@ -13,7 +13,7 @@ import torch
 from relvlm import checkpoints
 from relvlm.config.load import load_config
 from relvlm.config.schema import DataConfig, DatasetConfig, KindRatios
-from relvlm.engine import loop
+from relvlm.engine import loop, rollback
 from relvlm.engine.inputs import read_inputs
 from relvlm.errors import UserError
 
@@ -101,8 +101,10 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_names_the_damaged_on
         (made / "config.json").write_text("{}")
         checkpoints.write_manifest(made, {"config.json": checkpoints.file_record(made / "config.json")})
     (made / "config.json").write_text("[]")
+    (Path(config.out) / rollback.FILE).write_text('{"step": 5, "rollbacks": 1}')  # to the one that is damaged
     monkeypatch.setattr(loop.resume, "check", lambda newest, *_: [f"value of {newest.name}"])
     with caplog.at_level("INFO"):
         assert loop._begin(config, {}, folder) == folder / "step_0000003"
-    assert sorted(path.name for path in folder.iterdir()) == ["damaged_step_0000005", "step_0000003"]
+    assert sorted(path.name for path in folder.iterdir()) == ["damaged_step_0000005", "latest", "step_0000003"]
+    assert not (Path(config.out) / rollback.FILE).exists()
     assert f"{made / 'config.json'}: damaged" in caplog.text and "another value of step_0000003" in caplog.text

@@ -9,7 +9,7 @@ import pytest
 
 from relvlm import checkpoints
 from relvlm.engine import rollback
-from relvlm.engine.rollback import go_back, remove_undone, started_from
+from relvlm.engine.rollback import forget_if_before, go_back, remove_undone, started_from
 from relvlm.engine.run_state import PROGRESS, Progress, read_progress
 from relvlm.engine.trouble import TooManyBadSteps
 from relvlm.errors import UserError
@@ -101,3 +101,14 @@ def test_a_death_amid_the_removal_is_made_good_at_the_next_start(out, monkeypatc
     save(out, Progress(11, rollbacks=1))
     remove_undone(out)
     assert steps(out) == [5, 10, 11]  # of the run that went back
+
+
+@pytest.mark.parametrize(("newest", "forgotten"), [(None, True), ("step_0000005", True), ("step_0000010", False)])
+def test_a_run_that_begins_before_the_last_rollback_keeps_what_it_makes_anew(out, newest, forgotten):
+    again = out / "checkpoints" / newest if newest else None
+    back(out)
+    forget_if_before(out, again)
+    assert (started_from(out, Progress(10, 10, 10)) == Progress(10, 10, 10)) == forgotten
+    save(out, Progress(20, 20, 20))
+    remove_undone(out)
+    assert steps(out) == ([5, 10, 20] if forgotten else [5, 10])
