@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from relvlm.engine.columns import CLOCKS
+from relvlm.engine.columns import CLOCKS, WORDS
 from relvlm.errors import UserError
 
 
@@ -93,14 +93,14 @@ def difference(first: Log, second: Log, tolerance: float) -> str | None:
             return f"step {step} is in {(first if step in first.rows else second).path} alone"
         for name in first.columns:
             one, other = first.rows[step][name], second.rows[step][name]
-            if not _equal(one, other, tolerance):
+            if one != other and (name in WORDS or not _close(one, other, tolerance)):
                 return f"step {step}, column {name}: {one or 'blank'} and {other or 'blank'}"
     return None
 
 
-def _equal(one: str, other: str, tolerance: float) -> bool:
-    """Whether two cells are the same text, or numbers within the tolerance."""
+def _close(one: str, other: str, tolerance: float) -> bool:
+    """Whether two cells are numbers within the tolerance."""
     try:
-        return one == other or math.isclose(float(one), float(other), rel_tol=tolerance)
+        return math.isclose(float(one), float(other), rel_tol=tolerance)
     except ValueError:
         return False

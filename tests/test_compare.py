@@ -81,6 +81,18 @@ def test_tolerance_is_relative_to_the_larger_number(tmp_path, value, status):
     assert compared(tmp_path, LOG.replace("2.5", value), "--tolerance", "0.001") == status
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"), [("dataset", "2014 2017"), ("samples_hash", "1234567890123456 12345678901234e2")]
+)
+def test_words_that_read_like_numbers_are_no_numbers(tmp_path, capsys, column, cells):
+    one, other = cells.split()
+    runs = [str(run(tmp_path / name, f"step,{column}\n1,{cell}\n")) for name, cell in (("one", one), ("two", other))]
+    parser = argparse.ArgumentParser()
+    compare.add_arguments(parser)
+    assert compare.main(parser.parse_args([*runs, "--tolerance", "0.01"])) == 1
+    assert f"step 1, column {column}: {one} and {other}" in capsys.readouterr().out
+
+
 def test_equal_nans_are_no_difference(tmp_path):
     log = LOG.replace("2.5", "nan")
     one, two = (compare.read_log(run(tmp_path / name, log)) for name in ("one", "two"))
