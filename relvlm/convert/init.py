@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from relvlm.config.load import model_config
+from relvlm.config.schema import ModelConfig
 from relvlm.config.training import RANDOM, InitConfig
 from relvlm.convert.backbones import fit, read_bert, read_vision
 from relvlm.convert.links import check_names
@@ -78,6 +80,7 @@ def initialise(model: RelVLM, init: InitConfig, relations: list[str], teacher: T
 
 def _from_checkpoint(model: RelVLM, folder: Path, relations: list[str], report: Report) -> None:
     description = read_description(folder)
+    _check_heads(model_config(description["model"], str(folder / "config.json")), model.config, folder)
     file = folder / "model.safetensors"
     tensors = read_tensors(file)
     report.sources[str(file)] = sha256(file)
@@ -90,6 +93,17 @@ def _from_checkpoint(model: RelVLM, folder: Path, relations: list[str], report: 
     optional = {name for name in own - set(tensors) if name.startswith(OPTIONAL_HEADS)}
     check_names(own - optional, set(tensors) - spare, str(file))
     _load(model, {k: t for k, t in tensors.items() if k not in spare}, str(file), report)
+
+
+def _check_heads(there: ModelConfig, here: ModelConfig, folder: Path) -> None:
+    """Heads share a width, so that no shape tells how many there are."""
+    for part in ("vision", "text", "fusion"):
+        theirs, ours = (getattr(model, part).heads for model in (there, here))
+        if type(theirs) is type(ours) and theirs != ours:  # names tell a Swin, whose stages have theirs each
+            raise UserError(
+                f"init.checkpoint: {folder} has model.{part}.heads={theirs}, the config {ours}: other attention on the "
+                "same weights (set it to the checkpoint's)"
+            )
 
 
 def _load_teacher(teacher: Teacher, folder: Path, report: Report) -> None:

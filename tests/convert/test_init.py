@@ -87,6 +87,14 @@ def test_the_box_head_alone_may_be_missing_or_left_over(tmp_path):
         initialise(deeper, InitConfig(checkpoint=str(start)), NAMES)
 
 
+@pytest.mark.parametrize("part", ["vision", "text", "fusion"])
+def test_other_heads_on_the_same_weights_are_refused(part, tmp_path):
+    start, heads = checkpoint(tmp_path, toy_pretraining()), getattr(VIT, part).heads
+    other = other_model(replace(VIT, **{part: replace(getattr(VIT, part), heads=2 * heads)}))
+    with pytest.raises(UserError, match=rf"^init\.checkpoint: .*model\.{part}\.heads={heads}, the config {2 * heads}:"):
+        initialise(other, InitConfig(checkpoint=str(start)), NAMES)
+
+
 def test_a_checkpoint_of_another_image_size_is_resized_and_said_to_be(tmp_path):
     start = checkpoint(tmp_path, toy_pretraining())
     report = initialise(other_model(replace(VIT, image_size=48)), InitConfig(checkpoint=str(start)), NAMES)
