@@ -5,7 +5,9 @@ Names are Hugging Face's; a vision file with the names of its authors (DeiT's, S
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,8 @@ class Backbone:
 def read_vision(path: Path, config: ModelConfig) -> Backbone:
     """The vision encoder in a folder or file; UserError where it is not of the kind or size in `config`."""
     file, tensors = _read(path)
+    heads = {} if isinstance(config.vision, SwinConfig) else {"model.vision.heads": config.vision.heads}
+    _check_beside(file, heads, "quick_gelu" if config.vision.kind == "clip_vit" else "gelu")
     tensors = {_without_prefix(name): tensor for name, tensor in tensors.items()}
     theirs, unused = _sort_out(tensors)
     links = [link for link in _vision_links(config, theirs) if link.value is None]
@@ -53,6 +57,7 @@ def read_bert(path: Path, config: ModelConfig) -> Backbone:
     if config.text.norm != "post":
         raise UserError(f"model.text.norm: {config.text.norm}: BERT's layers need `post` (or `init.text: random`)")
     file, tensors = _read(path)
+    _check_beside(file, {"model.text.heads": config.text.heads, "model.fusion.heads": config.fusion.heads}, "gelu")
     tensors = {k.replace(".gamma", ".weight").replace(".beta", ".bias"): t for k, t in tensors.items()}
     if "embeddings.word_embeddings.weight" in tensors:  # of a BertModel
         tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
@@ -100,6 +105,24 @@ def _read(path: Path) -> tuple[Path, dict[str, Tensor]]:
     if path.is_dir():
         file = next((path / name for name in FILES if (path / name).is_file()), path / FILES[0])
     return file, dict(state_dict_of(file)[0])
+
+
+def _check_beside(file: Path, heads: Mapping[str, int], activation: str) -> None:
+    """UserError where the weights' config.json, if any, names what no shape tells otherwise: heads, the activation."""
+    path = file.with_name("config.json")
+    if not path.is_file():
+        return
+    try:
+        theirs = json.loads(path.read_bytes())
+        theirs = theirs.get("vision_config", theirs)  # of a whole CLIP
+        found, theirs_act = theirs.get("num_attention_heads"), theirs.get("hidden_act", activation)
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not readable: {error}") from error
+    for field, own in heads.items():
+        if found not in (None, own):
+            raise UserError(f"{path}: num_attention_heads: {found}, the config has {field}={own} (set it to {found})")
+    if theirs_act != activation:
+        raise UserError(f"{path}: hidden_act: {theirs_act!r}, the encoder of this kind has {activation}")
 
 
 def _without_prefix(name: str) -> str:

@@ -1,6 +1,7 @@
 """Backbones made by transformers, with the names and shapes of the published ones, become our encoders."""
 
 import hashlib
+import json
 import re
 from dataclasses import asdict, replace
 
@@ -181,6 +182,38 @@ def test_a_backbone_of_another_size_is_refused(vision, message, tmp_path):
     hf_vit().save_pretrained(tmp_path / "vit")
     with pytest.raises(UserError, match=message):
         initialise(model_of(vision=vision), InitConfig(vision=str(tmp_path / "vit"), text="random"), [])
+
+
+@pytest.mark.parametrize(
+    ("make", "part", "message"),
+    [
+        (hf_vit, "vision", r"num_attention_heads: 2, the config has model\.vision\.heads=4"),
+        (hf_clip, "vision", r"num_attention_heads: 2, the config has model\.vision\.heads=4"),
+        (hf_bert, "text", r"num_attention_heads: 2, the config has model\.text\.heads=4"),
+        (hf_bert, "fusion", r"num_attention_heads: 2, the config has model\.fusion\.heads=4"),
+    ],
+)
+def test_other_heads_than_the_config_beside_the_weights_names_are_refused(make, part, message, tmp_path):
+    make().save_pretrained(tmp_path / "backbone")
+    config = replace(CONFIG, vision=CLIP) if make is hf_clip else CONFIG
+    ours = model_of(**{part: replace(getattr(config, part), heads=4)})
+    chosen = {
+        "vision": "random",
+        "text": "random",
+        "vision" if part == "vision" else "text": str(tmp_path / "backbone"),
+    }
+    with pytest.raises(UserError, match=rf"config\.json: {message} \(set it to 2\)"):
+        initialise(ours, InitConfig(**chosen), [])
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_clip_with_another_activation_is_refused(whole, tmp_path):
+    """LAION's have GELU under the same names."""
+    hf_clip().save_pretrained(tmp_path)
+    named = json.loads((tmp_path / "config.json").read_text()) | {"hidden_act": "gelu"}
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": named} if whole else named))
+    with pytest.raises(UserError, match=r"config\.json: hidden_act: 'gelu', the encoder of this kind has quick_gelu"):
+        initialise(model_of(vision=CLIP), InitConfig(vision=str(tmp_path), text="random"), [])
 
 
 @pytest.mark.parametrize(
