@@ -93,13 +93,16 @@ def _steps(plans: dict[str, Plan]) -> list[str]:
 def _memory(config: Config, cluster: Cluster, plans: dict[str, Plan]) -> list[str]:
     element = 2 if config.dtype == "bf16" else 4
     capacity = cluster.device.memory / GIB
+    teacher = plans["ours"].teacher
+    weights = "weights, teacher" if teacher else "weights"
     lines = [
-        f"| GiB of a GPU ({capacity:.0f}) | weights | gradients | optimizer | activations | sum, ours | official |",
+        f"| GiB of a GPU ({capacity:.0f}) | {weights} | gradients | optimizer | activations | sum, ours | official |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     kept, plain = (sum(plans[way].activations.values()) / GIB for way in ("ours", "official"))
     for stage in range(4):
         parts = states(plans["ours"].parameters, stage, cluster.gpus, element)
+        parts["weights"] += teacher
         shown = " | ".join(f"{size / GIB:.2f}" for size in parts.values())
         fixed = sum(parts.values()) / GIB
         lines.append(f"| ZeRO-{stage} | {shown} | {kept:.2f} | {fixed + kept:.1f} | {fixed + plain:.1f} |")

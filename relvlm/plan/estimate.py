@@ -18,6 +18,7 @@ from relvlm.plan.flops import GQA_RELATIONS, Count, Flops, Sizes
 from relvlm.plan.memory import Bytes
 from relvlm.plan.overlap import waiting
 from relvlm.plan.workload import Workload, workloads
+from relvlm.pretraining.teacher import Teacher
 
 WAYS: dict[str, tuple[Count, Callable[[Sizes, Workload, int], Bytes]]] = {
     "ours": (flops.packed, memory.packed_activations),
@@ -48,11 +49,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
+    """`teacher`: bytes of a momentum teacher and its queues, whole in fp32 on every GPU whatever the ZeRO stage."""
+
     parameters: int
     steps: dict[BatchKind, Step]
     mean_seconds: float
     mean_flops: float
     total_seconds: float
+    teacher: int = 0
 
     @property
     def activations(self) -> Bytes:
@@ -73,7 +77,7 @@ def plan(config: Config, cluster: Cluster, way: str) -> Plan:
         share = low.steps / config.steps
         seconds += share * (small[0] - seconds)
         mean_flops += share * (small[1] - mean_flops)
-    return Plan(parameters, steps, seconds, mean_flops, seconds * config.steps)
+    return Plan(parameters, steps, seconds, mean_flops, seconds * config.steps, teacher_bytes(config))
 
 
 def _steps(config: Config, image_size: int, cluster: Cluster, way: str, parameters: int) -> dict[BatchKind, Step]:
@@ -102,6 +106,16 @@ def count_parameters(config: Config) -> int:
     with torch.device("meta"):
         model = RelVLM(frozen, flops.BERT_WORDS, relations)
     return sum(p.numel() for p in model.parameters())
+
+
+def teacher_bytes(config: Config) -> int:
+    """Of the momentum teacher and its queues; 0 without one. Nothing is allocated."""
+    if not config.model.momentum.enabled:
+        return 0
+    with torch.device("meta"):
+        student = RelVLM(config.model, flops.BERT_WORDS, GQA_RELATIONS)
+        teacher = Teacher(student, config.model.momentum, config.model.embed_dim)
+    return sum(tensor.nbytes for tensor in (*teacher.parameters(), *teacher.buffers()))
 
 
 def _step(

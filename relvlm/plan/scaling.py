@@ -37,7 +37,7 @@ class Row:
         """Bytes of a GPU."""
         element = 2 if self.config.dtype == "bf16" else 4
         fixed = states(self.plan.parameters, self.cluster.stage, self.cluster.gpus, element)
-        return sum(fixed.values()) + sum(self.plan.activations.values())
+        return sum(fixed.values()) + self.plan.teacher + sum(self.plan.activations.values())
 
     @property
     def fits_memory(self) -> bool:

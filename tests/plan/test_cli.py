@@ -45,6 +45,15 @@ def test_going_on_with_relations_fits_a_gpu_of_24_gb(name: str) -> None:
     assert 4 < float(row[5]) < 20
 
 
+def test_a_momentum_teacher_is_in_the_memory_of_every_stage() -> None:
+    done = plan("--config", "configs/13m/albef.yaml")
+    assert done.returncode == 0 and "| weights, teacher |" in done.stdout, done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ZeRO-")]
+    teacher = 0.90  # 208M parameters and 2 x 65,536 features of 256, in fp32
+    assert [float(row[2]) for row in rows] == pytest.approx([0.39 + teacher] * 3 + [0.05 + teacher], abs=0.02)
+    assert all(sum(map(float, row[2:6])) == pytest.approx(float(row[6]), abs=0.1) for row in rows)
+
+
 def test_chunks_cost_a_forward_pass_and_save_memory() -> None:
     told = []
     for argument in ([], ["accumulate=4"]):

@@ -17,13 +17,16 @@ from relvlm.config.schema import (
 )
 from relvlm.config.vision import ViTConfig
 from relvlm.errors import UserError
+from relvlm.model import RelVLM
 from relvlm.plan import flops, memory, traffic
 from relvlm.plan.cluster import Cluster
 from relvlm.plan.devices import Device
 from relvlm.plan.estimate import Plan, Step, count_parameters, plan
-from relvlm.plan.flops import Sizes
+from relvlm.plan.flops import BERT_WORDS, GQA_RELATIONS, Sizes
 from relvlm.plan.overlap import waiting
+from relvlm.plan.scaling import Row
 from relvlm.plan.workload import sections, workload
+from relvlm.pretraining.step import Pretraining
 
 DEVICE = Device(flops=1e12, memory=1e9, within_node=1e9, between_nodes=1e8)
 ONE, TWO = Cluster(DEVICE, 1, 2, mfu=0.5, host=0.0), Cluster(DEVICE, 2, 2, mfu=0.25, host=0.0)
@@ -51,6 +54,17 @@ def step(config: Config, cluster: Cluster = ONE, way: str = "ours") -> Step:
 
 def total(parts: dict[str, float]) -> float:
     return sum(parts.values())
+
+
+def test_a_teacher_and_its_queues_take_memory_whole_on_every_gpu():
+    taught = replace(MODEL, momentum=MomentumConfig(enabled=True, queue=32))
+    made = Pretraining(RelVLM(taught, BERT_WORDS, GQA_RELATIONS)).teacher
+    assert made is not None
+    kept = sum(x.nbytes for x in (*made.parameters(), *made.buffers()))
+    found = [plan(only("captions", model=model, dtype="bf16"), TWO, "ours") for model in (MODEL, taught)]
+    assert [each.teacher for each in found] == [0, kept]
+    without, taught_row = (Row(CONFIG, TWO, each) for each in found)
+    assert taught_row.memory - without.memory == pytest.approx(kept)
 
 
 def test_seconds_are_those_of_computing_and_then_of_waiting():
