@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"{scaling_tables.fitting_gpus(config)}\n{scaling_tables.recommendation(rows)}\n")
     if saving:
         print("\n".join(_not_exact(cluster, plans["ours"], saving)) + "\n")
-    print(_assumptions(args.mfu, config.accumulate, args.host_ms))
+    print(_assumptions(config, args.mfu, args.host_ms))
 
 
 def _steps(plans: dict[str, Plan]) -> list[str]:
@@ -135,13 +135,14 @@ def _not_exact(cluster: Cluster, ours: Plan, saving: dict[str, Plan]) -> list[st
     return lines
 
 
-def _assumptions(mfu: float, chunks: int, host_ms: float) -> str:
+def _assumptions(config: Config, mfu: float, host_ms: float) -> str:
+    chunks = config.accumulate
     ours = f"our step in {chunks} chunks (accumulate), the official one whole; " if chunks > 1 else ""
     return (
-        f"Assumed: {mfu:.0%} of the device's bf16 peak on both sides (which spares the official way its copies' memory "
-        f"traffic); training = 3 forwards; {ours}{host_ms:g} ms to issue a chunk's kernels; NCCL's own latencies, "
-        f"{REACHED:.0%} of what links within a node or all its adapters together carry; gradients reduced during the "
-        "backward pass as the ZeRO stage does it; "
+        f"Assumed: {mfu:.0%} of the device's {config.dtype} peak on both sides (which spares the official way its "
+        f"copies' memory traffic); training = 3 forwards; {ours}{host_ms:g} ms to issue a chunk's kernels; NCCL's own "
+        f"latencies, {REACHED:.0%} of what links within a node or all its adapters together carry; gradients reduced "
+        "during the backward pass as the ZeRO stage does it; "
         f"captions of {CAPTION_TOKENS} tokens, labels of {LABEL_TOKENS}, triplets of {TRIPLET_TOKENS}; boxes over "
         f"{SEEN_BY_A_REGION:.0%} of the patches; activations of the kind that keeps most, without workspaces and "
         "fragmentation; data loading keeps up."

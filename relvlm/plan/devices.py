@@ -1,4 +1,4 @@
-"""What the makers' data sheets say of GPUs: dense bf16 FLOP/s, memory, bandwidth within and between nodes."""
+"""What the makers' data sheets say of GPUs: dense FLOP/s, memory, bandwidth within and between nodes."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Device:
-    """FLOP/s in bf16 without sparsity, bytes, and bytes/s of one direction per GPU."""
+    """FLOP/s in bf16 without sparsity, bytes, bytes/s of one direction per GPU, and FLOP/s in fp32 without TF32."""
 
     flops: float
     memory: float
     within_node: float
     between_nodes: float
+    fp32: float
+
+    def peak(self, element: int) -> float:
+        """FLOP/s on numbers of so many bytes."""
+        return self.flops if element == 2 else self.fp32
 
 
 GIB = 2**30
 DEVICES = {  # between nodes: one 200 Gbit/s adapter for each A100, one of 400 for the later ones
-    "rtx-4090": Device(165e12, 24 * GIB, 32e9, 12.5e9),  # PCIe 4.0; sums in fp32, which halves its bf16 rate
-    "a100-40": Device(312e12, 40 * GIB, 300e9, 25e9),
-    "a100-80": Device(312e12, 80 * GIB, 300e9, 25e9),
-    "h100": Device(989e12, 80 * GIB, 450e9, 50e9),
-    "h200": Device(989e12, 141e9, 450e9, 50e9),
-    "b200": Device(2250e12, 180e9, 900e9, 50e9),
+    # PCIe 4.0; sums in fp32, which halves its bf16 rate
+    "rtx-4090": Device(165e12, 24 * GIB, 32e9, 12.5e9, 82.6e12),
+    "a100-40": Device(312e12, 40 * GIB, 300e9, 25e9, 19.5e12),
+    "a100-80": Device(312e12, 80 * GIB, 300e9, 25e9, 19.5e12),
+    "h100": Device(989e12, 80 * GIB, 450e9, 50e9, 67e12),
+    "h200": Device(989e12, 141e9, 450e9, 50e9, 67e12),
+    "b200": Device(2250e12, 180e9, 900e9, 50e9, 75e12),
 }
 
 # Of names that CUDA gives: (name begins with, dense bf16 FLOP/s, FLOP/s in fp32 without TF32; None is not looked up).

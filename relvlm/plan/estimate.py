@@ -135,7 +135,7 @@ def _step(
         kept |= _sum(memory.features(sizes, share, element) for share in shares)
     weights = traffic.collectives(parameters, cluster.stage, cluster.gpus, element, chunks)
     features = _sum(traffic.contrast(sizes, share, cluster.gpus) for share in shares)
-    compute = sum(computed.values()) / (cluster.gpus * cluster.device.flops * cluster.mfu)
+    compute = sum(computed.values()) / (cluster.gpus * cluster.device.peak(element) * cluster.mfu)
     host = chunks * cluster.host
     wait = waiting(cluster, weights, features, element, chunks, max(compute, host))
     return Step(computed, _sum([weights, features]), kept, compute, wait, host)

@@ -7,7 +7,7 @@ import pytest
 from relvlm.plan.cluster import REACHED, Cluster
 from relvlm.plan.devices import DEVICES, Device
 
-DEVICE = Device(flops=1e12, memory=1e9, within_node=9e9, between_nodes=1e9)
+DEVICE = Device(flops=1e12, memory=1e9, within_node=9e9, between_nodes=1e9, fp32=1e12)
 H200 = Cluster(DEVICES["h200"], 1, 8)
 
 

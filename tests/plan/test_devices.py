@@ -6,15 +6,15 @@ from relvlm.plan.devices import DEVICES, GIB, Device, peak_flops
 
 
 def test_gpus_are_as_their_data_sheets_say():
-    """Dense bf16, memory, NVLink (or PCIe) and network of one direction."""
+    """Dense bf16, memory, NVLink (or PCIe) and network of one direction, fp32."""
     assert GIB == 1024**3
     assert {
-        "a100-40": Device(312e12, 42_949_672_960, 300e9, 200e9 / 8),
-        "a100-80": Device(312e12, 85_899_345_920, 300e9, 200e9 / 8),
-        "h100": Device(989e12, 85_899_345_920, 450e9, 400e9 / 8),
-        "h200": Device(989e12, 141_000_000_000, 450e9, 400e9 / 8),
-        "rtx-4090": Device(165e12, 25_769_803_776, 32e9, 100e9 / 8),
-        "b200": Device(2250e12, 180_000_000_000, 900e9, 400e9 / 8),
+        "a100-40": Device(312e12, 42_949_672_960, 300e9, 200e9 / 8, 19.5e12),
+        "a100-80": Device(312e12, 85_899_345_920, 300e9, 200e9 / 8, 19.5e12),
+        "h100": Device(989e12, 85_899_345_920, 450e9, 400e9 / 8, 67e12),
+        "h200": Device(989e12, 141_000_000_000, 450e9, 400e9 / 8, 67e12),
+        "rtx-4090": Device(165e12, 25_769_803_776, 32e9, 100e9 / 8, 82.6e12),
+        "b200": Device(2250e12, 180_000_000_000, 900e9, 400e9 / 8, 75e12),
     } == DEVICES
 
 

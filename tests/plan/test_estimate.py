@@ -28,7 +28,7 @@ from relvlm.plan.scaling import Row
 from relvlm.plan.workload import sections, workload
 from relvlm.pretraining.step import Pretraining
 
-DEVICE = Device(flops=1e12, memory=1e9, within_node=1e9, between_nodes=1e8)
+DEVICE = Device(flops=1e12, memory=1e9, within_node=1e9, between_nodes=1e8, fp32=1e12)
 ONE, TWO = Cluster(DEVICE, 1, 2, mfu=0.5, host=0.0), Cluster(DEVICE, 2, 2, mfu=0.25, host=0.0)
 MODEL = ModelConfig(
     image_size=64,
@@ -74,6 +74,12 @@ def test_seconds_are_those_of_computing_and_then_of_waiting():
     assert found.compute == pytest.approx(total(found.flops) / (4 * 1e12 * 0.25))
     assert found.communicate == pytest.approx(waiting(TWO, weights, features, 4, 1, found.compute))
     assert found.seconds == found.compute + found.communicate > found.compute > 0
+
+
+def test_fp32_is_computed_at_its_own_peak():
+    slow = replace(ONE, device=replace(DEVICE, fp32=DEVICE.flops / 4))
+    assert step(only("captions"), slow).compute == pytest.approx(4 * step(only("captions")).compute)
+    assert step(only("captions", dtype="bf16"), slow) == step(only("captions", dtype="bf16"))
 
 
 def test_a_step_is_no_faster_than_its_kernels_are_issued():
