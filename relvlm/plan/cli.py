@@ -138,6 +138,7 @@ def _not_exact(cluster: Cluster, ours: Plan, saving: dict[str, Plan]) -> list[st
 def _assumptions(config: Config, mfu: float, host_ms: float) -> str:
     chunks = config.accumulate
     ours = f"our step in {chunks} chunks (accumulate), the official one whole; " if chunks > 1 else ""
+    again = "; model.recompute is left out (less memory, a third more FLOPs)" if config.model.recompute else ""
     return (
         f"Assumed: {mfu:.0%} of the device's {config.dtype} peak on both sides (which spares the official way its "
         f"copies' memory traffic); training = 3 forwards; {ours}{host_ms:g} ms to issue a chunk's kernels; NCCL's own "
@@ -145,7 +146,7 @@ def _assumptions(config: Config, mfu: float, host_ms: float) -> str:
         "during the backward pass as the ZeRO stage does it; "
         f"captions of {CAPTION_TOKENS} tokens, labels of {LABEL_TOKENS}, triplets of {TRIPLET_TOKENS}; boxes over "
         f"{SEEN_BY_A_REGION:.0%} of the patches; activations of the kind that keeps most, without workspaces and "
-        "fragmentation; data loading keeps up."
+        f"fragmentation; data loading keeps up{again}."
     )
 
 

@@ -45,8 +45,9 @@ def test_going_on_with_relations_fits_a_gpu_of_24_gb(name: str) -> None:
     assert 4 < float(row[5]) < 20
 
 
-def test_a_momentum_teacher_is_in_the_memory_of_every_stage() -> None:
-    done = plan("--config", "configs/13m/albef.yaml")
+def test_a_momentum_teacher_is_in_the_memory_and_recomputing_said_to_be_left_out() -> None:
+    done = plan("--config", "configs/13m/albef.yaml", "model.recompute=true")
+    assert done.stdout.endswith("; model.recompute is left out (less memory, a third more FLOPs).\n")
     assert done.returncode == 0 and "| weights, teacher |" in done.stdout, done.stderr
     rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ZeRO-")]
     teacher = 0.90  # 208M parameters and 2 x 65,536 features of 256, in fp32
