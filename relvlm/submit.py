@@ -137,6 +137,10 @@ def main(args: argparse.Namespace) -> None:
     if not args.dry_run and not shutil.which("sbatch"):
         raise UserError("relvlm submit: no sbatch on PATH (submit from a login node of a Slurm cluster)")
     check_folder(args.logs, "--logs")
+    if args.deepspeed_config:
+        from relvlm.engine import distributed  # imports torch: seconds, which others need not wait for
+
+        distributed.check_stage(config, distributed.read_deepspeed_config(args.deepspeed_config))
     trainings = [
         Training(to_tree(each), str(args.config), args.deepspeed_config) for each in of_seeds(config, args.array)
     ]

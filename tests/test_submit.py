@@ -116,6 +116,21 @@ def test_without_slurm_nothing_is_submitted(tmp_path, monkeypatch):
         submit.main(parsed())
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "zero.json: no readable DeepSpeed config"),
+        ('{"bf16": {}}', "zero.json: bf16: is decided by the relvlm config"),
+        ('{"zero_optimization": {"stage": 3}}', "model.compile: needs whole parameters"),
+    ],
+)
+def test_a_deepspeed_config_is_looked_at_before_the_job_waits(text, message, tmp_path):
+    if text is not None:
+        (tmp_path / "zero.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        submit.main(parsed("--dry-run", "--deepspeed_config", "zero.json", "model.compile=true"))
+
+
 def test_status_is_the_queue_and_the_runs(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(submit.jobs, "lines", lambda out: [f"jobs of {out}"])
     (tmp_path / "runs/a/seed_1").mkdir(parents=True)

@@ -48,6 +48,15 @@ def read_deepspeed_config(path: Path | None) -> dict[str, Any]:
     return settings
 
 
+def check_stage(config: Config, settings: dict[str, Any]) -> None:
+    """UserError where the config needs whole parameters and ZeRO shards them."""
+    stage = settings.get("zero_optimization", {}).get("stage")
+    if config.model.momentum.enabled and stage == 3:
+        raise UserError("model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)")
+    if config.model.compile and stage == 3:
+        raise UserError("model.compile: needs whole parameters in every layer (take ZeRO stage 0-2)")
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object without a key that is there twice, of which json would keep the last."""
     found = dict(pairs)

@@ -32,7 +32,6 @@ from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.engine.signals import Told
 from relvlm.engine.steps import Training, restore
 from relvlm.engine.watchdog import Watchdog, meeting
-from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.spent import step_flops
@@ -52,7 +51,7 @@ def run(config: Config, deepspeed_config: Path | None = None, judge: Judge | Non
     Raises UserError before any work for what can be known to fail, Stopped once it has saved where it is told to end.
     """
     settings = distributed.read_deepspeed_config(deepspeed_config)
-    _check_stage(config, settings)
+    distributed.check_stage(config, settings)
     folder = Path(config.out) / "checkpoints"
     read = attempt_ahead(lambda: read_inputs(config, judge))
     lease = Lease(Path(config.out))
@@ -82,14 +81,6 @@ def run(config: Config, deepspeed_config: Path | None = None, judge: Judge | Non
         if lease.path is not None:
             note_ending(Path(config.out), sys.exception())
         lease.release()
-
-
-def _check_stage(config: Config, settings: dict[str, Any]) -> None:
-    stage = settings.get("zero_optimization", {}).get("stage")
-    if config.model.momentum.enabled and stage == 3:
-        raise UserError("model.momentum.enabled: needs whole parameters on every rank (take ZeRO stage 0-2)")
-    if config.model.compile and stage == 3:
-        raise UserError("model.compile: needs whole parameters in every layer (take ZeRO stage 0-2)")
 
 
 def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
@@ -124,7 +115,7 @@ def build_pretraining(
 ) -> Pretraining:
     """What to train; a `fresh` model starts from what `init` names, and rank 0 reports it (init.json)."""
     run_state.seed_everything(config.seed)
-    _check_stage(config, settings)
+    distributed.check_stage(config, settings)
     ranks = Ranks(world_size(), gather_rows, sum_over_ranks)
     pretraining = Pretraining(RelVLM(config.model, vocab_size, len(relations)), ranks)
     if fresh:

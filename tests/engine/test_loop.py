@@ -30,8 +30,8 @@ def test_whole_parameters_are_needed_on_every_rank_by_some(config, stage, refuse
     changed = {"compile": True} if option == "compile" else {"momentum": replace(model.momentum, enabled=True)}
     settings = {} if stage is None else {"zero_optimization": {"stage": stage}}
     with pytest.raises(UserError, match=rf"model\.{option}.*stage 0-2") if refused else nullcontext():
-        loop._check_stage(replace(config, model=replace(model, **changed)), settings)
-    loop._check_stage(config, settings)
+        loop.distributed.check_stage(replace(config, model=replace(model, **changed)), settings)
+    loop.distributed.check_stage(config, settings)
 
 
 def test_a_missing_vocabulary_is_named_before_any_work(config):
