@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from relvlm.config import yaml_text
+from relvlm.data.arguments import positive
 from relvlm.errors import UserError
 from relvlm.storage import sha256, writing
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="official YAML or JSON of the model (default: the one in the file, if any)",
     )
     parser.add_argument("--vocab", type=Path, help="vocab.txt of bert-base-uncased, to go into the folder")
-    parser.add_argument("--image-size", type=int, default=0, help="interpolate the position tables for this size")
+    parser.add_argument("--image-size", type=positive, default=0, help="interpolate the position tables for this size")
     parser.add_argument(
         "--drop", action="append", default=[], metavar="NAME",
         help="with --back: leave out a part that the official model has not, e.g. mrc_head",
@@ -49,7 +50,11 @@ def main(args: argparse.Namespace) -> None:
     empty = args.target.is_dir() and not any(args.target.iterdir())
     if args.target.exists() and not empty:
         raise UserError(f"{args.target}: already there (name another, or remove it)")
-    (_back if args.back or args.source.is_dir() else _forth)(args)
+    back = args.back or args.source.is_dir()
+    idle = ("config", "vocab", "image_size") if back else ("drop",)
+    for flag in (f"--{name.replace('_', '-')}" for name in idle if getattr(args, name)):
+        raise UserError(f"relvlm convert {flag}: has no effect {'on the way back' if back else 'but with --back'}")
+    (_back if back else _forth)(args)
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
@@ -130,6 +135,9 @@ def _back(args: argparse.Namespace) -> None:
     if config.momentum.enabled:
         state = read_teacher(folder).items()
         ours |= {TEACHER + k: t for k, t in state if isinstance(t, torch.Tensor) and k != TIED}
+    parts = {name.split(".")[0] for name in ours}
+    for name in (name for name in args.drop if name not in parts):
+        raise UserError(f"relvlm convert --drop: {folder} has no part {name!r} (it has {', '.join(sorted(parts))})")
     ours = {k: t for k, t in ours.items() if k.split(".")[0] not in args.drop}
     dtype = getattr(torch, description.get("official", {}).get("dtype", "float32"))
     tensors = back(ours, config, args.family, str(folder))

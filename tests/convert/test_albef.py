@@ -1,5 +1,6 @@
 """ALBEF: the official model's outputs, losses, gradients and checkpoints."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,30 @@ def test_the_command_goes_back_without_relations_on_request(official, shared, tm
     assert "1 unknown: mrc_head.second.bias" in capsys.readouterr().err
     run(monkeypatch, "convert", "albef", str(folder), str(again), "--drop", "mrc_head")
     assert_identical(torch.load(again, weights_only=True)["model"], official["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("back", "words", "message"),
+    [
+        (True, ["--image-size", "384"], "--image-size: has no effect on the way back"),
+        (True, ["--vocab", "vocab.txt"], "--vocab: has no effect on the way back"),
+        (True, ["--config", "config.yaml"], "--config: has no effect on the way back"),
+        (True, ["--drop", "mrc_hed"], "--drop: .* has no part 'mrc_hed' .*mrc_head"),
+        (False, ["--drop", "mrc_head"], "--drop: has no effect but with --back"),
+        (False, ["--image-size", "-16"], "--image-size: '-16' is no whole number above 0"),
+    ],
+)
+def test_the_command_refuses_options_that_would_do_nothing(back, words, message, shared, tmp_path, monkeypatch, capsys):
+    source, folder = str(shared / "parity/albef_small.pt"), tmp_path / "ours"
+    if back:
+        run(monkeypatch, "convert", "albef", source, str(folder))
+        save_file(
+            load_file(folder / "model.safetensors") | {"mrc_head.second.bias": torch.zeros(3)},
+            folder / "model.safetensors",
+        )
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "convert", "albef", str(folder) if back else source, str(tmp_path / "new"), *words)
+    assert re.search(message, capsys.readouterr().err) and not (tmp_path / "new").exists()
 
 
 def test_the_command_does_not_write_over_anything(shared, tmp_path, monkeypatch, capsys):
