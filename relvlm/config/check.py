@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relvlm.config.keys import is_key, near_keys
-from relvlm.config.schema import Config, DataConfig, ModelConfig
+from relvlm.config.schema import TEMPERATURE_RANGE, Config, DataConfig, ModelConfig
 from relvlm.config.vision import SwinConfig, ViTConfig
 from relvlm.kinds import KINDS, datasets_of
 
@@ -39,6 +39,7 @@ def all_problems(config: Config) -> Iterator[Problem]:
     """Everything that does not fit together."""
     yield from (
         *model_problems(config.model),
+        *_temperature(config.model),
         *_low_resolution(config),
         *_kinds(config.data),
         *_joint(config.data),
@@ -113,6 +114,14 @@ def _windows(vision: SwinConfig, image_size: int) -> Iterator[Problem]:
 def _heads(name: str, heads: int, width_name: str, width: int) -> Iterator[Problem]:
     if width % heads:
         yield Problem(name, f"{heads} does not divide the width {width}", (width_name,))
+
+
+def _temperature(model: ModelConfig) -> Iterator[Problem]:
+    """Of a run alone: a checkpoint may say what its run began otherwise."""
+    low, high = TEMPERATURE_RANGE
+    if not low <= model.temperature <= high:
+        message = f"{model.temperature}: training keeps it from {low} to {high}, and would begin there"
+        yield Problem("model.temperature", message)
 
 
 def _low_resolution(config: Config) -> Iterator[Problem]:

@@ -42,6 +42,7 @@ from relvlm.kinds import BATCH_KINDS, SECTION_KINDS, BatchKind
 TOKENS = Range(2, 1_000_000)  # [CLS] and a word
 BATCH = Range(0, 10_000_000)
 POOL = Range(1, 10_000_000)
+TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward
 
 
 @dataclass(frozen=True)

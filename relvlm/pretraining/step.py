@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from relvlm.config.schema import TEMPERATURE_RANGE
 from relvlm.data.batches.batch import Batch
 from relvlm.encoders.compiled import compile_layers
 from relvlm.encoders.recompute import recompute_layers
@@ -28,8 +29,6 @@ from relvlm.pretraining.negatives import Negatives, draw_negatives, excluded_pai
 from relvlm.pretraining.objectives import OBJECTIVES, ObjectiveValue, SectionInput
 from relvlm.pretraining.savings import ALL_SAVINGS, Savings
 from relvlm.pretraining.teacher import Teacher, TeacherTargets, update_and_encode_teacher
-
-TEMPERATURE_RANGE = (0.001, 0.5)  # ALBEF clamps to it at each forward
 
 
 class StepLosses(NamedTuple):

@@ -47,6 +47,8 @@ def drawing(kind: str, batch: int = 4) -> list[str]:
         ([SWIN, LATE], "model.fusion.region_mask: late_vision needs a ViT"),
         ([LATE, "model.vision.late_blocks=0"], "model.vision.late_blocks: 0: must be within the 12 layers"),
         ([LATE, "model.vision.late_blocks=13"], "model.vision.late_blocks: 13: must be within the 12 layers"),
+        (["model.temperature=0.51"], "model.temperature: 0.51: training keeps it from 0.001 to 0.5"),
+        (["model.temperature=0.0009"], "model.temperature: 0.0009: training keeps it from 0.001 to 0.5"),
         (["data.ratio.captions=0"], "data.ratio: every kind is 0"),
         (["data.captions=[]"], "data.captions: empty, but data.ratio.captions draws from it"),
         (
@@ -105,6 +107,8 @@ def test_fields_that_do_not_fit_together_are_refused(refusal, overrides, message
     "overrides",
     [
         ["model.vision.heads=1"],
+        ["model.temperature=0.5"],
+        ["model.temperature=0.001"],
         [SWIN],
         [SWIN, "model.vision.heads=[1, 64]", "model.image_size=224"],
         [LATE, "model.vision.late_blocks=1"],
