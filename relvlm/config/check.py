@@ -55,7 +55,11 @@ def all_problems(config: Config) -> Iterator[Problem]:
 
 def remarks(config: Config) -> Iterator[str]:
     """What is odd but may be meant, as in a run of a few steps that only tries something."""
-    warmup = config.optim.warmup_steps
+    optim, warmup = config.optim, config.optim.warmup_steps
+    if optim.final_lr > optim.lr and optim.decay != "constant":
+        yield f"optim.final_lr: {optim.final_lr:g}: above optim.lr, {optim.lr:g}: the rate rises to it"
+    if optim.warmup_lr > optim.lr and warmup:
+        yield f"optim.warmup_lr: {optim.warmup_lr:g}: above optim.lr, {optim.lr:g}: the rate falls from it"
     if warmup >= config.steps:
         yield f"optim.warmup_steps: {warmup}: the run ends after {config.steps} steps, before optim.lr is reached"
 

@@ -183,3 +183,17 @@ def test_a_config_that_draws_nothing_has_one_problem(file):
 def test_a_run_that_ends_within_its_warm_up_is_remarked_on(file, steps, odd):
     found = list(remarks(load_config(file, [f"steps={steps}"])))
     assert found == ([f"optim.warmup_steps: 5000: the run ends after {steps} steps, before optim.lr is reached"] * odd)
+
+
+@pytest.mark.parametrize(
+    ("optim", "said"),
+    [
+        ({"lr": 1e-5, "final_lr": 1e-5, "warmup_lr": 1e-5}, []),
+        ({"lr": 5e-6, "final_lr": 1e-5}, ["optim.final_lr: 1e-05: above optim.lr, 5e-06: the rate rises to it"]),
+        ({"lr": 5e-6, "final_lr": 1e-5, "decay": "constant"}, []),
+        ({"lr": 5e-6, "warmup_lr": 1e-5}, ["optim.warmup_lr: 1e-05: above optim.lr, 5e-06: the rate falls from it"]),
+        ({"lr": 5e-6, "warmup_lr": 1e-5, "warmup_steps": 0}, []),
+    ],
+)
+def test_a_rate_that_goes_the_other_way_is_worth_a_word(file, optim, said):
+    assert list(remarks(load_config(file, [f"optim.{key}={value}" for key, value in optim.items()]))) == said
