@@ -87,12 +87,12 @@ def lines_below(*tops: Path) -> list[str]:
 
 def run_folders(top: Path, deep: int = DEEP) -> Iterator[Path]:
     """The folder itself where it is a run's, or those below it that are, in their order."""
-    if any((top / name).exists() for name in ("config.yaml", "metrics.csv", "lease")):
-        yield top
-        return
     try:
+        if any((top / name).exists() for name in ("config.yaml", "metrics.csv", "lease")):
+            yield top
+            return
         below = sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError:
+    except OSError:  # another user's, who keeps it closed
         return
     for path in below if deep else ():
         yield from run_folders(path, deep - 1)

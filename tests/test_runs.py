@@ -191,6 +191,20 @@ def test_a_folder_of_folders_is_a_table(tmp_path, capsys):
     ]
 
 
+def test_a_folder_of_another_user_that_is_closed_is_passed_over(tmp_path, capsys, monkeypatch):
+    closed, exists = make_run(tmp_path / "closed"), Path.exists
+    make_run(tmp_path / "open")
+
+    def as_the_system_says(path: Path) -> bool:
+        if path.parent == closed:  # root may look into any
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", as_the_system_says)
+    _, line = run_command(capsys, tmp_path).splitlines()
+    assert line.startswith(f"{tmp_path}/open ")
+
+
 def test_programs_get_json(tmp_path, capsys):
     make_run(tmp_path / "a")
     (found,) = json.loads(run_command(capsys, tmp_path, "--json"))
