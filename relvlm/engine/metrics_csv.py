@@ -23,18 +23,23 @@ def _write_all(file: io.RawIOBase, data: bytes) -> None:
 
 
 class MetricsCsv:
-    """`columns` that a row lacks are blank, e.g. the losses of other kinds of step."""
+    """`columns` that a row lacks are blank, e.g. the losses of other kinds of step.
+
+    Those of kinds that a resumed run draws no more come after them.
+    """
 
     errors: tuple[type[Exception], ...] = (OSError,)
 
     def __init__(self, path: Path, columns: list[str], start_step: int) -> None:
         """Start the file anew, keeping the whole rows up to `start_step` of a run that is resumed."""
-        self.path, self.columns = path, columns
+        self.path = path
         kept = _rows(path, start_step) if start_step and path.exists() else []
+        known = dict.fromkeys(name for row in kept for name, cell in row.items() if cell)
+        self.columns = list(dict.fromkeys([*columns, *known]))
         temporary = path.with_suffix(".tmp")
         with storage.writing(path):
             with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+                writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
                 writer.writeheader()
                 writer.writerows(kept)
             temporary.replace(path)

@@ -64,10 +64,11 @@ def test_a_new_run_starts_the_file_anew(tmp_path):
 
 
 def test_kinds_that_come_or_go_at_a_resume_keep_the_columns_straight(tmp_path):
-    log(tmp_path, 0, range(1, 4))
+    log(tmp_path, 0, range(1, 3)).write([row(3) | {"b/mrc": 1.0}])
     log(tmp_path, 3, range(4, 5), ["step", "c/itc", "a/itc", "lr", "skipped", "data_s", "mfu"])
     found = rows(tmp_path)
-    assert "b/mrc" not in found[0] and found[0]["c/itc"] == ""
+    assert list(found[0])[-1] == "b/mrc" and [each["b/mrc"] for each in found] == ["", "", "1.0", ""]
+    assert found[0]["c/itc"] == found[3]["c/itc"] == ""
     assert float(found[1]["a/itc"]) == 2 / 3 and float(found[3]["a/itc"]) == 4 / 3
 
 
