@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -114,9 +113,12 @@ def read_teacher(folder: Path) -> dict[str, Any]:
     """State of the momentum teacher; UserError where the folder has none."""
     path = folder / "teacher.pt"
     try:
-        return torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not readable: {error}") from error
+        state = torch.load(path, weights_only=True)
+    except Exception as error:  # of bytes that are no pickle, its reader raises whatever they lead to
+        raise UserError(f"{path}: not readable: {str(error) or type(error).__name__}") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path}: holds a {type(state).__name__}, not the state of a teacher")
+    return state
 
 
 def relations_of(config: Config) -> list[str]:

@@ -109,6 +109,7 @@ def _check_heads(there: ModelConfig, here: ModelConfig, folder: Path) -> None:
 def _load_teacher(teacher: Teacher, folder: Path, report: Report) -> None:
     state = read_teacher(folder)
     wanted = teacher.state_dict()
+    check_names(set(wanted), set(state), str(folder / "teacher.pt"))
     fitted = {
         name: fit(name, value, wanted[name], str(folder / "teacher.pt")) if isinstance(value, Tensor) else value
         for name, value in state.items()

@@ -109,6 +109,26 @@ def test_a_teacher_goes_on_where_the_checkpoint_has_one(tmp_path):
     assert torch.equal(fresh.teacher.image_queue, saved.teacher.image_queue) and "teacher" in report.loaded
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not readable: EOFError"),
+        (b"\x80", "not readable: "),
+        ([1.0], "holds a list, not the state of a teacher"),
+        ({"pointer": torch.zeros(1)}, "keys do not fit: .* missing: "),
+    ],
+)
+def test_a_teacher_that_is_none_is_named(content, message, tmp_path):
+    fresh = Pretraining(other_model(TAUGHT))
+    start = checkpoint(tmp_path, toy_pretraining(TAUGHT))
+    if isinstance(content, bytes):
+        (start / "teacher.pt").write_bytes(content)
+    else:
+        torch.save(content, start / "teacher.pt")
+    with pytest.raises(UserError, match=rf"teacher\.pt: {message}"):
+        initialise(fresh.model, InitConfig(checkpoint=str(start)), NAMES, fresh.teacher)
+
+
 def test_a_new_teacher_starts_as_the_students_copy():
     fresh = Pretraining(other_model(TAUGHT))
     with torch.no_grad():
