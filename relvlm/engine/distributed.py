@@ -19,7 +19,7 @@ from relvlm.rendezvous import rendezvous
 from relvlm_kernels.malloc import keep_freed_memory
 
 OURS = {"optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"}
-OURS |= {"bf16", "fp16", "gradient_accumulation_steps"}
+OURS |= {"bf16", "bfloat16", "fp16", "amp", "torch_autocast", "gradient_accumulation_steps", "gradient_allreduce_op"}
 
 # As in configs/deepspeed/zero1.json: gradients travel during the backward pass, in buckets of so many elements.
 DEFAULT_ZERO = {

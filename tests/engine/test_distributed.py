@@ -23,6 +23,9 @@ from relvlm.errors import UserError
         ('{"zero_optimization": {"stage": true}}', "zero_optimization.stage: True is none of"),
         ('{"a": 1, "a": 2}', "no readable DeepSpeed config: 'a' is given twice"),
         ('{"bf16": {"enabled": true}}', "bf16: is decided by the relvlm config"),
+        ('{"bfloat16": {"enabled": true}}', "bfloat16: is decided by the relvlm config"),
+        ('{"torch_autocast": {"enabled": true}}', "torch_autocast: is decided by the relvlm config"),
+        ('{"gradient_allreduce_op": "sum"}', "gradient_allreduce_op: is decided by the relvlm config"),
         ('{"optimizer": {}}', "optimizer: is decided by the relvlm config"),
         (
             '{"gradient_accumulation_steps": 4}',
