@@ -7,6 +7,7 @@ import yaml
 
 from relvlm.config.load import dump, load_config, model_config, parse, to_tree
 from relvlm.config.schema import Config, ModelConfig
+from relvlm.data.batches.pools import check_ranks
 from relvlm.errors import UserError
 
 FOLDERS = ("13m", "3m", "mini", "official", "tune")  # studies are plans, not configs
@@ -17,6 +18,14 @@ every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.paren
 @every_config
 def test_every_config_of_the_repository_loads(path):
     assert load_config(path).steps > 0
+
+
+@every_config
+def test_every_config_of_the_repository_can_be_shared_by_gpus(path):
+    config = load_config(path)
+    check_ranks(config.data, 1, config.accumulate)
+    if path.parent.name == "official":  # by as many as its authors had
+        check_ranks(config.data, {"xvlm_16m": 24}.get(path.stem, 8))
 
 
 def test_there_are_configs_to_load():
