@@ -155,6 +155,10 @@ def _kinds(data: DataConfig) -> Iterator[Problem]:
             yield Problem(section, f"every weight is 0, but {ratio} draws from it", (ratio,))
         if not getattr(data.batch, kind):
             yield Problem(f"data.batch.{kind}", f"must be positive, {ratio} draws it", (ratio,))
+    count, each = data.batch.entities, data.regions_per_image
+    if "entities" in data.drawn and count % each:
+        message = f"{count} regions are no multiple of data.regions_per_image {each}"
+        yield Problem("data.batch.entities", message, ("data.regions_per_image", "data.ratio.entities"))
     if data.sep and data.max_text_tokens < 3:
         yield Problem("data.max_text_tokens", "2: with data.sep, a word needs 3 ([CLS] word [SEP])", ("data.sep",))
 

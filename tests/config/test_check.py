@@ -56,6 +56,10 @@ def drawing(kind: str, batch: int = 4) -> list[str]:
             "data.negative_pool.captions: 3: must hold a block of data.captions[1], which has 4 images",
         ),
         (["data.batch.captions=0"], "data.batch.captions: must be positive, data.ratio.captions draws it"),
+        (
+            [*drawing("entities"), "data.regions_per_image=3"],
+            "data.batch.entities: 4 regions are no multiple of data.regions_per_image 3",
+        ),
         (["data.ratio.vsg=1"], "data.graphs: empty, but data.ratio.vsg draws from it"),
         (["data.ratio.mrc=1"], "data.graphs: empty, but data.ratio.mrc draws from it"),
         (["data.ratio.joint=1"], "data.joint: empty, but data.ratio.joint draws from it"),
