@@ -99,10 +99,11 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         raise UserError(f"{override}: an override reads dotted.key=value")
     node = tree
     *parents, last = key.split(".")
-    for parent in parents:
+    for place, parent in enumerate(parents, 1):
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise UserError(f"{override}: {parent} is a value, not a section")
+            whole = ".".join(parents[:place])
+            raise UserError(f"{override}: {parent} is a value, not a section (set it as a whole: {whole}=...)")
     try:
         node[last] = yaml_text.read(text)
     except (yaml.YAMLError, RecursionError) as error:

@@ -80,7 +80,10 @@ def test_a_wrong_key_or_type_is_named(refusal, override, message):
     [
         ("steps", "steps: an override reads dotted.key=value"),
         ("data.captions=[{path: x}", "data.captions=[{path: x}: not a YAML value"),
-        ("data.captions.path=x", "data.captions.path=x: captions is a value, not a section"),
+        (
+            "data.captions.path=x",
+            "data.captions.path=x: captions is a value, not a section (set it as a whole: data.captions=...)",
+        ),
     ],
 )
 def test_an_override_that_cannot_be_read_is_named(override, message):
