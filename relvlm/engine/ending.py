@@ -28,7 +28,13 @@ class Ending:
 
 
 def note_ending(out: Path, error: BaseException | None) -> None:
-    """Write it, where the disk lets us; `error` is what the run ends with."""
+    """Write it, where the disk lets us; `error` is what the run ends with.
+
+    A start that is refused before the run goes on (`clear_ending`) leaves a run that is done as it is.
+    """
+    earlier = read_ending(out)
+    if error is not None and earlier and earlier.how == "ended":
+        return
     lines = str(error).strip().splitlines() if error else [""]
     how: Literal["ended", "stopped", "failed"] = "ended" if error is None else "failed"
     if isinstance(error, Stopped):

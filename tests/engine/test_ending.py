@@ -32,6 +32,16 @@ def test_a_run_that_goes_on_has_not_ended(tmp_path):
     assert read_ending(tmp_path) is None
 
 
+@pytest.mark.parametrize(("earlier", "kept"), [(None, True), (UserError("x"), False), (Stopped("x", Path("c")), False)])
+def test_a_start_that_is_refused_leaves_a_run_that_is_done(earlier, kept, tmp_path):
+    note_ending(tmp_path, earlier)
+    note_ending(tmp_path, UserError("was trained otherwise"))
+    assert (read_ending(tmp_path).how == "ended") == kept
+    clear_ending(tmp_path)
+    note_ending(tmp_path, UserError("y"))
+    assert read_ending(tmp_path).how == "failed"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"how": "ended"}', "\x00\xff"])
 def test_what_is_torn_says_nothing(text, tmp_path):
     (tmp_path / ENDING).write_text(text)
