@@ -7,6 +7,7 @@ from typing import Any
 
 from relvlm.evals.checkpoints.history import CHOOSERS
 from relvlm.evals.figures.seeds import spread
+from relvlm.study.soups import KINDS
 from relvlm.study.tables import Lines, Results
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]  # by title: step and value
@@ -40,7 +41,8 @@ def soup_lines(results: Results, titles: Sequence[str]) -> Lines:
         for place, way in enumerate((LAST, CHOOSERS[0]) if found else ()):
             first = ["", ""] if place else [f"**{arm}**", str(len(found))]
             lines.append([*first, way, *_line(curves, way, titles)[1:]])
-        for kind in found[0]["soups"] if found else ():
+        kinds = [kind for kind in KINDS if found and all(kind in result["soups"] for result in found)]
+        for kind in kinds:
             values = ([result["soups"][kind][title] for result in found] for title in titles)
             lines.append(["", "", f"{kind} average", *(spread(each).value for each in values)])
     return lines

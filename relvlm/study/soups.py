@@ -24,6 +24,7 @@ from relvlm.evals.checkpoints.every import checkpoints_of
 from relvlm.evals.checkpoints.history import CHOOSERS, read_history
 from relvlm.study.runs import Run
 
+KINDS = ("uniform", "exponential", "greedy")
 LAST = 3  # checkpoints, at equal distances
 DECAY = 0.5  # of the exponential average: shares of .25, .25, .5
 DEV = CHOOSERS[0]  # what a greedy soup looks at
@@ -36,7 +37,7 @@ def add_soups(runs: Sequence[Run], processes: int) -> list[str]:
 
     A run that is not done, or whose checkpoints are no longer here, is named and left out.
     """
-    lacking = [run for run in runs if not (run.is_done() and "soups" in json.loads(run.result.read_text()))]
+    lacking = [run for run in runs if not (run.is_done() and _has_all(run))]
     waiting, faults = [run for run in lacking if run.is_done() and run.ended], list[str]()
     for run in lacking:
         if run not in waiting:
@@ -49,6 +50,10 @@ def add_soups(runs: Sequence[Run], processes: int) -> list[str]:
     finally:
         pool.shutdown(cancel_futures=True)
     return faults
+
+
+def _has_all(run: Run) -> bool:
+    return json.loads(run.result.read_text()).get("soups", {}).keys() >= set(KINDS)
 
 
 def soups_of(run: Run) -> dict[str, Mapping[str, float]]:

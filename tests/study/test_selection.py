@@ -43,6 +43,10 @@ def test_averages_stand_beside_the_last_step_and_the_best_on_dev_of_the_same_see
         ["", "", "uniform average", "**82.0**"],
         ["", "", "greedy average", "**81.0**"],
     ]
+    less = souped | {"soups": {"uniform": {"SVO": 84.0}}}  # an average that some seeds lack has no row
+    assert [line[2:] for line in soup_lines({"ALBEF": {0: souped, 1: less}}, ["SVO"])[3:]] == [
+        ["uniform average", "**83.0** ± 1.4"]
+    ]
 
 
 def test_figures_without_curves_have_no_column_and_hide_no_other():
