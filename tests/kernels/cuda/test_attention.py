@@ -10,6 +10,7 @@ from support.cuda_on_host import stand_in
 
 from relvlm_kernels import Regions, cuda, reference
 from relvlm_kernels.cuda import plan
+from relvlm_kernels.recent import called_eagerly
 
 WIDTHS = [20, 32, 64, 80, 96, 128]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -117,9 +118,9 @@ def test_the_plan_has_room_for_whatever_the_indexes_say(monkeypatch, queries, ke
     """In words: 8 for a view of each query, 4 for an item, and 4 for a tile; each item may begin one of 64 rows."""
     q, k, cu = torch.ones(queries, 3, 32), torch.ones(keys, 3, 32), torch.tensor([0, 1, 2]).int()
     started = stand_in(monkeypatch)
-    out, lse = cuda.varlen_attention(q, k, k, cu, cu, 1.0, 0.0, None)
-    cuda.varlen_attention_backward(q, q, k, k, out, lse, cu, cu, 1.0, 0.0, None)
-    made = plan.plan_of((cu, cu), q, k, 0)
+    out, lse = called_eagerly(cuda.varlen_attention, q, k, k, cu, cu, 1.0, 0.0, None)
+    called_eagerly(cuda.varlen_attention_backward, q, q, k, k, out, lse, cu, cu, 1.0, 0.0, None)
+    made = called_eagerly(plan.plan_of, (cu, cu), q, k, 0)
     ends = made.plan.items, made.plan.query_tiles, made.plan.key_tiles, made.room.data_ptr() + made.room.nbytes
     sizes = [(b - a) // 4 for a, b in pairwise((made.plan.views, *ends))]
     assert sizes == [8 * queries, 4 * 2, 4 * (queries // 64 + 2), 4 * (keys // 64 + 2)]
