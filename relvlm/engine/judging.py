@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -58,13 +59,18 @@ def note(out: Path, checkpoint: Path, figures: Mapping[str, float], keep_best: s
     log.info("step %d: evaluated: %s", step, ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
     found = [row for row in rows if row[1] == keep_best]
     if found:
-        best = max(found, key=lambda row: float(row[2]))  # of equals the earliest
+        best = max(found, key=lambda row: _rank(float(row[2])))  # of equals the earliest
         known = {"figure": keep_best, "value": float(best[2]), "step": int(best[0])}
         with storage.writing(out / BEST):
             storage.write_whole(out / BEST, json.dumps(known))
         log.info("best by %s: %s at step %s", keep_best, best[2], best[0])
     elif keep_best is not None:
         log.warning("checkpoint.keep_best: %r is none of %s: none is kept for it", keep_best, ", ".join(figures))
+
+
+def _rank(value: float) -> float:
+    """What is no number is worse than any: it would stay the best for ever."""
+    return -math.inf if math.isnan(value) else value
 
 
 def read(out: Path) -> list[tuple[str, str, str]]:

@@ -40,15 +40,17 @@ def search(
     folder: str | Path,
     text: str,
     best: int = BEST,
-    candidates: int = CANDIDATES,
+    candidates: int | None = None,
     index: str | Path | None = None,
 ) -> list[Hit]:
     """The `best` photos of a folder, the best first.
 
-    `candidates` of the nearest are re-scored. `index`: a .npz that keeps the photos' features for the next search.
+    `candidates` of the nearest are re-scored (64, or `best` where that is more). `index`: a .npz that keeps the photos'
+    features for the next search.
     """
     scorer = whole_text_scorer(model)
     kept = Index(scorer.model, Path(index) if index is not None else None)
+    candidates = max(CANDIDATES, best) if candidates is None else candidates
     return list(search_photos(scorer, kept, photos_of([Path(folder)]), text, best, candidates).hits)
 
 

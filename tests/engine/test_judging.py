@@ -1,6 +1,7 @@
 """What a run does about evaluations of its checkpoints."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,12 @@ def test_the_best_is_the_earliest_of_equals(tmp_path, caplog):
     assert json.loads((tmp_path / judging.BEST).read_text()) == {"figure": "VSR", "value": 60.0, "step": 8}
     judging.note(tmp_path, tmp_path / "step_0000006", {"VSR": 1.0}, "VSR")  # the run has gone back
     assert judging.best_step(tmp_path) == 4
+
+
+def test_what_is_no_number_is_not_the_best(tmp_path):
+    for step, value in ((4, math.nan), (8, 30.0), (12, math.nan)):
+        judging.note(tmp_path, tmp_path / f"step_{step:07d}", {"VSR": value}, "VSR")
+    assert judging.best_step(tmp_path) == 8
 
 
 def test_a_figure_that_no_evaluation_has_is_said(tmp_path, caplog):

@@ -34,6 +34,11 @@ def test_only_the_nearest_by_features_are_re_scored(model: RelVLM, photos: list[
     assert [hit.path for hit in search(model, photos[0].parent, TEXT, 2, 3)] == [hit.path for hit in hits[:2]]
 
 
+def test_as_many_are_candidates_as_are_asked_for(model: RelVLM, photos: list[Path], monkeypatch) -> None:
+    monkeypatch.setattr("relvlm.library.search.CANDIDATES", 2)
+    assert [len(search(model, photos[0].parent, TEXT, best)) for best in (1, 2, 4)] == [1, 2, 4]
+
+
 def test_it_is_there_by_its_name_and_keeps_an_index(model: RelVLM, photos: list[Path], tmp_path: Path) -> None:
     first = relvlm.search(model, photos[0].parent, TEXT, index=tmp_path / "index.npz")
     assert (tmp_path / "index.npz").exists()

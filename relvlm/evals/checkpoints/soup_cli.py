@@ -19,6 +19,7 @@ from relvlm.evals.scoring.scorer import ScoreOptions
 from relvlm.evals.tasks.registry import TASKS
 from relvlm.evals.tasks.task import Selection
 
+DECAY = 0.8
 EXAMPLES = """examples:
   relvlm soup uniform runs/rex --last 5 --out runs/rex/soup
   relvlm soup ema runs/rex --decay 0.8 --out runs/rex/ema
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", type=Path, metavar="RUN|CHECKPOINT")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--last", type=int, default=0, help="only the last N checkpoints (default: all)")
-    parser.add_argument("--decay", type=float, default=0.8, help="of ema, per checkpoint (default: 0.8)")
+    parser.add_argument("--decay", type=float, help=f"of ema, per checkpoint (default: {DECAY})")
     parser.add_argument("--task", choices=list(TASKS), help="of greedy: the dev task, by its figure --figure")
     parser.add_argument("--annotations", type=Path)
     parser.add_argument("--images", type=Path)
@@ -52,6 +53,7 @@ def main(args: argparse.Namespace) -> None:
     _check_out(args.out)
     if args.limit < 0:
         raise UserError(f"--limit: {args.limit} (give 0 for all, or how many)")
+    _check_unused(args)
     checkpoints = _checkpoints(args.sources, args.last)
     soup.check_same(checkpoints)
     if args.kind == "greedy":
@@ -59,14 +61,23 @@ def main(args: argparse.Namespace) -> None:
         return
     shares = soup.uniform_shares(len(checkpoints))
     if args.kind == "ema":
-        if not 0 <= args.decay < 1:
-            raise UserError(f"--decay: {args.decay}: must be at least 0 and less than 1")
-        shares = soup.ema_shares(len(checkpoints), args.decay)
+        decay = DECAY if args.decay is None else args.decay
+        if not 0 <= decay < 1:
+            raise UserError(f"--decay: {decay}: must be at least 0 and less than 1")
+        shares = soup.ema_shares(len(checkpoints), decay)
     recipe = {"kind": args.kind, "of": dict(zip(soup.named(checkpoints), shares, strict=True))}
     soup.write(soup.average(checkpoints, shares), checkpoints, args.out, recipe)
     for name, share in zip(soup.named(checkpoints), shares, strict=True):
         print(f"{share:.3f} {name}")
     print(args.out)
+
+
+def _check_unused(args: argparse.Namespace) -> None:
+    """UserError for what another kind of soup is made by."""
+    of = {"decay": "ema", "task": "greedy", "annotations": "greedy", "images": "greedy"}
+    for name, kind in of.items():
+        if getattr(args, name) is not None and args.kind != kind:
+            raise UserError(f"--{name}: of relvlm soup {kind} alone (leave it out)")
 
 
 def _check_out(out: Path) -> None:

@@ -124,6 +124,21 @@ def test_checkpoints_of_two_models_or_diverged_ones_are_refused(run: Path, tmp_p
     assert not (tmp_path / "soup").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("uniform", ("--decay", 0.5), "--decay: of relvlm soup ema alone"),
+        ("greedy", ("--decay", 0.5), "--decay: of relvlm soup ema alone"),
+        ("uniform", ("--task", "vsr"), "--task: of relvlm soup greedy alone"),
+        ("ema", ("--images", "photos"), "--images: of relvlm soup greedy alone"),
+    ],
+)
+def test_what_makes_another_kind_of_soup_is_refused(run: Path, tmp_path: Path, kind, options, message) -> None:
+    with pytest.raises(UserError, match=message):
+        run_soup(kind, run, *options, "--out", tmp_path / "soup")
+    assert not (tmp_path / "soup").exists()
+
+
 def test_greedy_without_a_task_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--task, --annotations, --images: missing"):
         run_soup("greedy", run, "--out", tmp_path / "soup")
