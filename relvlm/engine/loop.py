@@ -32,6 +32,7 @@ from relvlm.engine.schedule import build_optimizer, build_scheduler
 from relvlm.engine.signals import Told
 from relvlm.engine.steps import Training, restore
 from relvlm.engine.watchdog import Watchdog, meeting
+from relvlm.errors import UserError
 from relvlm.model import RelVLM
 from relvlm.plan.flops import Sizes
 from relvlm.plan.spent import step_flops
@@ -87,6 +88,8 @@ def _begin(config: Config, inputs: resume.Inputs, folder: Path) -> Path | None:
     """The checkpoint to go on from, and what a run says of itself at its start; rank 0, when the folder is its own."""
     rollback.remove_undone(Path(config.out))
     newest, faults = checkpoints.newest_whole(folder)
+    if newest and checkpoints.step_of(newest) > config.steps:  # it would end at once, as if trained for less
+        raise UserError(f"steps: {config.steps}: {newest} has more (set it to more, or another `out`)")
     if newest:
         notes = [f"goes on from {newest} with another {each}" for each in resume.check(newest, config, inputs)]
     else:

@@ -108,3 +108,5 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint_and_names_the_damaged_on
     assert sorted(path.name for path in folder.iterdir()) == ["damaged_step_0000005", "latest", "step_0000003"]
     assert not (Path(config.out) / rollback.FILE).exists()
     assert f"{made / 'config.json'}: damaged" in caplog.text and "another value of step_0000003" in caplog.text
+    with pytest.raises(UserError, match=r"^steps: 2: .*step_0000003 has more"):
+        loop._begin(replace(config, steps=2), {}, folder)
