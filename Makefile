@@ -30,12 +30,14 @@ data/relworld/world.json: | $(VENV)/.installed  # a new install is no reason for
 	$(BIN)/relvlm data build relworld --preset mini --images 40000 --out data/relworld --overwrite
 
 # Real photographs: COCO_CC holds images/ and annotations/{captions,instances}.json, SLICES the rows of VSR, VALSE and
-# SugarCrepe about them. ReX-VLM is trained until it overfits (configs/mini/coco_cc.yaml); the table says how far.
+# SugarCrepe about them, VOCAB is BERT's. ReX-VLM is trained until it overfits (configs/mini/coco_cc.yaml); the table says
+# how far.
 COCO_CC ?= ../shared/data/coco_cc
 SLICES  ?= ../shared/data/benchmarks/coco_cc_slices
+VOCAB   ?= ../shared/data/bert_vocab/vocab.txt
 
 coco_cc: $(VENV)/.installed data/coco_cc/graphs/manifest.json
-	$(BIN)/relvlm train --config configs/mini/coco_cc.yaml
+	$(BIN)/relvlm train --config configs/mini/coco_cc.yaml data.vocab=$(VOCAB)
 	for task in vsr valse sugarcrepe; do $(BIN)/relvlm eval --checkpoint runs/coco_cc --task $$task \
 	    --annotations $(SLICES) --images $(COCO_CC)/images --out runs/coco_cc/eval/$$task || exit 1; done
 	$(BIN)/relvlm report runs/coco_cc --out runs/coco_cc/report
