@@ -55,14 +55,18 @@ def spread(values: Sequence[float], intervals: Sequence[tuple[float, float]] = (
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Test | None:
-    """Seed by seed; None for fewer than two seeds."""
+    """Seed by seed; None for fewer than two seeds.
+
+    Differences that are all equal, as figures of few examples may be by chance, have no spread to test by: their p is
+    that of so many equal signs, and they have no interval (both ends are the mean).
+    """
     differences = [b - a for a, b in zip(first, second, strict=True)]
     n = len(differences)
     if n < 2:
         return None
     mean, error = fmean(differences), stdev(differences) / math.sqrt(n)
     half = t_quantile(n - 1) * error
-    p = t_two_sided(mean / error, n - 1) if error else float(mean == 0)
+    p = t_two_sided(mean / error, n - 1) if error else 2.0 ** (1 - n) if mean else 1.0
     return Test(mean, mean - half, mean + half, p, n)
 
 
@@ -82,7 +86,7 @@ def comparison_lines(tests: Sequence[tuple[str, str, Test]]) -> list[list[str]]:
     lines = [["comparison", "figure", "difference", "95% interval", "p", "p, corrected", "seeds"]]
     for (compared, figure, test), p in zip(tests, corrected, strict=True):
         bold = "**" if p < 0.05 else ""
-        interval = f"{test.low:+.1f} to {test.high:+.1f}"
+        interval = f"{test.low:+.1f} to {test.high:+.1f}" if test.low < test.high else ""
         shown = [f"{bold}{test.difference:+.1f}{bold}", interval, f"{test.p:.3g}", f"{bold}{p:.3g}{bold}"]
         lines.append([compared, figure, *shown, str(test.seeds)])
     return lines

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from relvlm.evals.figures.seeds import holm, paired, spread, t_quantile, t_two_sided
+from relvlm.evals.figures.seeds import comparison_lines, holm, paired, spread, t_quantile, t_two_sided
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,12 @@ def test_a_paired_test_by_hand():
     assert paired([11.0, 22.0, 33.0], [10.0, 20.0, 30.0]).difference == -2.0
 
 
-def test_differences_that_are_all_equal_are_certain_or_none():
-    assert paired([1.0, 2.0], [2.0, 3.0]).p == 0.0
+def test_differences_that_are_all_equal_are_no_certainty():
+    """Figures of few examples are equal by chance; five of one sign come by chance once in sixteen times."""
+    assert paired([1.0, 2.0], [2.0, 3.0]).p == 0.5 and paired([1.0] * 5, [0.0] * 5).p == 1 / 16
     assert paired([1.0, 2.0], [1.0, 2.0]).p == 1.0
+    (_, line) = comparison_lines([("A - B", "SVO", paired([1.0, 2.0], [2.0, 3.0]))])
+    assert line == ["A - B", "SVO", "+1.0", "", "0.5", "0.5", "2"]
 
 
 def test_holm_multiplies_the_smallest_most_and_keeps_the_order():
