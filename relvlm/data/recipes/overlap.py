@@ -89,7 +89,7 @@ def refcoco(path: Path) -> Iterator[Image]:
 
 
 def _files(path: Path, pattern: str) -> list[Path]:
-    found = [path] if path.is_file() else sorted(path.rglob(pattern))
+    found = [path] if path.is_file() else [file for file in storage.files_below(path) if file.match(pattern)]
     if not found:
         raise UserError(f"{path}: no {pattern} in it (check the path)")
     return found

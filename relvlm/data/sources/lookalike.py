@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from relvlm import storage
 from relvlm.data.pictures import open_image, to_rgb
 from relvlm.data.sources.faults import LeftOut
 from relvlm.data.sources.raw import MAX_PIXELS, RAW_FORMATS
@@ -57,7 +58,7 @@ def read_lookalikes(folders: Iterable[Path]) -> Lookalikes:
     """The photos in `folders` and below; raises UserError where there is none, or one cannot be read."""
     found: list[int] = []
     for folder in folders:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PHOTOS)
+        paths = [path for path in storage.files_below(folder) if path.suffix.lower() in _PHOTOS]
         if not paths:
             raise UserError(f"{folder}: no photo in it (check --unlike: a folder of {', '.join(_PHOTOS)})")
         for path in paths:

@@ -41,8 +41,8 @@ def names_of(runs: Sequence[Path], names: Sequence[str]) -> tuple[list[str], dic
             seed = _seed(run)
             if seed in seeds[name]:
                 raise UserError(f"{run}: {name}: a second run of seed {seed} (give another name)")
-            for first in list(seeds[name].values())[:1]:
-                _check_alike(runs[first], run, name)
+            if seeds[name]:
+                _check_alike(runs[next(iter(seeds[name].values()))], run, name)
             seeds[name][seed] = place
             own[place] = f"{name}, seed {seed}"
     return own, seeds

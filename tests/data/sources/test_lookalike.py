@@ -62,6 +62,15 @@ def test_a_build_leaves_them_out_and_counts_them(tmp_path):
     assert "1 of 3 image records left out, by rule: looks like a photo" in (tmp_path / "out" / "build.log").read_text()
 
 
+def test_photos_of_a_linked_folder_are_test_photos_too(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    picture(1).save(tmp_path / "elsewhere/a.jpg")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LeftOut):
+        read_lookalikes([tmp_path / "test"]).refuse(encoded(picture(1)))
+
+
 def test_a_folder_without_photos_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no photo in it"):
         read_lookalikes([tmp_path])
